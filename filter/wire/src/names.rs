@@ -1,0 +1,250 @@
+//! Names of the filter's metrics: written by the filter, read by the controller from Envoy's `/stats/prometheus`.
+//!
+//! Only `[a-z0-9_]`: Envoy's and the agent's Prometheus endpoints lose anything else. All are per gateway process.
+//!
+//! | name | type | meaning |
+//! |---|---|---|
+//! | `weir_<id>_<slot>_<arm>_<cohort>_<kind>` | counter | one of [`Kind`], for requests assigned in the epoch that owns the slot |
+//! | `weir_<id>_late` | counter | streams that ended eight or more epochs after they were assigned |
+//! | `weir_<id>_refused` | counter | requests that admission sent to the primary; they are in no arm |
+//! | `weir_<id>_tripped` | gauge | the epoch whose table tripped the guard, 0 while it has not |
+//! | `weir_<id>_trip_test` | gauge | which table tripped: 1 comparison, 2 absolute |
+//! | `weir_vms_<slot>` | gauge | VMs (workers and the main thread's) that run the generation below |
+//! | `weir_generation_<slot>` | gauge | the generation that `weir_vms_<slot>` counts; slot = generation % 8 |
+//! | `weir_boot` | gauge | random per process, never 0; another value means that every counter began at 0 again |
+//! | `weir_disarmed` | gauge | 1 when the dead man's switch keeps this process on the primary |
+
+use std::fmt;
+
+use crate::SLOTS;
+
+/// Prefix of every metric of the filter.
+pub const PREFIX: &str = "weir_";
+/// Random number of the process.
+pub const BOOT: &str = "weir_boot";
+/// Whether the dead man's switch holds.
+pub const DISARMED: &str = "weir_disarmed";
+
+/// Which revision served a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Arm {
+    /// The revision in production.
+    Primary,
+    /// The revision under test.
+    Canary,
+}
+
+/// Why a request was given its arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cohort {
+    /// An independent random draw. Only these enter the comparison of the arms.
+    Draw,
+    /// A condition of `match`.
+    Match,
+    /// The client's cookie.
+    Sticky,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Requests given this arm, counted at the choice.
+    Assigned,
+    /// Ended well.
+    Success,
+    /// Ended badly.
+    Failure,
+    /// The client left before the response was complete.
+    Abandoned,
+    /// Ended within the latency edge of this index and above the one before; the last index is the rest.
+    Latency(u8),
+}
+
+impl Arm {
+    /// Both arms.
+    pub const ALL: [Self; 2] = [Self::Primary, Self::Canary];
+    /// Returns the word in metric names.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Canary => "canary",
+        }
+    }
+}
+
+impl Cohort {
+    /// Every cohort.
+    pub const ALL: [Self; 3] = [Self::Draw, Self::Match, Self::Sticky];
+    /// Returns the word in metric names.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Draw => "draw",
+            Self::Match => "match",
+            Self::Sticky => "sticky",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Assigned => f.write_str("assigned"),
+            Self::Success => f.write_str("success"),
+            Self::Failure => f.write_str("failure"),
+            Self::Abandoned => f.write_str("abandoned"),
+            Self::Latency(index) => write!(f, "le_{index}"),
+        }
+    }
+}
+
+/// Returns whether `id` is 16 lower-case hex digits.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
+    id.len() == 16 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A metric of the filter, parsed or to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Metric<'a> {
+    /// A counter of requests.
+    Requests {
+        /// The canary.
+        id: &'a str,
+        /// `epoch % SLOTS`.
+        slot: u8,
+        /// The arm.
+        arm: Arm,
+        /// The cohort.
+        cohort: Cohort,
+        /// What is counted.
+        kind: Kind,
+    },
+    /// Streams that outlived their slot.
+    Late(&'a str),
+    /// Requests that admission refused.
+    Refused(&'a str),
+    /// The epoch whose table tripped.
+    Tripped(&'a str),
+    /// Which table tripped: 1 comparison, 2 absolute.
+    TripTest(&'a str),
+    /// VMs on the generation of this slot.
+    Vms(u8),
+    /// The generation of this slot.
+    Generation(u8),
+    /// Random number of the process.
+    Boot,
+    /// Whether the dead man's switch holds.
+    Disarmed,
+}
+
+impl fmt::Display for Metric<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Requests { id, slot, arm, cohort, kind } => {
+                write!(f, "{PREFIX}{id}_{slot}_{}_{}_{kind}", arm.word(), cohort.word())
+            }
+            Self::Late(id) => write!(f, "{PREFIX}{id}_late"),
+            Self::Refused(id) => write!(f, "{PREFIX}{id}_refused"),
+            Self::Tripped(id) => write!(f, "{PREFIX}{id}_tripped"),
+            Self::TripTest(id) => write!(f, "{PREFIX}{id}_trip_test"),
+            Self::Vms(slot) => write!(f, "{PREFIX}vms_{slot}"),
+            Self::Generation(slot) => write!(f, "{PREFIX}generation_{slot}"),
+            Self::Boot => f.write_str(BOOT),
+            Self::Disarmed => f.write_str(DISARMED),
+        }
+    }
+}
+
+impl<'a> Metric<'a> {
+    /// Reads a metric's name; nothing for a name that is not the filter's, or a newer filter's.
+    #[must_use]
+    pub fn parse(name: &'a str) -> Option<Self> {
+        match name {
+            BOOT => return Some(Self::Boot),
+            DISARMED => return Some(Self::Disarmed),
+            _ => {}
+        }
+        let (head, rest) = name.strip_prefix(PREFIX)?.split_once('_')?;
+        match head {
+            "vms" => return slot(rest).map(Self::Vms),
+            "generation" => return slot(rest).map(Self::Generation),
+            _ if is_id(head) => {}
+            _ => return None,
+        }
+        match rest {
+            "late" => return Some(Self::Late(head)),
+            "refused" => return Some(Self::Refused(head)),
+            "tripped" => return Some(Self::Tripped(head)),
+            "trip_test" => return Some(Self::TripTest(head)),
+            _ => {}
+        }
+        let mut words = rest.splitn(4, '_');
+        let slot = slot(words.next()?)?;
+        let arm = words.next()?;
+        let cohort = words.next()?;
+        let kind = match words.next()? {
+            "assigned" => Kind::Assigned,
+            "success" => Kind::Success,
+            "failure" => Kind::Failure,
+            "abandoned" => Kind::Abandoned,
+            other => Kind::Latency(other.strip_prefix("le_")?.parse().ok()?),
+        };
+        Some(Self::Requests {
+            id: head,
+            slot,
+            arm: Arm::ALL.into_iter().find(|a| a.word() == arm)?,
+            cohort: Cohort::ALL.into_iter().find(|c| c.word() == cohort)?,
+            kind,
+        })
+    }
+}
+
+fn slot(text: &str) -> Option<u8> {
+    text.parse().ok().filter(|slot| u64::from(*slot) < SLOTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_name_reads_back_as_itself() {
+        let id = "a3f09c11d2e4b877";
+        let kinds =
+            [Kind::Assigned, Kind::Success, Kind::Failure, Kind::Abandoned, Kind::Latency(0), Kind::Latency(29)];
+        for slot in 0..8 {
+            for arm in Arm::ALL {
+                for cohort in Cohort::ALL {
+                    for kind in kinds {
+                        let metric = Metric::Requests { id, slot, arm, cohort, kind };
+                        assert_eq!(Metric::parse(&metric.to_string()), Some(metric));
+                    }
+                }
+            }
+            for metric in [Metric::Vms(slot), Metric::Generation(slot)] {
+                assert_eq!(Metric::parse(&metric.to_string()), Some(metric));
+            }
+        }
+        let others = [Metric::Late(id), Metric::Refused(id), Metric::Tripped(id), Metric::TripTest(id)];
+        for metric in others.into_iter().chain([Metric::Boot, Metric::Disarmed]) {
+            assert_eq!(Metric::parse(&metric.to_string()), Some(metric));
+        }
+    }
+
+    #[test]
+    fn names_of_other_programs_and_newer_filters_are_ignored() {
+        for name in [
+            "envoy_requests",
+            "weir_",
+            "weir_vms_8",
+            "weir_a3f09c11d2e4b877_9_canary_draw_success",
+            "weir_a3f09c11d2e4b877_1_canary_draw_le_x",
+            "weir_A3F09C11D2E4B877_late",
+            "weir_a3f09c11d2e4b877_new_thing",
+        ] {
+            assert_eq!(Metric::parse(name), None, "{name}");
+        }
+    }
+}
