@@ -1,1 +1,3 @@
-//! Weir.
+//! Weir's controller: watches releases, reads what the filter in the gateway counted, decides, and pushes weights back.
+
+pub mod rollout;

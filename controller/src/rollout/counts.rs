@@ -1,0 +1,149 @@
+//! Counts of requests, and one gateway's scrape of them.
+
+use serde::{Deserialize, Serialize};
+use weir_wire::SLOTS;
+use weir_wire::names::{Arm, Cohort, Kind};
+
+use super::time::Timestamp;
+
+/// Requests of one arm and cohort.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cell {
+    /// Given this arm.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub assigned: u64,
+    /// Ended well.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub success: u64,
+    /// Ended badly.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failure: u64,
+    /// The client left before the response was complete.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub abandoned: u64,
+    /// Ended requests by latency edge, not cumulative; the last is the rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub latency: Vec<u64>,
+}
+
+/// Requests by arm and cohort.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    cells: [[Cell; 3]; 2],
+}
+
+/// What one gateway process said of one canary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrape {
+    /// The gateway process (pod name, or `envoy`).
+    pub gateway: String,
+    /// Random number of the process: another one means that every counter began at 0 again.
+    pub boot: u64,
+    /// When the scrape was begun: everything counted before it, but for one tick, is in it.
+    pub begun: Timestamp,
+    /// Counters by slot, since the process began.
+    pub slots: [Counts; SLOTS as usize],
+    /// Streams that outlived their slot.
+    pub late: u64,
+    /// Requests that admission sent to the primary.
+    pub refused: u64,
+    /// The epoch whose table tripped the guard, 0 while it has not.
+    pub tripped: u64,
+    /// Which table tripped: 1 comparison, 2 absolute.
+    pub trip_test: u64,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl Cell {
+    /// Returns the requests that have ended.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.success + self.failure + self.abandoned
+    }
+
+    /// Adds `other` to this.
+    pub fn add(&mut self, other: &Self) {
+        self.merge(other, |a, b| a + b);
+    }
+
+    /// Returns what this counts more than `earlier`. A counter never goes back; one that seems to counts as unchanged.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut delta = self.clone();
+        delta.merge(earlier, u64::saturating_sub);
+        delta
+    }
+
+    /// Adds `n` to one of the counters.
+    pub fn count(&mut self, kind: Kind, n: u64) {
+        match kind {
+            Kind::Assigned => self.assigned += n,
+            Kind::Success => self.success += n,
+            Kind::Failure => self.failure += n,
+            Kind::Abandoned => self.abandoned += n,
+            Kind::Latency(index) => {
+                let index = usize::from(index);
+                if self.latency.len() <= index {
+                    self.latency.resize(index + 1, 0);
+                }
+                self.latency[index] += n;
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Self, op: impl Fn(u64, u64) -> u64) {
+        self.assigned = op(self.assigned, other.assigned);
+        self.success = op(self.success, other.success);
+        self.failure = op(self.failure, other.failure);
+        self.abandoned = op(self.abandoned, other.abandoned);
+        if self.latency.len() < other.latency.len() {
+            self.latency.resize(other.latency.len(), 0);
+        }
+        for (a, b) in self.latency.iter_mut().zip(&other.latency) {
+            *a = op(*a, *b);
+        }
+    }
+}
+
+impl Counts {
+    /// Returns the requests of one arm and cohort.
+    #[must_use]
+    pub fn cell(&self, arm: Arm, cohort: Cohort) -> &Cell {
+        &self.cells[arm as usize][cohort as usize]
+    }
+
+    /// Returns the requests of one arm and cohort, to be changed.
+    pub fn cell_mut(&mut self, arm: Arm, cohort: Cohort) -> &mut Cell {
+        &mut self.cells[arm as usize][cohort as usize]
+    }
+
+    /// Returns the requests of one arm, all cohorts together.
+    #[must_use]
+    pub fn arm(&self, arm: Arm) -> Cell {
+        let mut sum = Cell::default();
+        self.cells[arm as usize].iter().for_each(|cell| sum.add(cell));
+        sum
+    }
+
+    /// Adds `other` to this.
+    pub fn add(&mut self, other: &Self) {
+        for (a, b) in self.cells.iter_mut().flatten().zip(other.cells.iter().flatten()) {
+            a.add(b);
+        }
+    }
+
+    /// Returns what this counts more than `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut delta = self.clone();
+        for (a, b) in delta.cells.iter_mut().flatten().zip(earlier.cells.iter().flatten()) {
+            *a = a.since(b);
+        }
+        delta
+    }
+}

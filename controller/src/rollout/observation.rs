@@ -1,0 +1,101 @@
+//! What was seen of the world, by whoever gathered it. A thing that could not be seen is absent, not guessed.
+
+use std::collections::BTreeMap;
+
+use super::counts::Scrape;
+use super::state::Revision;
+use super::time::Timestamp;
+
+/// Everything that one decision looks at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// The revision that the target declares now.
+    pub target: Revision,
+    /// The workload in production.
+    pub primary: Workload,
+    /// The workload under test.
+    pub canary: Workload,
+    /// Every gateway process that serves, terminating ones included.
+    pub gateways: Vec<Gateway>,
+    /// The newest scrape of each gateway that answered.
+    pub scrapes: Vec<Scrape>,
+    /// Answers to what earlier decisions asked, by [`super::Ask::key`].
+    pub answers: BTreeMap<String, Answer>,
+    /// What a person wants.
+    pub verb: Option<VerbRequest>,
+    /// Whether the Canary is being deleted.
+    pub deleted: bool,
+}
+
+/// One arm's workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// The revision that it was told to run, if it exists.
+    pub revision: Option<Revision>,
+    /// Whether all of it runs that revision and serves.
+    pub readiness: Readiness,
+    /// Whether any of it serves, whatever its revision.
+    pub available: bool,
+    /// Since when the gateway has had a route to an endpoint of it.
+    pub routable_since: Option<Timestamp>,
+}
+
+/// How far a workload is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// Nothing of it runs, as asked.
+    #[default]
+    Absent,
+    /// Not yet, or no longer, with the reason in words.
+    Unready(String),
+    /// It will not come up without a change: crash loop, image that does not exist; with the reason in words.
+    Broken(String),
+    /// All of it serves.
+    Ready,
+}
+
+/// One gateway process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Pod name, or `envoy`.
+    pub name: String,
+    /// The newest epoch of this canary that every VM of the process is known to use.
+    pub acknowledged: Option<u64>,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// It said yes.
+    Passed,
+    /// It said no, or nothing in time; with what it said.
+    Failed(String),
+    /// A metric's value.
+    Value(f64),
+    /// A metric without a value, with the reason.
+    NoValue(String),
+}
+
+/// What a person can ask of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Hold where it is. Evidence still takes a bad canary back.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Promote now, without the checks and gates that are left.
+    Promote,
+    /// Take the canary back now.
+    Abort,
+    /// Analyse the target's revision again after a failure.
+    Retry,
+}
+
+/// A verb, and which request of it this is: each is carried out once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerbRequest {
+    /// What to do.
+    pub verb: Verb,
+    /// Anything that differs from the last request's.
+    pub id: String,
+}

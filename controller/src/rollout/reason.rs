@@ -1,0 +1,305 @@
+//! Every "why": one stable code each, and a sentence with the numbers.
+//!
+//! The code stands in status, events, logs and metrics alike, so that a person can grep one word everywhere.
+
+use std::fmt;
+
+use serde::Serialize;
+use weir_wire::Weight;
+
+use super::time::Span;
+
+/// Why a rollout stands as it does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Reason {
+    /// The primary is being made.
+    Initializing {
+        /// What it waits for.
+        waiting_for: String,
+    },
+    /// Nothing to do: the primary runs what the target declares.
+    UpToDate,
+    /// The target's revision failed and was not changed since.
+    FailedRevision,
+    /// The Canary is suspended in its spec.
+    Suspended,
+    /// A person paused it.
+    Paused,
+    /// A gate has not opened.
+    WaitingForGate {
+        /// The webhook.
+        gate: String,
+        /// What it said last.
+        said: String,
+    },
+    /// A check waits for another program's answer.
+    WaitingForAnswer {
+        /// The webhook or metric.
+        name: String,
+    },
+    /// The canary is not ready to serve.
+    CanaryNotReady {
+        /// Why, in words.
+        why: String,
+    },
+    /// The gateway has no route to the canary's endpoints yet.
+    NotRoutable,
+    /// No gateway runs.
+    NoGateway,
+    /// Some gateway does not use the split yet that was asked for.
+    NotAcknowledged {
+        /// Gateways that do.
+        by: usize,
+        /// Gateways that serve.
+        of: usize,
+        /// One that does not.
+        missing: String,
+    },
+    /// The interval of a check runs.
+    Analysing {
+        /// Time until the check.
+        left: Span,
+    },
+    /// The interval is over; the last of its requests are waited for.
+    WaitingForRequests {
+        /// Canary requests without an end.
+        unended: u64,
+    },
+    /// Too few canary requests for a check.
+    Insufficient {
+        /// Completed ones.
+        requests: u64,
+        /// What a check needs.
+        needed: u64,
+    },
+    /// A check failed; the weight stays.
+    Halted {
+        /// What failed.
+        check: String,
+        /// Failed checks so far.
+        failed: u32,
+        /// Failed checks that end the rollout.
+        threshold: u32,
+    },
+    /// The primary is not ready, so the weight stays.
+    PrimaryNotReady {
+        /// Why, in words.
+        why: String,
+    },
+    /// The weight was just changed.
+    Advanced {
+        /// What it is now.
+        weight: Weight,
+    },
+    /// The canary is started.
+    NewRevision,
+    /// The primary takes over the canary's revision.
+    Promoting {
+        /// What it waits for.
+        waiting_for: String,
+    },
+    /// The weight goes back to the primary in steps.
+    Returning {
+        /// What is left.
+        weight: Weight,
+    },
+    /// Weight 0 was asked; the canary stays until no gateway sends to it.
+    Draining {
+        /// Gateways that stopped.
+        by: usize,
+        /// Gateways that serve.
+        of: usize,
+    },
+    /// The revision is in production.
+    Promoted,
+    /// The revision is in production, unanalysed, as asked.
+    Skipped,
+    /// The target went back to the primary's revision.
+    Reverted,
+    /// The canary was taken back.
+    RolledBack(Cause),
+    /// The primary did not come up with the analysed revision; the canary serves.
+    PromotionFailed {
+        /// Why, in words.
+        why: String,
+    },
+    /// The Canary is being deleted.
+    Terminating {
+        /// What it waits for.
+        waiting_for: String,
+    },
+    /// Everything is given back.
+    Terminated,
+}
+
+/// Why a canary was taken back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Cause {
+    /// The guard in a gateway stopped it.
+    Guard {
+        /// The gateway.
+        gateway: String,
+        /// `comparison` or `absolute`.
+        test: &'static str,
+        /// Its numbers.
+        numbers: String,
+    },
+    /// The evidence became a verdict.
+    Evidence {
+        /// The test: `failures`, `absolute`, `abandoned`, `latency` or `split`.
+        test: String,
+        /// Its numbers.
+        numbers: String,
+    },
+    /// As many checks failed as the threshold allows.
+    Checks {
+        /// How many.
+        failed: u32,
+        /// The last one.
+        last: String,
+    },
+    /// The canary will not come up: crash loop, image that does not exist.
+    Broken {
+        /// Why, in words.
+        why: String,
+    },
+    /// The canary did not become ready in time.
+    Deadline {
+        /// The deadline.
+        deadline: Span,
+        /// What it waited for.
+        why: String,
+    },
+    /// Too few requests came in time.
+    Insufficient {
+        /// The deadline.
+        deadline: Span,
+        /// Completed requests.
+        requests: u64,
+        /// What a check needs.
+        needed: u64,
+    },
+    /// A `rollback` webhook said so.
+    Webhook {
+        /// The webhook.
+        name: String,
+    },
+    /// A person said so.
+    Aborted,
+}
+
+impl Reason {
+    /// Returns the stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Initializing { .. } => "Initializing",
+            Self::UpToDate => "UpToDate",
+            Self::FailedRevision => "FailedRevision",
+            Self::Suspended => "Suspended",
+            Self::Paused => "Paused",
+            Self::WaitingForGate { .. } => "WaitingForGate",
+            Self::WaitingForAnswer { .. } => "WaitingForAnswer",
+            Self::CanaryNotReady { .. } => "CanaryNotReady",
+            Self::NotRoutable => "NotRoutable",
+            Self::NoGateway => "NoGateway",
+            Self::NotAcknowledged { .. } => "NotAcknowledged",
+            Self::Analysing { .. } => "Analysing",
+            Self::WaitingForRequests { .. } => "WaitingForRequests",
+            Self::Insufficient { .. } => "Insufficient",
+            Self::Halted { .. } => "Halted",
+            Self::PrimaryNotReady { .. } => "PrimaryNotReady",
+            Self::Advanced { .. } => "Advanced",
+            Self::NewRevision => "NewRevision",
+            Self::Promoting { .. } => "Promoting",
+            Self::Returning { .. } => "Returning",
+            Self::Draining { .. } => "Draining",
+            Self::Promoted => "Promoted",
+            Self::Skipped => "Skipped",
+            Self::Reverted => "Reverted",
+            Self::RolledBack(cause) => cause.code(),
+            Self::PromotionFailed { .. } => "PromotionFailed",
+            Self::Terminating { .. } => "Terminating",
+            Self::Terminated => "Terminated",
+        }
+    }
+}
+
+impl Cause {
+    /// Returns the stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Guard { .. } => "GuardTripped",
+            Self::Evidence { .. } => "EvidenceBad",
+            Self::Checks { .. } => "ChecksFailed",
+            Self::Broken { .. } => "CanaryBroken",
+            Self::Deadline { .. } => "ProgressDeadlineExceeded",
+            Self::Insufficient { .. } => "InsufficientDeadlineExceeded",
+            Self::Webhook { .. } => "RollbackWebhook",
+            Self::Aborted => "Aborted",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Initializing { waiting_for } => write!(f, "the primary is being made: waiting for {waiting_for}"),
+            Self::UpToDate => f.write_str("the primary runs what the target declares"),
+            Self::FailedRevision => {
+                f.write_str("the target's revision was taken back; waiting for another one, or for the verb retry")
+            }
+            Self::Suspended => f.write_str("suspended by spec.suspend"),
+            Self::Paused => f.write_str("paused by a person; the verb resume goes on"),
+            Self::WaitingForGate { gate, said } => write!(f, "gate {gate} is closed: {said}"),
+            Self::WaitingForAnswer { name } => write!(f, "waiting for the answer of {name}"),
+            Self::CanaryNotReady { why } => write!(f, "the canary is not ready: {why}"),
+            Self::NotRoutable => f.write_str("the gateway has no endpoint of the canary yet"),
+            Self::NoGateway => f.write_str("no gateway is running, so no request can be split"),
+            Self::NotAcknowledged { by, of, missing } => {
+                write!(f, "{by} of {of} gateways use the split that was asked for; {missing} does not yet")
+            }
+            Self::Analysing { left } => write!(f, "next check in {left}"),
+            Self::WaitingForRequests { unended } => write!(f, "{unended} canary requests have not ended yet"),
+            Self::Insufficient { requests, needed } => {
+                write!(f, "{requests} canary requests so far, a check needs {needed}")
+            }
+            Self::Halted { check, failed, threshold } => write!(f, "{check} (failed checks: {failed} of {threshold})"),
+            Self::PrimaryNotReady { why } => write!(f, "the primary is not ready: {why}"),
+            Self::Advanced { weight } => write!(f, "canary weight {weight} asked for"),
+            Self::NewRevision => f.write_str("a new revision is being started"),
+            Self::Promoting { waiting_for } => write!(f, "the primary takes over the revision: {waiting_for}"),
+            Self::Returning { weight } => write!(f, "traffic returns to the primary, canary weight {weight}"),
+            Self::Draining { by, of } => write!(f, "{by} of {of} gateways have stopped sending to the canary"),
+            Self::Promoted => f.write_str("the revision passed its analysis and is in production"),
+            Self::Skipped => f.write_str("the revision is in production; its analysis was skipped as asked"),
+            Self::Reverted => f.write_str("the target went back to the primary's revision"),
+            Self::RolledBack(cause) => cause.fmt(f),
+            Self::PromotionFailed { why } => {
+                write!(f, "the primary did not come up with the analysed revision, so the canary serves: {why}")
+            }
+            Self::Terminating { waiting_for } => write!(f, "being deleted: waiting for {waiting_for}"),
+            Self::Terminated => f.write_str("everything is given back"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guard { gateway, test, numbers } => {
+                write!(f, "the guard in {gateway} stopped the canary by its {test} table: {numbers}")
+            }
+            Self::Evidence { test, numbers } => write!(f, "the evidence of {test} is a verdict: {numbers}"),
+            Self::Checks { failed, last } => write!(f, "failed checks threshold reached {failed}: {last}"),
+            Self::Broken { why } => write!(f, "the canary will not come up: {why}"),
+            Self::Deadline { deadline, why } => write!(f, "the canary was not ready within {deadline}: {why}"),
+            Self::Insufficient { deadline, requests, needed } => {
+                write!(f, "{requests} canary requests within {deadline}, a check needs {needed}")
+            }
+            Self::Webhook { name } => write!(f, "the rollback webhook {name} said so"),
+            Self::Aborted => f.write_str("aborted by a person"),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What is remembered between two passes. It is stored, so it must survive being written by one version of Weir and read by
+//! the next: fields are added with defaults.
+
+use serde::{Deserialize, Serialize};
+use weir_wire::{Limits, Weight};
+
+use super::ledger::Ledger;
+use super::proof::Proof;
+use super::time::Timestamp;
+
+/// Identity of one version of the target: a hash of all that makes it run differently.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub String);
+
+/// Where a Canary stands; Flagger's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// The primary is being made.
+    #[default]
+    Initializing,
+    /// The primary serves everything; no rollout has been yet.
+    Initialized,
+    /// A rollout waits for its `confirm-rollout` gate.
+    Waiting,
+    /// The canary is started or analysed.
+    Progressing,
+    /// The analysis is done; a gate holds the promotion.
+    WaitingPromotion,
+    /// The primary takes over the canary's revision.
+    Promoting,
+    /// The traffic goes back to the primary.
+    Finalising,
+    /// The last rollout was promoted.
+    Succeeded,
+    /// The last rollout was taken back.
+    Failed,
+    /// The Canary is being deleted.
+    Terminating,
+    /// Nothing is left to do but to let go.
+    Terminated,
+}
+
+/// Everything that is remembered of one Canary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it got there.
+    pub since: Timestamp,
+    /// The revision that the primary runs or was last told to run after an analysis.
+    pub promoted: Option<Revision>,
+    /// The newest revision of the target that was dealt with.
+    pub applied: Option<Revision>,
+    /// The rollout under way, or the last one while its canary is still being taken down.
+    pub run: Option<Run>,
+    /// The split that gateways were last asked for.
+    pub traffic: Traffic,
+    /// Whether the canary is the revision to fall back to: its promotion failed and the primary is broken.
+    pub canary_is_home: bool,
+    /// Whether a person paused this Canary.
+    pub paused: bool,
+    /// The last verb that was carried out.
+    pub verb: Option<String>,
+    /// How the last rollout ended.
+    pub ended: Option<Ended>,
+    /// What the gateways have counted.
+    pub ledger: Ledger,
+    /// Rollouts so far; makes the next one's id.
+    pub runs: u64,
+}
+
+/// One rollout of one revision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Run {
+    /// Identifies the rollout; a guard's trip is latched for it.
+    pub id: String,
+    /// What is analysed, and promoted: never anything else.
+    pub revision: Revision,
+    /// When it began.
+    pub started: Timestamp,
+    /// How far it is.
+    pub stage: Stage,
+    /// When that stage began, or when it last got further within it: deadlines count from here.
+    pub since: Timestamp,
+    /// Checks that failed so far.
+    pub failed_checks: u32,
+    /// Checks made so far; numbers the questions to other programs.
+    pub checks: u32,
+    /// The step of the plan under way.
+    pub step: usize,
+    /// First epoch of the requests that the next check judges.
+    pub window: u64,
+    /// When all gateways were seen to use the step's split: the interval counts from here.
+    pub window_since: Option<Timestamp>,
+    /// When the canary was first seen ready: its first seconds are no measure of its latency.
+    pub ready_since: Option<Timestamp>,
+    /// The epoch whose acknowledgement shows that gateways know the canary's endpoints.
+    pub confirmed: Option<u64>,
+    /// Whether a person said promote.
+    pub promote: bool,
+    /// Text of the newest failed check.
+    pub halted: Option<String>,
+    /// The evidence so far.
+    pub proof: Proof,
+    /// Whether the gateways' silence after a rollback was reported.
+    pub unreachable_reported: bool,
+}
+
+/// How far a rollout is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Stage {
+    /// Before the `confirm-rollout` gates.
+    #[default]
+    Gated,
+    /// The canary is being started; no request reaches it.
+    Starting,
+    /// The canary is ready; the `pre-rollout` checks run.
+    Checking,
+    /// Gateways are shown to know the canary.
+    Confirming,
+    /// The plan's steps.
+    Analysing,
+    /// The primary takes over the revision.
+    Promoting,
+    /// The weight goes back in steps.
+    Returning,
+    /// Weight 0 was asked; the canary stays until no gateway sends to it.
+    Draining,
+}
+
+/// The split that gateways are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// The rollout it belongs to, empty between rollouts.
+    pub run: String,
+    /// Numbers the stretch of this split; grows for the life of the Canary.
+    pub epoch: u64,
+    /// Share of drawn requests.
+    pub weight: Weight,
+    /// Whether requests that meet a condition go to the canary.
+    pub matching: bool,
+    /// When it was asked for.
+    pub since: Timestamp,
+    /// The guard's tables, newest epoch first.
+    pub limits: Vec<Limits>,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ended {
+    /// Its id.
+    pub run: String,
+    /// What was analysed.
+    pub revision: Revision,
+    /// What became of it.
+    pub result: Outcome,
+    /// Stable code of the reason.
+    pub reason: String,
+    /// The reason in words, with its numbers.
+    pub text: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The weight at that moment.
+    pub weight: Weight,
+    /// Canary requests that ended, and those that failed, at the moment of the decision.
+    pub canary: [u64; 2],
+    /// Primary requests that ended during the rollout, and those that failed.
+    pub primary: [u64; 2],
+}
+
+/// What became of a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The revision is in production.
+    #[default]
+    Promoted,
+    /// The primary kept its revision.
+    RolledBack,
+    /// The target went back to the primary's revision, or to another new one, by itself.
+    Superseded,
+    /// The analysis passed, but the primary did not come up with it.
+    PromotionFailed,
+}
+
+impl Traffic {
+    /// Returns whether any request can reach the canary.
+    #[must_use]
+    pub fn reaches_canary(&self) -> bool {
+        self.matching || self.weight > Weight::ZERO
+    }
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
