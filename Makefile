@@ -1,0 +1,44 @@
+# The only entry point: `make` lists what there is. Whatever needs more than a few lines is a program in tests/tools.
+
+SHELL := /usr/bin/env bash
+CARGO := cargo
+MODULE := target/weir-filter.wasm
+
+.DEFAULT_GOAL := help
+.PHONY: help build wasm envoy demo test lint fmt bench generate verify clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: wasm ## Build the filter's module and the binaries (target/debug)
+	$(CARGO) build --locked --workspace --bins
+
+wasm: ## Build the filter's module, installing its toolchain where it is missing
+	filter/build
+
+envoy: ## Find an Envoy of the right version, or install it into .tools, and print its path
+	@tests/tools/envoy
+
+demo: ## Watch a real Envoy promote a good revision and take back a bad one (a minute)
+	@tests/tools/demo
+
+test: ## Run every level of tests that this machine can host
+	@tests/tools/levels
+
+lint: ## Check format, clippy for both targets, licences, shell scripts
+	@tests/tools/lint
+
+fmt: ## Format the sources
+	$(CARGO) fmt --all
+
+bench: ## Measure the cost of the filter and the harm of a bad canary; writes docs/benchmarks.md
+	@tests/tools/bench
+
+generate: ## Rewrite the generated files: goldens, transcripts, tables
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --workspace
+
+verify: generate ## Fail if a generated file is not what the sources make of it
+	@git diff --exit-code || { echo "generated files differ: run 'make generate' and commit the result"; exit 1; }
+
+clean: ## Remove what was built (.tools stays)
+	$(CARGO) clean
