@@ -13,6 +13,7 @@
 pub mod action;
 pub mod counts;
 mod decide;
+pub mod evidence;
 pub mod ledger;
 pub mod observation;
 pub mod plan;
