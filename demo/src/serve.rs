@@ -1,0 +1,215 @@
+//! The service: answers with its revision, and can be made to fail, to be slow, to hang or to be unready.
+//!
+//! Its health is a set of [`Switches`], given at the start and changed while it runs: by `POST /switch`, or by a file
+//! that is read again whenever it changes. So a revision can go bad long after it was released, and all its replicas at once.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::tally::REVISION_HEADER;
+
+/// Time between two looks at the file of switches: short against a rollout's steps, long against a look.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How to start the service.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// Port on the loopback; 0 lets the machine choose, and it is printed.
+    #[arg(long, env = "PORT")]
+    pub port: u16,
+    /// Name of this revision, in every response's body and in its header `x-revision`.
+    #[arg(long, default_value = "v1")]
+    pub version: String,
+    /// Share of requests that fail, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub failure_ratio: f64,
+    /// Status of those that fail.
+    #[arg(long, default_value_t = 500)]
+    pub failure_status: u16,
+    /// Share of requests that never get a response, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub hang_ratio: f64,
+    /// Time that every response takes.
+    #[arg(long, default_value_t = 0)]
+    pub latency_ms: u64,
+    /// Start as not ready: `/healthz` answers 503.
+    #[arg(long)]
+    pub unready: bool,
+    /// JSON file of switches; what it names replaces what was given, whenever it changes.
+    #[arg(long)]
+    pub switch_file: Option<PathBuf>,
+}
+
+/// The service's health, as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Switches {
+    /// Share of requests that fail.
+    pub failure_ratio: f64,
+    /// Status of those that fail.
+    pub failure_status: u16,
+    /// Share of requests that never get a response.
+    pub hang_ratio: f64,
+    /// Time that every response takes.
+    pub latency_ms: u64,
+    /// What `/healthz` says.
+    pub ready: bool,
+}
+
+/// A change of some switches.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Change {
+    failure_ratio: Option<f64>,
+    failure_status: Option<u16>,
+    hang_ratio: Option<f64>,
+    latency_ms: Option<u64>,
+    ready: Option<bool>,
+}
+
+impl Switches {
+    fn changed_by(self, change: Change) -> Self {
+        Self {
+            failure_ratio: change.failure_ratio.unwrap_or(self.failure_ratio),
+            failure_status: change.failure_status.unwrap_or(self.failure_status),
+            hang_ratio: change.hang_ratio.unwrap_or(self.hang_ratio),
+            latency_ms: change.latency_ms.unwrap_or(self.latency_ms),
+            ready: change.ready.unwrap_or(self.ready),
+        }
+    }
+}
+
+struct Service {
+    version: String,
+    switches: Mutex<Switches>,
+}
+
+impl Service {
+    fn switches(&self) -> Switches {
+        *self.switches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: Change) -> Switches {
+        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        *switches = switches.changed_by(change);
+        *switches
+    }
+}
+
+impl Serve {
+    /// Serves until SIGTERM or SIGINT, then lets the requests under way end.
+    ///
+    /// # Errors
+    /// When the port cannot be had.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let service = Arc::new(Service {
+            version: self.version,
+            switches: Mutex::new(Switches {
+                failure_ratio: self.failure_ratio,
+                failure_status: self.failure_status,
+                hang_ratio: self.hang_ratio,
+                latency_ms: self.latency_ms,
+                ready: !self.unready,
+            }),
+        });
+        if let Some(path) = self.switch_file {
+            // Read once before the first request can come.
+            let seen = apply_file(&service, &path, String::new()).await;
+            tokio::spawn(follow_file(service.clone(), path, seen));
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))
+            .await
+            .with_context(|| format!("listen on port {}", self.port))?;
+        println!("{} listening on {}", service.version, listener.local_addr()?);
+        let router = Router::new()
+            .route("/healthz", get(healthz))
+            .route("/switch", get(show).post(switch))
+            .fallback(answer)
+            .with_state(service);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let end = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        };
+        axum::serve(listener, router).with_graceful_shutdown(end).await.context("serve")
+    }
+}
+
+async fn healthz(State(service): State<Arc<Service>>) -> StatusCode {
+    if service.switches().ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+async fn show(State(service): State<Arc<Service>>) -> Json<Switches> {
+    Json(service.switches())
+}
+
+async fn switch(State(service): State<Arc<Service>>, Json(change): Json<Change>) -> Json<Switches> {
+    Json(service.change(change))
+}
+
+async fn answer(State(service): State<Arc<Service>>) -> Response {
+    let switches = service.switches();
+    if rand::random::<f64>() < switches.hang_ratio {
+        std::future::pending::<()>().await;
+    }
+    if switches.latency_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(switches.latency_ms)).await;
+    }
+    let status = if rand::random::<f64>() < switches.failure_ratio {
+        StatusCode::from_u16(switches.failure_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    } else {
+        StatusCode::OK
+    };
+    let headers = [(REVISION_HEADER, service.version.as_str()), (header::CONTENT_TYPE.as_str(), "text/plain")];
+    (status, headers, format!("{}\n", service.version)).into_response()
+}
+
+async fn follow_file(service: Arc<Service>, path: PathBuf, mut seen: String) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        seen = apply_file(&service, &path, seen).await;
+    }
+}
+
+/// Takes over what the file says if it differs from `seen`; returns what was seen. A file that is not there says nothing.
+async fn apply_file(service: &Service, path: &Path, seen: String) -> String {
+    let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
+    if text == seen || text.is_empty() {
+        return seen;
+    }
+    match serde_json::from_str(&text) {
+        Ok(change) => {
+            service.change(change);
+        }
+        Err(error) => eprintln!("{}: {error}", path.display()),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_alone_what_it_does_not_name() {
+        let healthy = Switches { failure_ratio: 0.0, failure_status: 500, hang_ratio: 0.0, latency_ms: 3, ready: true };
+        let change: Change = serde_json::from_str(r#"{"failure_ratio": 1}"#).unwrap();
+        assert_eq!(healthy.changed_by(change), Switches { failure_ratio: 1.0, ..healthy });
+        assert!(serde_json::from_str::<Change>(r#"{"failure-ratio": 1}"#).is_err());
+    }
+}
