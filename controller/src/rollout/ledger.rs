@@ -19,6 +19,9 @@ pub struct Ledger {
     gateways: BTreeMap<String, Account>,
 }
 
+/// What is taken out of the books: by epoch and gateway.
+pub type Retired = BTreeMap<u64, BTreeMap<String, Counts>>;
+
 /// One gateway's part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -60,14 +63,15 @@ impl Ledger {
         account.last.retain(|_, counts| *counts != Counts::default());
     }
 
-    /// Takes out everything counted before `epoch`, by gateway and epoch. No stream can change it any more once the epoch
-    /// asked for is eight further.
-    pub fn retire(&mut self, epoch: u64) -> Vec<(String, u64, Counts)> {
-        let mut retired = Vec::new();
+    /// Takes out everything counted before `epoch`. No stream can change it any more once the epoch asked for is eight
+    /// further.
+    pub fn retire(&mut self, epoch: u64) -> Retired {
+        let mut retired = Retired::new();
         for (name, account) in &mut self.gateways {
             let open = account.epochs.split_off(&epoch);
-            let old = std::mem::replace(&mut account.epochs, open);
-            retired.extend(old.into_iter().map(|(epoch, counts)| (name.clone(), epoch, counts)));
+            for (epoch, counts) in std::mem::replace(&mut account.epochs, open) {
+                retired.entry(epoch).or_default().insert(name.clone(), counts);
+            }
         }
         retired
     }

@@ -14,6 +14,7 @@ pub mod action;
 pub mod counts;
 mod decide;
 pub mod evidence;
+pub mod latency;
 pub mod ledger;
 pub mod observation;
 pub mod plan;

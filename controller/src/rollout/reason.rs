@@ -65,6 +65,11 @@ pub enum Reason {
         /// Canary requests without an end.
         unended: u64,
     },
+    /// The interval is over; a gateway's counters of it are waited for.
+    WaitingForScrape {
+        /// The gateway.
+        gateway: String,
+    },
     /// Too few canary requests for a check.
     Insufficient {
         /// Completed ones.
@@ -206,6 +211,7 @@ impl Reason {
             Self::NotAcknowledged { .. } => "NotAcknowledged",
             Self::Analysing { .. } => "Analysing",
             Self::WaitingForRequests { .. } => "WaitingForRequests",
+            Self::WaitingForScrape { .. } => "WaitingForScrape",
             Self::Insufficient { .. } => "Insufficient",
             Self::Halted { .. } => "Halted",
             Self::PrimaryNotReady { .. } => "PrimaryNotReady",
@@ -262,6 +268,7 @@ impl fmt::Display for Reason {
             }
             Self::Analysing { left } => write!(f, "next check in {left}"),
             Self::WaitingForRequests { unended } => write!(f, "{unended} canary requests have not ended yet"),
+            Self::WaitingForScrape { gateway } => write!(f, "waiting for the counters of {gateway}"),
             Self::Insufficient { requests, needed } => {
                 write!(f, "{requests} canary requests so far, a check needs {needed}")
             }

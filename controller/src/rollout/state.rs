@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use weir_wire::{Limits, Weight};
 
+use super::counts::Counts;
 use super::ledger::Ledger;
 use super::proof::Proof;
 use super::time::Timestamp;
@@ -49,8 +50,10 @@ pub struct State {
     pub phase: Phase,
     /// When it got there.
     pub since: Timestamp,
-    /// The revision that the primary runs or was last told to run after an analysis.
+    /// The newest revision that the primary was seen to run.
     pub promoted: Option<Revision>,
+    /// The revision that the primary is told to run: the promoted one, or the one whose promotion is under way.
+    pub installed: Option<Revision>,
     /// The newest revision of the target that was dealt with.
     pub applied: Option<Revision>,
     /// The rollout under way, or the last one while its canary is still being taken down.
@@ -67,8 +70,8 @@ pub struct State {
     pub ended: Option<Ended>,
     /// What the gateways have counted.
     pub ledger: Ledger,
-    /// Rollouts so far; makes the next one's id.
-    pub runs: u64,
+    /// On deletion: the epoch whose acknowledgement shows that gateways know the routes without Weir.
+    pub unrouted: Option<u64>,
 }
 
 /// One rollout of one revision.
@@ -93,10 +96,24 @@ pub struct Run {
     pub step: usize,
     /// First epoch of the requests that the next check judges.
     pub window: u64,
+    /// Canary requests of the window in epochs that are closed.
+    pub window_retired: Counts,
+    /// When the window was opened.
+    pub window_opened: Timestamp,
     /// When all gateways were seen to use the step's split: the interval counts from here.
     pub window_since: Option<Timestamp>,
+    /// Whether a check of this step passed, and only a gate or the primary holds the next one.
+    pub cleared: bool,
     /// When the canary was first seen ready: its first seconds are no measure of its latency.
     pub ready_since: Option<Timestamp>,
+    /// When the canary was last seen ready: the deadline for coming back counts from here.
+    pub ready_last: Timestamp,
+    /// When the primary was last seen ready.
+    pub primary_ready_last: Timestamp,
+    /// The hold that people were last told of.
+    pub told: Option<String>,
+    /// When a canary request was last seen to fail.
+    pub failure_seen: Option<Timestamp>,
     /// The epoch whose acknowledgement shows that gateways know the canary's endpoints.
     pub confirmed: Option<u64>,
     /// Whether a person said promote.
@@ -129,6 +146,8 @@ pub enum Stage {
     Returning,
     /// Weight 0 was asked; the canary stays until no gateway sends to it.
     Draining,
+    /// The primary did not come up with the revision; the canary serves.
+    Stranded,
 }
 
 /// The split that gateways are asked for.

@@ -1,0 +1,35 @@
+//! Giving everything back when the Canary is deleted: the target first, then the routes, then the gateways.
+
+use weir_wire::Weight;
+
+use super::{Pass, Phase, Readiness, Reason, Severity};
+
+impl Pass<'_> {
+    pub(super) fn leave(&mut self) -> Reason {
+        match self.state.phase {
+            Phase::Terminated => return Reason::Terminated,
+            Phase::Terminating => {}
+            _ => {
+                self.tell(Severity::Info, "Terminating", format!("Terminating canary {}", self.plan.canary));
+                self.state.run = None;
+                self.open_epoch(Weight::ZERO, false);
+                self.enter(Phase::Terminating);
+            }
+        }
+        let Some(unrouted) = self.state.unrouted else {
+            let late = self.now.since(self.state.since) >= self.plan.progress_deadline;
+            if self.seen.canary.readiness != Readiness::Ready && !late {
+                return Reason::Terminating { waiting_for: "the target to serve again".into() };
+            }
+            self.open_epoch(Weight::ZERO, false);
+            self.state.unrouted = Some(self.state.traffic.epoch);
+            return Reason::Terminating { waiting_for: "the routes to lead to the target".into() };
+        };
+        if !self.seen.gateways.is_empty() && !self.acknowledged(unrouted) {
+            return Reason::Terminating { waiting_for: self.not_acknowledged().to_string() };
+        }
+        self.tell(Severity::Info, "Terminated", format!("Terminated canary {}", self.plan.canary));
+        self.enter(Phase::Terminated);
+        Reason::Terminated
+    }
+}
