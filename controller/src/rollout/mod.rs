@@ -31,3 +31,6 @@ pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
 pub use reason::Reason;
 pub use state::{Ended, Outcome, Phase, Revision, Run, Stage, State, Traffic};
 pub use time::{Span, Timestamp};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! The engine's promises, one test each.
+
+mod journey;
+mod world;
