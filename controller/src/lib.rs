@@ -1,3 +1,4 @@
 //! Weir's controller: watches releases, reads what the filter in the gateway counted, decides, and pushes weights back.
 
+pub mod api;
 pub mod rollout;

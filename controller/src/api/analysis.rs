@@ -1,0 +1,241 @@
+//! `spec.analysis` of a Canary: how a new revision is tested.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::providers::ObjectRef;
+
+/// How a new revision is tested. Exactly one of `stepWeight`, `stepWeights` and `iterations` is given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisSpec {
+    /// Time between two checks, for instance `10s`. At least `1s`. Default: `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Failed checks, in the whole rollout, that take the canary back. At least 1. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub threshold: Option<i64>,
+    /// Percent of the requests that each passed check adds to the canary. 0.01 to 100, in steps of 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 100))]
+    pub step_weight: Option<f64>,
+    /// Percents of the requests that the canary gets one after the other, increasing. Each 0.01 to 100, in steps of 0.01.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_weights: Vec<f64>,
+    /// Percent of the requests that the canary gets at most. The last step ends here exactly: 20 up to 50 is 20, 40, 50.
+    /// 0.01 to 100, in steps of 0.01. Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 100))]
+    pub max_weight: Option<f64>,
+    /// Percent of the requests that goes back to the primary per interval after promotion. 0 to 100, in steps of 0.01.
+    /// 0: all in one jump. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub step_weight_promotion: Option<f64>,
+    /// Number of checks of an A/B test (with `match`) or of a blue/green release (without). At least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub iterations: Option<i64>,
+    /// Requests that meet any of these go to the canary: an A/B test together with `iterations`, or beside the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub r#match: Vec<MatchSpec>,
+    /// Metrics that must stay in their bounds at every check. The evidence tests of Weir run beside them, always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricSpec>,
+    /// Programs that are asked or told about the rollout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<WebhookSpec>,
+    /// Where news of the rollout is sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<AlertSpec>,
+    /// Keeps clients on the arm that they were first given, by a cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_affinity: Option<SessionAffinitySpec>,
+    /// Completed canary requests that a check of a built-in metric needs; with fewer the weight is held and the reason is
+    /// `Insufficient`. At least 0; 0: none. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub min_requests: Option<i64>,
+    /// Time in seconds that a check may wait for its `minRequests`; then the canary is taken back. At least 1.
+    /// Default: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub insufficient_deadline_seconds: Option<i64>,
+    /// Chance that a rollout of a revision as good as the primary is taken back by the evidence tests. Above 0, at most 0.5.
+    /// Default: 0.01.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// How many times the primary's share of slow requests (above the `request-duration` bound) the canary may have before
+    /// the evidence test of latency counts it as worse. 1 to 1000. Default: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ratio: Option<f64>,
+    /// Canary requests that may be outstanding per gateway worker until the first ones of a rollout have ended: bounds the
+    /// harm of a canary that hangs. 0: no bound. At most 1000000. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub admission: Option<i64>,
+    /// Percent of the primary's pods that must be available for it to count as ready. 0 to 100. Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub primary_ready_threshold: Option<i64>,
+    /// Percent of the canary's pods that must be available for it to count as ready. 0 to 100. Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub canary_ready_threshold: Option<i64>,
+    /// Copying requests to the canary is not supported: `true` is refused. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<bool>,
+}
+
+/// Conditions on one request, all of which must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MatchSpec {
+    /// Conditions on headers, by name (compared without case).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, StringMatchSpec>,
+    /// Conditions on single cookies, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cookies: BTreeMap<String, StringMatchSpec>,
+    /// Conditions on query parameters, by name; compared as they stand in the request, undecoded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query_params: BTreeMap<String, StringMatchSpec>,
+    /// Conditions on the calling workload's labels are not supported: a gateway cannot see them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub source_labels: BTreeMap<String, String>,
+}
+
+/// A condition on a text: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StringMatchSpec {
+    /// The whole value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
+    /// The value's beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// The value's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// A regular expression (RE2 syntax) that must match the whole value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+}
+
+/// A metric and its bounds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricSpec {
+    /// `request-success-rate` (percent of the canary's requests that did not fail) or `request-duration` (99th percentile of
+    /// its latency in milliseconds), both from the gateway's own counters; or any other name with a `templateRef`.
+    pub name: String,
+    /// The time that a template's query looks back, for instance `1m`. The built-in metrics count since the step began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Bounds that the value must stay in, both inclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold_range: Option<ThresholdRange>,
+    /// Deprecated, use `thresholdRange`. Least value of `request-success-rate`, greatest value of any other metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// Deprecated, use `templateRef`. A query to `metricsServer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// The MetricTemplate that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_ref: Option<ObjectRef>,
+    /// Values for the template's `{{ variables.NAME }}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub template_variables: BTreeMap<String, String>,
+}
+
+/// Inclusive bounds of a value; at least one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ThresholdRange {
+    /// Least value that is good. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Greatest value that is good. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+/// A call to another program: `POST` of JSON with name, namespace, phase, checksum and metadata.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookSpec {
+    /// Name of the webhook, unique in this object.
+    pub name: String,
+    /// When it is called: `confirm-rollout`, `pre-rollout`, `rollout`, `confirm-traffic-increase`, `confirm-promotion`,
+    /// `post-rollout`, `rollback` or `event`. Default: `rollout`.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Where it listens: `http://…` or `https://…`.
+    pub url: String,
+    /// Time for one try, for instance `5s`. Default: `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Further tries after a failed one. At least 0. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub retries: Option<i64>,
+    /// Do not check the certificate of an `https` address. Default: false.
+    #[serde(default, rename = "disableTLS", skip_serializing_if = "Option::is_none")]
+    pub disable_tls: Option<bool>,
+    /// Send no alert when this webhook holds the rollout. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mute_alert: Option<bool>,
+    /// Sent along in the call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Where news of the rollout is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertSpec {
+    /// Name of the alert.
+    pub name: String,
+    /// Least severity that is sent: `info`, `warn` or `error`. Default: `info`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    /// The AlertProvider that sends it.
+    pub provider_ref: ObjectRef,
+}
+
+/// Keeps clients on the arm that they were first given. Sticky requests are counted apart: they are no random draws, so the
+/// comparison of the arms rests on each client's first request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionAffinitySpec {
+    /// Name of the cookie.
+    pub cookie_name: String,
+    /// Not needed: the one cookie keeps clients on either arm. Must differ from `cookieName`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_cookie_name: Option<String>,
+    /// How long a client keeps the cookie, in seconds. At least 1. Default: 86400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_age: Option<i64>,
+    /// The cookie's `Domain`. Default: the host of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The cookie's `Path`. Default: `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Hide the cookie from scripts. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_only: Option<bool>,
+    /// Send the cookie over TLS only. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure: Option<bool>,
+    /// Keep the cookie apart for each embedding site; needs `secure`. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitioned: Option<bool>,
+    /// `Strict`, `Lax` or `None` (which needs `secure`). Default: the browser's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_site: Option<String>,
+}

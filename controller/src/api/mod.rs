@@ -1,0 +1,43 @@
+//! Objects as users write them, and the way from there to values that can work.
+//!
+//! ```text
+//! text ─ read ─> Object<CanarySpec> ─ plan ─> rollout::Plan        every problem at once, by field path
+//!                Object<ProcessSpec> ─ process ─> Process
+//! ```
+//!
+//! The `*Spec` types are raw: whatever parses. They are also the source of the Kubernetes schema, so their doc comments are
+//! what `kubectl explain` prints and are written for the user. Validation happens once, here; nothing else in Weir looks at a
+//! raw spec to decide.
+
+mod affinity;
+pub mod analysis;
+mod canary;
+mod checks;
+mod clash;
+mod duration;
+mod identity;
+mod object;
+mod plan;
+mod problem;
+mod process;
+mod providers;
+mod read;
+pub mod service;
+mod strategy;
+
+pub use analysis::AnalysisSpec;
+pub use canary::{AutoscalerRef, CanarySpec, ScalerReplicas, TargetRef, hosts};
+pub use checks::DEFAULT_LATENCY_MS;
+pub use clash::{Clash, shared_hosts, shared_targets};
+pub use duration::parse_duration;
+pub use identity::{canary_id, canary_token, revision};
+pub use object::{GROUP, Metadata, Object, VERSION};
+pub use plan::{plan, plan_of, remarks};
+pub use problem::{Place, Problem};
+pub use process::{HttpGet, Probe, ProbeSpec, Process, ProcessSpec, ProcessVariable, Target, process};
+pub use providers::{AlertProviderSpec, MetricProvider, MetricTemplateSpec, ObjectRef};
+pub use read::{Known, Parsed, read};
+pub use service::ServiceSpec;
+
+#[cfg(test)]
+mod tests;

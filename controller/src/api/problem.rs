@@ -1,0 +1,106 @@
+//! What is wrong with an object, for the person who wrote it: where, what, and what to do.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// Something that a user should change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file and document, where the object came from one.
+    pub place: Place,
+    /// The field's path, `spec.analysis.stepWeights[2]`; empty where the whole document is meant.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub text: String,
+}
+
+/// A place in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file's path; empty if the object did not come from a file.
+    pub file: String,
+    /// Which document of the file, from 1.
+    pub document: usize,
+    /// The line in the file, from 1.
+    pub line: usize,
+}
+
+impl Problem {
+    /// Returns a problem of one field.
+    pub fn new(field: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { place: Place::default(), field: field.into(), text: text.into() }
+    }
+
+    /// Says where the object stands.
+    #[must_use]
+    pub fn at(mut self, place: &Place) -> Self {
+        self.place.clone_from(place);
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.place.file.is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, document {}, line {}", self.file, self.document, self.line)
+    }
+}
+
+/// Gathers problems under a field's path while a spec is read.
+pub(super) struct Problems {
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn new() -> Self {
+        Self { found: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, field: impl Into<String>, text: impl Into<String>) {
+        self.found.push(Problem::new(field, text));
+    }
+
+    /// Returns the value, or notes the problem with it.
+    pub(super) fn keep<T>(&mut self, field: &str, value: Result<T, String>) -> Option<T> {
+        value.map_err(|text| self.add(field, text)).ok()
+    }
+
+    /// Returns a whole number, or the default when it is absent or out of range (which is noted).
+    pub(super) fn whole(&mut self, field: &str, value: Option<i64>, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(value) = value else { return default };
+        match u64::try_from(value).ok().filter(|value| range.contains(value)) {
+            Some(value) => value,
+            None => {
+                let (min, max) = range.into_inner();
+                self.add(field, format!("{value} is out of range: give a whole number from {min} to {max}"));
+                default
+            }
+        }
+    }
+
+    /// Returns a number, or the default when it is absent or out of range (which is noted).
+    pub(super) fn number(&mut self, field: &str, value: Option<f64>, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let Some(value) = value else { return default };
+        if range.contains(&value) {
+            return value;
+        }
+        let (min, max) = range.into_inner();
+        self.add(field, format!("{value} is out of range: give a number from {min} to {max}"));
+        default
+    }
+
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Vec<Problem>> {
+        if self.found.is_empty() { Ok(value) } else { Err(self.found) }
+    }
+}

@@ -1,0 +1,149 @@
+//! `spec.service` of a Canary: how requests reach the workload.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How requests reach the workload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// Name of the service that users call; `-primary` and `-canary` are added for the two others. Do not change it later.
+    /// Default: `targetRef.name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Port of the services, 1 to 65535. Required, but not for a target of kind `Process`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i64>,
+    /// Name of that port. Default: `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_name: Option<String>,
+    /// Number or name of the workload's port. Default: `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<IntOrString>,
+    /// Application protocol of the port: `http`, `http2`, `grpc`, … `tcp` can't be released by weight: only HTTP requests
+    /// can be split and counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
+    /// `PreferClose`, `PreferSameZone` or `PreferSameNode`; copied to the services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_distribution: Option<String>,
+    /// Add every port of the workload's containers to the services. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_discovery: Option<bool>,
+    /// Make the services headless (no cluster IP). Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headless: Option<bool>,
+    /// Time that a request may take, for instance `15s`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Istio gateways that requests come through, `namespace/name`. Only requests through a gateway can be split.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+    /// Host names of the requests: `shop.example.com`, `*.example.com` or `*`. The name of the service is added unless `*` is
+    /// among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Make a VirtualService without hosts and gateways, for another one to delegate to. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<bool>,
+    /// Istio's TrafficPolicy, for both DestinationRules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_policy: Option<Free>,
+    /// Istio's HTTPMatchRequests: only requests that meet one of them are routed. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub r#match: Vec<Free>,
+    /// How the request is changed before the workload sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
+    /// How failed requests are tried again by the gateway. A request that is tried again counts once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+    /// Istio's Headers: what is added, set and removed in requests and responses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Free>,
+    /// Istio's CorsPolicy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors_policy: Option<Free>,
+    /// Labels and annotations of the service that users call, and of the VirtualService.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apex: Option<ExtraMetadata>,
+    /// Labels and annotations of the primary's service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<ExtraMetadata>,
+    /// Labels and annotations of the canary's service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<ExtraMetadata>,
+    /// Labels and annotations that Weir leaves alone on the services it makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmanaged_metadata: Option<UnmanagedMetadata>,
+}
+
+/// A port's number or name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-kubernetes-int-or-string" = true))]
+pub enum IntOrString {
+    /// The number.
+    Int(i64),
+    /// The name.
+    String(String),
+}
+
+/// An object of Istio's that is passed on as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct Free(pub serde_json::Map<String, serde_json::Value>);
+
+/// How a request is changed before the workload sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rewrite {
+    /// The path, or the matched prefix of it, becomes this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// The host becomes this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+}
+
+/// How failed requests are tried again by the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retries {
+    /// How often. At least 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub attempts: Option<i64>,
+    /// Time for each try, for instance `2s`. Default: the request's `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_try_timeout: Option<String>,
+    /// Envoy's conditions, separated by commas, for instance `5xx,reset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_on: Option<String>,
+}
+
+/// Labels and annotations of an object that Weir makes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExtraMetadata {
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Keys that Weir leaves alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnmanagedMetadata {
+    /// Keys of labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Keys of annotations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<String>,
+}

@@ -1,0 +1,161 @@
+//! From `stepWeight`, `stepWeights`, `iterations` and `match` to the steps of a rollout.
+//!
+//! Flagger's weights overshoot: steps of 20 up to 50 are 20, 40, 60 there. Here the last step is `maxWeight` exactly.
+
+use std::collections::BTreeMap;
+
+use regex_lite::Regex;
+use weir_wire::{Condition, StringMatch, Weight};
+
+use super::analysis::{AnalysisSpec, MatchSpec, StringMatchSpec};
+use super::problem::Problems;
+use crate::rollout::Step;
+
+/// More iterations than anybody waits for; each one is kept in memory.
+const MAX_ITERATIONS: i64 = 1000;
+
+/// Returns the steps that a spec describes; nothing good when a problem was added.
+pub(super) fn steps(spec: &AnalysisSpec, problems: &mut Problems) -> Vec<Step> {
+    let matching = !spec.r#match.is_empty();
+    let given: Vec<&str> = [
+        ("stepWeight", spec.step_weight.is_some()),
+        ("stepWeights", !spec.step_weights.is_empty()),
+        ("iterations", spec.iterations.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, given)| given.then_some(name))
+    .collect();
+    match given[..] {
+        ["stepWeight"] => {
+            let step = problems.keep("spec.analysis.stepWeight", weight(spec.step_weight.unwrap_or_default()));
+            let max = max_weight(spec, problems);
+            Step::canary(step.unwrap_or(Weight::FULL), max, matching)
+        }
+        ["stepWeights"] => listed(spec, problems).into_iter().map(|weight| Step::weight(weight, matching)).collect(),
+        ["iterations"] => repeated(spec, matching, problems),
+        [] => {
+            let what = "needs one of stepWeight (weights in equal steps), stepWeights (a list of weights) and iterations \
+                        (A/B test or blue/green)";
+            problems.add("spec.analysis", what);
+            Vec::new()
+        }
+        _ => {
+            let given = given.join(" and ");
+            problems.add("spec.analysis", format!("{given} exclude each other: keep one of them"));
+            Vec::new()
+        }
+    }
+}
+
+fn max_weight(spec: &AnalysisSpec, problems: &mut Problems) -> Weight {
+    let max = spec.max_weight.map(weight).and_then(|max| problems.keep("spec.analysis.maxWeight", max));
+    max.unwrap_or(Weight::FULL)
+}
+
+fn listed(spec: &AnalysisSpec, problems: &mut Problems) -> Vec<Weight> {
+    let max = max_weight(spec, problems);
+    let mut steps: Vec<Weight> = Vec::new();
+    for (i, percent) in spec.step_weights.iter().enumerate() {
+        let field = format!("spec.analysis.stepWeights[{i}]");
+        let Some(weight) = problems.keep(&field, weight(*percent)) else { continue };
+        if let Some(last) = steps.last().filter(|last| **last >= weight) {
+            problems
+                .add(field, format!("{weight} is not above {last}, the one before: list weights in increasing order"));
+        } else if weight > max {
+            problems.add(field, format!("{weight} is above maxWeight {max}: remove one of them"));
+        }
+        steps.push(weight);
+    }
+    steps
+}
+
+fn repeated(spec: &AnalysisSpec, matching: bool, problems: &mut Problems) -> Vec<Step> {
+    if spec.max_weight.is_some() {
+        problems.add("spec.analysis.maxWeight", "has no meaning with iterations: remove it, or use stepWeight");
+    }
+    let given = spec.iterations.unwrap_or_default();
+    if !(1..=MAX_ITERATIONS).contains(&given) {
+        let text = format!("{given} is out of range: give a number from 1 to {MAX_ITERATIONS}");
+        problems.add("spec.analysis.iterations", text);
+        return Vec::new();
+    }
+    let iterations = u32::try_from(given).unwrap_or(1);
+    if matching { Step::ab_test(iterations) } else { Step::blue_green(iterations) }
+}
+
+/// Returns a weight above zero from percent.
+pub(super) fn weight(percent: f64) -> Result<Weight, String> {
+    if !(percent > 0.0 && percent <= 100.0) {
+        return Err(format!("{percent} is out of range: give percent, from 0.01 to 100"));
+    }
+    let parts = (percent * 100.0).round();
+    if (percent * 100.0 - parts).abs() > 1e-6 {
+        return Err(format!("{percent} is not a multiple of 0.01: the gateway splits requests in 1/10,000"));
+    }
+    Weight::new(parts as u32).map_err(|error| error.to_string())
+}
+
+/// Returns what `match` says, in the filter's terms.
+pub(super) fn conditions(matches: &[MatchSpec], problems: &mut Problems) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    for (i, spec) in matches.iter().enumerate() {
+        let at = format!("spec.analysis.match[{i}]");
+        if !spec.source_labels.is_empty() {
+            let text = "is not supported: a gateway cannot see the caller's labels; use headers or cookies";
+            problems.add(format!("{at}.sourceLabels"), text);
+        } else if spec.headers.is_empty() && spec.cookies.is_empty() && spec.query_params.is_empty() {
+            problems.add(&at, "has no condition and would match every request: add headers, cookies or queryParams");
+        }
+        let headers: BTreeMap<_, _> =
+            spec.headers.iter().map(|(name, test)| (name.to_ascii_lowercase(), test.clone())).collect();
+        conditions.push(Condition {
+            headers: tests(&format!("{at}.headers"), &headers, is_token, problems),
+            cookies: tests(&format!("{at}.cookies"), &spec.cookies, is_token, problems),
+            query_params: tests(&format!("{at}.queryParams"), &spec.query_params, is_parameter, problems),
+        });
+    }
+    conditions
+}
+
+fn tests(
+    at: &str,
+    tests: &BTreeMap<String, StringMatchSpec>,
+    is_name: impl Fn(&str) -> bool,
+    problems: &mut Problems,
+) -> BTreeMap<String, StringMatch> {
+    let mut out = BTreeMap::new();
+    for (name, test) in tests {
+        let field = format!("{at}.{name}");
+        if !is_name(name) {
+            problems.add(&field, format!("{name:?} is not a name that a request can have here"));
+        }
+        if let Some(test) = problems.keep(&field, string_match(test)) {
+            out.insert(name.clone(), test);
+        }
+    }
+    out
+}
+
+fn string_match(spec: &StringMatchSpec) -> Result<StringMatch, String> {
+    let StringMatchSpec { exact, prefix, suffix, regex } = spec.clone();
+    match (exact, prefix, suffix, regex) {
+        (Some(text), None, None, None) => Ok(StringMatch::Exact(text)),
+        (None, Some(text), None, None) => Ok(StringMatch::Prefix(text)),
+        (None, None, Some(text), None) => Ok(StringMatch::Suffix(text)),
+        (None, None, None, Some(text)) => match Regex::new(&format!("^(?:{text})$")) {
+            Ok(_) => Ok(StringMatch::Regex(text)),
+            Err(error) => Err(format!("regular expression {text:?} does not compile: {error}")),
+        },
+        _ => Err("needs exactly one of exact, prefix, suffix and regex".into()),
+    }
+}
+
+/// Returns whether a text is a token of HTTP: the name of a header or of a cookie, `:authority` and the like included.
+pub(super) fn is_token(text: &str) -> bool {
+    let text = text.strip_prefix(':').unwrap_or(text);
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte))
+}
+
+fn is_parameter(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"&=#".contains(&byte))
+}
