@@ -5,7 +5,7 @@ CARGO := cargo
 MODULE := target/weir-filter.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm envoy demo test lint fmt bench generate verify clean
+.PHONY: help build wasm tools demo test lint fmt bench generate verify clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,9 @@ build: wasm ## Build the filter's module and the binaries (target/debug)
 wasm: ## Build the filter's module, installing its toolchain where it is missing
 	filter/build
 
-envoy: ## Find an Envoy of the right version, or install it into .tools, and print its path
+tools: ## Install what is missing: Envoy into .tools, the module's toolchain
 	@tests/tools/envoy
+	filter/build
 
 demo: ## Watch a real Envoy promote a good revision and take back a bad one (a minute)
 	@tests/tools/demo

@@ -6,5 +6,6 @@
 //! ```
 
 pub mod load;
+pub mod play;
 pub mod serve;
 pub mod tally;

@@ -1,10 +1,10 @@
-//! `weir-demo`: the demonstration's service and its traffic.
+//! `weir-demo`: the demonstration, its service and its traffic.
 
 use clap::{Parser, Subcommand};
-use weir_demo::{load::Load, serve::Serve};
+use weir_demo::{load::Load, play::Play, serve::Serve};
 
 #[derive(Parser)]
-#[command(about = "The demonstration's service and its traffic")]
+#[command(about = "A demonstration of Weir, its service and its traffic")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -16,6 +16,8 @@ enum Command {
     Serve(Serve),
     /// Send requests at a fixed rate and print what came of them, per revision.
     Load(Load),
+    /// Play a good and a bad release through a real Envoy, and tell what happens.
+    Play(Play),
 }
 
 #[tokio::main]
@@ -23,5 +25,6 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Serve(serve) => serve.run().await,
         Command::Load(load) => load.run().await,
+        Command::Play(play) => play.run().await,
     }
 }

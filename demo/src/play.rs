@@ -1,0 +1,168 @@
+//! The demonstration: one good and one bad release of a service, through a real Envoy, told as they happen.
+//!
+//! ```text
+//!  stage (files, `weir standalone`) ──> state, by its API ──┐
+//!  load ──> Envoy ──> service ──> tally ────────────────────┴──> transcript
+//! ```
+//!
+//! The requests and failures in the transcript are those that the client saw, not those that Weir says it counted: a
+//! demonstration that asks the one it demonstrates would prove little.
+
+mod stage;
+mod transcript;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use hyper::header::{HOST, HeaderValue};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::load::{Load, Running};
+use stage::{Release, Stage};
+use transcript::Transcript;
+
+/// Time between two looks at Weir's state: shorter than any step, so that no line is missed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A release that takes longer went wrong: four steps of 3 s, the starts and ends of processes, and a slow machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Traffic before the first release, so that the primary is known to be well.
+const WARM_UP: Duration = Duration::from_secs(3);
+
+/// What to play with.
+#[derive(Args, Clone, Debug)]
+pub struct Play {
+    /// The `weir` binary.
+    #[arg(long)]
+    pub weir: PathBuf,
+    /// The filter's module.
+    #[arg(long)]
+    pub filter: PathBuf,
+    /// Envoy.
+    #[arg(long)]
+    pub envoy: PathBuf,
+    /// Port for the requests; 0 lets the machine choose.
+    #[arg(long, default_value_t = 0)]
+    pub port: u16,
+    /// Requests per second.
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+}
+
+/// How a release ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Promoted,
+    TakenBack,
+}
+
+impl Play {
+    /// Plays both releases.
+    ///
+    /// # Errors
+    /// When a part does not start, or a release does not end as it should.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut stage = Stage::set(&self)?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let played = tokio::select! {
+            played = self.play(&mut stage) => played,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
+        };
+        stage.strike(played.is_ok()).await?;
+        played
+    }
+
+    async fn play(&self, stage: &mut Stage) -> anyhow::Result<()> {
+        let mut transcript = Transcript::new();
+        transcript.title(self.rate);
+        let good = Release { version: "v1", failure_ratio: 0.0 };
+        stage.release(&good)?;
+        stage.start().await?;
+        stage.wait_for("Initialized", PATIENCE).await?;
+        let gateway = stage.gateway();
+        let load = Load {
+            url: gateway.parse().context("the gateway's address")?,
+            rate: self.rate,
+            seconds: None,
+            headers: vec![(HOST, HeaderValue::from_static(stage::HOST))],
+            timeout_ms: 5_000,
+        }
+        .start();
+        transcript.line(&format!("v1 is in production behind Envoy on {gateway}"));
+        tokio::time::sleep(WARM_UP).await;
+        transcript.counts(&load.tally(), "v1");
+
+        transcript.chapter("A good release: v2");
+        let v2 = Release { version: "v2", failure_ratio: 0.0 };
+        release(stage, &load, &mut transcript, &v2, "v1", End::Promoted).await?;
+
+        transcript.chapter("A bad release: v3 fails half of its requests");
+        let v3 = Release { version: "v3", failure_ratio: 0.5 };
+        release(stage, &load, &mut transcript, &v3, "v2", End::TakenBack).await?;
+
+        let tally = load.finish().await;
+        transcript.end(&tally);
+        let blameless = tally.totals().1 - tally.of("v3").failed;
+        if blameless > 0 {
+            bail!("{blameless} requests failed that v3 did not answer");
+        }
+        if tally.of("v2").ok == 0 {
+            bail!("no request reached v2");
+        }
+        Ok(())
+    }
+}
+
+/// Makes a release and tells what becomes of it.
+async fn release(
+    stage: &mut Stage,
+    load: &Running,
+    transcript: &mut Transcript,
+    release: &Release,
+    primary: &str,
+    expected: End,
+) -> anyhow::Result<()> {
+    let before = load.tally();
+    let began = Instant::now();
+    let mut last = stage.seen().await?;
+    stage.release(release)?;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let seen = stage.seen().await?;
+        let tally = load.tally();
+        if seen != last {
+            transcript.change(&last, &seen, &tally, primary, release.version);
+        }
+        let fresh = seen.run != last.run || last.is_rolling_out();
+        let ended = match seen.phase.as_str() {
+            "Succeeded" if fresh => Some(End::Promoted),
+            "Failed" if fresh => Some(End::TakenBack),
+            _ => None,
+        };
+        last = seen;
+        if let Some(end) = ended {
+            transcript.verdict(end, &last, &before, &tally, release.version, began.elapsed());
+            if end != expected {
+                bail!("{} was {}, which it should not have been", release.version, end.word());
+            }
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{} is still {} after {} s: {}", release.version, last.phase, PATIENCE.as_secs(), last.text);
+        }
+    }
+}
+
+impl End {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Promoted => "promoted",
+            Self::TakenBack => "taken back",
+        }
+    }
+}
