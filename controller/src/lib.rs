@@ -1,4 +1,6 @@
 //! Weir's controller: watches releases, reads what the filter in the gateway counted, decides, and pushes weights back.
 
 pub mod api;
+pub mod gateway_config;
 pub mod rollout;
+pub mod scrape;

@@ -1,0 +1,135 @@
+//! Renders the filter's configuration from what was decided for every Canary of a gateway.
+//!
+//! Nothing is chosen here but the generation: a gateway takes a configuration only if it is newer than what it runs.
+
+use weir_wire::config::VERSION;
+use weir_wire::{Canary, Config, Lookup, SLOTS};
+
+use crate::api::{canary_id, canary_token};
+use crate::rollout::{Plan, Timestamp, Traffic};
+
+/// How requests find one Canary on a gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// The Canary's namespace.
+    pub namespace: String,
+    /// The Canary's name.
+    pub name: String,
+    /// Hosts of its requests.
+    pub hosts: Vec<String>,
+    /// Names of its routes.
+    pub routes: Vec<String>,
+    /// Which of the two tells.
+    pub lookup: Lookup,
+}
+
+/// Returns the generation after `stored`: no smaller than the Unix time in milliseconds, so that a recreated object or a
+/// restored backup is newer than what runs.
+///
+/// It takes the slot after `stored`'s. VMs are counted per slot (`generation % 8`), and taking the slots in turn keeps the
+/// counts of the last seven pushes readable while workers move from one to the next.
+#[must_use]
+pub fn next_generation(stored: u64, now: Timestamp) -> u64 {
+    let next = stored.saturating_add(1);
+    let base = next.max(now.0);
+    base.saturating_add((next % SLOTS + SLOTS - base % SLOTS) % SLOTS)
+}
+
+/// Renders one Canary.
+#[must_use]
+pub fn entry(placement: &Placement, plan: &Plan, traffic: &Traffic) -> Canary {
+    let Placement { namespace, name, hosts, routes, lookup } = placement;
+    Canary {
+        id: canary_id(namespace, name),
+        name: format!("{namespace}/{name}"),
+        hosts: hosts.clone(),
+        routes: routes.clone(),
+        lookup: *lookup,
+        token: canary_token(namespace, name),
+        run: traffic.run.clone(),
+        epoch: traffic.epoch,
+        weight: traffic.weight,
+        conditions: if traffic.matching { plan.conditions.clone() } else { Vec::new() },
+        affinity: plan.affinity.clone(),
+        latency_ms: plan.latency_ms.clone(),
+        admission: plan.admission,
+        limits: traffic.limits.clone(),
+    }
+}
+
+/// Renders a gateway's configuration. `armed_until` is when a gateway process that starts later stops trusting it.
+#[must_use]
+pub fn config(generation: u64, armed_until: Timestamp, mut canaries: Vec<Canary>) -> Config {
+    // The order says nothing; a fixed one keeps an unchanged configuration equal, byte by byte.
+    canaries.sort_by(|a, b| a.id.cmp(&b.id));
+    Config { version: VERSION, generation, armed_until: armed_until.0 / 1000, canaries }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{CanarySpec, Object, plan};
+    use proptest::prelude::*;
+    use weir_wire::{Condition, StringMatch, Weight};
+
+    fn shop() -> (Placement, Plan) {
+        let spec = r#"{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": "cart", "namespace": "shop"},
+            "spec": {"targetRef": {"kind": "Process", "name": "cart"}, "analysis": {"stepWeight": 5,
+                "match": [{"headers": {"X-Beta": {"exact": "1"}}}], "sessionAffinity": {"cookieName": "arm"}}}}"#;
+        let object: Object<CanarySpec> = serde_json::from_str(spec).unwrap();
+        let hosts = crate::api::hosts(&object);
+        let placement = Placement { namespace: "shop".into(), name: "cart".into(), hosts, ..Placement::default() };
+        (placement, plan(&object).unwrap())
+    }
+
+    #[test]
+    fn a_canary_is_rendered_whole_and_the_filter_takes_it() {
+        let (placement, plan) = shop();
+        let traffic = Traffic {
+            run: "6f2c".into(),
+            epoch: 9,
+            weight: Weight::new(500).unwrap(),
+            matching: true,
+            ..Traffic::default()
+        };
+        let expected = Canary {
+            id: canary_id("shop", "cart"),
+            name: "shop/cart".into(),
+            hosts: vec!["cart".into()],
+            routes: vec![],
+            lookup: Lookup::Host,
+            token: canary_token("shop", "cart"),
+            run: "6f2c".into(),
+            epoch: 9,
+            weight: Weight::new(500).unwrap(),
+            conditions: vec![Condition {
+                headers: [("x-beta".into(), StringMatch::Exact("1".into()))].into(),
+                ..Condition::default()
+            }],
+            affinity: plan.affinity.clone(),
+            latency_ms: plan.latency_ms.clone(),
+            admission: 10,
+            limits: vec![],
+        };
+        let rendered = config(17, Timestamp(60_500), vec![entry(&placement, &plan, &traffic)]);
+        assert_eq!(rendered, Config { version: 1, generation: 17, armed_until: 60, canaries: vec![expected] });
+        let json = serde_json::to_vec(&rendered).unwrap();
+        assert_eq!(Config::parse(&json).unwrap(), rendered);
+    }
+
+    #[test]
+    fn conditions_hold_only_while_the_step_matches() {
+        let (placement, plan) = shop();
+        assert!(entry(&placement, &plan, &Traffic::default()).conditions.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn generations_grow_take_slots_in_turn_and_keep_up_with_the_clock(stored in 0..u64::MAX / 2, now in 0..u64::MAX / 2) {
+            let next = next_generation(stored, Timestamp(now));
+            prop_assert!(next > stored && next >= now);
+            prop_assert_eq!(next % SLOTS, (stored + 1) % SLOTS);
+            prop_assert!(next - (stored + 1).max(now) < SLOTS);
+        }
+    }
+}
