@@ -9,6 +9,8 @@
 //! Null: r ≤ R ("null ratio"). With g = r/R and θ_0 = θ(R, ρ) the factors of one failure become
 //! θ/θ_0 = g/(1 + θ_0 (g - 1)) on the canary and 1/(1 + θ_0 (g - 1)) on the primary, which neither overflow nor cancel.
 
+use serde::{Deserialize, Serialize};
+
 use super::logspace;
 
 /// How many times worse than the null the alternatives are: dense where detection is slow, wide where it is at once.
@@ -18,7 +20,7 @@ const WORSE: [f64; 8] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0];
 const BETTER: [f64; 6] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9];
 
 /// Failures (or other bad outcomes) of drawn requests under one weight.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stretch {
     /// The canary's share of draws, above 0 and below 1; any other is no comparison and counts for nothing.
     pub rho: f64,
@@ -61,6 +63,15 @@ impl Comparison {
 #[must_use]
 pub fn log_e_not_worse(margin: f64, stretches: &[Stretch]) -> f64 {
     log_mixture(margin, &BETTER, stretches)
+}
+
+/// Returns the canary's failures beyond its share: what it would have fewer if it failed as often as the primary.
+///
+/// Negative for a better canary.
+#[must_use]
+pub fn excess(stretches: &[Stretch]) -> f64 {
+    let judged = stretches.iter().filter(|stretch| stretch.rho > 0.0 && stretch.rho < 1.0);
+    judged.map(|Stretch { rho, canary, primary }| *canary as f64 - *primary as f64 * rho / (1.0 - rho)).sum()
 }
 
 /// Returns θ(r, ρ): the probability that a failed draw was the canary's.
@@ -133,6 +144,7 @@ mod tests {
         assert_eq!(format!("{:.4}", e(0.05, 14, 214)), "0.3287");
         assert_eq!(format!("{:.4}", log_e_not_worse(2.0, &seen).exp()), "2.4676");
         assert_eq!(format!("{:.2}", log_e_not_worse(3.0, &seen).exp()), "150.27");
+        assert_eq!(format!("{:.4}", excess(&seen)), format!("{:.4}", 14.0 - 214.0 * 5.0 / 95.0));
     }
 
     #[test]

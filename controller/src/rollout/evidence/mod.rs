@@ -9,13 +9,26 @@
 //! Pure: integer counts in, `f64` logarithms inside, nothing else. Formulas: `docs/evidence.md`.
 
 mod absolute;
+mod assessment;
+mod beta;
 mod budget;
+mod certify;
 mod comparison;
+mod forecast;
 pub mod guard;
+mod interval;
 mod logspace;
 mod onset;
+mod run;
+mod split;
 
 pub use absolute::{Absolute, ceiling};
+pub use assessment::{Assessment, Finding, GOOD, NotWorse, Test, Verdict};
 pub use budget::{Thresholds, budget};
-pub use comparison::{Comparison, Stretch, attribution, log_e_not_worse};
+pub use certify::log_e_below;
+pub use comparison::{Comparison, Stretch, attribution, excess, log_e_not_worse};
+pub use forecast::{Forecast, Quantiles, forecast};
+pub use interval::{Interval, ratio_interval};
 pub use onset::Onset;
+pub use run::{Block, Pair, Terms, Tests};
+pub use split::{Split, log_e_split};
