@@ -1,1 +1,37 @@
-//! The filter.
+//! The filter: splits requests between two revisions inside the gateway, counts what becomes of them, and stops a bad canary
+//! by itself.
+//!
+//! ```text
+//!  request ─> lookup ─> condition / affinity / draw ─> guard ─> admission ─> token header ─> route to the canary
+//!             (host)                                  (tripped?)  (full?)
+//!  end     ─> outcome ─> counters ─> guard (judge)            tick ─> counters, gauges
+//! ```
+//!
+//! [`Filter`] holds all of it and asks a [`Host`] for everything else. In the gateway the host is Envoy (`abi`, compiled for
+//! WebAssembly only); in tests and in the controller's simulator it is [`simulated::SimulatedHost`]. A request that belongs
+//! to no canary, and every request when something is wrong, is left as it is and goes to the primary.
+
+pub mod admission;
+pub mod affinity;
+pub mod canary;
+pub mod condition;
+pub mod counters;
+pub mod draw;
+pub mod filter;
+pub mod gauges;
+pub mod guard;
+pub mod hashing;
+pub mod host;
+pub mod lookup;
+pub mod outcome;
+pub mod process;
+pub mod shared;
+pub mod simulated;
+pub mod stream;
+
+#[cfg(target_family = "wasm")]
+mod abi;
+
+pub use canary::Choice;
+pub use filter::{Filter, Refusal};
+pub use host::Host;

@@ -1,0 +1,305 @@
+//! One canary in one VM: what is asked of it now, and what was counted so far.
+//!
+//! The plan changes with every configuration; counters, streams and the latch outlive it.
+
+use weir_wire::names::{Arm, Cohort, Kind, Metric};
+use weir_wire::{Affinity, Limits, SLOTS, Weight};
+
+use crate::admission::Admission;
+use crate::affinity::{self, Client};
+use crate::condition::Conditions;
+use crate::counters::Counters;
+use crate::draw::{self, Generator};
+use crate::guard::{Event, Guard, Trip};
+use crate::hashing;
+use crate::host::{Host, MetricKind};
+use crate::outcome::{Outcome, Timing};
+use crate::stream::Stream;
+
+/// What a configuration asks of a canary, compiled.
+#[derive(Debug, Default)]
+pub struct Plan {
+    token: String,
+    /// Hash of the run; 0 between rollouts.
+    run: u64,
+    epoch: u64,
+    weight: Weight,
+    conditions: Conditions,
+    affinity: Option<Affinity>,
+    edges_ns: Vec<u64>,
+    admission: u32,
+    limits: Vec<Limits>,
+}
+
+impl Plan {
+    /// Compiles a canary of the configuration.
+    ///
+    /// # Errors
+    /// Gives the path of the field that cannot work and what is wrong with it.
+    pub fn compile(canary: &weir_wire::Canary) -> Result<Self, (String, String)> {
+        Ok(Self {
+            token: canary.token.clone(),
+            run: if canary.run.is_empty() { 0 } else { hashing::hash(canary.run.as_bytes()).max(1) },
+            epoch: canary.epoch,
+            weight: canary.weight,
+            conditions: Conditions::compile(&canary.conditions)?,
+            affinity: canary.affinity.clone(),
+            edges_ns: canary.latency_ms.iter().map(|edge| u64::from(*edge) * 1_000_000).collect(),
+            admission: canary.admission,
+            limits: canary.limits.clone(),
+        })
+    }
+
+    /// Returns whether a rollout is under way.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        self.run != 0
+    }
+
+    /// Returns whether clients are given cookies.
+    #[must_use]
+    pub fn gives_cookies(&self) -> bool {
+        self.affinity.is_some() && self.weight > Weight::ZERO
+    }
+}
+
+/// What was chosen for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The canary was full; the request goes to the primary and is counted nowhere else.
+    Refused,
+    /// The request was given an arm.
+    Given {
+        /// The arm.
+        arm: Arm,
+        /// Why.
+        cohort: Cohort,
+        /// The number that the client gets as a cookie.
+        cookie: Option<u64>,
+    },
+}
+
+/// A canary's state in this VM.
+#[derive(Debug)]
+pub struct Canary {
+    id: String,
+    plan: Plan,
+    counters: Counters,
+    guard: Guard,
+    admission: Admission,
+    /// Counts the runs that this VM has seen, so that a stream of an earlier run is known as such.
+    run: u32,
+    /// Streams under way.
+    pub streams: u32,
+    /// The trip of this run, once it is known here.
+    trip: Option<Trip>,
+    gauges: Option<[u32; 2]>,
+    published: u64,
+    /// The service was seen to speak gRPC, so the first bytes of its responses are worth a look.
+    pub grpc: bool,
+}
+
+impl Canary {
+    /// Returns a canary that nothing was counted for yet.
+    #[must_use]
+    pub fn new(id: &str, plan: Plan) -> Self {
+        Self {
+            id: id.to_owned(),
+            plan,
+            counters: Counters::default(),
+            guard: Guard::new(id),
+            admission: Admission::default(),
+            run: 0,
+            streams: 0,
+            trip: None,
+            gauges: None,
+            published: 0,
+            grpc: false,
+        }
+    }
+
+    /// Follows another plan from now on.
+    pub fn follow(&mut self, plan: Plan) {
+        if plan.run != self.plan.run {
+            self.run += 1;
+            self.admission = Admission::default();
+            self.trip = None;
+        }
+        self.plan = plan;
+    }
+
+    /// Returns the canary's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns what is asked of the canary.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Returns whether everything that was counted is with the proxy.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.counters.is_clean()
+    }
+
+    // === A request comes ===
+
+    /// Chooses the arm of the request of this callback, and counts the choice.
+    pub fn choose<H: Host>(&mut self, host: &mut H, generator: &mut Generator, armed: bool) -> Choice {
+        let (wanted, cohort, mut cookie) = self.wish(host, generator);
+        let mut arm = Arm::Primary;
+        if wanted {
+            if !armed || self.is_tripped(host) {
+                cookie = None;
+            } else if self.admission.admit(self.plan.admission) {
+                arm = Arm::Canary;
+            } else {
+                self.counters.refused();
+                return Choice::Refused;
+            }
+        }
+        if arm == Arm::Canary {
+            host.set_request_header(weir_wire::TOKEN_HEADER, &self.plan.token);
+        }
+        self.counters.count(self.plan.epoch, arm, cohort, Kind::Assigned);
+        Choice::Given { arm, cohort, cookie }
+    }
+
+    /// Says where the request would go if nothing stood in its way: conditions first, then the cookie, then the draw.
+    fn wish<H: Host>(&self, host: &mut H, generator: &mut Generator) -> (bool, Cohort, Option<u64>) {
+        let plan = &self.plan;
+        if !plan.conditions.is_empty() && plan.conditions.are_met(host) {
+            return (true, Cohort::Match, None);
+        }
+        if plan.weight == Weight::ZERO {
+            return (false, Cohort::Draw, None);
+        }
+        match &plan.affinity {
+            None => (draw::falls_within(generator.next(), plan.weight), Cohort::Draw, None),
+            Some(affinity) => match affinity::client(host, affinity) {
+                Client::Returning(number) => {
+                    (affinity::falls_within(number, plan.run, plan.weight), Cohort::Sticky, None)
+                }
+                Client::New => {
+                    let number = generator.next();
+                    (affinity::falls_within(number, plan.run, plan.weight), Cohort::Draw, Some(number))
+                }
+            },
+        }
+    }
+
+    /// Returns whether the guard has stopped this run, here or in another worker.
+    fn is_tripped<H: Host>(&mut self, host: &mut H) -> bool {
+        if self.trip.is_none() && self.plan.is_run() {
+            self.trip = self.guard.trip(host, self.plan.run);
+        }
+        self.trip.is_some()
+    }
+
+    /// Returns the stream that begins with this choice.
+    #[must_use]
+    pub fn begin(&mut self, place: usize, arm: Arm, cohort: Cohort, cookie: Option<u64>, now_ns: u64) -> Stream {
+        self.streams += 1;
+        Stream {
+            canary: place,
+            run: self.run,
+            epoch: self.plan.epoch,
+            arm,
+            cohort,
+            began_ns: now_ns,
+            cookie,
+            body: crate::outcome::Body::default(),
+        }
+    }
+
+    /// Returns the header that gives a client its number.
+    #[must_use]
+    pub fn set_cookie(&self, number: u64) -> Option<String> {
+        self.plan.affinity.as_ref().map(|affinity| affinity::set_cookie(affinity, number))
+    }
+
+    // === A request ends ===
+
+    /// Counts how a request ended, and lets the guard judge it.
+    pub fn end<H: Host>(&mut self, host: &mut H, stream: &Stream, outcome: Outcome, timing: Timing) {
+        self.streams = self.streams.saturating_sub(1);
+        if stream.arm == Arm::Canary && stream.run == self.run {
+            self.admission.end();
+        }
+        // Streams older than this have lost their slot to a newer epoch.
+        if self.plan.epoch.saturating_sub(stream.epoch) >= SLOTS {
+            return self.counters.late();
+        }
+        let kind = match outcome {
+            Outcome::Success => Kind::Success,
+            Outcome::Failure => Kind::Failure,
+            Outcome::Abandoned => Kind::Abandoned,
+        };
+        self.counters.count(stream.epoch, stream.arm, stream.cohort, kind);
+        if timing == Timing::Latency && !self.plan.edges_ns.is_empty() {
+            let age_ns = host.monotonic_ns().saturating_sub(stream.began_ns);
+            let bucket = self.plan.edges_ns.partition_point(|edge| *edge < age_ns);
+            // At most 30, by the number of edges.
+            self.counters.count(stream.epoch, stream.arm, stream.cohort, Kind::Latency(bucket as u8));
+        }
+        if outcome != Outcome::Success {
+            self.flush(host);
+        }
+        self.judge(host, stream, outcome);
+    }
+
+    fn judge<H: Host>(&mut self, host: &mut H, stream: &Stream, outcome: Outcome) {
+        let failed = outcome == Outcome::Failure;
+        let draw = stream.cohort == Cohort::Draw;
+        let event = match stream.arm {
+            Arm::Primary if failed && draw => Event::PrimaryFailure,
+            Arm::Primary => return,
+            Arm::Canary => Event::Canary { draw, failed },
+        };
+        if stream.run != self.run || !self.plan.is_run() {
+            return;
+        }
+        let Some(limits) = self.plan.limits.iter().find(|limits| limits.epoch == stream.epoch) else { return };
+        let Some(counts) = self.guard.add(host, stream.epoch, event) else { return };
+        // Only a failure of the canary can reach a limit; all else moves the limit away.
+        if stream.arm == Arm::Canary
+            && failed
+            && self.trip.is_none()
+            && let Some(test) = counts.judge(limits)
+        {
+            self.guard.latch(host, Trip { run: self.plan.run, epoch: stream.epoch, test: test as u64 });
+            self.publish_trip(host);
+        }
+    }
+
+    // === In between ===
+
+    /// Hands the counters over to the proxy.
+    pub fn flush<H: Host>(&mut self, host: &mut H) {
+        self.counters.flush(host, &self.id);
+    }
+
+    /// Publishes whether the guard has stopped this run.
+    pub fn publish_trip<H: Host>(&mut self, host: &mut H) {
+        self.trip = self.guard.trip(host, self.plan.run);
+        let (epoch, test) = self.trip.map_or((0, 0), |trip| (trip.epoch, trip.test));
+        // Another worker may overwrite the gauges with what it read a moment before the trip, so a trip is said again.
+        if epoch == 0 && self.published == 0 && (self.gauges.is_some() || !self.plan.is_run()) {
+            return;
+        }
+        if self.gauges.is_none() {
+            let tripped = host.define(MetricKind::Gauge, &Metric::Tripped(&self.id).to_string());
+            let test = host.define(MetricKind::Gauge, &Metric::TripTest(&self.id).to_string());
+            self.gauges = tripped.zip(test).map(|(tripped, test)| [tripped, test]);
+        }
+        if let Some([tripped_gauge, test_gauge]) = self.gauges {
+            host.record(test_gauge, test);
+            host.record(tripped_gauge, epoch);
+            self.published = epoch;
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The filter in one VM: a configuration comes, requests pass, the timer ticks.
+//!
+//! A new configuration comes to the VM that ran the one before, while requests of that one are under way. So everything that
+//! was counted lives here, by canary, and only the plans are replaced.
+
+use weir_wire::{Config, ConfigError, RUN_TICK_MS, TICK_MS};
+
+use crate::canary::{Canary, Choice, Plan};
+use crate::draw::Generator;
+use crate::gauges::Gauges;
+use crate::hashing::{self, Map};
+use crate::host::{Host, Level};
+use crate::lookup::{Index, Target};
+use crate::outcome;
+use crate::process::{self, Boot, Standing};
+use crate::stream::Streams;
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot work; the error names the field.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another one came first.
+    #[error("generation: {found} is older than {newest}, which this gateway has accepted")]
+    Older {
+        /// Of the refused one.
+        found: u64,
+        /// Of the newest one.
+        newest: u64,
+    },
+    /// Two configurations with one number.
+    #[error("generation: {0} was accepted before with another content")]
+    Different(u64),
+}
+
+/// What runs now.
+#[derive(Debug, Default)]
+struct Running {
+    generation: u64,
+    /// Hash of the configuration as it came.
+    content: u64,
+    index: Index,
+    /// The configuration's canaries by their places in the filter's list.
+    places: Vec<usize>,
+    armed: bool,
+    boot: u64,
+    tick_ms: u32,
+    /// This VM was counted among those that run the generation.
+    counted: bool,
+}
+
+/// The filter in one VM.
+#[derive(Debug, Default)]
+pub struct Filter {
+    running: Running,
+    canaries: Vec<Option<Canary>>,
+    by_id: Map<String, usize>,
+    streams: Streams,
+    generator: Option<Generator>,
+    gauges: Gauges,
+}
+
+impl Filter {
+    /// Returns a filter that leaves every request alone until it is configured.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the generation that runs; 0 before the first.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.running.generation
+    }
+
+    // === Configuration ===
+
+    /// Takes a configuration, or refuses it and goes on with the one before.
+    ///
+    /// # Errors
+    /// Says why it was refused; the same sentence is in the proxy's log.
+    pub fn configure<H: Host>(&mut self, host: &mut H, json: &[u8]) -> Result<(), Refusal> {
+        let configured = self.try_configure(host, json);
+        if let Err(refusal) = &configured {
+            host.log(Level::Error, &format!("weir: configuration refused, the previous one stays in force: {refusal}"));
+        }
+        configured
+    }
+
+    fn try_configure<H: Host>(&mut self, host: &mut H, json: &[u8]) -> Result<(), Refusal> {
+        let config = Config::parse(json)?;
+        let plans = compile(&config)?;
+        let content = hashing::hash(json);
+        if self.running.generation == 0 {
+            match process::accept(host, config.generation, content) {
+                Standing::Accepted => {}
+                Standing::Older { newest } => return Err(Refusal::Older { found: config.generation, newest }),
+                Standing::Different => return Err(Refusal::Different(config.generation)),
+            }
+        } else if config.generation <= self.running.generation {
+            // The throw-away VM let it pass, so it is what runs here already, or a newer one has overtaken it.
+            if content != self.running.content {
+                let (found, newest) = (config.generation, self.running.generation);
+                host.log(Level::Warn, &format!("weir: generation {found} ignored, {newest} runs here"));
+            }
+            host.set_tick(self.running.tick_ms);
+            return Ok(());
+        }
+        self.run(host, &config, plans, content);
+        Ok(())
+    }
+
+    fn run<H: Host>(&mut self, host: &mut H, config: &Config, plans: Vec<Plan>, content: u64) {
+        let boot = Boot::of_process(host, config.generation, config.armed_until);
+        let armed = config.generation > boot.disarmed;
+        if !armed {
+            host.log(Level::Warn, "weir: armed_until is past, every request goes to the primary until a newer push");
+        }
+        let tick_ms = if plans.iter().any(Plan::is_run) { RUN_TICK_MS } else { TICK_MS };
+        let places = config.canaries.iter().zip(plans).map(|(canary, plan)| self.place(&canary.id, plan)).collect();
+        self.running = Running {
+            generation: config.generation,
+            content,
+            index: Index::new(config),
+            places,
+            armed,
+            boot: boot.number,
+            tick_ms,
+            counted: false,
+        };
+        if self.generator.is_none() {
+            self.generator = Some(Generator::seeded(|| host.random()));
+        }
+        host.set_tick(tick_ms);
+    }
+
+    /// Gives a plan to the canary with this id, and returns the canary's place.
+    fn place(&mut self, id: &str, plan: Plan) -> usize {
+        if let Some(place) = self.by_id.get(id).copied()
+            && let Some(Some(canary)) = self.canaries.get_mut(place)
+        {
+            canary.follow(plan);
+            return place;
+        }
+        let canary = Some(Canary::new(id, plan));
+        let place = match self.canaries.iter().position(Option::is_none) {
+            Some(free) => {
+                self.canaries[free] = canary;
+                free
+            }
+            None => {
+                self.canaries.push(canary);
+                self.canaries.len() - 1
+            }
+        };
+        self.by_id.insert(id.to_owned(), place);
+        place
+    }
+
+    // === Requests ===
+
+    /// Chooses the arm of a request; nothing if it belongs to no canary. `stream` is any number that no other request
+    /// under way has.
+    pub fn request<H: Host>(&mut self, host: &mut H, stream: u32) -> Option<Choice> {
+        let place = self.find(host)?;
+        let canary = self.canaries.get_mut(place)?.as_mut()?;
+        let choice = canary.choose(host, self.generator.as_mut()?, self.running.armed);
+        if let Choice::Given { arm, cohort, cookie } = choice {
+            let begun = canary.begin(place, arm, cohort, cookie, host.monotonic_ns());
+            self.streams.insert(stream, begun);
+        }
+        Some(choice)
+    }
+
+    fn find<H: Host>(&self, host: &mut H) -> Option<usize> {
+        let running = &self.running;
+        let target = match running.index.whatever_the_host() {
+            Some(target) => target,
+            None => running.index.host(host.request_header(":authority")?)?,
+        };
+        let in_config = match target {
+            Target::Canary(in_config) => in_config,
+            Target::ByRoute => running.index.route(host.route_name()?)?,
+        };
+        running.places.get(in_config).copied()
+    }
+
+    /// Adds to the headers of a response what its client is to be given.
+    pub fn response<H: Host>(&mut self, host: &mut H, stream: u32) {
+        if let Some(stream) = self.streams.get_mut(stream)
+            && let Some(number) = stream.cookie
+            && let Some(Some(canary)) = self.canaries.get(stream.canary)
+            && let Some(cookie) = canary.set_cookie(number)
+        {
+            host.add_response_header("set-cookie", &cookie);
+        }
+    }
+
+    /// Notes a piece of a response's body.
+    pub fn response_body<H: Host>(&mut self, host: &mut H, stream: u32, bytes: u32, ended: bool) {
+        let Some(stream) = self.streams.get_mut(stream) else { return };
+        let body = &mut stream.body;
+        if body.bytes == 0
+            && bytes > 0
+            && self.canaries.get(stream.canary).and_then(Option::as_ref).is_some_and(|canary| canary.grpc)
+        {
+            body.first_message = outcome::first_message(host);
+        }
+        body.bytes += u64::from(bytes);
+        body.ended |= ended;
+    }
+
+    /// Judges and counts a request that ended, however it did.
+    pub fn ended<H: Host>(&mut self, host: &mut H, stream: u32) {
+        let Some(stream) = self.streams.remove(stream) else { return };
+        let ending = outcome::judge(host, stream.body);
+        if let Some(Some(canary)) = self.canaries.get_mut(stream.canary) {
+            canary.grpc |= ending.grpc;
+            canary.end(host, &stream, ending.outcome, ending.timing);
+        }
+    }
+
+    // === Time ===
+
+    /// Hands over what was counted, and says what runs here.
+    pub fn tick<H: Host>(&mut self, host: &mut H) {
+        if self.running.generation == 0 {
+            return;
+        }
+        if !self.running.counted {
+            self.running.counted = true;
+            process::count_vm(host, self.running.generation);
+        }
+        for canary in self.canaries.iter_mut().flatten() {
+            canary.flush(host);
+            canary.publish_trip(host);
+        }
+        self.forget();
+        self.gauges.publish(host, self.running.generation, self.running.boot, self.running.armed);
+    }
+
+    /// Hands over what was counted, because nothing may come after this.
+    pub fn flush<H: Host>(&mut self, host: &mut H) {
+        for canary in self.canaries.iter_mut().flatten() {
+            canary.flush(host);
+        }
+    }
+
+    /// Forgets canaries that are configured no more and have nothing under way.
+    fn forget(&mut self) {
+        if self.by_id.len() == self.running.places.len() {
+            return;
+        }
+        let places = &self.running.places;
+        for (place, slot) in self.canaries.iter_mut().enumerate() {
+            if slot.as_ref().is_some_and(|canary| canary.streams == 0 && canary.is_clean() && !places.contains(&place))
+                && let Some(canary) = slot.take()
+            {
+                self.by_id.remove(canary.id());
+            }
+        }
+    }
+}
+
+fn compile(config: &Config) -> Result<Vec<Plan>, ConfigError> {
+    let compile = |(index, canary): (usize, &weir_wire::Canary)| {
+        Plan::compile(canary).map_err(|(field, problem)| ConfigError::Field {
+            index,
+            name: canary.name.clone(),
+            field,
+            problem,
+        })
+    };
+    config.canaries.iter().enumerate().map(compile).collect()
+}
