@@ -179,13 +179,13 @@ impl Canary {
             return (false, Cohort::Draw, None);
         }
         match &plan.affinity {
-            None => (draw::falls_within(generator.next(), plan.weight), Cohort::Draw, None),
+            None => (draw::falls_within(generator.number(), plan.weight), Cohort::Draw, None),
             Some(affinity) => match affinity::client(host, affinity) {
                 Client::Returning(number) => {
                     (affinity::falls_within(number, plan.run, plan.weight), Cohort::Sticky, None)
                 }
                 Client::New => {
-                    let number = generator.next();
+                    let number = generator.number();
                     (affinity::falls_within(number, plan.run, plan.weight), Cohort::Draw, Some(number))
                 }
             },

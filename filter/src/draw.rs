@@ -24,7 +24,7 @@ impl Generator {
     }
 
     /// Returns the next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         let [s0, s1, s2, s3] = &mut self.0;
         let result = s1.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = *s1 << 17;
@@ -62,7 +62,7 @@ mod tests {
         for parts in [1_u32, 100, 1_000, 5_000] {
             let weight = Weight::new(parts).unwrap();
             let (n, p) = (1_000_000, f64::from(parts) / 10_000.0);
-            let hits = (0..n).filter(|_| falls_within(generator.next(), weight)).count();
+            let hits = (0..n).filter(|_| falls_within(generator.number(), weight)).count();
             let sigma = (f64::from(n) * p * (1.0 - p)).sqrt();
             assert!((hits as f64 - f64::from(n) * p).abs() < 3.0 * sigma, "{hits} of {n} at {weight} %");
         }
@@ -72,7 +72,7 @@ mod tests {
     fn weight_zero_never_and_full_weight_always_draws_the_canary() {
         let mut generator = generator(11);
         for _ in 0..10_000 {
-            let number = generator.next();
+            let number = generator.number();
             assert!(!falls_within(number, Weight::ZERO));
             assert!(falls_within(number, Weight::FULL));
         }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn other_seeds_draw_otherwise_and_no_seed_is_stuck() {
-        let first = |mut generator: Generator| [generator.next(), generator.next(), generator.next()];
+        let first = |mut generator: Generator| [generator.number(), generator.number(), generator.number()];
         assert_ne!(first(generator(1)), first(generator(2)));
         let zero = first(Generator::seeded(|| 0));
         assert!(zero[0] != zero[1] && zero[1] != zero[2]);
