@@ -32,6 +32,9 @@ pub struct Cell {
 #[serde(default)]
 pub struct Counts {
     cells: [[Cell; 3]; 2],
+    /// Draws that admission sent to the primary; they are in no cell.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refused: u64,
 }
 
 /// What one gateway process said of one canary.
@@ -135,6 +138,7 @@ impl Counts {
         for (a, b) in self.cells.iter_mut().flatten().zip(other.cells.iter().flatten()) {
             a.add(b);
         }
+        self.refused += other.refused;
     }
 
     /// Returns what this counts more than `earlier`.
@@ -144,6 +148,7 @@ impl Counts {
         for (a, b) in delta.cells.iter_mut().flatten().zip(earlier.cells.iter().flatten()) {
             *a = a.since(b);
         }
+        delta.refused = delta.refused.saturating_sub(earlier.refused);
         delta
     }
 }

@@ -29,6 +29,7 @@ struct Account {
     boot: u64,
     begun: Timestamp,
     last: BTreeMap<u64, Counts>,
+    refused: u64,
     epochs: BTreeMap<u64, Counts>,
 }
 
@@ -47,6 +48,7 @@ impl Ledger {
         if !known {
             account.boot = scrape.boot;
             account.last.clear();
+            account.refused = 0;
         }
         account.begun = scrape.begun;
         for (slot, counts) in (0..SLOTS).zip(&scrape.slots) {
@@ -59,6 +61,12 @@ impl Ledger {
                 }
             }
             last.clone_from(counts);
+        }
+        // Refusals are not counted by slot; they happen in a run's first moments, so the newest epoch is theirs.
+        let refused = scrape.refused.saturating_sub(account.refused);
+        account.refused = scrape.refused;
+        if refused > 0 && (known || !first_ever) {
+            account.epochs.entry(epoch).or_default().refused += refused;
         }
         account.last.retain(|_, counts| *counts != Counts::default());
     }

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use weir_wire::names::{Arm, Cohort};
 use weir_wire::{Limits, Weight};
 
-use super::counts::Counts;
-use super::evidence::{Absolute, Comparison, Onset, budget, ceiling, guard};
+use super::counts::{Cell, Counts};
+use super::evidence::{
+    Absolute, Assessment, Block as Judged, Comparison, Onset, Pair, Terms, Tests, budget, ceiling, guard,
+};
 use super::ledger::{Ledger, Retired};
 use super::plan::Plan;
 use super::state::Traffic;
@@ -30,6 +32,8 @@ pub struct Proof {
     history: [u64; 2],
     /// Epochs of the run with requests to the canary.
     blocks: BTreeMap<u64, Block>,
+    /// What the closed epochs prove.
+    tests: Tests,
     /// What the guards' tables of the next epoch go on from, but for the blocks that are still open.
     guards: Guards,
     /// Requests of epochs that are closed.
@@ -61,11 +65,16 @@ impl Default for Guards {
 impl Proof {
     /// Returns the evidence of a run that begins with an epoch: none. `before` is what was counted until then.
     #[must_use]
-    pub fn new(first: u64, before: &Counts, gateways: usize) -> Self {
+    pub fn new(plan: &Plan, first: u64, before: &Counts, gateways: usize) -> Self {
         let primary = before.arm(Arm::Primary);
         let scale = |n: u64| (n as f64 * (HISTORY as f64 / primary.ended().max(HISTORY) as f64)).round() as u64;
         let history = [scale(primary.ended()), scale(primary.failure)];
-        Self { first, gateways: u32::try_from(gateways).unwrap_or(u32::MAX), history, ..Self::default() }
+        let terms = Terms {
+            draws: plan.steps.iter().any(|step| comparable(step.weight)),
+            latency_ratio: plan.latency_edge().map(|_| plan.latency_ratio),
+        };
+        let gateways = u32::try_from(gateways).unwrap_or(u32::MAX);
+        Self { first, gateways, history, tests: Tests::new(terms), ..Self::default() }
     }
 
     /// Returns everything counted in the run.
@@ -121,7 +130,7 @@ impl Proof {
     }
 
     /// Closes the epochs before `epoch`: nothing can be counted in them any more.
-    pub fn close(&mut self, epoch: u64, retired: &Retired, gateways: &[String]) {
+    pub fn close(&mut self, plan: &Plan, epoch: u64, retired: &Retired, gateways: &[String]) {
         for (_, counts) in retired.range(self.first..).flat_map(|(_, pods)| pods) {
             self.retired.add(counts);
         }
@@ -129,7 +138,44 @@ impl Proof {
         for (epoch, block) in std::mem::replace(&mut self.blocks, open) {
             let pods = gateways.iter().map(|gateway| retired.get(&epoch)?.get(gateway));
             self.guards.absorb(block, pods);
+            let mut sum = Counts::default();
+            retired.get(&epoch).into_iter().flat_map(|pods| pods.values()).for_each(|counts| sum.add(counts));
+            self.tests.fold(&judged(plan, block, &sum));
         }
+    }
+}
+
+impl Proof {
+    /// Returns what the run's requests prove so far.
+    #[must_use]
+    pub fn assess(&self, ledger: &Ledger, plan: &Plan) -> Assessment {
+        let open: Vec<Judged> =
+            self.blocks.iter().map(|(epoch, block)| judged(plan, *block, &ledger.epoch(*epoch))).collect();
+        self.tests.assess(&open, budget(plan.alpha, self.gateways).controller)
+    }
+}
+
+/// Returns what the tests judge of an epoch.
+fn judged(plan: &Plan, block: Block, counts: &Counts) -> Judged {
+    let draws = |arm| counts.cell(arm, Cohort::Draw);
+    let pair = |of: fn(&Cell) -> u64| Pair { canary: of(draws(Arm::Canary)), primary: of(draws(Arm::Primary)) };
+    let slow = |edge: usize| {
+        let above = |arm| draws(arm).latency.iter().skip(edge + 1).sum();
+        Pair { canary: above(Arm::Canary), primary: above(Arm::Primary) }
+    };
+    let edge = plan.latency_edge().and_then(|bound| plan.latency_ms.iter().position(|ms| f64::from(*ms) >= bound));
+    let canary = counts.arm(Arm::Canary);
+    // Draws that admission refused are in no arm: what is left of such an epoch was not split as asked, and rightly so.
+    let assigned = if counts.refused == 0 { pair(|cell| cell.assigned) } else { Pair::default() };
+    Judged {
+        rho: block.weight.fraction(),
+        assigned,
+        failures: pair(|cell| cell.failure),
+        abandoned: pair(|cell| cell.abandoned),
+        slow: edge.filter(|_| block.warm).map(slow),
+        canary_failures: canary.failure,
+        canary_completed: canary.ended(),
+        p0: Some(block.p0),
     }
 }
 
@@ -171,34 +217,4 @@ fn failures(block: Block, counts: &Counts) -> [f64; Comparison::WEIGHTS.len()] {
 fn absolutes_of(block: Block, counts: &Counts) -> [f64; Absolute::WEIGHTS.len()] {
     let canary = counts.arm(Arm::Canary);
     Absolute::at(block.p0).log_ratios(canary.failure, canary.ended() - canary.failure)
-}
-
-/// A verdict of the controller's tests.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Verdict {
-    /// The test that says most.
-    pub test: &'static str,
-    /// The evidence, as a logarithm.
-    pub log_e: f64,
-    /// The evidence that is a verdict.
-    pub threshold: f64,
-}
-
-impl Verdict {
-    /// Returns the evidence in few digits.
-    #[must_use]
-    pub fn evidence(&self) -> String {
-        match self.log_e {
-            log if log < 20.0 => format!("{:.0}", log.exp()),
-            log => format!("1e{:.0}", log / std::f64::consts::LN_10),
-        }
-    }
-}
-
-impl Proof {
-    /// Returns the verdict.
-    #[must_use]
-    pub fn verdict(&self, _ledger: &Ledger, _plan: &Plan) -> Option<Verdict> {
-        None
-    }
 }

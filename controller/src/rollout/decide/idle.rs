@@ -78,7 +78,7 @@ impl Pass<'_> {
             started: self.now,
             stage: Stage::Starting,
             since: self.now,
-            proof: Proof::new(self.state.traffic.epoch + 1, &history, self.seen.gateways.len()),
+            proof: Proof::new(self.plan, self.state.traffic.epoch + 1, &history, self.seen.gateways.len()),
             ..Run::default()
         });
         let home = self.home();

@@ -4,6 +4,7 @@ use weir_wire::Weight;
 use weir_wire::names::Arm;
 
 use super::{Answer, Cause, Pass, Phase, Readiness, Reason, Severity, Stage, WebhookKind};
+use crate::rollout::evidence::Verdict;
 use crate::rollout::state::Outcome;
 
 impl Pass<'_> {
@@ -27,14 +28,18 @@ impl Pass<'_> {
     }
 
     fn evidence(&self) -> Option<Cause> {
-        let verdict = self.run().proof.verdict(&self.state.ledger, self.plan)?;
+        let assessment = self.run().proof.assess(&self.state.ledger, self.plan);
+        let Verdict::Bad { test } = assessment.verdict else { return None };
+        let evidence = match assessment.log_e {
+            log_e if log_e < 20.0 => format!("{:.0}", log_e.exp()),
+            log_e => format!("1e{:.0}", log_e / std::f64::consts::LN_10),
+        };
         let numbers = format!(
-            "{}; evidence {} (needed {:.0})",
+            "{}; evidence {evidence} (needed {:.0})",
             self.numbers(self.state.traffic.weight),
-            verdict.evidence(),
-            verdict.threshold
+            assessment.threshold
         );
-        Some(Cause::Evidence { test: verdict.test.into(), numbers })
+        Some(Cause::Evidence { test: test.word().into(), numbers })
     }
 
     /// Returns the run's counts in words.

@@ -32,7 +32,7 @@ impl Pass<'_> {
             run.window_retired.add(counts);
         }
         let gateways: Vec<String> = self.state.ledger.gateways().map(str::to_owned).collect();
-        run.proof.close(first_open, &retired, &gateways);
+        run.proof.close(self.plan, first_open, &retired, &gateways);
         if self.seen.primary.readiness == Readiness::Ready {
             run.primary_ready_last = self.now;
         }

@@ -1,4 +1,6 @@
 //! The engine's promises, one test each.
 
 mod journey;
+mod strategies;
+mod trouble;
 mod world;
