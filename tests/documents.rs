@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use weir::api::{Known, plan, process};
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
@@ -52,7 +54,6 @@ fn paths_in_the_documents_exist() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| !["target", ".git", ".tools"].contains(&name.as_str()))
-        .chain(["docs", "manifests"].map(str::to_owned))
         .collect();
     let mut missing = Vec::new();
     for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
@@ -67,6 +68,41 @@ fn paths_in_the_documents_exist() {
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The block of code between a marker comment and the next comment.
+fn block<'a>(text: &'a str, marker: &str) -> &'a str {
+    let after = text.split_once(&format!("<!-- {marker} -->\n")).unwrap_or_else(|| panic!("no marker {marker:?}")).1;
+    let body = after.split_once('\n').unwrap().1;
+    body.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_readme_quotes_the_example() {
+    let path = "manifests/examples/shop.yaml";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let readme = read("README.md");
+        let updated = readme.replacen(block(&readme, path), &read(path), 1);
+        fs::write(root().join("README.md"), updated).unwrap();
+    }
+    assert_eq!(block(&read("README.md"), path), read(path), "make generate puts it there");
+}
+
+#[test]
+fn examples_are_valid_and_say_nothing_unknown() {
+    for entry in fs::read_dir(root().join("manifests/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        for parsed in weir::api::read(&fs::read_to_string(&path).unwrap(), &path.display().to_string()) {
+            let parsed = parsed.unwrap();
+            assert_eq!(parsed.warnings, [], "{}", path.display());
+            match parsed.object {
+                Known::Canary(canary) => drop(plan(&canary).unwrap()),
+                Known::Process(spec) => drop(process(&spec).unwrap()),
+                Known::MetricTemplate(_) | Known::AlertProvider(_) => {}
+                Known::Other => panic!("{}: a kind that Weir does not know", path.display()),
+            }
+        }
+    }
 }
 
 #[test]
@@ -99,7 +135,8 @@ fn flags_in_the_readme_exist() {
     let sources = sources(&["controller/src", "demo/src"]);
     let readme = read("README.md");
     let words = readme.split(|c: char| c.is_whitespace() || "`[]()|,=".contains(c));
-    let flags: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("--")).filter(|it| !it.is_empty()).collect();
+    let flags: BTreeSet<&str> =
+        words.filter_map(|word| word.strip_prefix("--")).filter(|it| it.starts_with(char::is_alphabetic)).collect();
     // Cargo's own.
     let foreign = ["locked", "workspace", "features", "test", "release", "bins"];
     let exists = |flag: &&str| {
