@@ -22,6 +22,9 @@ use super::Play;
 /// Host name of the requests.
 pub(super) const HOST: &str = "shop.example";
 
+/// Variable by which whatever Weir starts, and what that starts, is known as this stage's.
+const MARK: &str = "WEIR_DEMO_STAGE";
+
 /// Time that Weir gets to end its processes after SIGTERM: their own grace, and Envoy's.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -105,6 +108,7 @@ impl Stage {
             .arg(self.api.to_string())
             .env("ENVOY", &self.command.envoy)
             .env("WEIR_FILTER", &self.command.filter)
+            .env(MARK, &self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("open the log file")?)
             .stderr(log)
@@ -158,10 +162,16 @@ impl Stage {
 
     /// Ends Weir and what it started. The folder stays if the play failed, for its logs.
     pub(super) async fn strike(&mut self, played: bool) -> anyhow::Result<()> {
-        let ended = match self.weir.take() {
+        let mut ended = match self.weir.take() {
             Some(weir) => end(weir).await,
             None => Ok(()),
         };
+        let left = leftovers(&self.folder);
+        if !left.is_empty() {
+            let ids: Vec<String> = left.iter().map(u32::to_string).collect();
+            Command::new("kill").arg("-KILL").args(&ids).status().await.context("kill what weir left running")?;
+            ended = ended.and_then(|()| bail!("weir left processes running: {}", ids.join(", ")));
+        }
         if played && ended.is_ok() {
             fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
         } else {
@@ -199,6 +209,18 @@ async fn end(mut weir: Child) -> anyhow::Result<()> {
             bail!("weir did not end within {} s of SIGTERM", GRACE.as_secs())
         }
     }
+}
+
+/// Finds the processes that belong to the stage, where the machine has `/proc`.
+fn leftovers(folder: &Path) -> Vec<u32> {
+    let mark = [MARK.as_bytes(), b"=", folder.as_os_str().as_encoded_bytes()].concat();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    ids.filter(|id| {
+        let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+    })
+    .collect()
 }
 
 /// Takes ports that nothing listens on now. Both are held until both are known, so that they differ.
