@@ -67,13 +67,11 @@ impl Pass<'_> {
         self.welcome_primary();
         let Some(run) = &self.state.run else { return self.rest() };
         let stage = run.stage;
-        if stage < Stage::Promoting {
-            if let Some(cause) = self.cause_to_take_back() {
-                return self.take_back(cause);
-            }
-            if self.seen.target != self.run().revision {
-                return self.follow_target();
-            }
+        if let Some(cause) = self.cause_to_take_back(stage) {
+            return self.take_back(cause);
+        }
+        if stage < Stage::Promoting && self.seen.target != self.run().revision {
+            return self.follow_target();
         }
         match stage {
             Stage::Gated => self.wait_for_gate(),
@@ -95,7 +93,8 @@ impl Pass<'_> {
             return None;
         }
         self.state.verb = Some(request.id.clone());
-        let analysing = self.state.run.as_ref().is_some_and(|run| run.stage < Stage::Promoting);
+        let stage = self.state.run.as_ref().map(|run| run.stage);
+        let analysing = stage.is_some_and(|stage| stage < Stage::Promoting);
         let name = self.plan.canary.clone();
         match request.verb {
             Verb::Pause => {
@@ -111,7 +110,7 @@ impl Pass<'_> {
                 self.run_mut().promote = true;
                 self.tell(Severity::Warning, "PromoteRequested", format!("Promotion of {name} requested by a person"));
             }
-            Verb::Abort if analysing => return Some(self.take_back(Cause::Aborted)),
+            Verb::Abort if analysing || stage == Some(Stage::Promoting) => return Some(self.take_back(Cause::Aborted)),
             Verb::Retry if self.state.phase == Phase::Failed && !self.state.canary_is_home => {
                 self.state.run = None;
                 return Some(self.start_run());

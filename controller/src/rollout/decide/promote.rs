@@ -14,16 +14,16 @@ impl Pass<'_> {
         let text = format!("Copying {} template spec to {}-primary", self.plan.target, self.plan.target);
         self.tell(Severity::Info, "Promoting", text);
         self.state.installed = Some(self.run().revision.clone());
-        // From here on both arms are one revision: nothing is compared, and the guard would only get in the way.
         self.enter_stage(Stage::Promoting);
-        let (weight, matching) = (self.state.traffic.weight, self.state.traffic.matching);
-        self.open_epoch(weight, matching);
         self.enter(Phase::Promoting);
         Reason::Promoting { waiting_for: "the primary to take over the revision".into() }
     }
 
     /// Waits for the primary, with the canary serving its share.
     pub(super) fn promote(&mut self) -> Reason {
+        if self.acknowledged(self.state.traffic.epoch) {
+            self.roll_epoch();
+        }
         let (primary, canary) = (&self.seen.primary, &self.seen.canary);
         let current = primary.revision == self.state.installed;
         if current && primary.readiness == Readiness::Ready {

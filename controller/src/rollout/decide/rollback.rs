@@ -1,4 +1,4 @@
-//! Taking a canary back: looked at first in every stage before promotion, and never waited for.
+//! Taking a canary back: looked at first in every stage until the primary has taken over, and never waited for.
 
 use weir_wire::Weight;
 use weir_wire::names::Arm;
@@ -9,13 +9,17 @@ use crate::rollout::state::Outcome;
 
 impl Pass<'_> {
     /// Returns why the canary must be taken back now, if anything says so.
-    pub(super) fn cause_to_take_back(&mut self) -> Option<Cause> {
-        if self.run().stage > Stage::Gated
-            && let Some(cause) = self.guard().or_else(|| self.evidence()).or_else(|| self.workload())
-        {
-            return Some(cause);
+    pub(super) fn cause_to_take_back(&mut self, stage: Stage) -> Option<Cause> {
+        match stage {
+            Stage::Gated => self.rollback_webhook(),
+            // Until the primary has taken over, its former revision can still come back.
+            Stage::Promoting if !self.state.canary_is_home => self.guard().or_else(|| self.evidence()),
+            Stage::Promoting | Stage::Returning | Stage::Draining | Stage::Stranded => None,
+            _ => {
+                let cause = self.guard().or_else(|| self.evidence()).or_else(|| self.workload());
+                cause.or_else(|| self.rollback_webhook())
+            }
         }
-        self.rollback_webhook()
     }
 
     /// The guard in a gateway has stopped the canary already.
@@ -95,6 +99,10 @@ impl Pass<'_> {
         let reason = Reason::RolledBack(cause);
         self.end(Outcome::RolledBack, &reason);
         self.tell(severity, code, text);
+        if !self.state.canary_is_home {
+            // A promotion that had begun is undone.
+            self.state.installed.clone_from(&self.state.promoted);
+        }
         let home = self.home();
         self.open_epoch(home, false);
         if self.state.canary_is_home {

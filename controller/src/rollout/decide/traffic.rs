@@ -58,7 +58,7 @@ impl Pass<'_> {
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
             traffic.run.clone_from(&run.id);
-            let guarded = run.stage < Stage::Promoting && !self.state.canary_is_home;
+            let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_home;
             if traffic.reaches_canary() {
                 let limits = run.proof.open(&self.state.ledger, self.plan, &traffic, warm, self.seen.gateways.len());
                 if guarded {

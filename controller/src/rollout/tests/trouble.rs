@@ -246,3 +246,18 @@ fn equal_revisions_that_both_fail_are_not_taken_back_by_evidence() {
     world.target = revision("v2");
     world.until(120, |world| world.phase() == Phase::Succeeded);
 }
+
+#[test]
+fn a_canary_that_goes_bad_while_the_primary_takes_over_is_taken_back_and_the_promotion_undone() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 30.0);
+    world.primary_comes_up = false;
+    world.until(30, |world| world.phase() == Phase::Promoting);
+    assert_eq!(world.primary.revision, Some(revision("v2")));
+    world.canary_fails = 100;
+    world.until(10, |world| world.phase() == Phase::Failed);
+    assert_eq!(world.state.traffic.weight, Weight::ZERO);
+    world.primary_comes_up = true;
+    world.run_for(5);
+    assert_eq!(world.primary.revision, Some(revision("v1")));
+    assert_eq!(world.state.promoted, Some(revision("v1")));
+}
