@@ -1,6 +1,10 @@
 //! Weir's controller: watches releases, reads what the filter in the gateway counted, decides, and pushes weights back.
 
 pub mod api;
+pub mod board;
 pub mod gateway_config;
+pub mod http;
+pub mod metrics;
 pub mod rollout;
 pub mod scrape;
+pub mod view;

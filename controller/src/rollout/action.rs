@@ -1,6 +1,6 @@
 //! What a decision says: what must be so, what to tell people, what to ask other programs, and why.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::WebhookKind;
 use super::reason::Reason;
@@ -65,7 +65,7 @@ pub struct Event {
 }
 
 /// Whether somebody should look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// As planned.

@@ -1,0 +1,199 @@
+//! What the running platform shows to the outside: it writes, the API and the metrics read. And the other way, what people
+//! ask of it.
+//!
+//! One lock around everything: every access copies a little and never waits for anything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::rollout::{Counts, Event, Outcome, Scrape, Timestamp, Verb};
+use crate::view::{CanaryDetail, CanaryList, CanaryView, EventView};
+
+/// Events kept of each Canary: a rollout tells about ten, so these are the last few rollouts.
+const EVENTS: usize = 100;
+/// Verbs on their way to the platform. More are refused: the platform takes them at each pass.
+const VERBS: usize = 64;
+
+/// Who a Canary is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name in there.
+    pub name: String,
+}
+
+/// What the running platform shows to the outside.
+#[derive(Debug)]
+pub struct Board {
+    verbs: mpsc::Sender<Call>,
+    content: Mutex<Content>,
+}
+
+/// A person's wish, on its way to the platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The Canary.
+    pub name: Name,
+    /// What to do.
+    pub verb: Verb,
+    /// Differs from every other call's: makes the `id` of the engine's `VerbRequest`.
+    pub id: String,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    canaries: BTreeMap<Name, Entry>,
+    parts: BTreeMap<String, Option<String>>,
+    problems: Vec<String>,
+}
+
+/// Everything that is shown of one Canary.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) view: CanaryView,
+    pub(crate) edges_ms: Vec<u32>,
+    pub(crate) totals: Totals,
+    pub(crate) rollouts: BTreeMap<(Outcome, String), u64>,
+    /// The newest weight that every gateway used.
+    pub(crate) applied: f64,
+    events: VecDeque<EventView>,
+}
+
+/// What gateways have counted of one Canary, as sums that never go down while Weir runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    /// Of processes that are no more.
+    gone: Counts,
+    /// By gateway: the process's random number, and what it reads now.
+    live: BTreeMap<String, (u64, Counts)>,
+}
+
+impl Totals {
+    fn absorb(&mut self, scrape: &Scrape) {
+        let mut sum = Counts::default();
+        scrape.slots.iter().for_each(|slot| sum.add(slot));
+        let (boot, last) = self.live.entry(scrape.gateway.clone()).or_default();
+        if *boot != scrape.boot {
+            self.gone.add(last);
+        }
+        (*boot, *last) = (scrape.boot, sum);
+    }
+
+    pub(crate) fn sum(&self) -> Counts {
+        let mut sum = self.gone.clone();
+        self.live.values().for_each(|(_, counts)| sum.add(counts));
+        sum
+    }
+}
+
+impl Board {
+    /// Returns an empty board, and where the platform hears what people ask.
+    #[must_use]
+    pub fn new() -> (Arc<Self>, mpsc::Receiver<Call>) {
+        let (verbs, calls) = mpsc::channel(VERBS);
+        (Arc::new(Self { verbs, content: Mutex::default() }), calls)
+    }
+
+    /// Shows a Canary as it stands. `edges_ms` are the plan's, for the latency histogram.
+    pub fn show(&self, view: CanaryView, edges_ms: &[u32]) {
+        let name = Name { namespace: view.namespace.clone(), name: view.name.clone() };
+        let mut content = self.content();
+        let known = content.canaries.contains_key(&name);
+        let entry = content.canaries.entry(name).or_default();
+        if let Some(ended) = &view.ended
+            && known
+            && entry.view.ended.as_ref().is_none_or(|before| before.run != ended.run)
+        {
+            *entry.rollouts.entry((ended.result, ended.reason.clone())).or_default() += 1;
+        }
+        if view.applied.of > 0 && view.applied.missing.is_empty() {
+            entry.applied = view.weight;
+        }
+        entry.edges_ms = edges_ms.to_vec();
+        entry.view = view;
+    }
+
+    /// Takes in what a gateway counted of a Canary that is shown, for the metrics.
+    pub fn count(&self, name: &Name, scrape: &Scrape) {
+        if let Some(entry) = self.content().canaries.get_mut(name) {
+            entry.totals.absorb(scrape);
+        }
+    }
+
+    /// Tells what happened to a Canary that is shown.
+    pub fn tell(&self, name: &Name, at: Timestamp, events: &[Event]) {
+        let mut content = self.content();
+        let Some(entry) = content.canaries.get_mut(name) else { return };
+        for Event { severity, reason, text } in events {
+            if entry.events.len() == EVENTS {
+                entry.events.pop_front();
+            }
+            let event = EventView { at, severity: *severity, reason: (*reason).to_owned(), text: text.clone() };
+            entry.events.push_back(event);
+        }
+    }
+
+    /// Shows a Canary no more: it is gone.
+    pub fn forget(&self, name: &Name) {
+        self.content().canaries.remove(name);
+    }
+
+    /// Says whether a part of the platform works; `problem` is why not. Ready is who has parts, all of which work.
+    pub fn part(&self, part: &str, problem: Option<String>) {
+        self.content().parts.insert(part.to_owned(), problem);
+    }
+
+    /// Says what is wrong with objects that cannot be used, instead of what was said before.
+    pub fn problems(&self, problems: Vec<String>) {
+        self.content().problems = problems;
+    }
+
+    /// Returns every Canary.
+    #[must_use]
+    pub fn list(&self) -> CanaryList {
+        let content = self.content();
+        CanaryList {
+            items: content.canaries.values().map(|entry| entry.view.clone()).collect(),
+            problems: content.problems.clone(),
+        }
+    }
+
+    /// Returns one Canary and what happened to it.
+    #[must_use]
+    pub fn detail(&self, name: &Name) -> Option<CanaryDetail> {
+        let content = self.content();
+        let entry = content.canaries.get(name)?;
+        Some(CanaryDetail { view: entry.view.clone(), events: entry.events.iter().cloned().collect() })
+    }
+
+    /// Returns why the platform is not ready; nothing if it is.
+    #[must_use]
+    pub fn unready(&self) -> Vec<String> {
+        let content = self.content();
+        if content.parts.is_empty() {
+            return vec!["still starting".into()];
+        }
+        content.parts.iter().filter_map(|(part, problem)| Some(format!("{part}: {}", problem.as_ref()?))).collect()
+    }
+
+    /// Hands a person's wish to the platform; returns its id, or nothing when the platform does not listen.
+    #[must_use]
+    pub fn ask(&self, name: Name, verb: Verb) -> Option<String> {
+        let id = format!("{:016x}", rand::random::<u64>());
+        self.verbs.try_send(Call { name, verb, id: id.clone() }).ok()?;
+        Some(id)
+    }
+
+    /// Returns a copy of everything, for the metrics.
+    pub(crate) fn entries(&self) -> BTreeMap<Name, Entry> {
+        self.content().canaries.clone()
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        // A panic while the lock was held left a whole value: every change is one insert.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,115 @@
+//! The HTTP interface: health, metrics, and the API that the command line reads.
+//!
+//! It listens on loopback unless told otherwise, and asks for no password. So that no web page in a browser on the same
+//! machine can use it, a verb must be sent as `application/json`, which browsers do not send elsewhere without asking first.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::board::{Board, Name};
+use crate::metrics::{self, Format};
+use crate::rollout::Verb;
+
+type Shared = State<Arc<Board>>;
+
+/// Returns everything that is served.
+pub fn router(board: Arc<Board>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render_metrics))
+        .route("/api/v1/canaries", get(canaries))
+        .route("/api/v1/canaries/{namespace}/{name}", get(canary))
+        .route("/api/v1/canaries/{namespace}/{name}/{verb}", post(verb))
+        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "no such path; the API is under /api/v1/canaries") })
+        .with_state(board)
+}
+
+/// Serves until `stop` ends.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    board: Arc<Board>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(board)).with_graceful_shutdown(stop).await
+}
+
+async fn readyz(State(board): Shared) -> Response {
+    let problems = board.unready();
+    if problems.is_empty() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response()
+}
+
+async fn render_metrics(State(board): Shared, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (format, content_type) = match accept.contains("application/openmetrics-text") {
+        true => (Format::OpenMetrics, metrics::OPEN_METRICS),
+        false => (Format::Prometheus, metrics::PROMETHEUS),
+    };
+    match metrics::render(&board, format) {
+        Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+async fn canaries(State(board): Shared) -> Response {
+    Json(board.list()).into_response()
+}
+
+async fn canary(State(board): Shared, Path((namespace, name)): Path<(String, String)>) -> Response {
+    match board.detail(&Name { namespace: namespace.clone(), name: name.clone() }) {
+        Some(detail) => Json(detail).into_response(),
+        None => unknown(&namespace, &name),
+    }
+}
+
+async fn verb(
+    State(board): Shared,
+    Path((namespace, name, word)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let json = headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if !json {
+        let text = "send the header content-type: application/json; it keeps web pages from doing this";
+        return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+    }
+    let Some(verb) = verb_of(&word) else {
+        let text = format!("{word} is not a verb: use pause, resume, promote, abort or retry");
+        return refusal(StatusCode::BAD_REQUEST, &text);
+    };
+    let name = Name { namespace, name };
+    if board.detail(&name).is_none() {
+        return unknown(&name.namespace, &name.name);
+    }
+    match board.ask(name, verb) {
+        Some(id) => (StatusCode::ACCEPTED, Json(json!({"verb": word, "id": id}))).into_response(),
+        None => {
+            refusal(StatusCode::SERVICE_UNAVAILABLE, "Weir is not taking verbs now: it is starting, stopping or busy")
+        }
+    }
+}
+
+fn verb_of(word: &str) -> Option<Verb> {
+    [Verb::Pause, Verb::Resume, Verb::Promote, Verb::Abort, Verb::Retry]
+        .into_iter()
+        .find(|verb| format!("{verb:?}").eq_ignore_ascii_case(word))
+}
+
+fn unknown(namespace: &str, name: &str) -> Response {
+    refusal(StatusCode::NOT_FOUND, &format!("no Canary {namespace}/{name} is known here"))
+}
+
+fn refusal(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({"error": text}))).into_response()
+}

@@ -1,0 +1,403 @@
+//! `/metrics`: what the board shows, by names and labels that people query. Nothing is registered per Canary: the text is
+//! made of the board at each scrape, so the series of a deleted Canary are gone with it.
+
+use std::fmt::{Error, Write as _};
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use weir_wire::names::{Arm, Cohort};
+
+use crate::board::{Board, Entry, Name};
+use crate::rollout::{Cell, Outcome, Phase};
+
+/// Content type of [`Format::OpenMetrics`].
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Content type of [`Format::Prometheus`].
+pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How the metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// What Prometheus asks for.
+    OpenMetrics,
+    /// What everybody else reads.
+    Prometheus,
+}
+
+const PHASES: [Phase; 11] = [
+    Phase::Initializing,
+    Phase::Initialized,
+    Phase::Waiting,
+    Phase::Progressing,
+    Phase::WaitingPromotion,
+    Phase::Promoting,
+    Phase::Finalising,
+    Phase::Succeeded,
+    Phase::Failed,
+    Phase::Terminating,
+    Phase::Terminated,
+];
+
+/// Writes every metric.
+///
+/// # Errors
+/// Never in practice: writing to a string does not fail.
+pub fn render(board: &Arc<Board>, format: Format) -> Result<String, Error> {
+    let mut registry = Registry::with_prefix("weir");
+    registry.register_collector(Box::new(Metrics(Arc::clone(board))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(match format {
+        Format::OpenMetrics => text,
+        Format::Prometheus => plain(&text),
+    })
+}
+
+/// Rewrites OpenMetrics as the older text: there, a counter's family is named like its samples.
+fn plain(text: &str) -> String {
+    let mut counters = Vec::new();
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter")) {
+            counters.push(name);
+            // The help was written before the type was known.
+            let help = format!("# HELP {name} ");
+            if let Some(at) = out.rfind(&help) {
+                out.insert_str(at + help.len() - 1, "_total");
+            }
+            let _ = writeln!(out, "# TYPE {name}_total counter");
+        } else {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[derive(Debug)]
+struct Metrics(Arc<Board>);
+
+type Entries = [(Name, Entry)];
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), Error> {
+        let entries: Vec<(Name, Entry)> = self.0.entries().into_iter().collect();
+        build_info(&mut encoder)?;
+        let ready = i64::from(self.0.unready().is_empty());
+        gauge(&mut encoder, "ready", "Whether every part of Weir works: 0 or 1")?.encode_gauge(&ready)?;
+        let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+        gauge(&mut encoder, "canaries", "Canaries that Weir looks after")?.encode_gauge(&count)?;
+        requests(&mut encoder, &entries)?;
+        durations(&mut encoder, &entries)?;
+        standing(&mut encoder, &entries)?;
+        weights(&mut encoder, &entries)?;
+        rollouts(&mut encoder, &entries)
+    }
+}
+
+fn build_info(encoder: &mut DescriptorEncoder) -> Result<(), Error> {
+    let mut metric = gauge(encoder, "build_info", "The version of Weir; always 1")?;
+    metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1i64)
+}
+
+fn requests(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Error> {
+    let mut metric = counter(
+        encoder,
+        "requests",
+        "Requests that have ended, by arm, by why they were given it (cohort) and by how they ended (outcome)",
+    )?;
+    each_cell(entries, |name, arm, cohort, cell| {
+        let outcomes = [("success", cell.success), ("failure", cell.failure), ("abandoned", cell.abandoned)];
+        for (outcome, value) in outcomes {
+            let labels = cell_labels(name, arm, cohort, Some(("outcome", outcome)));
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
+        }
+        Ok(())
+    })?;
+    let mut metric = counter(encoder, "requests_assigned", "Requests that were given an arm, counted at the choice")?;
+    each_cell(entries, |name, arm, cohort, cell| {
+        let labels = cell_labels(name, arm, cohort, None);
+        metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&cell.assigned, None)
+    })
+}
+
+fn durations(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Error> {
+    let help = "Time from request to end of response at the gateway; the sum is estimated from the buckets";
+    let mut metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
+    for (name, entry) in entries {
+        let sum = entry.totals.sum();
+        for arm in Arm::ALL {
+            let (total, buckets) = histogram(&sum.arm(arm).latency, &entry.edges_ms);
+            let count = buckets.iter().map(|(_, n)| n).sum();
+            let labels = labels(name, &[("arm", arm.word())]);
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(total, count, &buckets, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the estimated sum in seconds, taking each request for the middle of its bucket, and the buckets.
+fn histogram(counts: &[u64], edges_ms: &[u32]) -> (f64, Vec<(f64, u64)>) {
+    let mut sum = 0.0;
+    let mut lower = 0.0;
+    let mut buckets = Vec::with_capacity(edges_ms.len() + 1);
+    for (index, edge) in edges_ms.iter().enumerate() {
+        let (edge, count) = (f64::from(*edge) / 1000.0, counts.get(index).copied().unwrap_or_default());
+        sum += (lower + edge) / 2.0 * count as f64;
+        buckets.push((edge, count));
+        lower = edge;
+    }
+    let rest: u64 = counts.iter().skip(edges_ms.len()).sum();
+    buckets.push((f64::MAX, rest));
+    (sum + lower * rest as f64, buckets)
+}
+
+fn standing(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Error> {
+    let mut metric = gauge(encoder, "phase", "Where a Canary stands: 1 for its phase, 0 for the others")?;
+    for (name, entry) in entries {
+        for phase in PHASES {
+            let word = format!("{phase:?}");
+            let labels = labels(name, &[("phase", &word)]);
+            metric.encode_family(&labels)?.encode_gauge(&i64::from(entry.view.phase == phase))?;
+        }
+    }
+    let mut metric = gauge(encoder, "reason", "Why a Canary stands where it does; always 1")?;
+    for (name, entry) in entries {
+        let labels = labels(name, &[("reason", &entry.view.reason)]);
+        metric.encode_family(&labels)?.encode_gauge(&1i64)?;
+    }
+    let mut metric =
+        gauge(encoder, "gateways", "Gateway processes that serve, and those that use the weight asked for")?;
+    for (name, entry) in entries {
+        let applied = &entry.view.applied;
+        for (state, count) in [("serving", applied.of), ("acknowledged", applied.gateways)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            metric.encode_family(&labels(name, &[("state", state)]))?.encode_gauge(&count)?;
+        }
+    }
+    let mut metric = gauge(encoder, "failed_checks", "Checks of the rollout under way that failed")?;
+    for (name, entry) in entries {
+        metric.encode_family(&labels(name, &[]))?.encode_gauge(&i64::from(entry.view.checks.failed))?;
+    }
+    Ok(())
+}
+
+fn weights(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Error> {
+    let help =
+        "Percent of requests for the canary: asked of the gateways, applied by all of them, observed in the draws";
+    let mut metric = gauge(encoder, "weight", help)?;
+    for (name, entry) in entries {
+        let observed = entry.view.applied.observed;
+        let kinds = [("asked", Some(entry.view.weight)), ("applied", Some(entry.applied)), ("observed", observed)];
+        for (kind, value) in kinds {
+            let Some(value) = value else { continue };
+            metric.encode_family(&labels(name, &[("kind", kind)]))?.encode_gauge(&value)?;
+        }
+    }
+    let help = "Evidence of the rollout under way: how near it is to a verdict, 1 is one";
+    let mut metric = gauge(encoder, "evidence", help)?;
+    for (name, entry) in entries {
+        let Some(evidence) = &entry.view.evidence else { continue };
+        for (verdict, value) in [("bad", evidence.bad()), ("good", evidence.good)] {
+            metric.encode_family(&labels(name, &[("verdict", verdict)]))?.encode_gauge(&value)?;
+        }
+    }
+    Ok(())
+}
+
+fn rollouts(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Error> {
+    let mut metric = counter(encoder, "rollouts", "Rollouts that have ended since Weir was started")?;
+    for (name, entry) in entries {
+        for ((result, reason), count) in &entry.rollouts {
+            let labels = labels(name, &[("result", result_word(*result)), ("reason", reason)]);
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
+        }
+    }
+    Ok(())
+}
+
+fn result_word(result: Outcome) -> &'static str {
+    match result {
+        Outcome::Promoted => "promoted",
+        Outcome::RolledBack => "rolled_back",
+        Outcome::Superseded => "superseded",
+        Outcome::PromotionFailed => "promotion_failed",
+    }
+}
+
+type Labels<'a> = Vec<(&'a str, &'a str)>;
+
+fn labels<'a>(name: &'a Name, more: &[(&'a str, &'a str)]) -> Labels<'a> {
+    let mut labels = vec![("namespace", name.namespace.as_str()), ("canary", name.name.as_str())];
+    labels.extend_from_slice(more);
+    labels
+}
+
+fn cell_labels<'a>(name: &'a Name, arm: Arm, cohort: Cohort, more: Option<(&'a str, &'a str)>) -> Labels<'a> {
+    let mut labels = labels(name, &[("arm", arm.word()), ("cohort", cohort.word())]);
+    labels.extend(more);
+    labels
+}
+
+/// Visits the cells of every Canary. Cohorts that never had a request are left out, but for draws.
+fn each_cell(
+    entries: &Entries,
+    mut visit: impl FnMut(&Name, Arm, Cohort, &Cell) -> Result<(), Error>,
+) -> Result<(), Error> {
+    for (name, entry) in entries {
+        let sum = entry.totals.sum();
+        for arm in Arm::ALL {
+            for cohort in Cohort::ALL {
+                let cell = sum.cell(arm, cohort);
+                if cohort == Cohort::Draw || *cell != Cell::default() {
+                    visit(name, arm, cohort, cell)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn gauge<'e>(encoder: &'e mut DescriptorEncoder, name: &'e str, help: &str) -> Result<MetricEncoder<'e>, Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)
+}
+
+fn counter<'e>(encoder: &'e mut DescriptorEncoder, name: &'e str, help: &str) -> Result<MetricEncoder<'e>, Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Counter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::Scrape;
+    use crate::view::{Applied, CanaryView, EndedView, EvidenceView};
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    use weir_wire::names::Kind;
+
+    fn name() -> Name {
+        Name { namespace: "shop".into(), name: "cart".into() }
+    }
+
+    fn view() -> CanaryView {
+        CanaryView {
+            namespace: "shop".into(),
+            name: "cart".into(),
+            phase: Phase::Progressing,
+            reason: "Analysing".into(),
+            weight: 10.0,
+            applied: Applied { gateways: 1, of: 2, missing: vec!["b".into()], observed: Some(9.5), draws: 400 },
+            evidence: Some(EvidenceView { threshold: 200.0, good: 0.25, ..EvidenceView::default() }),
+            ..CanaryView::default()
+        }
+    }
+
+    fn board() -> Arc<Board> {
+        let (board, _) = Board::new();
+        board.part("envoy", None);
+        board.show(view(), &[100, 500]);
+        let mut scrape = Scrape { gateway: "a".into(), boot: 1, ..Scrape::default() };
+        let cell = scrape.slots[1].cell_mut(Arm::Canary, Cohort::Draw);
+        for (kind, n) in [
+            (Kind::Assigned, 6),
+            (Kind::Success, 3),
+            (Kind::Failure, 2),
+            (Kind::Latency(0), 3),
+            (Kind::Latency(1), 1),
+            (Kind::Latency(2), 1),
+        ] {
+            cell.count(kind, n);
+        }
+        board.count(&name(), &scrape);
+        board
+    }
+
+    fn line(text: &str, start: &str) -> String {
+        let found: Vec<_> = text.lines().filter(|line| line.starts_with(start)).collect();
+        assert_eq!(found.len(), 1, "{start}: {found:?} in\n{text}");
+        found[0].to_owned()
+    }
+
+    #[test]
+    fn the_board_is_told_in_numbers() {
+        let text = render(&board(), Format::Prometheus).unwrap();
+        for expected in [
+            r#"weir_ready 1"#,
+            r#"weir_canaries 1"#,
+            r#"weir_requests_total{namespace="shop",canary="cart",arm="canary",cohort="draw",outcome="failure"} 2"#,
+            r#"weir_requests_assigned_total{namespace="shop",canary="cart",arm="canary",cohort="draw"} 6"#,
+            r#"weir_phase{namespace="shop",canary="cart",phase="Progressing"} 1"#,
+            r#"weir_phase{namespace="shop",canary="cart",phase="Failed"} 0"#,
+            r#"weir_gateways{namespace="shop",canary="cart",state="acknowledged"} 1"#,
+            r#"weir_weight{namespace="shop",canary="cart",kind="asked"} 10.0"#,
+            r#"weir_weight{namespace="shop",canary="cart",kind="applied"} 0.0"#,
+            r#"weir_weight{namespace="shop",canary="cart",kind="observed"} 9.5"#,
+            r#"weir_request_duration_seconds_bucket{le="0.5",namespace="shop",canary="cart",arm="canary"} 4"#,
+            r#"weir_request_duration_seconds_bucket{le="+Inf",namespace="shop",canary="cart",arm="canary"} 5"#,
+            r#"weir_request_duration_seconds_count{namespace="shop",canary="cart",arm="canary"} 5"#,
+        ] {
+            assert_eq!(line(&text, expected), expected);
+        }
+        assert!(!text.contains("cohort=\"sticky\""), "cohorts without requests are left out");
+    }
+
+    #[test]
+    fn counters_never_go_down_when_a_gateway_starts_again() {
+        let board = board();
+        board.count(&name(), &Scrape { gateway: "a".into(), boot: 2, ..Scrape::default() });
+        let text = render(&board, Format::OpenMetrics).unwrap();
+        let start =
+            r#"weir_requests_total{namespace="shop",canary="cart",arm="canary",cohort="draw",outcome="failure"}"#;
+        assert_eq!(line(&text, start), format!("{start} 2"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_rollout_is_counted_when_it_ends_and_not_when_weir_starts() {
+        let ended = |run: &str| CanaryView {
+            ended: Some(EndedView {
+                run: run.into(),
+                result: Outcome::RolledBack,
+                reason: "GuardTripped".into(),
+                ..EndedView::default()
+            }),
+            ..view()
+        };
+        let (board, _) = Board::new();
+        board.show(ended("old"), &[]);
+        assert!(!render(&board, Format::Prometheus).unwrap().contains("weir_rollouts_total{"));
+        board.show(ended("new"), &[]);
+        board.show(ended("new"), &[]);
+        let start =
+            r#"weir_rollouts_total{namespace="shop",canary="cart",result="rolled_back",reason="GuardTripped"} 1"#;
+        line(&render(&board, Format::Prometheus).unwrap(), start);
+    }
+
+    #[test]
+    fn a_deleted_canary_leaves_no_series() {
+        let board = board();
+        board.forget(&name());
+        assert!(!render(&board, Format::Prometheus).unwrap().contains("cart"));
+    }
+
+    #[test]
+    fn promtool_finds_nothing_wrong() {
+        let promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        // Debian's package `prometheus` has it; the level of tests that must run everywhere does without.
+        let Ok(mut promtool) = promtool else { return };
+        let text = render(&board(), Format::Prometheus).unwrap();
+        promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+    }
+}

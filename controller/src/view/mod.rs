@@ -1,0 +1,245 @@
+//! What people see of a Canary: one value, made of the engine's by a pure function, served as JSON and printed by the
+//! command line. Whoever prints it needs nothing else.
+//!
+//! ```text
+//! Plan, State, Observation, Reason ─ CanaryView::of ─> CanaryView ─┬─ JSON ─> API
+//!                                                                  └─ table, live, story, why ─> terminal
+//! ```
+
+mod build;
+pub mod live;
+pub mod paint;
+pub mod story;
+pub mod table;
+pub mod why;
+
+use serde::{Deserialize, Serialize};
+
+use crate::rollout::{Outcome, Phase, Severity, Timestamp};
+
+/// One Canary, as people see it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CanaryView {
+    /// The Canary's namespace.
+    pub namespace: String,
+    /// The Canary's name.
+    pub name: String,
+    /// Flagger's word for where it stands.
+    pub phase: Phase,
+    /// When it got there, in milliseconds since the Unix epoch.
+    pub since: Timestamp,
+    /// Stable code of the reason.
+    pub reason: String,
+    /// The reason in words, with its numbers.
+    pub message: String,
+    /// The rollout under way; empty between rollouts.
+    pub run: String,
+    /// When that rollout began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// Whether a person paused it.
+    pub paused: bool,
+    /// Percent of the requests that gateways were asked to send to the canary.
+    pub weight: f64,
+    /// Whether requests that meet a condition go to the canary.
+    pub matching: bool,
+    /// What gateways made of it.
+    pub applied: Applied,
+    /// The step under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepView>,
+    /// Failed checks, and how many take the canary back.
+    pub checks: Checks,
+    /// The revision in production.
+    pub primary: ArmView,
+    /// The revision under test.
+    pub canary: ArmView,
+    /// The evidence so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceView>,
+    /// How the last rollout ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndedView>,
+}
+
+/// What gateways made of the weight that was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Applied {
+    /// Gateways that use it.
+    pub gateways: usize,
+    /// Gateways that serve.
+    pub of: usize,
+    /// Names of those that do not use it yet.
+    pub missing: Vec<String>,
+    /// Percent of the drawn requests that went to the canary since the step began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<f64>,
+    /// Drawn requests that this share is of.
+    pub draws: u64,
+}
+
+/// The step under way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StepView {
+    /// Its number, from 1.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+    /// The weight that the next one has, in percent; nothing at the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<f64>,
+}
+
+/// Failed checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Checks {
+    /// How many have failed in this rollout.
+    pub failed: u32,
+    /// How many take the canary back.
+    pub threshold: u32,
+}
+
+/// One arm: what it runs, and how its requests ended in this rollout (between rollouts: lately).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ArmView {
+    /// The revision that its workload was told to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// `ready`, `absent`, or why it is not ready.
+    pub readiness: String,
+    /// Requests that it was given.
+    pub requests: u64,
+    /// Requests that have ended, however.
+    pub ended: u64,
+    /// Those that ended badly.
+    pub failed: u64,
+    /// Those whose client left before the response was complete.
+    pub abandoned: u64,
+    /// Median of the latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50: Option<Quantile>,
+    /// 99th percentile of the latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99: Option<Quantile>,
+}
+
+/// A quantile of the latency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quantile {
+    /// In milliseconds, interpolated between the edges of the histogram.
+    pub ms: f64,
+    /// It lies somewhere above `ms`, which is the last edge.
+    pub beyond: bool,
+}
+
+/// The evidence so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EvidenceView {
+    /// `bad`, `good` or `insufficient`.
+    pub verdict: String,
+    /// Natural logarithm of the evidence that the canary is worse.
+    pub log_e: f64,
+    /// The evidence (not its logarithm) that takes the canary back.
+    pub threshold: f64,
+    /// How close it is to being shown good: 1 is shown.
+    pub good: f64,
+    /// The tests that it is made of.
+    pub tests: Vec<TestView>,
+}
+
+/// One test's part of the evidence.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TestView {
+    /// `failures`, `absolute`, `abandoned`, `latency` or `split`.
+    pub test: String,
+    /// Natural logarithm of its evidence.
+    pub log_e: f64,
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EndedView {
+    /// The rollout.
+    pub run: String,
+    /// What was analysed.
+    pub revision: String,
+    /// What became of it.
+    pub result: Outcome,
+    /// Stable code of the reason.
+    pub reason: String,
+    /// The reason in words, with its numbers.
+    pub message: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The weight at that moment, in percent.
+    pub weight: f64,
+    /// Canary requests that had ended.
+    pub canary_ended: u64,
+    /// Those that had failed.
+    pub canary_failed: u64,
+    /// Primary requests that ended during the rollout.
+    pub primary_ended: u64,
+    /// Those that failed.
+    pub primary_failed: u64,
+}
+
+/// Something that happened to a Canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// When.
+    pub at: Timestamp,
+    /// Whether somebody should look.
+    pub severity: Severity,
+    /// Stable code of the reason.
+    pub reason: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// A Canary and what happened to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CanaryDetail {
+    /// The Canary.
+    #[serde(flatten)]
+    pub view: CanaryView,
+    /// What happened to it, oldest first.
+    #[serde(default)]
+    pub events: Vec<EventView>,
+}
+
+/// Every Canary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CanaryList {
+    /// The Canaries, by namespace and name.
+    pub items: Vec<CanaryView>,
+    /// What is wrong with objects that could not be used.
+    pub problems: Vec<String>,
+}
+
+impl CanaryView {
+    /// Returns whether a rollout is under way.
+    #[must_use]
+    pub fn is_rolling_out(&self) -> bool {
+        use Phase::{Finalising, Progressing, Promoting, Waiting, WaitingPromotion};
+        matches!(self.phase, Waiting | Progressing | WaitingPromotion | Promoting | Finalising)
+    }
+}
+
+impl EvidenceView {
+    /// Returns how near the evidence is to taking the canary back: 1 does.
+    #[must_use]
+    pub fn bad(&self) -> f64 {
+        (self.log_e - self.threshold.ln()).exp().min(1.0)
+    }
+}
