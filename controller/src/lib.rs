@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod board;
+pub mod command;
 pub mod gateway_config;
 pub mod http;
 pub mod metrics;

@@ -39,14 +39,17 @@ pub struct Interval {
 #[must_use]
 pub fn ratio_interval(stretches: &[Stretch]) -> Option<Interval> {
     let arms: Vec<Arm> = stretches.iter().filter_map(Arm::of).collect();
-    let reference = arms.first()?.logit;
-    let (canary, all) = arms.iter().fold((0.0, 0.0), |(x, n), arm| (x + arm.canary, n + arm.all));
+    if arms.is_empty() {
+        return None;
+    }
+    let canary: f64 = arms.iter().map(|arm| arm.canary).sum();
+    let primary: f64 = arms.iter().map(|arm| arm.primary).sum();
     // Beyond this distance every θ is 0 or 1 for all that so many failures can tell.
-    let reach = 60.0 + all.ln_1p() + arms.iter().map(|arm| arm.logit.abs()).fold(0.0, f64::max);
-    let score = |u: f64| arms.iter().map(|arm| arm.canary - arm.all * logistic(u + arm.logit)).sum::<f64>();
+    let reach = 60.0 + (canary + primary).ln_1p() + arms.iter().map(|arm| arm.logit.abs()).fold(0.0, f64::max);
+    let score = |u: f64| arms.iter().map(|arm| arm.score(u)).sum::<f64>();
     let estimate = zero_of(score, -reach, reach);
-    let ruled_out = |u0: f64| log_e(&arms, reference, canary, all, reach, u0) >= RULED_OUT.ln();
-    let (none_on_canary, none_on_primary) = (canary == 0.0, canary == all);
+    let ruled_out = |u0: f64| log_e(&arms, (canary, primary), reach, u0) >= RULED_OUT.ln();
+    let (none_on_canary, none_on_primary) = (canary == 0.0, primary == 0.0);
     Some(Interval {
         low: if none_on_canary { 0.0 } else { boundary(estimate, -reach, ruled_out).map_or(0.0, f64::exp) },
         estimate: match (none_on_canary, none_on_primary) {
@@ -65,27 +68,33 @@ pub fn ratio_interval(stretches: &[Stretch]) -> Option<Interval> {
 struct Arm {
     logit: f64,
     canary: f64,
-    all: f64,
+    primary: f64,
 }
 
 impl Arm {
     fn of(stretch: &Stretch) -> Option<Self> {
         let Stretch { rho, canary, primary } = *stretch;
         let judged = rho > 0.0 && rho < 1.0 && (canary, primary) != (0, 0);
-        judged.then(|| Self {
-            logit: rho.ln() - (-rho).ln_1p(),
-            canary: canary as f64,
-            all: canary as f64 + primary as f64,
-        })
+        judged.then(|| Self { logit: rho.ln() - (-rho).ln_1p(), canary: canary as f64, primary: primary as f64 })
+    }
+
+    fn all(&self) -> f64 {
+        self.canary + self.primary
+    }
+
+    /// The derivative of [`Arm::log_likelihood`], also right where all failures are on one arm.
+    fn score(&self, u: f64) -> f64 {
+        self.canary * logistic(-u - self.logit) - self.primary * logistic(u + self.logit)
     }
 
     fn log_likelihood(&self, u: f64) -> f64 {
-        -self.canary * softplus(-u - self.logit) - (self.all - self.canary) * softplus(u + self.logit)
+        -self.canary * softplus(-u - self.logit) - self.primary * softplus(u + self.logit)
     }
 }
 
-/// `ln E` of the two-sided test of the ratio e^`u0`.
-fn log_e(arms: &[Arm], reference: f64, canary: f64, all: f64, reach: f64, u0: f64) -> f64 {
+/// `ln E` of the two-sided test of the ratio e^`u0`, after so many failures on canary and primary.
+fn log_e(arms: &[Arm], (canary, primary): (f64, f64), reach: f64, u0: f64) -> f64 {
+    let reference = arms.first().map_or(0.0, |arm| arm.logit);
     let (a, b) = (logistic(u0 + reference), logistic(-u0 - reference));
     // B(a, 1-a) = π / sin(π a)
     let log_beta = PI.ln() - (PI * a.min(b)).sin().ln();
@@ -95,11 +104,12 @@ fn log_e(arms: &[Arm], reference: f64, canary: f64, all: f64, reach: f64, u0: f6
         likelihood - at_null - a * softplus(-u - reference) - b * softplus(u + reference) - log_beta
     };
     let slope = |u: f64| {
-        a - logistic(u + reference) + arms.iter().map(|arm| arm.canary - arm.all * logistic(u + arm.logit)).sum::<f64>()
+        let prior = a * logistic(-u - reference) - b * logistic(u + reference);
+        prior + arms.iter().map(|arm| arm.score(u)).sum::<f64>()
     };
     let peak = zero_of(slope, -reach, reach);
     let spread = |logit: f64| logistic(peak + logit) * logistic(-peak - logit);
-    let curvature = spread(reference) + arms.iter().map(|arm| arm.all * spread(arm.logit)).sum::<f64>();
+    let curvature = spread(reference) + arms.iter().map(|arm| arm.all() * spread(arm.logit)).sum::<f64>();
     let step = STEP.min(1.0 / (3.0 * curvature.sqrt()));
     let top = log_f(peak);
     let f = |u: f64| (log_f(u) - top).exp();
@@ -118,7 +128,7 @@ fn log_e(arms: &[Arm], reference: f64, canary: f64, all: f64, reach: f64, u0: f6
         let last = f(u - direction * step);
         (sum - 0.5 * last) * step + last / fall
     };
-    top + (half(-1.0, a + canary) + half(1.0, b + all - canary)).ln()
+    top + (half(-1.0, a + canary) + half(1.0, b + primary)).ln()
 }
 
 /// Returns where a falling function crosses zero.
@@ -212,5 +222,7 @@ mod tests {
             let interval = ratio_interval(&[stretch(rho, canary, primary)]).unwrap();
             assert!(interval.low >= 0.0 && interval.low <= interval.high, "{interval:?}");
         }
+        let alone = ratio_interval(&[stretch(0.5, u64::MAX, 0)]).unwrap();
+        assert!(alone.low > 1e15 && alone.high.is_infinite(), "{alone:?}");
     }
 }

@@ -1,0 +1,3 @@
+//! The subcommands of `weir`, one file each: arguments in, text or JSON out.
+
+pub mod evidence;
