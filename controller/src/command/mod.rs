@@ -1,3 +1,8 @@
 //! The subcommands of `weir`, one file each: arguments in, text or JSON out.
 
+pub mod client;
+pub mod describe;
 pub mod evidence;
+pub mod get;
+pub mod terminal;
+pub mod verb;

@@ -1,1 +1,91 @@
-//! .
+//! `weir get canaries -w` on a terminal: what moves, drawn again and again.
+
+use super::paint::{self, Paint, Tone, WIDTH};
+use super::{ArmView, CanaryList, CanaryView, EvidenceView, table};
+use crate::rollout::{Phase, Timestamp};
+
+const BAR: usize = 20;
+
+/// Writes the whole screen: a block for each Canary with a rollout, a line for each of the others.
+#[must_use]
+pub fn screen(list: &CanaryList, now: Timestamp, paint: Paint) -> String {
+    let mut out = String::new();
+    for view in &list.items {
+        out += &head(view, now, paint);
+        if view.is_rolling_out() || view.phase == Phase::Failed && !view.run.is_empty() {
+            out += &block(view, paint);
+        }
+    }
+    if list.items.is_empty() {
+        out += "no Canaries yet\n";
+    }
+    out + &table::problems(list, paint)
+}
+
+fn head(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
+    let (mark, tone) = paint::mark(view);
+    let name = format!("{}/{}", view.namespace, view.name);
+    let phase = format!("{:?}", view.phase);
+    let step = view.step.as_ref().map(|step| format!("  step {} of {}", step.number, step.of)).unwrap_or_default();
+    let since = paint::age(now.since(view.started.unwrap_or(view.since)));
+    let plain = format!("{name}  {mark} {phase}{step}  {since}  ");
+    let rest = match view.is_rolling_out() {
+        true => String::new(),
+        false => paint::fit(&view.message, WIDTH.saturating_sub(plain.chars().count())),
+    };
+    let line = format!("{}  {}{step}  {since}  {rest}", paint.text(Tone::Strong, &name), {
+        paint.text(tone, &format!("{mark} {phase}"))
+    });
+    line.trim_end().to_owned() + "\n"
+}
+
+fn block(view: &CanaryView, paint: Paint) -> String {
+    let mut lines = vec![
+        format!("├─ primary  {}", arm(&view.primary)),
+        format!("└─ canary   {}", arm(&view.canary)),
+        format!("   asked    {}  {}", paint.bar(Tone::Busy, view.weight / 100.0, BAR), asked(view)),
+    ];
+    if let Some(observed) = view.applied.observed {
+        let bar = paint.bar(Tone::Busy, observed / 100.0, BAR);
+        let draws = paint::several(view.applied.draws, "drawn request");
+        lines.push(format!("   seen     {bar}  {} % of {draws}", paint::percent(observed)));
+    }
+    if let Some(evidence) = &view.evidence {
+        lines.extend(verdicts(evidence, paint));
+    }
+    let checks = view.checks;
+    lines.push(format!("   checks   {} of {} failed", checks.failed, checks.threshold));
+    let now = format!("{}: {}", view.reason, view.message);
+    lines.push(format!("   now      {}", paint::wrap(&now, 12)));
+    lines.join("\n") + "\n"
+}
+
+fn arm(arm: &ArmView) -> String {
+    let revision = arm.revision.as_deref().map_or("-", paint::short);
+    let line = format!(
+        "{revision:8}  {}  p50 {}  p99 {}",
+        paint::requests(arm),
+        paint::quantile(arm.p50),
+        paint::quantile(arm.p99)
+    );
+    paint::fit(&line, WIDTH - 12)
+}
+
+fn asked(view: &CanaryView) -> String {
+    let unit = if view.matching && view.weight == 0.0 { "ing requests" } else { " %" };
+    let applied = &view.applied;
+    let next = view.step.as_ref().and_then(|step| step.next).map(|next| format!(", next {} %", paint::percent(next)));
+    let on = format!("on {} of {} gateways", applied.gateways, applied.of);
+    format!("{}{unit}, {on}{}", table::weight(view), next.unwrap_or_default())
+}
+
+fn verdicts(evidence: &EvidenceView, paint: Paint) -> Vec<String> {
+    let largest = evidence.tests.iter().max_by(|one, other| one.log_e.total_cmp(&other.log_e));
+    let of = largest.map(|test| format!(", most of it from {}", test.test)).unwrap_or_default();
+    let bad = format!("{} of {:.0}{of}", paint::evidence(evidence.log_e), evidence.threshold);
+    let good = format!("{} % of the proof that it is not worse", paint::percent(100.0 * evidence.good.min(1.0)));
+    vec![
+        format!("   bad      {}  {bad}", paint.bar(Tone::Bad, evidence.bad(), BAR)),
+        format!("   good     {}  {good}", paint.bar(Tone::Good, evidence.good, BAR)),
+    ]
+}

@@ -1,1 +1,163 @@
-//! .
+//! `weir why NAME`: one screen that says what happened, with the numbers, and what to do next.
+
+use super::paint::{self, Paint, Tone, WIDTH};
+use super::{CanaryDetail, CanaryView, EndedView, story};
+use crate::rollout::{Outcome, Phase, Timestamp};
+
+/// Column that the values begin in.
+const INDENT: usize = 11;
+/// Newest events that are told.
+const EVENTS: usize = 3;
+
+/// What the exit status says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Promoted, or nothing was to be done: what the target declares serves. Exit status 0.
+    Serving,
+    /// Taken back. Exit status 1.
+    TakenBack,
+    /// Under way, held, or not known. Exit status 2.
+    Undecided,
+}
+
+impl Standing {
+    /// Returns where a Canary stands.
+    #[must_use]
+    pub fn of(view: &CanaryView) -> Self {
+        match view.phase {
+            Phase::Initialized | Phase::Succeeded => Self::Serving,
+            Phase::Failed => Self::TakenBack,
+            _ => Self::Undecided,
+        }
+    }
+
+    /// Returns the exit status.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Serving => 0,
+            Self::TakenBack => 1,
+            Self::Undecided => 2,
+        }
+    }
+}
+
+/// Writes why a Canary stands as it does.
+#[must_use]
+pub fn why(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
+    let view = &detail.view;
+    let mut out = headline(view, now, paint) + "\n";
+    let mut rows = match &view.ended {
+        Some(ended) if !view.is_rolling_out() && view.phase != Phase::Initializing => of_ended(ended),
+        _ => of_run(view),
+    };
+    rows.push(("gateways", gateways(view)));
+    for (name, text) in &rows {
+        out += &format!("  {name:w$}{}\n", paint::wrap(text, INDENT), w = INDENT - 2);
+    }
+    for event in detail.events.iter().rev().take(EVENTS).rev() {
+        let line = format!("  {}  {}", paint::clock(event.at, now), event.text);
+        out += &format!("{}\n", paint.text(Tone::Faint, &paint::fit(&line, WIDTH)));
+    }
+    out + &format!("  {:w$}{}\n", "next", paint::wrap(&advice(view), INDENT), w = INDENT - 2)
+}
+
+fn headline(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
+    let name = format!("{}/{}", view.namespace, view.name);
+    let (mark, tone) = paint::mark(view);
+    let text = match &view.ended {
+        Some(ended) if !view.is_rolling_out() && view.phase != Phase::Initializing => {
+            let what = match ended.result {
+                Outcome::Promoted => "was promoted",
+                Outcome::RolledBack => "was taken back",
+                Outcome::Superseded => "was replaced",
+                Outcome::PromotionFailed => "was not promoted",
+            };
+            let ago = paint::age(now.since(ended.at));
+            let revision = paint::short(&ended.revision);
+            let at = paint::clock(ended.at, now);
+            return paint
+                .text(story::tone(ended.result), &format!("{mark} {name}: {revision} {what} at {at}, {ago} ago"));
+        }
+        _ if view.is_rolling_out() => {
+            let revision = view.canary.revision.as_deref().map_or("a new revision", paint::short);
+            let since = paint::age(now.since(view.started.unwrap_or(view.since)));
+            format!("{mark} {name}: {revision} is being released, {:?} for {since}", view.phase)
+        }
+        _ => format!("{mark} {name}: {:?} for {}", view.phase, paint::age(now.since(view.since))),
+    };
+    paint.text(tone, &text)
+}
+
+fn of_ended(ended: &EndedView) -> Vec<(&'static str, String)> {
+    let arm = |failed, of| {
+        format!("{} of {} failed ({})", paint::count(failed), paint::several(of, "request"), paint::share(failed, of))
+    };
+    vec![
+        ("why", format!("{}: {}", ended.reason, ended.message)),
+        (
+            "canary",
+            format!(
+                "{}, at {} % when it was decided",
+                arm(ended.canary_failed, ended.canary_ended),
+                paint::percent(ended.weight)
+            ),
+        ),
+        ("primary", format!("{} during the rollout", arm(ended.primary_failed, ended.primary_ended))),
+        ("took", paint::age(ended.at.since(ended.started))),
+    ]
+}
+
+fn of_run(view: &CanaryView) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("why", format!("{}: {}", view.reason, view.message))];
+    if view.is_rolling_out() {
+        rows.push(("canary", format!("{}; {}", view.canary.readiness, paint::requests(&view.canary))));
+        rows.push(("primary", format!("{}; {}", view.primary.readiness, paint::requests(&view.primary))));
+        rows.push(("checks", format!("{} of {} failed", view.checks.failed, view.checks.threshold)));
+    }
+    if let Some(evidence) = &view.evidence {
+        let bad = format!("{} of {:.0} that takes it back", paint::evidence(evidence.log_e), evidence.threshold);
+        rows.push(("evidence", format!("{}: {bad}", evidence.verdict)));
+    }
+    rows
+}
+
+fn gateways(view: &CanaryView) -> String {
+    let applied = &view.applied;
+    let weight = super::table::weight(view);
+    let missing = match &applied.missing[..] {
+        [] => String::new(),
+        names => format!("; not yet {}", names.join(", ")),
+    };
+    format!("canary weight {weight} on {} of {}{missing}", applied.gateways, applied.of)
+}
+
+/// Returns what to do next.
+fn advice(view: &CanaryView) -> String {
+    let name = match view.namespace.as_str() {
+        "default" => view.name.clone(),
+        namespace => format!("-n {namespace} {}", view.name),
+    };
+    let verb = |verb: &str| format!("weir {verb} {name}");
+    match (view.phase, view.reason.as_str()) {
+        _ if view.paused => format!("{} goes on, {} takes it back", verb("resume"), verb("abort")),
+        (Phase::Failed, "PromotionFailed") => {
+            "the canary serves, because the primary did not come up; put a revision that starts into the target"
+                .to_owned()
+        }
+        (Phase::Failed, _) => {
+            format!("change the target: a new revision is analysed; or {} to analyse the same one again", verb("retry"))
+        }
+        (Phase::Initialized | Phase::Succeeded, _) => "nothing to do; a changed target starts a rollout".to_owned(),
+        (_, "Suspended") => "set spec.suspend to false to go on".to_owned(),
+        (_, "WaitingForGate") => format!("open the gate, or {} to promote without it", verb("promote")),
+        (_, "Insufficient") => {
+            format!("wait for requests, send some, lower analysis.minRequests, or {} without them", verb("promote"))
+        }
+        (_, "NoGateway") => "start the gateway: without it no request can be split".to_owned(),
+        (_, "NotAcknowledged") => "wait; if it stays so, look at the logs of the gateway that is named".to_owned(),
+        (_, "CanaryNotReady") => "look at the logs of the canary; it is taken back at the progress deadline".to_owned(),
+        (Phase::Initializing | Phase::Terminating | Phase::Terminated, _) => "wait".to_owned(),
+        _ => format!("wait; {} holds it, {} takes it back", verb("pause"), verb("abort")),
+    }
+}

@@ -1,0 +1,50 @@
+//! The terminal, if there is one: whether to use colours, and the time.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::rollout::Timestamp;
+use crate::view::paint::Paint;
+
+/// How to write.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Style {
+    /// Write no colours. Also by the environment variable NO_COLOR, and always to a pipe.
+    #[arg(long)]
+    pub no_color: bool,
+}
+
+impl Style {
+    /// Returns whether to use colours.
+    #[must_use]
+    pub fn paint(self) -> Paint {
+        let refused = self.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Paint { color: !refused && is_terminal() }
+    }
+}
+
+/// Returns whether a person is looking.
+#[must_use]
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Returns the time.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Writes a text. A reader that has gone (`weir get … | head`) is the end, not an error.
+///
+/// # Errors
+/// When the text cannot be written.
+pub fn print(text: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

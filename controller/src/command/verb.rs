@@ -1,0 +1,19 @@
+//! `weir pause|resume|promote|abort|retry NAME`: what a person can ask of a rollout.
+
+use std::process::ExitCode;
+
+use super::client::Api;
+use super::describe::{Which, path};
+use super::terminal;
+
+/// Asks for it. What became of it is in the events: `weir describe canary NAME`.
+///
+/// # Errors
+/// When the server cannot be asked, or does not know the Canary.
+pub async fn run(verb: &str, which: Which) -> anyhow::Result<ExitCode> {
+    let api = Api::new(&which.server);
+    let path = path(&which, &api).await?;
+    api.post(&format!("{path}/{verb}")).await?;
+    terminal::print(&format!("{verb} of {} asked for; see `weir why {}`\n", which.name, which.name))?;
+    Ok(ExitCode::SUCCESS)
+}
