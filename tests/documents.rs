@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use weir::api::{Known, plan, process};
+use weir::board::Board;
+use weir::metrics::{self, Format};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -128,6 +130,15 @@ fn the_readme_has_every_reason() {
         .collect();
     assert!(given.len() > 20, "{given:?}");
     assert_eq!(first_column(section(&read("README.md"), "## Reasons")), given);
+}
+
+#[test]
+fn the_readme_has_every_metric() {
+    let (board, _) = Board::new();
+    let text = metrics::render(&board, Format::Prometheus).unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let given: BTreeSet<String> = types.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(first_column(section(&read("README.md"), "## Metrics")), given);
 }
 
 #[test]

@@ -130,6 +130,7 @@ async fn release(
     let before = load.tally();
     let began = Instant::now();
     let mut last = stage.seen().await?;
+    let ended_before = last.ended.clone();
     stage.release(release)?;
     loop {
         tokio::time::sleep(LOOK).await;
@@ -138,7 +139,7 @@ async fn release(
         if seen != last {
             transcript.change(&last, &seen, &tally, primary, release.version);
         }
-        let fresh = seen.run != last.run || last.is_rolling_out();
+        let fresh = seen.ended != ended_before;
         let ended = match seen.phase.as_str() {
             "Succeeded" if fresh => Some(End::Promoted),
             "Failed" if fresh => Some(End::TakenBack),

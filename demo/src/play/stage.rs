@@ -37,8 +37,10 @@ pub(super) struct Release {
 /// What Weir says of the canary object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seen {
-    /// The rollout under way, or the last one.
-    pub(super) run: String,
+    /// The last rollout that ended.
+    pub(super) ended: String,
+    /// Why it ended as it did.
+    pub(super) verdict: String,
     /// Flagger's word for where it stands.
     pub(super) phase: String,
     /// Percent of the requests that the gateway is to send to the canary.
@@ -152,7 +154,8 @@ impl Stage {
         let canary = answer.pointer("/items/0").context("weir knows no canary yet")?;
         let text = |pointer: &str| canary.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Seen {
-            run: text("/run"),
+            ended: text("/ended/run"),
+            verdict: text("/ended/message"),
             phase: text("/phase"),
             weight: canary.pointer("/weight").and_then(Value::as_f64).unwrap_or_default(),
             code: text("/reason"),

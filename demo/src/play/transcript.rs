@@ -69,7 +69,7 @@ impl Transcript {
     /// Tells how a release ended, why, and what users noticed.
     pub(super) fn verdict(&self, end: End, seen: &Seen, before: &Tally, tally: &Tally, version: &str, took: Duration) {
         self.line(&format!("{version} is {} after {:.1} s", end.word(), took.as_secs_f64()));
-        println!("          why: {}", seen.text);
+        println!("          why: {}", seen.verdict);
         let (all, failed) = tally.totals();
         let (all, failed) = (all - before.totals().0, failed - before.totals().1);
         println!("          users: {} requests meanwhile, {} failed", grouped(all), grouped(failed));
