@@ -121,6 +121,25 @@ impl Client {
     }
 }
 
+/// Asks the shop many times over a few connections; every answer is a 200.
+pub async fn many(gateway: SocketAddr, path: &'static str, requests: u64) {
+    const CONNECTIONS: u64 = 4;
+    let connections: Vec<_> = (0..CONNECTIONS)
+        .map(|number| {
+            let share = requests / CONNECTIONS + u64::from(number < requests % CONNECTIONS);
+            tokio::spawn(async move {
+                let mut client = Client::connect(gateway).await;
+                for _ in 0..share {
+                    assert_eq!(client.get(path).await.status, 200);
+                }
+            })
+        })
+        .collect();
+    for connection in connections {
+        connection.await.expect("every request is answered with 200");
+    }
+}
+
 /// Sends a request and leaves after a while, with no answer or in the middle of one.
 pub async fn leave(gateway: SocketAddr, path: &str, after: Duration) {
     let mut client = Client::connect(gateway).await;

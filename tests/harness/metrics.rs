@@ -48,6 +48,21 @@ impl Metrics {
         [0, 1, 2].map(|bucket| self.sum(arm, Cohort::Draw, Kind::Latency(bucket)))
     }
 
+    /// Returns how many streams of the test's canary outlived their slot.
+    pub fn late(&self) -> u64 {
+        self.get(Metric::Late(ID))
+    }
+
+    /// Returns how many requests of the test's canary admission refused.
+    pub fn refused(&self) -> u64 {
+        self.get(Metric::Refused(ID))
+    }
+
+    /// Returns the epoch in which the guard of the test's canary tripped, and by which test; zeros if it did not.
+    pub fn trip(&self) -> [u64; 2] {
+        [self.get(Metric::Tripped(ID)), self.get(Metric::TripTest(ID))]
+    }
+
     /// Returns how many VMs run a generation.
     pub fn vms(&self, generation: u64) -> u64 {
         let slot = (generation % SLOTS) as u8;

@@ -14,6 +14,7 @@
 //! | `/grpc/<status>` | one message, then the status in trailers (HTTP/2) |
 //! | `/grpc-only/<status>` | trailers-only (HTTP/2) |
 //! | `/grpc-stream/<status>` | three messages, then the status (HTTP/2) |
+//! | `/large` | 200 with a body of a million bytes |
 //! | `/fail/primary`, `/fail/canary` | 500 from that one, 200 from the other |
 //! | anything else | 200 |
 
@@ -27,19 +28,23 @@ use http::{HeaderMap, HeaderValue, Response};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What one service has seen.
+/// What one service has seen: requests, and those that still carried the token header.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Requests.
-    pub requests: AtomicU64,
-    /// Requests that still carried the token header.
-    pub tokens: AtomicU64,
+    requests: AtomicU64,
+    tokens: AtomicU64,
 }
 
 impl Seen {
     /// Returns the number of requests.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of requests that still carried the token header.
+    pub fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::SeqCst)
     }
 }
 
@@ -52,6 +57,7 @@ pub struct Service {
     pub http2: SocketAddr,
     /// What it has seen.
     pub seen: Arc<Seen>,
+    tasks: tokio::task::JoinSet<()>,
 }
 
 impl Service {
@@ -60,21 +66,29 @@ impl Service {
         let seen = Arc::new(Seen::default());
         let (http1, http2) = (bind().await, bind().await);
         let addresses = (http1.local_addr().unwrap(), http2.local_addr().unwrap());
+        let mut tasks = tokio::task::JoinSet::new();
         let at1 = Arc::clone(&seen);
-        tokio::spawn(async move {
+        tasks.spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = http1.accept().await {
                 let seen = Arc::clone(&at1);
-                tokio::spawn(async move { serve_http1(socket, name, &seen).await });
+                connections.spawn(async move { serve_http1(socket, name, &seen).await });
             }
         });
         let at2 = Arc::clone(&seen);
-        tokio::spawn(async move {
+        tasks.spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = http2.accept().await {
                 let seen = Arc::clone(&at2);
-                tokio::spawn(async move { serve_http2(socket, name, seen).await });
+                connections.spawn(async move { serve_http2(socket, name, seen).await });
             }
         });
-        Self { http1: addresses.0, http2: addresses.1, seen }
+        Self { http1: addresses.0, http2: addresses.1, seen, tasks }
+    }
+
+    /// Stops listening and closes all connections.
+    pub async fn stop(&mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
@@ -92,6 +106,7 @@ enum Wish {
     CutHeaders,
     CutAtOnce,
     Upgrade,
+    Large,
     Grpc { messages: usize, status: String },
 }
 
@@ -109,6 +124,7 @@ fn wish(path: &str, name: &str) -> Wish {
         ("cut", Some("headers")) => Wish::CutHeaders,
         ("cut", _) => Wish::CutAtOnce,
         ("upgrade", _) => Wish::Upgrade,
+        ("large", _) => Wish::Large,
         ("grpc", status) => Wish::Grpc { messages: 1, status: text(status) },
         ("grpc-only", status) => Wish::Grpc { messages: 0, status: text(status) },
         ("grpc-stream", status) => Wish::Grpc { messages: 3, status: text(status) },
@@ -173,6 +189,11 @@ async fn answer_http1(socket: &mut BufReader<TcpStream>, wish: &Wish, name: &str
             let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
             let _ = socket.write_all(head.as_bytes()).await;
             return hold(socket).await;
+        }
+        Wish::Large => {
+            let head = format!("HTTP/1.1 200 OK\r\nx-served-by: {name}\r\ncontent-length: 1000000\r\n\r\n");
+            return socket.write_all(head.as_bytes()).await.is_ok()
+                && socket.write_all(&[b'x'; 1_000_000]).await.is_ok();
         }
         Wish::Status(_) | Wish::Grpc { .. } => {}
     }

@@ -1,0 +1,117 @@
+//! Measures what the filter costs the gateway: CPU time of the Envoy process for each request, as ratios.
+//!
+//! All variants run side by side, one worker each, and are measured in turn, round by round: a machine that gets slower in
+//! between slows them all. A round's figure is the process's run time, from the kernel's scheduler and in nanoseconds, over
+//! the requests that were answered; what is compared is its ratio to the base of the same round.
+//!
+//! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls] [--rounds N] [--requests N] [--only NAME,…]`
+
+mod envoy;
+mod load;
+mod variants;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use envoy::Envoy;
+use variants::Variant;
+
+struct Arguments {
+    suite: String,
+    rounds: usize,
+    requests: usize,
+    only: Vec<String>,
+}
+
+impl Arguments {
+    fn read() -> Result<Self, String> {
+        let mut read = Self { suite: "split".into(), rounds: 15, requests: 20_000, only: Vec::new() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "split" | "calls" => read.suite = argument,
+                "--rounds" => read.rounds = value()?.parse().map_err(|error| format!("--rounds: {error}"))?,
+                "--requests" => read.requests = value()?.parse().map_err(|error| format!("--requests: {error}"))?,
+                "--only" => read.only = value()?.split(',').map(str::to_owned).collect(),
+                _ => {
+                    return Err(format!(
+                        "{argument} is not known: [split|calls] [--rounds N] [--requests N] [--only NAME,…]"
+                    ));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::read().and_then(|arguments| run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("bench-gateway: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let upstream = Envoy::start("upstream", &variants::upstream())?;
+    let mut list = match arguments.suite.as_str() {
+        "calls" => variants::calls(upstream.port),
+        _ => variants::split(upstream.port)?,
+    };
+    let base = list[0].name.clone();
+    list.retain(|variant| variant.name == base || arguments.only.is_empty() || arguments.only.contains(&variant.name));
+    let mut gateways = Vec::new();
+    for variant in &list {
+        eprintln!("starting {}", variant.name);
+        gateways.push(Envoy::start(&variant.name, &variant.bootstrap)?);
+    }
+    for gateway in &gateways {
+        load::run(gateway.port, arguments.requests / 4)?;
+    }
+    let mut rounds: Vec<BTreeMap<String, f64>> = Vec::new();
+    for round in 0..arguments.rounds {
+        let mut costs = BTreeMap::new();
+        for turn in 0..list.len() {
+            // Another one begins each round, so that none is always measured after the same one.
+            let at = (turn + round) % list.len();
+            let before = gateways[at].cpu_ns()?;
+            let answered = load::run(gateways[at].port, arguments.requests)?;
+            costs.insert(list[at].name.clone(), (gateways[at].cpu_ns()? - before) as f64 / answered as f64 / 1_000.0);
+        }
+        eprintln!("round {}/{}: {:.2} us for {base}", round + 1, arguments.rounds, costs[&base]);
+        rounds.push(costs);
+    }
+    print(&list, &base, &rounds);
+    Ok(())
+}
+
+fn print(list: &[Variant], base: &str, rounds: &[BTreeMap<String, f64>]) {
+    println!("| variant | us per request, median | ratio to {base}: median | quartiles |");
+    println!("|---|---|---|---|");
+    for Variant { name, calls, .. } in list {
+        let costs = sorted(rounds.iter().map(|round| round[name]));
+        let ratios = sorted(rounds.iter().map(|round| round[name] / round[base]));
+        let quartile = |quarter: usize| ratios[(ratios.len() - 1) * quarter / 4];
+        print!(
+            "| {name} | {:.2} | {:.3} | {:.3}–{:.3} |",
+            costs[costs.len() / 2],
+            quartile(2),
+            quartile(1),
+            quartile(3)
+        );
+        if *calls > 0 {
+            let each = sorted(rounds.iter().map(|round| (round[name] - round[base]) / f64::from(*calls)));
+            print!(" {:.3} us each |", each[each.len() / 2]);
+        }
+        println!();
+    }
+}
+
+fn sorted(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers
+}

@@ -1,0 +1,258 @@
+//! What is compared: ways to send a share of the requests elsewhere, and modules that do nothing but call the host.
+
+use serde_json::{Value, json};
+use weir_wire::{Canary, Config, Lookup, Weight};
+
+use crate::envoy::root;
+
+const HOST: &str = "shop.example.com";
+const TOKEN: &str = "7d0b5a2c91";
+
+/// One gateway to measure.
+pub(crate) struct Variant {
+    /// Its row's name.
+    pub(crate) name: String,
+    /// Envoy's configuration.
+    pub(crate) bootstrap: Value,
+    /// How often it makes the call that its row is about.
+    pub(crate) calls: u32,
+}
+
+/// A server that answers without doing anything.
+pub(crate) fn upstream() -> Value {
+    let route = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "x".repeat(200)}}});
+    bootstrap(&json!([router()]), &json!([route]), 0)
+}
+
+/// The ways to split: the first one is the base.
+pub(crate) fn split(upstream: u16) -> Result<Vec<Variant>, String> {
+    let module = root().join("target/weir-filter.wasm");
+    let module = module.canonicalize().map_err(|error| format!("{}: {error}; run filter/build", module.display()))?;
+    let module = module.to_string_lossy().into_owned();
+    let code = json!({"local": {"filename": module}});
+    let make = |name: &str, filters: Value, routes: Value| Variant {
+        name: name.to_owned(),
+        bootstrap: bootstrap(&filters, &routes, upstream),
+        calls: 0,
+    };
+    let weir = |name: &str, config: Config| {
+        let text = serde_json::to_string(&config).unwrap_or_default();
+        make(name, json!([wasm(&code, &text), router()]), by_token())
+    };
+    let weighted = json!([{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
+        {"name": "primary", "weight": 90}, {"name": "canary", "weight": 10}]}}}]);
+    let idle = |canaries: usize| config((0..canaries).map(|number| canary(number + 2, Lookup::Host, 0)).collect());
+    Ok(vec![
+        make("weighted clusters 90/10", json!([router()]), weighted),
+        make("plain route", json!([router()]), json!([{"match": {"prefix": "/"}, "route": {"cluster": "primary"}}])),
+        make("two routes, no filter", json!([router()]), by_token()),
+        make("Lua split, no counting", json!([lua(), router()]), by_token()),
+        make("empty module", json!([wasm(&inline(&[]), ""), router()]), by_token()),
+        weir("weir, 10 % by host", config(vec![canary(1, Lookup::Host, 1_000)])),
+        weir("weir, 10 % by route name", config(vec![canary(1, Lookup::Route, 1_000)])),
+        weir("weir, idle", config(vec![canary(1, Lookup::Host, 0)])),
+        weir("weir, another's host", idle(1)),
+        weir("weir, 10 %, and 99 idle", with_idle(99)),
+        weir("weir, 10 %, and 999 idle", with_idle(999)),
+    ])
+}
+
+fn with_idle(idle: usize) -> Config {
+    let idle = (0..idle).map(|number| canary(number + 2, Lookup::Host, 0));
+    config(std::iter::once(canary(1, Lookup::Host, 1_000)).chain(idle).collect())
+}
+
+fn canary(number: usize, lookup: Lookup, weight: u32) -> Canary {
+    let run = if weight > 0 { "r1".to_owned() } else { String::new() };
+    let host = if number == 1 { HOST.to_owned() } else { format!("service-{number}.example.com") };
+    Canary {
+        id: format!("{number:016x}"),
+        name: format!("shop/service-{number}"),
+        hosts: vec![host],
+        routes: vec!["primary".into()],
+        lookup,
+        token: TOKEN.into(),
+        run,
+        epoch: 1,
+        weight: Weight::new(weight).unwrap_or_default(),
+        latency_ms: vec![5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
+        admission: 10,
+        limits: vec![weir_wire::Limits {
+            epoch: 1,
+            comparison: vec![[0, 4], [1, 5], [10, 9]],
+            absolute: vec![[3, 3], [10, 5], [1_000, 100]],
+            end: [100, 100_000_000],
+        }],
+        ..Canary::default()
+    }
+}
+
+fn config(canaries: Vec<Canary>) -> Config {
+    Config { version: weir_wire::config::VERSION, generation: 1, armed_until: u64::MAX, canaries }
+}
+
+/// Modules that make one host call again and again for each request; the first one makes none.
+pub(crate) fn calls(upstream: u16) -> Vec<Variant> {
+    const TIMES: u32 = 20;
+    let make = |name: &str, calls: u32, hooks: &[(&str, String)]| Variant {
+        name: name.to_owned(),
+        bootstrap: bootstrap(&json!([wasm(&inline(hooks), ""), router()]), &by_token(), upstream),
+        calls,
+    };
+    let times = |hook: &'static str, call: &str| vec![(hook, format!("({call}) drop\n").repeat(TIMES as usize))];
+    let nothing = |hook: &'static str| (hook, String::new());
+    let (request, log) = ("proxy_on_request_headers", "proxy_on_log");
+    let header = |map: u32, at: u32, size: u32| {
+        format!("call $header (i32.const {map}) (i32.const {at}) (i32.const {size}) (i32.const 512) (i32.const 516)")
+    };
+    let property = |at: u32, size: u32| {
+        format!("call $property (i32.const {at}) (i32.const {size}) (i32.const 512) (i32.const 516)")
+    };
+    vec![
+        make("nothing but the headers' callback", 0, &[nothing(request)]),
+        make("callback: log", 1, &[nothing(request), nothing(log)]),
+        make("callback: response headers", 1, &[nothing(request), nothing("proxy_on_response_headers")]),
+        make("callback: response body", 1, &[nothing(request), nothing("proxy_on_response_body")]),
+        make("callback: context create", 1, &[nothing(request), nothing("proxy_on_context_create")]),
+        make("callback: done", 1, &[nothing(request), nothing("proxy_on_done")]),
+        make("callback: delete", 1, &[nothing(request), nothing("proxy_on_delete")]),
+        make("clock", TIMES, &times(request, "call $clock (i32.const 1) (i64.const 1) (i32.const 520)")),
+        make(":authority", TIMES, &times(request, &header(0, 0, 10))),
+        make("a header that is not there", TIMES, &times(request, &header(0, 16, 6))),
+        make(":status, in log", TIMES, &times(log, &header(2, 32, 7))),
+        make("grpc-status in trailers, in log", TIMES, &times(log, &header(3, 48, 11))),
+        make("response.flags, in log", TIMES, &times(log, &property(64, 14))),
+        make("request.duration, in log", TIMES, &times(log, &property(80, 16))),
+        make("xds.route_name", TIMES, &times(request, &property(96, 14))),
+        make(
+            "shared cell, absent",
+            TIMES,
+            &times(
+                request,
+                "call $shared (i32.const 0) (i32.const 10) (i32.const 512) (i32.const 516) (i32.const 520)",
+            ),
+        ),
+        make(
+            "shared cell, write",
+            TIMES,
+            &times(request, "call $share (i32.const 0) (i32.const 10) (i32.const 0) (i32.const 24) (i32.const 0)"),
+        ),
+        make("counter", TIMES, &times(request, "call $increment (i32.load (i32.const 700)) (i64.const 1)")),
+        make(
+            "set header, clears the route",
+            1,
+            &[(
+                request,
+                "(call $replace (i32.const 0) (i32.const 112) (i32.const 12) (i32.const 112) (i32.const 4)) drop"
+                    .to_owned(),
+            )],
+        ),
+    ]
+}
+
+/// Returns the code of a module whose hooks do what is given.
+fn inline(hooks: &[(&str, String)]) -> Value {
+    let exports: String = hooks
+        .iter()
+        .map(|(hook, body)| {
+            let (parameters, result, end) = match *hook {
+                "proxy_on_log" | "proxy_on_delete" => ("(param i32)", "", ""),
+                "proxy_on_done" => ("(param i32)", "(result i32)", "(i32.const 1)"),
+                "proxy_on_context_create" => ("(param i32 i32)", "", ""),
+                _ => ("(param i32 i32 i32)", "(result i32)", "(i32.const 0)"),
+            };
+            format!("(func (export \"{hook}\") {parameters} {result} {body} {end})\n")
+        })
+        .collect();
+    let text = format!(
+        r#"(module
+        (import "env" "proxy_get_header_map_value" (func $header (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_replace_header_map_value" (func $replace (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_get_property" (func $property (param i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_get_shared_data" (func $shared (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_set_shared_data" (func $share (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+        (memory (export "memory") 2)
+        (data (i32.const 0) ":authority")
+        (data (i32.const 16) "x-none")
+        (data (i32.const 32) ":status")
+        (data (i32.const 48) "grpc-status")
+        (data (i32.const 64) "response\00flags")
+        (data (i32.const 80) "request\00duration")
+        (data (i32.const 96) "xds\00route_name")
+        (data (i32.const 112) "x-weir-token")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (call $define (i32.const 0) (i32.const 16) (i32.const 6) (i32.const 700)) drop (i32.const 1))
+        {exports})"#
+    );
+    let module = wat::parse_str(&text).unwrap_or_default();
+    let hex: Vec<u8> = module;
+    json!({"local": {"inline_bytes": base64(&hex)}})
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        for at in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+fn wasm(code: &Value, configuration: &str) -> Value {
+    json!({"name": "weir", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+        "config": {"name": "weir", "root_id": "weir", "fail_open": true,
+            "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration},
+            "vm_config": {"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8", "code": code}}}})
+}
+
+fn lua() -> Value {
+    let code = format!(
+        "function envoy_on_request(handle)\n if math.random() < 0.1 then\n  handle:headers():replace(\"{}\", \"{TOKEN}\")\n  handle:clearRouteCache()\n end\nend\n",
+        weir_wire::TOKEN_HEADER
+    );
+    json!({"name": "lua", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": code}}})
+}
+
+fn router() -> Value {
+    json!({"name": "envoy.filters.http.router", "typed_config":
+        {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}})
+}
+
+fn by_token() -> Value {
+    let token = json!({"name": weir_wire::TOKEN_HEADER, "string_match": {"exact": TOKEN}});
+    json!([
+        {"name": "canary", "match": {"prefix": "/", "headers": [token]}, "route": {"cluster": "canary"},
+            "request_headers_to_remove": [weir_wire::TOKEN_HEADER]},
+        {"name": "primary", "match": {"prefix": "/"}, "route": {"cluster": "primary"}}])
+}
+
+fn bootstrap(filters: &Value, routes: &Value, upstream: u16) -> Value {
+    let loopback = json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}});
+    let hcm = json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "gateway", "http_filters": filters,
+        "route_config": {"name": "routes", "virtual_hosts": [{"name": "shop", "domains": ["*"], "routes": routes}]}}});
+    let cluster = |name: &str| {
+        json!({"name": name, "type": "STATIC", "connect_timeout": "1s", "load_assignment": {"cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address":
+                {"address": "127.0.0.1", "port_value": upstream}}}}]}]}})
+    };
+    json!({
+        "node": {"id": "bench", "cluster": "bench"},
+        "admin": {"address": loopback},
+        "static_resources": {
+            "listeners": [{"name": "gateway", "address": loopback, "filter_chains": [{"filters": [hcm]}]}],
+            "clusters": [cluster("primary"), cluster("canary")]}})
+}
