@@ -1,0 +1,128 @@
+//! What a board becomes on `/metrics`.
+
+use super::*;
+use crate::rollout::Scrape;
+use crate::view::{Applied, CanaryView, EndedView, EvidenceView};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use weir_wire::names::Kind;
+
+fn name() -> Name {
+    Name { namespace: "shop".into(), name: "cart".into() }
+}
+
+fn view() -> CanaryView {
+    CanaryView {
+        namespace: "shop".into(),
+        name: "cart".into(),
+        phase: Phase::Progressing,
+        reason: "Analysing".into(),
+        weight: 10.0,
+        applied: Applied { gateways: 1, of: 2, missing: vec!["b".into()], observed: Some(9.5), draws: 400 },
+        evidence: Some(EvidenceView { threshold: 200.0, good: 0.25, ..EvidenceView::default() }),
+        ..CanaryView::default()
+    }
+}
+
+fn board() -> Arc<Board> {
+    let (board, _) = Board::new();
+    board.part("envoy", None);
+    board.show(view(), &[100, 500]);
+    let mut scrape = Scrape { gateway: "a".into(), boot: 1, ..Scrape::default() };
+    let cell = scrape.slots[1].cell_mut(Arm::Canary, Cohort::Draw);
+    for (kind, n) in [
+        (Kind::Assigned, 6),
+        (Kind::Success, 3),
+        (Kind::Failure, 2),
+        (Kind::Latency(0), 3),
+        (Kind::Latency(1), 1),
+        (Kind::Latency(2), 1),
+    ] {
+        cell.count(kind, n);
+    }
+    board.count(&name(), &scrape);
+    board
+}
+
+fn line(text: &str, start: &str) -> String {
+    let found: Vec<_> = text.lines().filter(|line| line.starts_with(start)).collect();
+    assert_eq!(found.len(), 1, "{start}: {found:?} in\n{text}");
+    found[0].to_owned()
+}
+
+#[test]
+fn the_board_is_told_in_numbers() {
+    let text = render(&board(), Format::Prometheus).unwrap();
+    for expected in [
+        r#"weir_ready 1"#,
+        r#"weir_canaries 1"#,
+        r#"weir_requests_total{namespace="shop",canary="cart",arm="canary",cohort="draw",outcome="failure"} 2"#,
+        r#"weir_requests_assigned_total{namespace="shop",canary="cart",arm="canary",cohort="draw"} 6"#,
+        r#"weir_phase{namespace="shop",canary="cart",phase="Progressing"} 1"#,
+        r#"weir_phase{namespace="shop",canary="cart",phase="Failed"} 0"#,
+        r#"weir_gateways{namespace="shop",canary="cart",state="acknowledged"} 1"#,
+        r#"weir_weight{namespace="shop",canary="cart",kind="asked"} 10.0"#,
+        r#"weir_weight{namespace="shop",canary="cart",kind="applied"} 0.0"#,
+        r#"weir_weight{namespace="shop",canary="cart",kind="observed"} 9.5"#,
+        r#"weir_request_duration_seconds_bucket{le="0.5",namespace="shop",canary="cart",arm="canary"} 4"#,
+        r#"weir_request_duration_seconds_bucket{le="+Inf",namespace="shop",canary="cart",arm="canary"} 5"#,
+        r#"weir_request_duration_seconds_count{namespace="shop",canary="cart",arm="canary"} 5"#,
+    ] {
+        assert_eq!(line(&text, expected), expected);
+    }
+    assert!(!text.contains("cohort=\"sticky\""), "cohorts without requests are left out");
+}
+
+#[test]
+fn counters_never_go_down_when_a_gateway_starts_again() {
+    let board = board();
+    board.count(&name(), &Scrape { gateway: "a".into(), boot: 2, ..Scrape::default() });
+    let text = render(&board, Format::OpenMetrics).unwrap();
+    let start = r#"weir_requests_total{namespace="shop",canary="cart",arm="canary",cohort="draw",outcome="failure"}"#;
+    assert_eq!(line(&text, start), format!("{start} 2"));
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_rollout_is_counted_when_it_ends_and_not_when_weir_starts() {
+    let ended = |run: &str| CanaryView {
+        ended: Some(EndedView {
+            run: run.into(),
+            result: Outcome::RolledBack,
+            reason: "GuardTripped".into(),
+            ..EndedView::default()
+        }),
+        ..view()
+    };
+    let (board, _) = Board::new();
+    board.show(ended("old"), &[]);
+    assert!(!render(&board, Format::Prometheus).unwrap().contains("weir_rollouts_total{"));
+    board.show(ended("new"), &[]);
+    board.show(ended("new"), &[]);
+    let start = r#"weir_rollouts_total{namespace="shop",canary="cart",result="rolled_back",reason="GuardTripped"} 1"#;
+    line(&render(&board, Format::Prometheus).unwrap(), start);
+}
+
+#[test]
+fn a_deleted_canary_leaves_no_series() {
+    let board = board();
+    board.forget(&name());
+    assert!(!render(&board, Format::Prometheus).unwrap().contains("cart"));
+}
+
+#[test]
+fn promtool_finds_nothing_wrong() {
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    // Debian's package `prometheus` has it; the level of tests that must run everywhere does without.
+    let Ok(mut promtool) = promtool else { return };
+    let text = render(&board(), Format::Prometheus).unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+}
