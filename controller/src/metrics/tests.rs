@@ -112,14 +112,15 @@ fn a_deleted_canary_leaves_no_series() {
 
 #[test]
 fn promtool_finds_nothing_wrong() {
-    let promtool = Command::new("promtool")
+    // `make test` finds it, and says so where it can't: this level must run on machines that have none.
+    let Some(promtool) = std::env::var_os("PROMTOOL") else { return };
+    let mut promtool = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    // Debian's package `prometheus` has it; the level of tests that must run everywhere does without.
-    let Ok(mut promtool) = promtool else { return };
+        .spawn()
+        .unwrap();
     let text = render(&board(), Format::Prometheus).unwrap();
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
