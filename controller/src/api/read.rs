@@ -40,7 +40,7 @@ pub enum Known {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", expecting = "an object with apiVersion and kind")]
 struct Header {
     api_version: String,
     kind: String,
@@ -143,12 +143,12 @@ fn is_comment(line: &str) -> bool {
 
 /// Says where in the file, and not in the document, the text cannot be read.
 fn unreadable(error: &serde_yaml_ng::Error, first: usize, place: &Place) -> Problem {
-    let text = error.to_string();
+    let text = error.to_string().replace("expected f64", "expected a number").replace("expected i64", "expected a whole number");
     let Some(location) = error.location() else {
         return Problem::new("", text).at(place);
     };
-    let suffix = format!(" at line {} column {}", location.line(), location.column());
-    let text = text.replace(&suffix, "");
+    let text = text.replace(&format!(" at line {} column {}", location.line(), location.column()), "");
+    let text = shifted(&text, first - 1);
     let place = Place { line: first + location.line() - 1, ..place.clone() };
     // The parser puts the field's path first: `spec.analysis.interval: invalid type: …`.
     let (field, what) = match text.split_once(": ") {
@@ -156,6 +156,19 @@ fn unreadable(error: &serde_yaml_ng::Error, first: usize, place: &Place) -> Prob
         _ => (String::new(), format!("does not parse: {text}")),
     };
     Problem::new(field, format!("{what} (column {})", location.column())).at(&place)
+}
+
+/// Moves the other lines that the parser names (`while parsing … at line 4`) from the document to the file.
+fn shifted(text: &str, lines: usize) -> String {
+    let mut parts = text.split(" at line ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        let (number, rest) = part.split_at(digits);
+        let line = number.parse::<usize>().map(|line| line + lines);
+        out += &format!(" at line {}{rest}", line.map_or_else(|_| number.to_owned(), |line| line.to_string()));
+    }
+    out
 }
 
 /// Writes the path of an unknown field: `spec.analysis.metrics[0].nme`.

@@ -62,12 +62,10 @@ fn block(view: &CanaryView, paint: Paint) -> String {
 
 fn arm(arm: &ArmView) -> String {
     let revision = arm.revision.as_deref().map_or("-", paint::short);
-    let line = format!(
-        "{revision:8}  {}  p50 {}  p99 {}",
-        paint::requests(arm),
-        paint::quantile(arm.p50),
-        paint::quantile(arm.p99)
-    );
+    let failed = format!("{} failed ({})", paint::count(arm.failed), paint::share(arm.failed, arm.ended));
+    let (p50, p99) = (paint::quantile(arm.p50), paint::quantile(arm.p99));
+    let left = if arm.abandoned > 0 { format!("  {} gave up", paint::count(arm.abandoned)) } else { String::new() };
+    let line = format!("{revision:8} {:>9} ended  {failed:20}  p50 {p50:7}  p99 {p99}{left}", paint::count(arm.ended));
     paint::fit(&line, WIDTH - 12)
 }
 

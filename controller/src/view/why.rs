@@ -5,7 +5,7 @@ use super::{CanaryDetail, CanaryView, EndedView, story};
 use crate::rollout::{Outcome, Phase, Timestamp};
 
 /// Column that the values begin in.
-const INDENT: usize = 11;
+const INDENT: usize = 12;
 /// Newest events that are told.
 const EVENTS: usize = 3;
 
