@@ -1,5 +1,7 @@
 //! The HTTP interface and the command line against each other, over a real socket on loopback.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
 use std::net::TcpListener;
 use std::process::Output;
 use std::sync::Arc;

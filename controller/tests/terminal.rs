@@ -1,5 +1,7 @@
 //! What the command line prints, against golden files. `UPDATE_GOLDEN=1 cargo test -p weir --test terminal` rewrites them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
 use std::fs;
 use std::path::Path;
 

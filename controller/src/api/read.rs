@@ -143,7 +143,10 @@ fn is_comment(line: &str) -> bool {
 
 /// Says where in the file, and not in the document, the text cannot be read.
 fn unreadable(error: &serde_yaml_ng::Error, first: usize, place: &Place) -> Problem {
-    let text = error.to_string().replace("expected f64", "expected a number").replace("expected i64", "expected a whole number");
+    let text = error
+        .to_string()
+        .replace("expected f64", "expected a number")
+        .replace("expected i64", "expected a whole number");
     let Some(location) = error.location() else {
         return Problem::new("", text).at(place);
     };

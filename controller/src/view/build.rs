@@ -2,7 +2,8 @@
 
 use weir_wire::names::{Arm, Cohort};
 
-use super::{Applied, ArmView, CanaryView, Checks, EndedView, Quantile, StepView};
+use super::{Applied, ArmView, CanaryView, Checks, EndedView, EvidenceView, Quantile, StepView, TestView};
+use crate::rollout::evidence::Finding;
 use crate::rollout::latency::quantile;
 use crate::rollout::{Cell, Ended, Observation, Plan, Readiness, Reason, Run, Stage, State, Workload};
 
@@ -33,7 +34,7 @@ impl CanaryView {
             checks: Checks { failed: run.map_or(0, |run| run.failed_checks), threshold: plan.threshold },
             primary: arm(Arm::Primary, &seen.primary),
             canary: arm(Arm::Canary, &seen.canary),
-            evidence: None,
+            evidence: run.filter(|run| run.stage >= Stage::Analysing).map(|run| EvidenceView::of(plan, state, run)),
             ended: state.ended.as_ref().map(EndedView::of),
         }
     }
@@ -72,8 +73,11 @@ impl ArmView {
     fn of(plan: &Plan, cell: &Cell, workload: &Workload) -> Self {
         let quantile = |q| {
             let last = plan.latency_ms.last().copied().map(f64::from).unwrap_or_default();
-            quantile(q, &cell.latency, 0, &plan.latency_ms)
-                .map(|ms| Quantile { ms: if ms.is_finite() { ms } else { last }, beyond: !ms.is_finite() })
+            quantile(q, &cell.latency, 0, &plan.latency_ms).map(|ms| Quantile {
+                // A hundredth of a millisecond is finer than any histogram.
+                ms: if ms.is_finite() { (ms * 100.0).round() / 100.0 } else { last },
+                beyond: !ms.is_finite(),
+            })
         };
         Self {
             revision: workload.revision.as_ref().map(ToString::to_string),
@@ -88,6 +92,20 @@ impl ArmView {
             abandoned: cell.abandoned,
             p50: quantile(0.5),
             p99: quantile(0.99),
+        }
+    }
+}
+
+impl EvidenceView {
+    fn of(plan: &Plan, state: &State, run: &Run) -> Self {
+        let assessment = run.proof.assess(&state.ledger, plan);
+        let test = |finding: &Finding| TestView { test: finding.test.word().to_owned(), log_e: finding.log_e };
+        Self {
+            verdict: assessment.verdict.word().to_owned(),
+            log_e: assessment.log_e,
+            threshold: assessment.threshold,
+            good: assessment.good_progress().min(1.0),
+            tests: assessment.findings.iter().map(test).collect(),
         }
     }
 }
@@ -108,5 +126,101 @@ impl EndedView {
             primary_ended: ended.primary[0],
             primary_failed: ended.primary[1],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{CanarySpec, Object, plan};
+    use crate::rollout::Counts;
+    use crate::rollout::{Gateway, Phase, Revision, Scrape, Timestamp, Traffic};
+    use weir_wire::Weight;
+    use weir_wire::names::Kind;
+
+    fn a_plan() -> Plan {
+        let spec = r#"{"apiVersion": "", "kind": "", "metadata": {"name": "cart", "namespace": "shop"}, "spec":
+            {"targetRef": {"kind": "Process", "name": "cart"}, "analysis": {"stepWeights": [10, 30], "threshold": 4}}}"#;
+        plan(&serde_json::from_str::<Object<CanarySpec>>(spec).unwrap()).unwrap()
+    }
+
+    /// A rollout at its first step: 200 draws, of which 25 went to the canary and 2 failed there.
+    fn analysing(plan: &Plan) -> (State, Observation) {
+        let traffic = Traffic { run: "r".into(), epoch: 9, weight: Weight::new(1000).unwrap(), ..Traffic::default() };
+        let run = Run {
+            id: "r".into(),
+            stage: Stage::Analysing,
+            window: 9,
+            failed_checks: 1,
+            proof: crate::rollout::proof::Proof::new(plan, 9, &Counts::default(), 1),
+            started: Timestamp(5),
+            ..Run::default()
+        };
+        let mut state =
+            State { phase: Phase::Progressing, since: Timestamp(7), run: Some(run), traffic, ..State::default() };
+        let mut scrape = Scrape { gateway: "a".into(), boot: 1, ..Scrape::default() };
+        state.ledger.absorb(&scrape, 9);
+        scrape.begun = Timestamp(10);
+        for (arm, kind, n) in [
+            (Arm::Primary, Kind::Assigned, 175),
+            (Arm::Primary, Kind::Success, 170),
+            (Arm::Canary, Kind::Assigned, 25),
+            (Arm::Canary, Kind::Success, 20),
+            (Arm::Canary, Kind::Failure, 2),
+            (Arm::Canary, Kind::Abandoned, 1),
+            (Arm::Canary, Kind::Latency(2), 22),
+        ] {
+            scrape.slots[1].cell_mut(arm, Cohort::Draw).count(kind, n);
+        }
+        state.ledger.absorb(&scrape, 9);
+        let gateway = |name: &str, acknowledged| Gateway { name: name.into(), acknowledged: Some(acknowledged) };
+        let revision = |text: &str| Some(Revision(text.into()));
+        let seen = Observation {
+            gateways: vec![gateway("a", 9), gateway("b", 8)],
+            primary: Workload { revision: revision("old"), readiness: Readiness::Ready, ..Workload::default() },
+            canary: Workload {
+                revision: revision("new"),
+                readiness: Readiness::Unready("1 of 2".into()),
+                ..Workload::default()
+            },
+            ..Observation::default()
+        };
+        (state, seen)
+    }
+
+    #[test]
+    fn a_rollout_is_seen_with_its_numbers() {
+        let plan = a_plan();
+        let (state, seen) = analysing(&plan);
+        let reason = Reason::Insufficient { requests: 23, needed: 30 };
+        let view = CanaryView::of("shop", "cart", &plan, &state, &seen, &reason);
+        let quantile = |ms| Some(Quantile { ms, beyond: false });
+        let canary = ArmView {
+            revision: Some("new".into()),
+            readiness: "1 of 2".into(),
+            requests: 25,
+            ended: 23,
+            failed: 2,
+            abandoned: 1,
+            p50: quantile(3.5),
+            p99: quantile(4.97),
+        };
+        assert_eq!(view.canary, canary);
+        let missing = vec!["b".to_owned()];
+        assert_eq!(view.applied, Applied { gateways: 1, of: 2, missing, observed: Some(12.5), draws: 200 });
+        assert_eq!(view.step, Some(StepView { number: 1, of: 2, next: Some(30.0) }));
+        assert_eq!((view.reason.as_str(), view.message.as_str()), ("Insufficient", reason.to_string().as_str()));
+        assert_eq!((view.phase, view.weight, view.started), (Phase::Progressing, 10.0, Some(Timestamp(5))));
+        assert_eq!(view.checks, Checks { failed: 1, threshold: 4 });
+        assert_eq!(view.evidence.map(|evidence| evidence.tests.len()), Some(5));
+    }
+
+    #[test]
+    fn a_latency_above_every_edge_is_no_number() {
+        let plan = a_plan();
+        let cell = Cell { latency: [vec![0; 16], vec![7]].concat(), ..Cell::default() };
+        let arm = ArmView::of(&plan, &cell, &Workload::default());
+        assert_eq!(arm.p99, Some(Quantile { ms: 10_000.0, beyond: true }));
+        assert_eq!(ArmView::of(&plan, &Cell::default(), &Workload::default()).p50, None);
     }
 }

@@ -1,0 +1,90 @@
+//! The annotated Canary shows every field that there is, and no other: read against the schema.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+use std::collections::BTreeSet;
+
+use schemars::schema_for;
+use serde_json::Value;
+use weir::api::{CanarySpec, Known, read};
+
+const EXAMPLE: &str = include_str!("../../manifests/examples/canary.yaml");
+
+/// Fields that exclude those of the example: shown in a comment there.
+const COMMENTED: [&str; 3] =
+    ["analysis.stepWeights", "analysis.iterations", "analysis.sessionAffinity.primaryCookieName"];
+/// Deprecated; the example shows what to write instead.
+const DEPRECATED: [&str; 2] = ["analysis.metrics.threshold", "analysis.metrics.query"];
+/// Refused, with a message that says why.
+const REFUSED: [&str; 1] = ["analysis.match.sourceLabels"];
+
+/// Collects the paths of an object's fields, lists seen through.
+fn fields(schema: &Value, root: &Value, path: &str, found: &mut BTreeSet<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        return fields(&root["$defs"][name.trim_start_matches("#/$defs/")], root, path, found);
+    }
+    for choice in schema["anyOf"].as_array().into_iter().flatten() {
+        fields(choice, root, path, found);
+    }
+    if schema.get("items").is_some() {
+        fields(&schema["items"], root, path, found);
+    }
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        assert!(described(field, root), "{path} has no description");
+        found.insert(path.clone());
+        fields(field, root, &path, found);
+    }
+}
+
+fn described(field: &Value, root: &Value) -> bool {
+    field.get("description").is_some()
+        || field["$ref"]
+            .as_str()
+            .is_some_and(|name| root["$defs"][name.trim_start_matches("#/$defs/")].get("description").is_some())
+}
+
+fn given(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| given(item, path, found)),
+        Value::Object(map) => {
+            for (name, value) in map {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                given(value, &path, found);
+                found.insert(path);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_annotated_canary_has_every_field_of_the_schema() {
+    let schema = schema_for!(CanarySpec).to_value();
+    let mut known = BTreeSet::new();
+    fields(&schema, &schema, "", &mut known);
+    let parsed = read(EXAMPLE, "canary.yaml").remove(0).unwrap();
+    assert_eq!(parsed.warnings, []);
+    let Known::Canary(canary) = parsed.object else { panic!("not a Canary") };
+    let mut shown = BTreeSet::new();
+    given(&serde_yaml_ng::from_str::<Value>(EXAMPLE).unwrap()["spec"], "", &mut shown);
+    drop(canary);
+    let left_out: BTreeSet<&str> = COMMENTED.into_iter().chain(DEPRECATED).chain(REFUSED).collect();
+    // One kind of match on a string stands for all of them.
+    let missing: Vec<_> =
+        known.iter().filter(|path| !shown.contains(*path) && !left_out.contains(path.as_str())).collect();
+    assert!(missing.is_empty(), "canary.yaml does not show {missing:#?}");
+    for path in left_out {
+        assert!(known.contains(path), "{path} is no field any more");
+    }
+}
+
+#[test]
+fn defaults_stand_in_the_descriptions_of_optional_numbers() {
+    let schema = schema_for!(CanarySpec).to_value();
+    let analysis = schema["$defs"]["AnalysisSpec"]["properties"].as_object().unwrap();
+    for name in ["interval", "threshold", "maxWeight", "minRequests", "alpha", "latencyRatio", "admission"] {
+        let text = analysis[name]["description"].as_str().unwrap();
+        assert!(text.contains("Default: "), "{name}: {text}");
+    }
+}
