@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use weir::command::describe::{self, Describe, Which, Why};
 use weir::command::evidence::{self, EvidenceArgs};
 use weir::command::get::{self, Get};
+use weir::command::standalone::{self, StandaloneArgs};
 use weir::command::verb;
 
 #[derive(Parser)]
@@ -31,6 +32,7 @@ enum Command {
     /// Analyse a revision again that was taken back.
     Retry(Which),
     Evidence(EvidenceArgs),
+    Standalone(StandaloneArgs),
 }
 
 #[tokio::main]
@@ -45,6 +47,7 @@ async fn main() -> ExitCode {
         Command::Abort(which) => verb::run("abort", which).await,
         Command::Retry(which) => verb::run("retry", which).await,
         Command::Evidence(args) => evidence::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Standalone(args) => standalone::run(args).await.map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("weir: {error:#}");

@@ -4,5 +4,6 @@ pub mod client;
 pub mod describe;
 pub mod evidence;
 pub mod get;
+pub mod standalone;
 pub mod terminal;
 pub mod verb;

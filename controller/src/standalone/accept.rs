@@ -1,0 +1,230 @@
+//! Takes in what the folder holds: which Canaries there are, which of them can be used, and which stay as they were.
+//!
+//! An object that can't work never takes the place of one that does. What is wrong is said, and the last good version stays in
+//! force; a Canary that never was good is `Stalled`.
+
+use super::answers::Answers;
+use super::machine::Machine;
+use super::program::Source;
+use super::release::{Memory, Release, memory_file};
+use super::routing;
+use super::store::{Found, Store};
+use crate::api::{self, CanarySpec, Object, Problem, shared_hosts, shared_targets};
+use crate::board::Name;
+use crate::rollout::{Phase, Plan, State, Timestamp};
+use crate::telemetry::Chain;
+use crate::view::CanaryView;
+
+impl Machine {
+    /// Looks at the folder.
+    pub(super) fn read_directory(&mut self, now: Timestamp) {
+        if let Some(catalog) = self.directory.look(now) {
+            for problem in catalog.problems.iter().filter(|problem| !self.catalog.problems.contains(problem)) {
+                tracing::error!(error = problem, "object not readable");
+            }
+            for warning in catalog.warnings.iter().filter(|warning| !self.catalog.warnings.contains(warning)) {
+                tracing::warn!(warning, "object partly ignored");
+            }
+            self.catalog = catalog;
+            self.accept(now);
+        }
+        let names: Vec<String> = self.releases.keys().cloned().collect();
+        for name in names {
+            let deleted = self.directory.is_deleted(&self.catalog, &name, now);
+            if let Some(release) = self.releases.get_mut(&name).filter(|release| deleted && !release.memory.deleted) {
+                tracing::info!(canary = name, "canary deleted");
+                release.memory.deleted = true;
+                release.recheck_at = Timestamp::default();
+            }
+        }
+        // A Canary that was deleted and is gone may have come back in the meantime.
+        let back = |name: &String| !self.releases.contains_key(name) && !self.stalled.contains_key(name);
+        if self.catalog.canaries.keys().any(back) {
+            self.accept(now);
+        }
+    }
+
+    /// Uses what can be used of the catalog.
+    fn accept(&mut self, now: Timestamp) {
+        let (complaints, stalled) = (std::mem::take(&mut self.complaints), std::mem::take(&mut self.stalled));
+        let mut found: Vec<Object<CanarySpec>> = self.catalog.canaries.values().cloned().collect();
+        // Those in force first, by age; a newcomer never pushes anybody out.
+        found.sort_by_key(|canary| {
+            let known = self.releases.get(&canary.to_string());
+            known.map_or(Timestamp(u64::MAX), |release| release.memory.created)
+        });
+        for canary in found {
+            let name = canary.to_string();
+            let untouchable = |release: &Release| release.memory.deleted || release.frozen.is_some();
+            if self.releases.get(&name).is_some_and(untouchable) {
+                continue;
+            }
+            match self.check(&canary) {
+                Ok((plan, target)) => self.admit(canary, plan, target, now),
+                Err(why) if self.releases.contains_key(&name) => {
+                    self.complaints.push(format!("{name}: {why}; the last good version stays in force"));
+                }
+                Err(why) => {
+                    self.stalled.insert(name, why);
+                }
+            }
+        }
+        for complaint in self.complaints.iter().filter(|complaint| !complaints.contains(complaint)) {
+            tracing::error!(error = complaint, "object not usable");
+        }
+        for (name, why) in self.stalled.iter().filter(|(name, why)| stalled.get(*name) != Some(why)) {
+            tracing::error!(canary = name, error = why, "canary stalled");
+        }
+        let unused = self.releases.values().flat_map(|release| routing::unused(&release.memory.canary));
+        for warning in unused.collect::<Vec<_>>() {
+            if !self.catalog.warnings.contains(&warning) {
+                tracing::warn!(warning, "object partly ignored");
+                self.catalog.warnings.push(warning);
+            }
+        }
+    }
+
+    /// Returns the plan and the target of a Canary that can work.
+    fn check(&self, canary: &Object<CanarySpec>) -> Result<(Plan, Source), String> {
+        let text = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let plan = api::plan(canary).map_err(text)?;
+        let target = &canary.spec.target_ref;
+        if target.kind != "Process" {
+            return Err(format!(
+                "spec.targetRef.kind: {} needs a cluster; weir standalone runs a Process",
+                target.kind
+            ));
+        }
+        let name = canary.to_string();
+        for (other, release) in &self.releases {
+            if *other == name {
+                continue;
+            }
+            let pair = [&release.memory.canary, canary];
+            if let Some(clash) = shared_hosts(&pair).into_iter().chain(shared_targets(&pair)).next() {
+                return Err(clash.problem.to_string());
+            }
+        }
+        let full = format!("{}/{}", canary.metadata.namespace, target.name);
+        match self.catalog.processes.get(&full) {
+            Some(source) => match source.clone().program() {
+                Ok(_) => Ok((plan, source.clone())),
+                Err(problems) => self.older_target(&name).map(|target| (plan, target)).ok_or(text(problems)),
+            },
+            None => self.older_target(&name).map(|target| (plan, target)).ok_or_else(|| {
+                format!("spec.targetRef.name: there is no Process {full}; add one, or correct the name")
+            }),
+        }
+    }
+
+    /// Returns the target as it was last good, for a Canary that may be changed without it.
+    fn older_target(&self, canary: &str) -> Option<Source> {
+        self.releases.get(canary).map(|release| release.memory.target.clone())
+    }
+
+    fn admit(&mut self, canary: Object<CanarySpec>, plan: Plan, target: Source, now: Timestamp) {
+        let name = canary.to_string();
+        let full = format!("{}/{}", canary.metadata.namespace, canary.spec.target_ref.name);
+        match self.catalog.processes.get(&full) {
+            None => self.complaints.push(format!("{name}: Process {full} is gone; its last version stays in force")),
+            Some(source) => {
+                if let Err(problems) = source.clone().program() {
+                    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                    let text = problems.join("; ");
+                    self.complaints.push(format!("Process {full}: {text}; the last good version stays in force"));
+                }
+            }
+        }
+        if let Some(release) = self.releases.get_mut(&name) {
+            release.update(canary, plan, target);
+            return;
+        }
+        let programs = [(api::revision(&target.object.spec), target.clone())].into();
+        let memory = Memory { created: now, canary, target, programs, deleted: false, state: State::default() };
+        self.add(name, memory, plan);
+    }
+
+    /// Adds a Canary that was not known, or of which nothing can be read.
+    fn add(&mut self, name: String, memory: Memory, plan: Plan) {
+        let store = Store::at(memory_file(&self.folders.canaries, &name));
+        let answers = Answers::new(self.wake.clone());
+        let mut release = Release::new(memory, plan, store, &self.folders.logs, answers);
+        if let Some(why) = self.frozen.get(&name) {
+            release.frozen = Some(why.clone());
+            release.routed = true;
+        }
+        self.releases.insert(name, release);
+    }
+
+    /// Takes up every Canary that an earlier Weir remembered. Called once, before anything else.
+    pub(super) fn recall(&mut self) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(&self.folders.canaries)? {
+            let path = entry?.path();
+            let stem = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            // A backup without its file stands for it: a power cut between two renames.
+            let Some(stem) = stem.strip_suffix(".json").or(stem.strip_suffix(".json.bak")) else { continue };
+            let name = stem.replace('~', "/");
+            if self.releases.contains_key(&name) || self.frozen.contains_key(&name) {
+                continue;
+            }
+            let mut store: Store<Memory> = Store::at(memory_file(&self.folders.canaries, &name));
+            match store.load() {
+                Ok(Found::Newest(memory)) => self.take_up(name, memory, None),
+                Ok(Found::Older(memory, why)) => self.take_up(name, memory, Some(why)),
+                Ok(Found::Nothing) => {}
+                Err(error) => self.freeze(name, Chain(&error).to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, name: String, mut memory: Memory, older: Option<String>) {
+        let Ok(plan) = api::plan(&memory.canary) else {
+            self.freeze(name, "it was written by another version of Weir, and can't work with this one".into());
+            return;
+        };
+        if let Some(why) = older {
+            tracing::warn!(canary = name, why, "state taken from its backup");
+            // Gateways may know newer epochs than the backup does; a number must never be used twice.
+            let id = api::canary_id(&memory.canary.metadata.namespace, &memory.canary.metadata.name);
+            if let Some(known) = self.gateway.entry(&id) {
+                let traffic = &mut memory.state.traffic;
+                traffic.epoch = traffic.epoch.max(known.epoch + 1);
+            }
+        }
+        self.add(name, memory, plan);
+    }
+
+    /// Leaves a Canary of which nothing can be read as it runs: starting it anew would put whatever the file says now into
+    /// production, unanalysed.
+    fn freeze(&mut self, name: String, why: String) {
+        tracing::error!(canary = name, error = why, "canary frozen");
+        self.frozen.insert(name, format!("{why}; what runs goes on as it is"));
+    }
+
+    /// Shows the Canaries that can't be used.
+    pub(super) fn show_stalled(&mut self, now: Timestamp) {
+        for (full, why) in self.stalled.iter().chain(&self.frozen) {
+            let (namespace, name) = full.split_once('/').unwrap_or(("default", full));
+            let view = CanaryView {
+                namespace: namespace.into(),
+                name: name.into(),
+                phase: Phase::Initializing,
+                since: now,
+                reason: "Stalled".into(),
+                message: why.clone(),
+                ..CanaryView::default()
+            };
+            self.board.show(view, &[]);
+        }
+        let gone: Vec<String> =
+            self.shown_stalled.iter().filter(|name| !self.stalled.contains_key(*name)).cloned().collect();
+        for full in gone {
+            if !self.releases.contains_key(&full) {
+                let (namespace, name) = full.split_once('/').unwrap_or(("default", &full));
+                self.board.forget(&Name { namespace: namespace.into(), name: name.into() });
+            }
+        }
+        self.shown_stalled = self.stalled.keys().cloned().collect();
+    }
+}

@@ -1,0 +1,301 @@
+//! One Canary on this machine: what is remembered of it, its two arms, and the engine's decisions made true.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::answers::Answers;
+use super::arm::{Arm, Wanted};
+use super::envoy::config::Route;
+use super::gateway::{self, Gateway};
+use super::program::{Program, Source};
+use super::store::{Store, StoreError};
+use crate::api::{self, CanarySpec, Object, canary_id};
+use crate::board::{Board, Name};
+use crate::gateway_config::{self, Placement};
+use crate::reconcile::Platform;
+use crate::rollout::{
+    Action, Ask, Decision, Event, Observation, Plan, Readiness, Revision, Scale, Severity, Span, State, Timestamp,
+    VerbRequest,
+};
+
+/// Counters are written down at least this often in a run. Nothing is lost in between, since Envoy goes on counting; only an
+/// Envoy that dies together with Weir takes them along.
+const SAVED_IN_RUN: Span = Span::seconds(5);
+/// The same between runs.
+const SAVED_AT_REST: Span = Span::seconds(60);
+
+/// What is remembered of a Canary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// When it was first seen: of two that want the same, the older has it.
+    pub(crate) created: Timestamp,
+    /// Its newest version that can work.
+    pub(crate) canary: Object<CanarySpec>,
+    /// The target's newest version that can work.
+    pub(crate) target: Source,
+    /// What each revision that may still be needed runs.
+    pub(crate) programs: BTreeMap<Revision, Source>,
+    /// Whether its object was deleted.
+    pub(crate) deleted: bool,
+    /// What the engine remembers.
+    pub(crate) state: State,
+}
+
+/// One Canary on this machine.
+#[derive(Debug)]
+pub(crate) struct Release {
+    pub(crate) name: Name,
+    pub(crate) id: String,
+    pub(crate) memory: Memory,
+    pub(crate) plan: Plan,
+    pub(crate) primary: Arm,
+    pub(crate) canary: Arm,
+    pub(crate) answers: Answers,
+    pub(crate) verbs: VecDeque<VerbRequest>,
+    /// Why the engine may not touch it; what runs goes on.
+    pub(crate) frozen: Option<String>,
+    /// Whether its routes exist.
+    pub(crate) routed: bool,
+    /// Whether Envoy was seen to know its clusters.
+    pub(crate) clustered: bool,
+    /// Whether nothing of it may be left.
+    pub(crate) released: bool,
+    /// When to look again.
+    pub(crate) recheck_at: Timestamp,
+    /// What the last decision saw, without the counters.
+    pub(crate) seen: Observation,
+    store: Store<Memory>,
+    saved: Option<(State, Timestamp)>,
+}
+
+impl Release {
+    /// Returns a Canary as it is remembered. `plan` is that of `memory.canary`.
+    pub(crate) fn new(memory: Memory, plan: Plan, store: Store<Memory>, logs: &Path, answers: Answers) -> Self {
+        let metadata = &memory.canary.metadata;
+        let name = Name { namespace: metadata.namespace.clone(), name: metadata.name.clone() };
+        let full = memory.canary.to_string();
+        let routed = memory.state.promoted.is_some();
+        Self {
+            id: canary_id(&name.namespace, &name.name),
+            name,
+            plan,
+            primary: Arm::new(&full, "primary", logs),
+            canary: Arm::new(&full, "canary", logs),
+            answers,
+            verbs: VecDeque::new(),
+            frozen: None,
+            routed,
+            clustered: false,
+            released: false,
+            recheck_at: Timestamp::default(),
+            seen: Observation::default(),
+            store,
+            saved: None,
+            memory,
+        }
+    }
+
+    /// Returns its `namespace/name`.
+    pub(crate) fn full_name(&self) -> String {
+        self.memory.canary.to_string()
+    }
+
+    /// Takes in newer versions of its objects, both of which can work.
+    pub(crate) fn update(&mut self, canary: Object<CanarySpec>, plan: Plan, target: Source) {
+        if self.memory.canary != canary || self.memory.target != target {
+            self.recheck_at = Timestamp::default();
+            self.saved = None;
+        }
+        self.memory.canary = canary;
+        self.memory.target = target;
+        self.plan = plan;
+    }
+
+    /// Returns its two arms.
+    pub(crate) fn arms(&mut self) -> [&mut Arm; 2] {
+        [&mut self.primary, &mut self.canary]
+    }
+
+    /// Returns how its requests are routed.
+    pub(crate) fn route(&self) -> Route {
+        super::routing::route(&self.memory.canary)
+    }
+
+    /// Returns what one decision looks at.
+    pub(crate) fn observation(&self, gateway: &Gateway, serving: bool) -> Observation {
+        let deleted = self.memory.deleted;
+        let mut canary = self.canary.workload();
+        if deleted {
+            // There is no target beside Weir that the traffic could be given back to: nothing is waited for.
+            canary.readiness = Readiness::Ready;
+        }
+        let envoy =
+            || crate::rollout::Gateway { name: gateway::NAME.into(), acknowledged: gateway.acknowledged(&self.id) };
+        Observation {
+            target: api::revision(&self.memory.target.object.spec),
+            primary: self.primary.workload(),
+            canary,
+            gateways: serving.then(envoy).into_iter().collect(),
+            scrapes: gateway.scrape_of(&self.id).into_iter().collect(),
+            answers: self.answers.known(),
+            verb: self.verbs.front().cloned(),
+            deleted,
+        }
+    }
+
+    /// Writes down what is remembered, now.
+    pub(crate) fn save(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let state = self.memory.state.clone();
+        self.remember(&state, now)
+    }
+
+    /// Forgets it for good, with its logs.
+    pub(crate) fn erase(&mut self) -> Result<(), StoreError> {
+        self.store.remove()
+    }
+
+    fn remember(&mut self, state: &State, now: Timestamp) -> Result<(), StoreError> {
+        let gist = gist(state);
+        let patience = if state.run.is_some() { SAVED_IN_RUN } else { SAVED_AT_REST };
+        if self.saved.as_ref().is_some_and(|(saved, at)| *saved == gist && now.since(*at) < patience) {
+            return Ok(());
+        }
+        let target = self.memory.target.clone();
+        self.memory.programs.insert(api::revision(&target.object.spec), target);
+        let needed = |revision: &Revision| {
+            let run = state.run.as_ref().map(|run| &run.revision);
+            let named = [state.promoted.as_ref(), state.installed.as_ref(), state.applied.as_ref(), run];
+            named.contains(&Some(revision)) || self.primary.runs(revision) || self.canary.runs(revision)
+        };
+        let current = api::revision(&self.memory.target.object.spec);
+        let programs = self.memory.programs.iter();
+        let programs = programs.filter(|(revision, _)| **revision == current || needed(revision));
+        self.memory.programs = programs.map(|(revision, source)| (revision.clone(), source.clone())).collect();
+        self.store.save(&Memory { state: state.clone(), ..self.memory.clone() })?;
+        self.saved = Some((gist, now));
+        Ok(())
+    }
+
+    /// Returns what a revision runs, as many times as the target's newest version says.
+    fn wanted(&self, revision: &Revision) -> Result<Wanted, CarryOutError> {
+        let unknown = || CarryOutError::Unknown { revision: revision.clone() };
+        let source = self.memory.programs.get(revision).cloned().ok_or_else(unknown)?;
+        let program: Program = source.program().map_err(|_| unknown())?;
+        let replicas = self.memory.target.clone().program().map_or(1, |target| target.process.replicas);
+        Ok(Wanted { program, replicas })
+    }
+}
+
+/// Returns what must be on the disk before anything is done: everything but what is read again from Envoy, or seen again.
+fn gist(state: &State) -> State {
+    let mut gist = state.clone();
+    gist.ledger = Default::default();
+    if let Some(run) = &mut gist.run {
+        run.proof = Default::default();
+        run.ready_last = Timestamp::default();
+        run.primary_ready_last = Timestamp::default();
+        run.failure_seen = None;
+    }
+    gist
+}
+
+/// What keeps a decision from coming true.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CarryOutError {
+    /// What was decided can't be written down.
+    #[error("remember what was decided")]
+    Remember(#[source] StoreError),
+    /// A revision of which nothing is known.
+    #[error("revision {revision} is not remembered, so it can't be started; declare it again")]
+    Unknown {
+        /// The revision.
+        revision: Revision,
+    },
+}
+
+/// A Canary and its surroundings during one pass.
+pub(crate) struct Hands<'a> {
+    pub(crate) release: &'a mut Release,
+    pub(crate) gateway: &'a mut Gateway,
+    pub(crate) board: &'a Arc<Board>,
+    /// Whether an Envoy runs.
+    pub(crate) serving: bool,
+    pub(crate) now: Timestamp,
+}
+
+impl Platform for Hands<'_> {
+    type Error = CarryOutError;
+
+    async fn observe(&mut self) -> Result<Observation, CarryOutError> {
+        let seen = self.release.observation(self.gateway, self.serving);
+        self.release.seen = seen.clone();
+        Ok(seen)
+    }
+
+    async fn remember(&mut self, decision: &Decision) -> Result<(), CarryOutError> {
+        self.release.remember(&decision.state, self.now).map_err(CarryOutError::Remember)?;
+        self.release.memory.state.clone_from(&decision.state);
+        if let Some(done) = &decision.state.verb {
+            self.release.verbs.retain(|request| request.id != *done);
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, action: &Action) -> Result<(), CarryOutError> {
+        let release = &mut *self.release;
+        match action {
+            Action::Primary(revision) => {
+                let wanted = release.wanted(revision)?;
+                release.primary.want(Some(wanted));
+            }
+            Action::Canary(Scale::Zero) => release.canary.want(None),
+            Action::Canary(Scale::Full) if !release.memory.deleted => {
+                // What is analysed, whatever the file says by then: an edit stops the analysis before it starts anything.
+                let analysed = release.memory.state.run.as_ref().map(|run| run.revision.clone());
+                let revision = analysed.unwrap_or_else(|| self.release.seen.target.clone());
+                let wanted = self.release.wanted(&revision)?;
+                self.release.canary.want(Some(wanted));
+            }
+            Action::Canary(_) => {}
+            Action::Route => release.routed = true,
+            Action::Traffic(traffic) => {
+                let Name { namespace, name } = release.name.clone();
+                let hosts = api::hosts(&release.memory.canary);
+                let placement = Placement { namespace, name, hosts, ..Placement::default() };
+                self.gateway.want(gateway_config::entry(&placement, &release.plan, traffic));
+            }
+            Action::Unroute => {}
+            Action::Release => {
+                release.released = true;
+                release.routed = false;
+                release.primary.want(None);
+                release.canary.want(None);
+                self.gateway.drop_canary(&release.id);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: &Event) {
+        let canary = self.release.full_name();
+        let Event { severity, reason, text } = event;
+        match severity {
+            Severity::Info => tracing::info!(canary, reason, text, "rollout"),
+            Severity::Warning => tracing::warn!(canary, reason, text, "rollout"),
+            Severity::Error => tracing::error!(canary, reason, text, "rollout"),
+        }
+        self.board.tell(&self.release.name, self.now, std::slice::from_ref(event));
+    }
+
+    fn ask(&mut self, asks: &[Ask]) {
+        self.release.answers.ask(asks);
+    }
+}
+
+/// Returns where a Canary is remembered.
+pub(crate) fn memory_file(folder: &Path, canary: &str) -> PathBuf {
+    folder.join(format!("{}.json", canary.replace('/', "~")))
+}
