@@ -164,6 +164,25 @@ mod tests {
     }
 
     #[test]
+    fn gateways_may_be_summed_and_failures_come_in_any_order() {
+        let test = Comparison { null_ratio: 2.0 };
+        let whole = test.log_ratios(0.07, 12, 90);
+        let mut parts = [0.0; 8];
+        for (canary, primary) in [(0, 31), (11, 0), (1, 59)] {
+            let part = test.log_ratios(0.07, canary, primary);
+            parts.iter_mut().zip(part).for_each(|(sum, ratio)| *sum += ratio);
+        }
+        assert!(whole.iter().zip(parts).all(|(one, other)| (one - other).abs() < 1e-9));
+    }
+
+    #[test]
+    fn a_burst_of_one_client_on_the_canary_alarms_and_on_the_primary_does_not() {
+        // The stated limit of the method (§2, trap a): with sticky routing one draw decides for the whole burst, so this
+        // would happen with probability ρ. Hence only independent draws are compared.
+        assert!(e(0.05, 5, 0) > 400.0 && e(0.05, 0, 5) < 1.0);
+    }
+
+    #[test]
     fn no_comparison_without_two_arms() {
         for rho in [0.0, 1.0, -0.1, 1.1, f64::NAN] {
             assert_eq!(Comparison::EQUAL.log_ratios(rho, 7, 7), [0.0; 8]);

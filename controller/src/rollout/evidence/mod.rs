@@ -31,4 +31,4 @@ pub use forecast::{Forecast, Quantiles, forecast};
 pub use interval::{Interval, ratio_interval};
 pub use onset::Onset;
 pub use run::{Block, Pair, Terms, Tests};
-pub use split::{Split, log_e_split};
+pub use split::Split;

@@ -65,8 +65,7 @@ impl Split {
 }
 
 /// Returns `ln E` of the conjugate form for one weight; 0 unless 0 < ρ < 1.
-#[must_use]
-pub fn log_e_split(rho: f64, canary: u64, primary: u64) -> f64 {
+fn log_e_split(rho: f64, canary: u64, primary: u64) -> f64 {
     if !(rho > 0.0 && rho < 1.0) || (canary, primary) == (0, 0) {
         return 0.0;
     }
