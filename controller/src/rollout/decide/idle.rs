@@ -72,8 +72,9 @@ impl Pass<'_> {
         let history = self.state.ledger.since(0);
         self.state.applied = Some(self.seen.target.clone());
         self.state.run = Some(Run {
-            // Unique over the life of the Canary, its deletions included: a guard's trip is latched by it.
-            id: format!("{:x}", self.now.0),
+            // Unique over the life of the Canary, its deletions and clocks that step back included: a guard's trip is
+            // latched by it.
+            id: format!("{:x}-{:x}", self.now.0, self.state.traffic.epoch),
             revision: self.seen.target.clone(),
             started: self.now,
             stage: Stage::Starting,
