@@ -126,10 +126,12 @@ impl Pass<'_> {
     /// Assembles the decision: what must be so follows from the state alone.
     fn conclude(self, reason: Reason) -> Decision {
         let recheck_after = self.cadence();
+        let acknowledged = self.acknowledged(self.state.traffic.epoch);
         let state = self.state;
         let traffic = Action::Traffic(Box::new(state.traffic.clone()));
         let primary = state.installed.clone().map(Action::Primary);
         let ready = self.seen.primary.readiness == Readiness::Ready;
+        let sending = !self.seen.gateways.is_empty() && !acknowledged;
         let actions = match (state.phase, &state.run) {
             (Phase::Terminated, _) => vec![Action::Unroute, traffic, Action::Release],
             (Phase::Terminating, _) if state.unrouted.is_some() => vec![Action::Unroute, traffic],
@@ -141,7 +143,7 @@ impl Pass<'_> {
                 primary.into_iter().chain([Action::Canary(Scale::Keep)]).chain(routes).collect()
             }
             (_, run) => {
-                let scale = Action::Canary(scale(run.as_ref()));
+                let scale = Action::Canary(scale(run.as_ref(), state.canary_is_home, sending));
                 // The split first: nothing that fails may stand before a rollback.
                 [traffic].into_iter().chain(primary).chain([scale, Action::Route]).collect()
             }
@@ -270,11 +272,13 @@ impl Pass<'_> {
     }
 }
 
-/// How much of the canary a rollout needs.
-fn scale(run: Option<&Run>) -> Scale {
+/// How much of the canary a rollout needs. None of it is taken away while it serves, or gateways may still be `sending`.
+fn scale(run: Option<&Run>, home: bool, sending: bool) -> Scale {
     match run.map(|run| run.stage) {
-        None | Some(Stage::Gated) => Scale::Zero,
+        _ if home => Scale::Full,
         Some(Stage::Draining) => Scale::Keep,
+        None | Some(Stage::Gated) if sending => Scale::Keep,
+        None | Some(Stage::Gated) => Scale::Zero,
         Some(_) => Scale::Full,
     }
 }
