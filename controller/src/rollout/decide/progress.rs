@@ -107,6 +107,9 @@ impl Pass<'_> {
             return self.begin_promotion();
         }
         let step = self.step();
+        if let Some(reason) = self.follow_plan(step) {
+            return reason;
+        }
         if step.has_traffic() {
             if !self.seen.canary.available {
                 return self.withdraw();
@@ -195,6 +198,22 @@ impl Pass<'_> {
         }
         self.reopen_window();
         Reason::Advanced { weight }
+    }
+
+    /// Takes the step again, with the same care, if an edit of the plan made another one of it.
+    fn follow_plan(&mut self, step: Step) -> Option<Reason> {
+        let split = (self.state.traffic.weight, self.state.traffic.matching);
+        if split == (step.weight, step.matching) || !self.seen.canary.available || self.held().is_some() {
+            return None;
+        }
+        let run = self.run_mut();
+        (run.cleared, run.halted) = (false, None);
+        if step.has_traffic() && !self.state.traffic.reaches_canary() {
+            self.run_mut().confirmed = None;
+            self.enter_stage(Stage::Confirming);
+            return Some(Reason::Advanced { weight: step.weight });
+        }
+        Some(self.increase_gate(step).unwrap_or_else(|| self.take_step()))
     }
 
     fn next_step(&mut self, step: Step) -> Reason {
