@@ -39,7 +39,7 @@ pub(super) struct World {
     pub(super) weights: Vec<Weight>,
     pub(super) last: Option<Decision>,
     pub(super) failed_users: u64,
-    served: [u64; 2],
+    pub(super) served: [u64; 2],
 }
 
 /// One gateway process.
@@ -205,7 +205,7 @@ impl World {
         self.events.iter().any(|event| event.contains(text))
     }
 
-    fn apply(&mut self, action: Action) {
+    pub(super) fn apply(&mut self, action: Action) {
         let start = |workload: &mut Workload, revision: &Revision, comes_up: bool, now: Timestamp| {
             if workload.revision.as_ref() != Some(revision) || workload.readiness == Readiness::Absent {
                 workload.revision = Some(revision.clone());
@@ -237,7 +237,7 @@ impl World {
     }
 
     /// Gives requests to the arms in exact proportion, and fails them in exact proportion.
-    fn traffic(&mut self) {
+    pub(super) fn traffic(&mut self) {
         let pods = self.gateways.len() as u64;
         for pod in &mut self.gateways {
             for i in 0..self.requests / pods {
