@@ -1,4 +1,4 @@
-//! Every happening in every situation, to a bounded depth.
+//! Every happening in every situation, to a bounded depth: twice in a row where most can go wrong, else once.
 //!
 //! From every situation of a rollout (good, bad and stranded ones) everything that can happen does, and everything again
 //! in each situation that this leads to. Situations that differ only in times and counts that no rule tells apart are one.
@@ -247,26 +247,26 @@ fn a_release_with_checks_keeps_its_promises_whatever_happens() {
     let mut plan = with_webhooks(canary(), &[WebhookKind::PreRollout, WebhookKind::Rollout]);
     let bounds = Bounds { min: None, max: Some(10.0) };
     plan.checks.push(Check { name: "errors".into(), source: Source::Template, bounds });
-    explore("checks", &plan, 2);
+    explore("checks", &plan, 1);
 }
 
 #[test]
 fn a_blue_green_release_keeps_its_promises_whatever_happens() {
-    explore("blue/green", &with_webhooks(plan(Step::blue_green(2)), &[WebhookKind::ConfirmPromotion]), 2);
+    explore("blue/green", &with_webhooks(plan(Step::blue_green(2)), &[WebhookKind::ConfirmPromotion]), 1);
 }
 
 #[test]
 fn an_ab_test_keeps_its_promises_whatever_happens() {
-    explore("A/B", &plan(Step::ab_test(2)), 2);
+    explore("A/B", &plan(Step::ab_test(2)), 1);
 }
 
 #[test]
 fn a_release_by_weight_and_match_that_returns_in_steps_keeps_its_promises_whatever_happens() {
     let steps = Step::canary(weight(30.0), weight(50.0), true);
-    explore("weights and match", &Plan { promotion_step: Some(weight(25.0)), ..plan(steps) }, 2);
+    explore("weights and match", &Plan { promotion_step: Some(weight(25.0)), ..plan(steps) }, 1);
 }
 
 #[test]
 fn a_release_without_analysis_keeps_its_promises_whatever_happens() {
-    explore("skipAnalysis", &Plan { skip_analysis: true, ..canary() }, 2);
+    explore("skipAnalysis", &Plan { skip_analysis: true, ..canary() }, 1);
 }
