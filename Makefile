@@ -5,10 +5,11 @@ CARGO := cargo
 MODULE := target/weir-filter.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm tools demo test lint fmt bench generate verify clean
+.PHONY: help build wasm tools demo test lint fmt bench generate verify clean \
+	cluster cluster-down cluster-env cluster-image
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: wasm ## Build the filter's module and the binaries (target/debug)
 	$(CARGO) build --locked --workspace --bins
@@ -40,6 +41,18 @@ generate: ## Rewrite the generated files: goldens, transcripts, tables
 
 verify: generate ## Fail if a generated file is not what the sources make of it
 	@git diff --exit-code || { echo "generated files differ: run 'make generate' and commit the result"; exit 1; }
+
+cluster: ## Start a real Kubernetes with Istio in namespaces of this machine (root; the first time builds it, 12 minutes)
+	@tests/cluster/cluster up
+
+cluster-down: ## End the cluster and whatever is in it
+	@tests/cluster/cluster down
+
+cluster-env: ## Print what a command inside the cluster is given; tests/cluster/in COMMAND runs one
+	@tests/cluster/cluster environment
+
+cluster-image: ## Pack programs into an image of the cluster: make cluster-image IMAGE="NAME:TAG ENTRYPOINT SRC=DST..."
+	@tests/cluster/cluster image $(IMAGE)
 
 clean: ## Remove what was built (.tools stays)
 	$(CARGO) clean

@@ -1,0 +1,189 @@
+"""Builds the programs that the cluster runs, from modules pinned in modules/, into the cache.
+
+A module's programs are one call of the Go tool, which then shares the packages between them and links one while it compiles
+another; modules come one after the other, because two calls at a time would compile what they share twice and need twice the
+memory. A stamp beside each program says what it was built from: a changed pin builds it again.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layout import BIN, CACHE, HARNESS, ISTIO, REPOSITORY, SOURCE, STAMPS
+from machine import COMPILER
+from report import Trouble, say
+
+
+@dataclass(frozen=True)
+class Build:
+    """Programs of one module that are built alike: name -> package."""
+
+    module: str
+    pin: str
+    programs: dict
+    tags: str = ""
+    # The linker's variables; {version} is the pinned version, {major} and {minor} its first two numbers.
+    variables: dict = field(default_factory=dict)
+
+    @property
+    def folder(self):
+        return SOURCE / "modules" / self.module
+
+    def stamp(self):
+        known = [(self.folder / name).read_bytes() for name in ("go.mod", "go.sum")]
+        return hashlib.sha256(b"\0".join([*known, repr((self.tags, self.variables)).encode()])).hexdigest()
+
+    def missing(self):
+        return [name for name in self.programs if not is_built(name, self.stamp())]
+
+    def version(self):
+        return re.search(rf"^\s*{re.escape(self.pin)} (v\S+)", (self.folder / "go.mod").read_text(encoding="utf8"), re.M).group(1)
+
+
+KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+VERSION = "k8s.io/component-base/version"
+BUILDS = (
+    Build("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"}),
+    Build("kubernetes", "k8s.io/kubernetes", {name: f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES},
+          # Clients and Helm charts parse what the server says that it is.
+          variables={f"{VERSION}.gitVersion": "{version}", f"{VERSION}.gitMajor": "{major}", f"{VERSION}.gitMinor": "{minor}"}),
+    Build("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
+    Build("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}),
+    # The tags are those of Istio's own release.
+    Build("istio", "istio.io/istio", {"pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery"}, "vtprotobuf,disable_pgv"),
+    Build("istio", "istio.io/istio", {"pilot-agent": "istio.io/istio/pilot/cmd/pilot-agent"},
+          "agent,disable_pgv,grpcnotrace,retrynotrace"),
+    Build("podinfo", "github.com/stefanprodan/podinfo", {"podinfo": "github.com/stefanprodan/podinfo/cmd/podinfo"}),
+    Build("loadtester", "github.com/fluxcd/flagger", {"loadtester": "github.com/fluxcd/flagger/cmd/loadtester"}),
+)
+# What is taken from Istio's module beside the programs.
+ISTIO_BUILD = next(build for build in BUILDS if build.module == "istio")
+CHARTS = ("base", "istio-control/istio-discovery", "gateway")
+BOOTSTRAP = "tools/packaging/common/envoy_bootstrap.json"
+PAUSE = HARNESS / "pause.c"
+
+
+def is_built(name, stamp):
+    return (BIN / name).exists() and (STAMPS / name).exists() and (STAMPS / name).read_text(encoding="utf8") == stamp
+
+
+def missing():
+    extras = ["pause"] * (not is_pause_built()) + ["charts"] * (not are_charts_there())
+    return [name for build in BUILDS for name in build.missing()] + extras
+
+
+def build():
+    """Builds whatever is missing."""
+    for folder in (BIN, STAMPS):
+        folder.mkdir(parents=True, exist_ok=True)
+    todo = [build for build in BUILDS if build.missing()]
+    for number, item in enumerate(todo, 1):
+        compile_go(item, f"[{number}/{len(todo)}]")
+    pause()
+    charts()
+    envoy()
+
+
+def compile_go(build, position):
+    names = build.missing()
+    say(f"{position} building {', '.join(names)} ({build.module} {build.version()})")
+    version = build.version()
+    major, minor = version.lstrip("v").split(".")[:2]
+    variables = [f"-X {name}={value.format(version=version, major=major, minor=minor)}" for name, value in build.variables.items()]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=CACHE) as out:
+        command = ["go", "build", "-v", "-trimpath", "-tags", build.tags, "-ldflags", " ".join(["-s -w", *variables]),
+                   "-o", out + "/", *(build.programs[name] for name in names)]
+        # Programs without C libraries run in an image that holds nothing else.
+        environment = dict(os.environ, CGO_ENABLED="0", GOFLAGS="-mod=readonly", GOWORK="off")
+        with subprocess.Popen(command, cwd=build.folder, env=environment, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            tail = watch(process.stdout, Path(out), began)
+        if process.returncode:
+            raise Trouble(f"building {build.module} failed:\n" + "".join(tail))
+        for name in names:
+            os.replace(Path(out) / program_of(build.programs[name]), BIN / name)
+            (STAMPS / name).write_text(build.stamp(), encoding="utf8")
+    say(f"{position} built {', '.join(names)} in {time.monotonic() - began:.0f} s")
+
+
+def program_of(package):
+    """The name that the Go tool gives a package's program."""
+    return re.sub(r"/v\d+$", "", package).rsplit("/", 1)[1]
+
+
+def watch(lines, out, began):
+    """Reads what the Go tool says, shows now and then how far it is, and returns the last of it."""
+    terminal = sys.stderr.isatty()
+    counts, tail, done = {"downloaded": 0, "compiled": 0}, [], threading.Event()
+
+    def show():
+        while not done.wait(1 if terminal else 20):
+            parts = [f"{time.monotonic() - began:4.0f} s", f"{counts['compiled']} packages compiled"]
+            parts += [f"{counts['downloaded']} modules downloaded"] * bool(counts["downloaded"])
+            parts += ["linked " + " ".join(sorted(os.listdir(out)))] * bool(os.listdir(out))
+            text = "    " + ", ".join(parts)
+            print(f"\r\033[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    reporter = threading.Thread(target=show)
+    reporter.start()
+    try:
+        for line in lines:
+            counts["downloaded" if line.startswith("go: downloading") else "compiled"] += 1
+            tail = [*tail, line][-30:]
+    finally:
+        done.set()
+        reporter.join()
+    return tail
+
+
+def is_pause_built():
+    return is_built("pause", hashlib.sha256(PAUSE.read_bytes()).hexdigest())
+
+
+def pause():
+    """Builds the program that holds a pod's namespaces open."""
+    if not is_pause_built():
+        compiler = next(filter(None, map(shutil.which, COMPILER)))
+        subprocess.run([compiler, "-Os", "-o", BIN / "pause", PAUSE], check=True)
+        (STAMPS / "pause").write_text(hashlib.sha256(PAUSE.read_bytes()).hexdigest(), encoding="utf8")
+
+
+def are_charts_there():
+    stamp = STAMPS / "charts"
+    return ISTIO.exists() and stamp.exists() and stamp.read_text(encoding="utf8") == ISTIO_BUILD.version()
+
+
+def charts():
+    """Copies Istio's charts and its Envoy bootstrap, so that a built cluster starts without Go and its caches."""
+    if are_charts_there():
+        return
+    istio = ISTIO_BUILD
+    said = subprocess.run(["go", "mod", "download", "-json", f"{istio.pin}@{istio.version()}"], cwd=istio.folder,
+                          check=True, capture_output=True, text=True).stdout
+    source = Path(re.search(r'"Dir": "(.*)"', said).group(1))
+    shutil.rmtree(ISTIO, ignore_errors=True)
+    for chart in CHARTS:
+        shutil.copytree(source / "manifests/charts" / chart, ISTIO / chart, copy_function=shutil.copyfile)
+    shutil.copyfile(source / BOOTSTRAP, ISTIO / "envoy_bootstrap.json")
+    (STAMPS / "charts").write_text(istio.version(), encoding="utf8")
+
+
+def envoy():
+    """Links the Envoy that all of the project's tests use."""
+    found = subprocess.run([REPOSITORY / "tests/tools/envoy"], stdout=subprocess.PIPE, text=True, check=False)
+    if found.returncode:
+        raise Trouble("no Envoy: see above")
+    link = BIN / "envoy"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(found.stdout.strip()).resolve())
