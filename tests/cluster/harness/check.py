@@ -29,7 +29,7 @@ def traces():
     """Whatever of a cluster could be found on the machine, as lines."""
     lines = Path("/proc/self/mounts").read_text(encoding="utf8").splitlines()
     for command in (("ip", "-o", "link"), ("ip", "-o", "address"), ("ip", "route", "show", "table", "all"), ("ip", "netns"),
-                    ("nft", "list", "ruleset"), ("lsns", "--noheadings", "--output", "NS,TYPE")):
+                    ("nft", "list", "ruleset")):
         # A lifetime that counts down is no trace.
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         lines += [f"{command[0]}: {line.split(' valid_lft')[0].split(' expires')[0]}" for line in said.splitlines()]
@@ -39,10 +39,11 @@ def traces():
         lines.append(name + ": " + (Path("/proc/sys") / name).read_text(encoding="utf8").strip())
     for process in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
+            lines += [os.readlink(f"/proc/{process}/ns/{kind}") for kind in ("net", "pid")]
             program = os.readlink(f"/proc/{process}/exe")
             if program.startswith(str(BIN)) or Path(program).name.startswith(("containerd", "runc")):
                 lines.append(f"process {process}: {program}")
-    return sorted(lines)
+    return sorted(set(lines))
 
 
 def left_since(before):

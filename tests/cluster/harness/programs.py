@@ -5,13 +5,13 @@ another; modules come one after the other, because two calls at a time would com
 memory. A stamp beside each program says what it was built from: a changed pin builds it again.
 """
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -69,6 +69,7 @@ ISTIO_BUILD = next(build for build in BUILDS if build.module == "istio")
 CHARTS = ("base", "istio-control/istio-discovery", "gateway")
 BOOTSTRAP = "tools/packaging/common/envoy_bootstrap.json"
 PAUSE = HARNESS / "pause.c"
+STAGE = CACHE / "building"
 
 
 def is_built(name, stamp):
@@ -84,12 +85,18 @@ def build():
     """Builds whatever is missing."""
     for folder in (BIN, STAMPS):
         folder.mkdir(parents=True, exist_ok=True)
-    todo = [build for build in BUILDS if build.missing()]
-    for number, item in enumerate(todo, 1):
-        compile_go(item, f"[{number}/{len(todo)}]")
-    pause()
-    charts()
-    envoy()
+    with open(CACHE / "lock", "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process that builds")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        todo = [build for build in BUILDS if build.missing()]
+        for number, item in enumerate(todo, 1):
+            compile_go(item, f"[{number}/{len(todo)}]")
+        pause()
+        charts()
+        envoy()
 
 
 def compile_go(build, position):
@@ -99,19 +106,22 @@ def compile_go(build, position):
     major, minor = version.lstrip("v").split(".")[:2]
     variables = [f"-X {name}={value.format(version=version, major=major, minor=minor)}" for name, value in build.variables.items()]
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=CACHE) as out:
-        command = ["go", "build", "-v", "-trimpath", "-tags", build.tags, "-ldflags", " ".join(["-s -w", *variables]),
-                   "-o", out + "/", *(build.programs[name] for name in names)]
-        # Programs without C libraries run in an image that holds nothing else.
-        environment = dict(os.environ, CGO_ENABLED="0", GOFLAGS="-mod=readonly", GOWORK="off")
-        with subprocess.Popen(command, cwd=build.folder, env=environment, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            tail = watch(process.stdout, Path(out), began)
-        if process.returncode:
-            raise Trouble(f"building {build.module} failed:\n" + "".join(tail))
-        for name in names:
-            os.replace(Path(out) / program_of(build.programs[name]), BIN / name)
-            (STAMPS / name).write_text(build.stamp(), encoding="utf8")
+    # Emptied at the start and not only at the end, which a killed build does not see.
+    shutil.rmtree(STAGE, ignore_errors=True)
+    STAGE.mkdir()
+    command = ["go", "build", "-v", "-trimpath", "-tags", build.tags, "-ldflags", " ".join(["-s -w", *variables]),
+               "-o", f"{STAGE}/", *(build.programs[name] for name in names)]
+    # Programs without C libraries run in an image that holds nothing else.
+    environment = dict(os.environ, CGO_ENABLED="0", GOFLAGS="-mod=readonly", GOWORK="off")
+    with subprocess.Popen(command, cwd=build.folder, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        tail = watch(process.stdout, began)
+    if process.returncode:
+        raise Trouble(f"building {build.module} failed:\n" + "".join(tail))
+    for name in names:
+        os.replace(STAGE / program_of(build.programs[name]), BIN / name)
+        (STAMPS / name).write_text(build.stamp(), encoding="utf8")
+    shutil.rmtree(STAGE)
     say(f"{position} built {', '.join(names)} in {time.monotonic() - began:.0f} s")
 
 
@@ -120,7 +130,7 @@ def program_of(package):
     return re.sub(r"/v\d+$", "", package).rsplit("/", 1)[1]
 
 
-def watch(lines, out, began):
+def watch(lines, began):
     """Reads what the Go tool says, shows now and then how far it is, and returns the last of it."""
     terminal = sys.stderr.isatty()
     counts, tail, done = {"downloaded": 0, "compiled": 0}, [], threading.Event()
@@ -129,7 +139,7 @@ def watch(lines, out, began):
         while not done.wait(1 if terminal else 20):
             parts = [f"{time.monotonic() - began:4.0f} s", f"{counts['compiled']} packages compiled"]
             parts += [f"{counts['downloaded']} modules downloaded"] * bool(counts["downloaded"])
-            parts += ["linked " + " ".join(sorted(os.listdir(out)))] * bool(os.listdir(out))
+            parts += ["linked " + " ".join(sorted(os.listdir(STAGE)))] * bool(os.listdir(STAGE))
             text = "    " + ", ".join(parts)
             print(f"\r\033[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
         if terminal:
