@@ -27,11 +27,17 @@ use transcript::Transcript;
 /// Time between two looks at Weir's state: shorter than any step, so that no line is missed.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A release that takes longer went wrong: four steps of 3 s, the starts and ends of processes, and a slow machine.
+/// A release that takes longer went wrong: four steps of 5 s, the starts and ends of processes, and a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Traffic before the first release, so that the primary is known to be well.
 const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Traffic after the bad release, to show that none of it goes astray.
+const AFTERMATH: Duration = Duration::from_secs(3);
+
+/// Requests that may have been under way to the bad revision when it was taken back: 10 per worker is what Weir admits.
+const IN_FLIGHT: u64 = 10;
 
 /// What to play with.
 #[derive(Args, Clone, Debug)]
@@ -105,8 +111,9 @@ impl Play {
         let v3 = Release { version: "v3", failure_ratio: 0.5 };
         release(stage, &load, &mut transcript, &v3, "v2", End::TakenBack).await?;
 
+        let taken_back = load.tally().of("v3");
+        tokio::time::sleep(AFTERMATH).await;
         let tally = load.finish().await;
-        transcript.end(&tally);
         let blameless = tally.totals().1 - tally.of("v3").failed;
         if blameless > 0 {
             bail!("{blameless} requests failed that v3 did not answer");
@@ -114,6 +121,13 @@ impl Play {
         if tally.of("v2").ok == 0 {
             bail!("no request reached v2");
         }
+        // Those under way when it was taken back may have ended since.
+        let late = tally.of("v3").failed + tally.of("v3").ok - taken_back.failed - taken_back.ok;
+        if late > IN_FLIGHT {
+            bail!("{late} requests reached v3 after it was taken back");
+        }
+        transcript.line("no request has gone to v3 since");
+        transcript.end(&tally);
         Ok(())
     }
 }
@@ -136,9 +150,7 @@ async fn release(
         tokio::time::sleep(LOOK).await;
         let seen = stage.seen().await?;
         let tally = load.tally();
-        if seen != last {
-            transcript.change(&last, &seen, &tally, primary, release.version);
-        }
+        transcript.change(&last, &seen, &tally, primary, release.version);
         let fresh = seen.ended != ended_before;
         let ended = match seen.phase.as_str() {
             "Succeeded" if fresh => Some(End::Promoted),

@@ -104,12 +104,16 @@ impl Stage {
             .arg("standalone")
             .arg("--dir")
             .arg(self.folder.join("objects"))
+            .arg("--state")
+            .arg(self.folder.join("state"))
             .arg("--listen")
             .arg(format!("127.0.0.1:{}", self.gateway))
             .arg("--http")
             .arg(format!("127.0.0.1:{}", self.api))
-            .env("ENVOY", &self.command.envoy)
-            .env("WEIR_FILTER", &self.command.filter)
+            .arg("--envoy")
+            .arg(&self.command.envoy)
+            .arg("--wasm")
+            .arg(&self.command.filter)
             .env(MARK, &self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("open the log file")?)
@@ -258,7 +262,7 @@ spec:
   targetRef: {{kind: Process, name: shop}}
   service: {{hosts: [{HOST}]}}
   analysis:
-    interval: 3s
+    interval: 5s
     threshold: 2
     stepWeights: [10, 20, 30, 50]
     metrics:

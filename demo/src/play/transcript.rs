@@ -8,27 +8,22 @@ use super::End;
 use super::stage::Seen;
 use crate::tally::Tally;
 
-/// Holds that belong to every rollout and say nothing to a newcomer; any other one is told.
-const USUAL: [&str; 9] = [
-    "Initializing",
-    "UpToDate",
-    "NewRevision",
-    "Analysing",
-    "Advanced",
-    "WaitingForRequests",
-    "NotAcknowledged",
-    "Promoting",
-    "Draining",
-];
+/// A hold that passes sooner belongs to every rollout (a process starts, counters are read) and says nothing to a newcomer.
+const LONG: Duration = Duration::from_secs(5);
+
+/// Holds that a step of the demonstration is made of, however long.
+const USUAL: [&str; 3] = ["Analysing", "Advanced", "UpToDate"];
 
 /// The transcript on standard output.
 pub(super) struct Transcript {
     began: Instant,
+    /// The reason that stands, since when, and whether it was told.
+    hold: (String, Instant, bool),
 }
 
 impl Transcript {
     pub(super) fn new() -> Self {
-        Self { began: Instant::now() }
+        Self { began: Instant::now(), hold: (String::new(), Instant::now(), false) }
     }
 
     pub(super) fn title(&self, rate: f64) {
@@ -49,19 +44,25 @@ impl Transcript {
     }
 
     /// Tells what differs between two looks at Weir's state.
-    pub(super) fn change(&self, last: &Seen, seen: &Seen, tally: &Tally, primary: &str, canary: &str) {
-        let both = || format!("{}   {}", Line(tally, primary), Line(tally, canary));
+    pub(super) fn change(&mut self, last: &Seen, seen: &Seen, tally: &Tally, primary: &str, canary: &str) {
+        let counts =
+            |what: String| format!("{what:<14}{:<32}{}", Line(tally, primary).to_string(), Line(tally, canary));
         if seen.phase != last.phase && seen.phase == "Progressing" {
-            self.line(&format!("{canary} is started, no request goes to it yet"));
+            self.line(&format!("{canary} is started; no request goes to it yet"));
         }
-        if seen.weight != last.weight && seen.is_rolling_out() && seen.phase != "Promoting" {
-            self.line(&format!("{:<12}{}", format!("weight {} %", seen.weight), both()));
+        if seen.weight > last.weight {
+            self.line(&counts(format!("weight {} %", seen.weight)));
         }
-        if seen.phase != last.phase && seen.phase == "Promoting" {
-            self.line(&format!("{:<12}{}", "all passed", both()));
+        if last.phase == "Progressing" && ["Promoting", "Finalising", "Succeeded"].contains(&seen.phase.as_str()) {
+            self.line(&counts("all passed".into()));
             self.line(&format!("{canary} takes over from {primary}"));
         }
-        if seen.code != last.code && seen.is_rolling_out() && !USUAL.contains(&seen.code.as_str()) {
+        if self.hold.0 != seen.code {
+            self.hold = (seen.code.clone(), Instant::now(), false);
+        }
+        if !self.hold.2 && self.hold.1.elapsed() > LONG && seen.is_rolling_out() && !USUAL.contains(&seen.code.as_str())
+        {
+            self.hold.2 = true;
             self.line(&format!("held: {}", seen.text));
         }
     }
@@ -76,10 +77,11 @@ impl Transcript {
     }
 
     pub(super) fn end(&self, tally: &Tally) {
-        println!("\nIn all:");
+        println!("\nWhat users saw");
         for version in tally.revisions.keys() {
             println!("          {}", Line(tally, version));
         }
+        println!("          v2 is in production; v3 never was");
     }
 }
 
@@ -89,7 +91,9 @@ struct Line<'a>(&'a Tally, &'a str);
 impl std::fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts = self.0.of(self.1);
-        write!(f, "{}: {:>5} requests, {} failed", self.1, grouped(counts.ok + counts.failed), grouped(counts.failed))
+        let all = counts.ok + counts.failed;
+        let noun = if all == 1 { "request" } else { "requests" };
+        write!(f, "{}: {:>5} {noun}, {} failed", self.1, grouped(all), grouped(counts.failed))
     }
 }
 
