@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 /// Lines that a file may have, and the files that may have more, each with the reason.
 const LONGEST: usize = 400;
-const LONGER: [(&str, &str); 0] = [];
+const LONGER: [(&str, &str); 1] = [(
+    "controller/src/api/tests.rs",
+    "what users write and what becomes of it, one table that is read from top to bottom",
+)];
 
 /// What the engine may not name outside of its tests: whatever waits, reads a clock, does I/O or draws a number.
 const IMPURE: [&str; 8] = ["tokio", "kube", "axum", "hyper", "rand", "Instant", "SystemTime", "libc"];
@@ -100,10 +103,10 @@ fn groups_of_std_imports_are_read() {
 }
 
 #[test]
-fn only_one_file_of_the_filter_names_the_sdk() {
-    let naming: Vec<String> =
-        files("filter/src").into_iter().filter(|path| words(&code(path)).any(|word| word == "proxy_wasm")).collect();
-    assert!(naming.len() <= 1, "host calls sit in one file, so that their risks do: {naming:?}");
+fn only_one_file_of_the_filter_is_unsafe() {
+    let unsafe_files: Vec<String> =
+        files("filter/src").into_iter().filter(|path| words(&code(path)).any(|word| word == "unsafe")).collect();
+    assert_eq!(unsafe_files, ["filter/src/abi.rs"], "host calls sit in one file, so that their risks do");
 }
 
 #[test]
