@@ -16,13 +16,14 @@ from pathlib import Path
 
 import install
 import namespace
-from layout import BIN, CGROUP, FOREIGN, GATEWAY_IP, RUN
+from layout import BIN, CGROUP, GATEWAY_IP, RUN
 from report import Trouble, say, wait_until
 
 HOST = "check.example.com"
 PUSHES = 10
 # Folders that the programs make by themselves if nobody keeps them from it.
-STRAY = tuple(map(Path, ("/run/containerd", "/run/mount", "/opt/containerd", "/var/log/pods", "/var/log/containers", "/usr/libexec/kubernetes")))
+STRAY = tuple(map(Path, ("/run/containerd", "/run/mount", "/opt/containerd", "/usr/libexec/kubernetes", "/var/lib/cni", "/var/lib/kubelet",
+                         "/var/log/containers", "/var/log/pods")))
 
 
 def traces():
@@ -34,7 +35,7 @@ def traces():
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         lines += [f"{command[0]}: {line.split(' valid_lft')[0].split(' expires')[0]}" for line in said.splitlines()]
     lines += [str(path) for path in Path("/sys/fs/cgroup").rglob(CGROUP)]
-    lines += [str(path) for path in (RUN, *FOREIGN, *STRAY) if path.exists()]
+    lines += [str(path) for path in (RUN / "check.pid", RUN / "check.lock", *STRAY) if path.exists()]
     for name in ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"):
         lines.append(name + ": " + (Path("/proc/sys") / name).read_text(encoding="utf8").strip())
     for process in filter(str.isdigit, os.listdir("/proc")):

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import cgroups
-from layout import COVERED, DNS_IP, LOGS, NODE_IP, POD_CIDR, SERVICE_CIDR, SERVICES, STATE
+from layout import COVERED, DNS_IP, LOGS, NODE_IP, POD_CIDR, SERVICE_CIDR, SERVICES, SHARED, STATE
 from services import prepare, services
 
 # What the kubelet sets for the whole kernel, and won't run without; it finds them as it wants them, and the machine keeps its own.
@@ -44,19 +44,35 @@ def mount(*arguments):
 
 def mounts():
     resolver = Path("/etc/resolv.conf").resolve()
-    # The kubelet and containers pass mounts on to each other; the machine is not among their peers.
-    mount("--make-rprivate", "/")
-    mount("--make-rshared", "/")
     cgroups.mount()
     for folder in COVERED:
         mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
     for folder in (STATE, SERVICES, INSTEAD):
         folder.mkdir()
+    share(SHARED, STATE / "machine")
+    # The kubelet and containers pass mounts on to each other; the machine, which `unshare` left, is not among their peers.
+    mount("--make-rshared", "/")
     # Of its own, because the kubelet takes any mount of a filesystem for all of it.
     mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", INSTEAD)
     cover(resolver, f"nameserver {DNS_IP}\nsearch svc.cluster.local cluster.local\n")
     for name, value in KERNEL.items():
         cover(Path("/proc/sys") / name, f"{value}\n")
+
+
+def share(folder, aside):
+    """Covers a folder with memory that shows what the machine has there: only what is made new stays inside."""
+    aside.mkdir()
+    mount("--rbind", folder, aside)
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
+    for entry in os.scandir(aside):
+        place = folder / entry.name
+        if entry.is_symlink():
+            place.symlink_to(os.readlink(entry.path))
+            continue
+        place.mkdir() if entry.is_dir() else place.touch()
+        mount("--rbind", entry.path, place)
+    subprocess.run(["umount", "--lazy", aside], check=True)
+    aside.rmdir()
 
 
 def cover(path, text):

@@ -25,10 +25,11 @@ STAMPS = CACHE / "stamps"
 ISTIO = CACHE / "istio"
 LOGS = CACHE / "logs" / NAME
 
-# Inside. The programs' own fixed paths, and /run as a whole, are covered by memory; the last two exist on no machine by themselves.
+# Inside. Where the programs write by themselves is memory: /run and /var/log as a whole; /var/lib holds what the machine has there,
+# and what is made beside it, as /var/lib/kubelet, is memory.
 STATE = Path("/run/weir")
-FOREIGN = (Path("/var/lib/kubelet"), Path("/var/lib/cni"))
-COVERED = (Path("/run"), Path("/var/log"), *FOREIGN)
+COVERED = (Path("/run"), Path("/var/log"))
+SHARED = Path("/var/lib")
 SERVICES = STATE / "services"
 KUBECONFIG = STATE / "kubeconfig"
 CONTAINERD = STATE / "containerd.sock"

@@ -15,7 +15,7 @@ import sys
 import time
 
 import cgroups
-from layout import ENTER, FOREIGN, HARNESS, LOCK_FILE, LOGS, PID_FILE, RUN, STATE
+from layout import ENTER, HARNESS, LOCK_FILE, LOGS, PID_FILE, RUN, STATE
 from report import Trouble, wait_until
 
 NAMESPACES = ("--mount", "--net", "--pid", "--ipc", "--cgroup")
@@ -59,8 +59,6 @@ def keep():
     with lock(wait=0):
         try:
             cgroups.create()
-            for folder in FOREIGN:
-                folder.mkdir(exist_ok=True)
             init = spawn()
             signal.signal(signal.SIGTERM, lambda *_: init.kill())
             init.wait()
@@ -104,13 +102,9 @@ def stop():
 
 
 def clear():
-    """Removes what is the machine's: the groups, the folders that were made to be covered, the files that find the cluster."""
+    """Removes what is the machine's: the groups, and the file that finds the cluster."""
     PID_FILE.unlink(missing_ok=True)
     cgroups.remove()
-    for folder in FOREIGN:
-        # Not if it holds anything: then it is somebody else's.
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
 @contextlib.contextmanager
