@@ -46,6 +46,7 @@ pub struct Call {
 #[derive(Debug, Default)]
 struct Content {
     canaries: BTreeMap<Name, Entry>,
+    events: BTreeMap<Name, VecDeque<EventView>>,
     parts: BTreeMap<String, Option<String>>,
     problems: Vec<String>,
 }
@@ -59,7 +60,6 @@ pub(crate) struct Entry {
     pub(crate) rollouts: BTreeMap<(Outcome, String), u64>,
     /// The newest weight that every gateway used.
     pub(crate) applied: f64,
-    events: VecDeque<EventView>,
 }
 
 /// What gateways have counted of one Canary, as sums that never go down while Weir runs.
@@ -126,19 +126,23 @@ impl Board {
     /// Tells what happened to a Canary that is shown.
     pub fn tell(&self, name: &Name, at: Timestamp, events: &[Event]) {
         let mut content = self.content();
-        let Some(entry) = content.canaries.get_mut(name) else { return };
+        if !content.canaries.contains_key(name) {
+            return;
+        }
+        let told = content.events.entry(name.clone()).or_default();
         for Event { severity, reason, text } in events {
-            if entry.events.len() == EVENTS {
-                entry.events.pop_front();
+            if told.len() == EVENTS {
+                told.pop_front();
             }
-            let event = EventView { at, severity: *severity, reason: (*reason).to_owned(), text: text.clone() };
-            entry.events.push_back(event);
+            told.push_back(EventView { at, severity: *severity, reason: (*reason).to_owned(), text: text.clone() });
         }
     }
 
     /// Shows a Canary no more: it is gone.
     pub fn forget(&self, name: &Name) {
-        self.content().canaries.remove(name);
+        let mut content = self.content();
+        content.canaries.remove(name);
+        content.events.remove(name);
     }
 
     /// Says whether a part of the platform works; `problem` is why not. Ready is who has parts, all of which work.
@@ -166,7 +170,8 @@ impl Board {
     pub fn detail(&self, name: &Name) -> Option<CanaryDetail> {
         let content = self.content();
         let entry = content.canaries.get(name)?;
-        Some(CanaryDetail { view: entry.view.clone(), events: entry.events.iter().cloned().collect() })
+        let events = content.events.get(name).into_iter().flatten().cloned().collect();
+        Some(CanaryDetail { view: entry.view.clone(), events })
     }
 
     /// Returns why the platform is not ready; nothing if it is.

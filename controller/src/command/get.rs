@@ -80,14 +80,19 @@ async fn ask(args: &Get, api: &Api) -> anyhow::Result<CanaryList> {
     Ok(list)
 }
 
-/// Watches until the person has seen enough, or the server is gone.
+/// Watches until the person has seen enough. A server that was there once may come back: Weir is being restarted.
 async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
     let live = terminal::is_terminal() && args.output != Output::Json;
     let mut told = BTreeMap::new();
     let mut drawn = 0;
+    let mut list = ask(args, api).await?;
+    let mut silent: Option<String> = None;
     loop {
-        let list = ask(args, api).await?;
-        let text = if live { redraw(&list, &mut drawn, args.style) } else { changes(&list, &mut told, args.output)? };
+        let text = if live {
+            redraw(&list, silent.as_deref(), &mut drawn, args.style)
+        } else {
+            changes(&list, &mut told, args.output)?
+        };
         if !terminal::print(&text)? {
             return Ok(());
         }
@@ -95,20 +100,45 @@ async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
             () = tokio::time::sleep(LOOK) => {}
             _ = tokio::signal::ctrl_c() => return Ok(()),
         }
+        silent = match ask(args, api).await {
+            Ok(seen) => {
+                list = seen;
+                None
+            }
+            Err(error) => {
+                if !live && silent.is_none() {
+                    eprintln!("weir: {error:#}; trying again");
+                }
+                Some(error.to_string())
+            }
+        };
     }
 }
 
 /// Returns what draws the screen again over itself.
-fn redraw(list: &CanaryList, drawn: &mut usize, style: Style) -> String {
-    let screen = live::screen(list, terminal::now(), style.paint());
+fn redraw(list: &CanaryList, silent: Option<&str>, drawn: &mut usize, style: Style) -> String {
+    let paint = style.paint();
+    let screen = live::screen(list, terminal::now(), paint);
+    let mut lines: Vec<String> = screen.lines().map(str::to_owned).collect();
+    // What has scrolled out of the terminal cannot be drawn again, so no more is drawn than fits.
+    let room = terminal::height().saturating_sub(3).max(1);
+    if lines.len() > room {
+        let more = format!("… and {} more lines: name a Canary, or make the window higher", lines.len() - room);
+        lines.truncate(room);
+        lines.push(paint.text(paint::Tone::Faint, &more));
+    }
+    if let Some(error) = silent {
+        lines.push(paint.text(paint::Tone::Bad, &paint::fit(error, paint::WIDTH)));
+    }
     let up = match *drawn {
         0 => String::new(),
         lines => format!("\x1b[{lines}A"),
     };
-    *drawn = screen.lines().count();
-    // Each line clears what was there, and the rest of the screen is cleared last: no flicker.
-    let lines: String = screen.lines().map(|line| format!("{line}\x1b[K\n")).collect();
-    format!("{up}{lines}\x1b[J")
+    *drawn = lines.len();
+    // Each line clears what was there, and the rest of the screen is cleared last: no flicker. Lines are not folded
+    // meanwhile: a folded one would count as two.
+    let lines: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("{up}\x1b[?7l{lines}\x1b[?7h\x1b[J")
 }
 
 type Told = BTreeMap<(String, String), String>;

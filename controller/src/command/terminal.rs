@@ -29,6 +29,16 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Returns how many lines the terminal has.
+#[must_use]
+pub fn height() -> usize {
+    // A terminal that does not say (a serial line) is taken for the smallest that is still sold.
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_row > 0 => usize::from(size.ws_row),
+        _ => 24,
+    }
+}
+
 /// Returns the time.
 #[must_use]
 pub fn now() -> Timestamp {
