@@ -16,8 +16,8 @@ use crate::board::{Board, Name};
 use crate::metrics::{self, Format};
 use crate::rollout::Verb;
 
-/// Where it listens unless told otherwise: an unassigned port, far from what a service of one's own would take.
-pub const PORT: u16 = 8480;
+/// Port that it listens on unless told otherwise.
+pub const PORT: u16 = 8090;
 
 type Shared = State<Arc<Board>>;
 

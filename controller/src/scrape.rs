@@ -27,17 +27,28 @@ pub struct Report {
     pub workers: Option<u64>,
     /// By slot, the generation and the VMs that run it.
     generations: [Option<(u64, u64)>; SLOTS as usize],
-    canaries: HashMap<String, Counters>,
+    canaries: Vec<Counters>,
+    /// Place in the list by id.
+    places: HashMap<String, usize>,
 }
 
 /// What the process said of one canary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Counters {
+    id: String,
     slots: [Counts; SLOTS as usize],
     late: u64,
     refused: u64,
     tripped: u64,
     trip_test: u64,
+}
+
+/// Where the reading stands.
+#[derive(Default)]
+struct Cursor {
+    newest: usize,
+    /// By slot, the generation whose VMs are still to come.
+    promised: [Option<u64>; SLOTS as usize],
 }
 
 /// A text that is not a whole report.
@@ -64,7 +75,7 @@ impl Report {
             return Err(ScrapeError::Truncated("the last line has no end".into()));
         }
         let mut report = Self::default();
-        let mut promised = [None; SLOTS as usize];
+        let mut cursor = Cursor::default();
         for line in text.lines() {
             // Cheap before dear: most lines of a gateway are neither.
             if !line.starts_with(PREFIX) && !line.starts_with(CONCURRENCY) {
@@ -74,33 +85,42 @@ impl Report {
             if name == CONCURRENCY {
                 report.workers = Some(value(line)?);
             } else if let Some(metric) = Metric::parse(name) {
-                report.take(metric, value(line)?, &mut promised);
+                report.take(metric, value(line)?, &mut cursor);
             }
         }
-        report.check(promised)
+        report.check(cursor.promised)
     }
 
-    fn take(&mut self, metric: Metric<'_>, value: u64, promised: &mut [Option<u64>; SLOTS as usize]) {
+    fn take(&mut self, metric: Metric<'_>, value: u64, cursor: &mut Cursor) {
         match metric {
             Metric::Boot => self.boot = value,
             Metric::Disarmed => self.disarmed = value != 0,
-            Metric::Generation(slot) => promised[usize::from(slot)] = Some(value),
+            Metric::Generation(slot) => cursor.promised[usize::from(slot)] = Some(value),
             Metric::Vms(slot) => self.generations[usize::from(slot)] = Some((0, value)),
             Metric::Requests { id, slot, arm, cohort, kind } => {
-                self.canary(id).slots[usize::from(slot)].cell_mut(arm, cohort).count(kind, value);
+                self.canary(id, &mut cursor.newest).slots[usize::from(slot)].cell_mut(arm, cohort).count(kind, value);
             }
-            Metric::Late(id) => self.canary(id).late = value,
-            Metric::Refused(id) => self.canary(id).refused = value,
-            Metric::Tripped(id) => self.canary(id).tripped = value,
-            Metric::TripTest(id) => self.canary(id).trip_test = value,
+            Metric::Late(id) => self.canary(id, &mut cursor.newest).late = value,
+            Metric::Refused(id) => self.canary(id, &mut cursor.newest).refused = value,
+            Metric::Tripped(id) => self.canary(id, &mut cursor.newest).tripped = value,
+            Metric::TripTest(id) => self.canary(id, &mut cursor.newest).trip_test = value,
         }
     }
 
-    fn canary(&mut self, id: &str) -> &mut Counters {
-        if !self.canaries.contains_key(id) {
-            self.canaries.insert(id.to_owned(), Counters::default());
+    /// Returns the counters of a canary. `newest` is where the last line's are: Envoy's order puts those of one canary together,
+    /// so most lines need no look-up.
+    fn canary(&mut self, id: &str, newest: &mut usize) -> &mut Counters {
+        if self.canaries.get(*newest).is_none_or(|counters| counters.id != id) {
+            *newest = match self.places.get(id) {
+                Some(place) => *place,
+                None => {
+                    self.places.insert(id.to_owned(), self.canaries.len());
+                    self.canaries.push(Counters { id: id.to_owned(), ..Counters::default() });
+                    self.canaries.len() - 1
+                }
+            };
         }
-        self.canaries.entry(id.to_owned()).or_default()
+        &mut self.canaries[*newest]
     }
 
     /// Joins generations and VMs, and refuses a text without its end.
@@ -149,7 +169,8 @@ impl Report {
     /// Returns what the process counted for one canary; zeros for one that it has not met yet.
     #[must_use]
     pub fn scrape(&self, id: &str, gateway: &str, begun: Timestamp) -> Scrape {
-        let Counters { slots, late, refused, tripped, trip_test } = self.canaries.get(id).cloned().unwrap_or_default();
+        let known = self.places.get(id).and_then(|place| self.canaries.get(*place));
+        let Counters { slots, late, refused, tripped, trip_test, .. } = known.cloned().unwrap_or_default();
         Scrape { gateway: gateway.to_owned(), boot: self.boot, begun, slots, late, refused, tripped, trip_test }
     }
 }

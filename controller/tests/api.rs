@@ -182,7 +182,10 @@ async fn a_server_that_is_not_there_is_named_with_what_to_do() {
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
     assert!(said.starts_with(&format!("weir: {url} cannot be reached (Connection refused")), "{said}");
-    assert!(said.contains("is `weir standalone` running? Name its --api-port with --server"), "{said}");
+    assert!(
+        said.contains("is `weir standalone` running? Name the address that its --http says with --server"),
+        "{said}"
+    );
     let said = text(&weir("https://127.0.0.1:1", &["get", "canaries"]).await.stderr);
     assert!(said.contains("begin with http://"), "{said}");
 }

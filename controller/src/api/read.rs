@@ -102,13 +102,15 @@ fn typed<Spec: DeserializeOwned>(
 /// Says why an object was left alone.
 fn foreign(header: &Header, ours: &str) -> Problem {
     let Header { api_version, kind } = header;
-    let text = if api_version.starts_with("flagger.app/") {
+    let text = if api_version.is_empty() {
+        format!("is missing, so this {kind} is ignored: make it {ours}")
+    } else if api_version.starts_with("flagger.app/") {
         format!("{api_version} is Flagger's, so this {kind} is ignored: to release it with Weir, make it {ours}")
     } else if api_version == ours {
         format!(
             "{kind} is not a kind of {ours}, so it is ignored: Canary, Process, MetricTemplate and AlertProvider are"
         )
-    } else if api_version.split('/').next() == Some(GROUP) || api_version.is_empty() {
+    } else if api_version.split('/').next() == Some(GROUP) {
         format!("{api_version:?} is not a version that this Weir knows, so this {kind} is ignored: make it {ours}")
     } else {
         format!("{kind} of {api_version} is somebody else's object and is ignored")

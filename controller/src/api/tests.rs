@@ -404,6 +404,8 @@ kind: Canari
 ---
 kind:
 ---
+kind: Canary
+---
 apiVersion: weir.dev/v1beta1
 kind: Canary
 metadata: {name: cart}
@@ -442,7 +444,8 @@ fn a_document_that_cannot_be_read_leaves_the_others_alone() {
         "warning shop.yaml, document 8, line 34: kind: Canari is not a kind of weir.dev/v1beta1, so it is ignored: Canary, \
          Process, MetricTemplate and AlertProvider are",
         "error shop.yaml, document 9, line 37: kind: is missing: say what this is, for instance `kind: Canary`",
-        "warning shop.yaml, document 10, line 39: spec.analysis.metrics[0].tresholdRange: is not known here and is ignored: \
+        "warning shop.yaml, document 10, line 39: apiVersion: is missing, so this Canary is ignored: make it weir.dev/v1beta1",
+        "warning shop.yaml, document 11, line 41: spec.analysis.metrics[0].tresholdRange: is not known here and is ignored: \
          check its spelling",
     ];
     assert_eq!(told, expected);

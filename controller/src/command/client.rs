@@ -76,7 +76,7 @@ impl Api {
             anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
         };
         let what_to_do =
-            "is `weir standalone` running? Name its --api-port with --server http://127.0.0.1:PORT or WEIR_SERVER";
+            "is `weir standalone` running? Name the address that its --http says with --server or WEIR_SERVER";
         let Ok(answer) = tokio::time::timeout(PATIENCE, answer).await else {
             bail!("{base} does not answer within {} s; {what_to_do}", PATIENCE.as_secs());
         };

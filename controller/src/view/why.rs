@@ -93,16 +93,14 @@ fn of_ended(ended: &EndedView) -> Vec<(&'static str, String)> {
     let arm = |failed, of| {
         format!("{} of {} failed ({})", paint::count(failed), paint::several(of, "request"), paint::share(failed, of))
     };
+    // A promoted canary has given its requests back already.
+    let weight = match ended.result {
+        Outcome::Promoted => String::new(),
+        _ => format!(", at {} % when it was decided", paint::percent(ended.weight)),
+    };
     vec![
         ("why", format!("{}: {}", ended.reason, ended.message)),
-        (
-            "canary",
-            format!(
-                "{}, at {} % when it was decided",
-                arm(ended.canary_failed, ended.canary_ended),
-                paint::percent(ended.weight)
-            ),
-        ),
+        ("canary", arm(ended.canary_failed, ended.canary_ended) + &weight),
         ("primary", format!("{} during the rollout", arm(ended.primary_failed, ended.primary_ended))),
         ("took", paint::age(ended.at.since(ended.started))),
     ]
