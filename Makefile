@@ -21,8 +21,8 @@ tools: ## Install what is missing: Envoy into .tools, the module's toolchain
 	@tests/tools/envoy
 	filter/build
 
-demo: ## Watch a real Envoy promote a good revision and take back a bad one (a minute)
-	@tests/tools/demo
+demo: ## Watch a real Envoy promote a good revision and take back a bad one (a minute; ARGS="--port 8080")
+	@tests/tools/demo $(ARGS)
 
 test: ## Run every level of tests that this machine can host
 	@tests/tools/levels
@@ -33,8 +33,8 @@ lint: ## Check format, clippy for both targets, licences, shell scripts
 fmt: ## Format the sources
 	$(CARGO) fmt --all
 
-bench: ## Measure the cost of the filter and the harm of a bad canary; writes docs/benchmarks.md
-	@tests/tools/bench
+bench: ## Measure the cost of the filter and the harm of a bad canary (ARGS="calls")
+	@tests/tools/bench $(ARGS)
 
 generate: ## Rewrite the generated files: goldens, transcripts, tables
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --workspace
