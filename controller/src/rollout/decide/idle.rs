@@ -1,13 +1,16 @@
 //! Between rollouts: the first setup, and the watch for a new revision.
 
 use super::super::plan::WebhookKind;
-use super::{Pass, Phase, Readiness, Reason, Run, Severity, Stage};
+use super::{Pass, Phase, Readiness, Reason, Run, Severity, Stage, Timestamp};
 use crate::rollout::proof::Proof;
 use crate::rollout::state::{Ended, Outcome};
 
 impl Pass<'_> {
     /// Makes the primary from what the target declares, and moves the traffic to it.
     pub(super) fn initialize(&mut self) -> Reason {
+        if self.state.since == Timestamp::default() {
+            self.state.since = self.now;
+        }
         if self.plan.suspend {
             return Reason::Suspended;
         }
