@@ -161,6 +161,15 @@ impl Gateway {
         text.trim().rsplit(' ').next().and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
+    /// Waits until one of Envoy's own counters has a value.
+    pub async fn stat_when(&self, name: &str, value: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.stat(name).await != value {
+            assert!(Instant::now() < deadline, "{name} does not become {value}\nlog:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Asks Envoy's admin interface.
     pub async fn admin(&self, path: &str) -> String {
         let text = async {

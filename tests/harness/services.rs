@@ -16,6 +16,7 @@
 //! | `/grpc-stream/<status>` | three messages, then the status (HTTP/2) |
 //! | `/large` | 200 with a body of a million bytes |
 //! | `/fail/primary`, `/fail/canary` | 500 from that one, 200 from the other |
+//! | `/fail-late/primary`, `/fail-late/canary` | the same, the 500 after 300 ms |
 //! | anything else | 200 |
 
 use std::net::SocketAddr;
@@ -107,6 +108,7 @@ enum Wish {
     CutAtOnce,
     Upgrade,
     Large,
+    FailLate,
     Grpc { messages: usize, status: String },
 }
 
@@ -129,6 +131,7 @@ fn wish(path: &str, name: &str) -> Wish {
         ("grpc-only", status) => Wish::Grpc { messages: 0, status: text(status) },
         ("grpc-stream", status) => Wish::Grpc { messages: 3, status: text(status) },
         ("fail", Some(who)) if who == name => Wish::Status(500),
+        ("fail-late", Some(who)) if who == name => Wish::FailLate,
         _ => Wish::Status(200),
     }
 }
@@ -195,9 +198,14 @@ async fn answer_http1(socket: &mut BufReader<TcpStream>, wish: &Wish, name: &str
             return socket.write_all(head.as_bytes()).await.is_ok()
                 && socket.write_all(&[b'x'; 1_000_000]).await.is_ok();
         }
+        Wish::FailLate => tokio::time::sleep(Duration::from_millis(300)).await,
         Wish::Status(_) | Wish::Grpc { .. } => {}
     }
-    let status = if let Wish::Status(status) = wish { *status } else { 200 };
+    let status = match wish {
+        Wish::Status(status) => *status,
+        Wish::FailLate => 500,
+        _ => 200,
+    };
     let bodiless = matches!(status, 204 | 304);
     let text = if bodiless {
         format!("HTTP/1.1 {status} x\r\nx-served-by: {name}\r\n\r\n")

@@ -1,0 +1,273 @@
+//! The filter from outside, on a simulated host: what it does over a configuration's and a request's whole life.
+
+use weir_filter::simulated::SimulatedHost;
+use weir_filter::{Choice, Filter, Refusal};
+use weir_wire::names::{Arm, Cohort, Kind, Metric};
+use weir_wire::{Canary, Config, Limits, Lookup, TOKEN_HEADER, Weight};
+
+const ID: &str = "a3f09c11d2e4b877";
+
+fn canary(parts: u32) -> Canary {
+    Canary {
+        id: ID.into(),
+        name: "shop/cart".into(),
+        hosts: vec!["shop.example.com".into()],
+        token: "t0ken".into(),
+        run: "r1".into(),
+        epoch: 1,
+        weight: Weight::new(parts).unwrap(),
+        latency_ms: vec![10, 100],
+        ..Canary::default()
+    }
+}
+
+fn config(generation: u64, canaries: Vec<Canary>) -> Config {
+    Config { version: 1, generation, armed_until: 1_000, canaries }
+}
+
+/// One VM and its proxy.
+struct Vm {
+    filter: Filter,
+    host: SimulatedHost,
+    next: u32,
+}
+
+impl Vm {
+    fn new(host: SimulatedHost) -> Self {
+        Self { filter: Filter::new(), host, next: 0 }
+    }
+
+    fn running(config: &Config) -> Self {
+        let mut vm = Self::new(SimulatedHost::default());
+        vm.configure(config).unwrap();
+        vm
+    }
+
+    fn configure(&mut self, config: &Config) -> Result<(), Refusal> {
+        self.filter.configure(&mut self.host, &serde_json::to_vec(config).unwrap())
+    }
+
+    fn begin(&mut self, authority: &str) -> (u32, Option<Choice>) {
+        self.next += 1;
+        self.host.request = vec![(":authority".into(), authority.into())];
+        (self.next, self.filter.request(&mut self.host, self.next))
+    }
+
+    fn end(&mut self, stream: u32, status: &str) {
+        self.host.response = vec![(":status".into(), status.into())];
+        self.filter.response_body(&mut self.host, stream, 5, true);
+        self.filter.ended(&mut self.host, stream);
+    }
+
+    fn exchange(&mut self, status: &str) -> Option<Choice> {
+        let (stream, choice) = self.begin("shop.example.com");
+        self.end(stream, status);
+        choice
+    }
+
+    fn metric(&self, metric: Metric<'_>) -> u64 {
+        self.host.metrics().get(&metric.to_string()).copied().unwrap_or(0)
+    }
+
+    fn counter(&self, slot: u8, arm: Arm, kind: Kind) -> u64 {
+        self.metric(Metric::Requests { id: ID, slot, arm, cohort: Cohort::Draw, kind })
+    }
+}
+
+fn to(arm: Arm) -> Option<Choice> {
+    Some(Choice::Given { arm, cohort: Cohort::Draw, cookie: None })
+}
+
+#[test]
+fn nothing_happens_before_a_configuration() {
+    let mut vm = Vm::new(SimulatedHost::default());
+    assert_eq!(vm.exchange("200"), None);
+    vm.filter.tick(&mut vm.host);
+    assert_eq!((vm.host.request.len(), vm.host.metrics().len()), (1, 0));
+}
+
+#[test]
+fn a_request_to_the_canary_gets_the_token_and_no_other_request_is_touched() {
+    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+    assert_eq!(vm.exchange("200"), to(Arm::Canary));
+    assert_eq!(vm.host.request[1], (TOKEN_HEADER.into(), "t0ken".into()));
+    assert_eq!(vm.begin("other.example.com").1, None);
+    assert_eq!(vm.host.request.len(), 1);
+    let mut idle = Vm::running(&config(1, vec![canary(0)]));
+    assert_eq!(idle.exchange("200"), to(Arm::Primary));
+    assert_eq!(idle.host.request.len(), 1);
+}
+
+#[test]
+fn an_ordinary_request_takes_four_host_calls() {
+    let mut vm = Vm::running(&config(1, vec![canary(0)]));
+    let before = vm.host.calls;
+    vm.exchange("200");
+    assert_eq!(vm.host.calls - before, 4, ":authority, clock; :status, clock");
+    let before = vm.host.calls;
+    let (stream, _) = vm.begin("other.example.com");
+    vm.end(stream, "200");
+    assert_eq!(vm.host.calls - before, 1, ":authority");
+}
+
+#[test]
+fn counts_reach_the_proxy_on_the_tick_and_failures_at_once() {
+    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+    vm.exchange("200");
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Assigned), 0);
+    vm.exchange("500");
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Assigned), 2, "a failure hands over all there is");
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Failure), 1);
+    vm.exchange("200");
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 2);
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Latency(0)), 3);
+}
+
+#[test]
+fn a_stream_is_counted_in_its_own_epoch_and_after_eight_of_them_only_as_late() {
+    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+    let streams: Vec<u32> = (0..2).map(|_| vm.begin("shop.example.com").0).collect();
+    for (generation, epoch) in [(2, 8), (3, 9)] {
+        vm.configure(&config(generation, vec![Canary { epoch, ..canary(10_000) }])).unwrap();
+        vm.end(streams[generation as usize - 2], "200");
+    }
+    vm.filter.tick(&mut vm.host);
+    assert_eq!((vm.counter(1, Arm::Canary, Kind::Success), vm.metric(Metric::Late(ID))), (1, 1));
+}
+
+#[test]
+fn a_canary_that_leaves_the_configuration_is_counted_to_its_last_stream() {
+    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+    let (stream, _) = vm.begin("shop.example.com");
+    vm.configure(&config(2, vec![])).unwrap();
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.begin("shop.example.com").1, None);
+    vm.end(stream, "200");
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 1);
+    vm.configure(&config(3, vec![canary(10_000)])).unwrap();
+    vm.exchange("200");
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 2, "and goes on when it comes back");
+}
+
+#[test]
+fn streams_of_an_earlier_run_do_not_count_for_the_next_ones_admission() {
+    let with =
+        |generation, run: &str| config(generation, vec![Canary { run: run.into(), admission: 1, ..canary(10_000) }]);
+    let mut vm = Vm::running(&with(1, "r1"));
+    let (stream, _) = vm.begin("shop.example.com");
+    vm.configure(&with(2, "r2")).unwrap();
+    assert_eq!(vm.begin("shop.example.com").1, to(Arm::Canary));
+    vm.end(stream, "200");
+    assert_eq!(vm.begin("shop.example.com").1, Some(Choice::Refused));
+}
+
+#[test]
+fn the_guard_stops_every_vm_and_only_its_own_run() {
+    let limits = Limits { epoch: 1, comparison: vec![[0, 2]], absolute: vec![], end: [9, 0] };
+    let guarded = Canary { limits: vec![limits], ..canary(10_000) };
+    let mut one = Vm::running(&config(1, vec![guarded.clone()]));
+    let mut two = Vm::new(one.host.another_vm());
+    two.configure(&config(1, vec![guarded.clone()])).unwrap();
+    assert_eq!((one.exchange("500"), two.exchange("500")), (to(Arm::Canary), to(Arm::Canary)));
+    assert_eq!((one.exchange("200"), two.exchange("200")), (to(Arm::Primary), to(Arm::Primary)));
+    assert_eq!((one.metric(Metric::Tripped(ID)), one.metric(Metric::TripTest(ID))), (1, 1));
+    one.configure(&config(2, vec![Canary { weight: Weight::FULL, epoch: 2, ..guarded.clone() }])).unwrap();
+    assert_eq!(one.exchange("200"), to(Arm::Primary), "the same run");
+    one.configure(&config(3, vec![Canary { run: "r2".into(), epoch: 3, ..guarded }])).unwrap();
+    assert_eq!(one.exchange("200"), to(Arm::Canary), "another run");
+    one.filter.tick(&mut one.host);
+    assert_eq!(one.metric(Metric::Tripped(ID)), 0);
+}
+
+#[test]
+fn failures_of_an_earlier_run_do_not_stop_the_next() {
+    let limits = |epoch| Limits { epoch, comparison: vec![[0, 1]], absolute: vec![], end: [9, 0] };
+    let in_run = |generation, run: &str, epoch: u64| {
+        let limits = vec![limits(epoch), limits(1)];
+        config(generation, vec![Canary { run: run.into(), epoch, limits, ..canary(10_000) }])
+    };
+    let mut vm = Vm::running(&in_run(1, "r1", 1));
+    let (stream, _) = vm.begin("shop.example.com");
+    vm.configure(&in_run(2, "r2", 2)).unwrap();
+    vm.end(stream, "500");
+    assert_eq!(vm.exchange("200"), to(Arm::Canary));
+}
+
+#[test]
+fn a_late_start_sends_nothing_to_the_canary_until_a_newer_generation() {
+    let mut vm = Vm::new(SimulatedHost::default());
+    vm.host.unix_seconds = 2_000;
+    vm.configure(&config(5, vec![canary(10_000)])).unwrap();
+    assert_eq!(vm.exchange("200"), to(Arm::Primary));
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.metric(Metric::Disarmed), 1);
+    vm.configure(&config(6, vec![canary(10_000)])).unwrap();
+    assert_eq!(vm.exchange("200"), to(Arm::Canary));
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.metric(Metric::Disarmed), 0);
+}
+
+#[test]
+fn a_throw_away_vm_refuses_what_is_older_and_a_worker_only_ignores_it() {
+    let mut worker = Vm::running(&config(5, vec![canary(10_000)]));
+    let mut throw_away = Vm::new(worker.host.another_vm());
+    assert!(matches!(throw_away.configure(&config(4, vec![canary(0)])), Err(Refusal::Older { found: 4, newest: 5 })));
+    assert!(matches!(throw_away.configure(&config(5, vec![canary(0)])), Err(Refusal::Different(5))));
+    assert_eq!(throw_away.host.log.len(), 2);
+    worker.configure(&config(4, vec![canary(0)])).unwrap();
+    assert_eq!((worker.filter.generation(), worker.exchange("200")), (5, to(Arm::Canary)));
+    worker.configure(&config(5, vec![canary(10_000)])).unwrap();
+    assert_eq!(worker.host.log, ["weir: generation 4 ignored, 5 runs here"]);
+}
+
+#[test]
+fn a_vm_reports_a_generation_once_and_after_its_first_tick() {
+    let mut vm = Vm::running(&config(9, vec![]));
+    assert_eq!(vm.metric(Metric::Vms(1)), 0);
+    for _ in 0..3 {
+        vm.filter.tick(&mut vm.host);
+        assert_eq!((vm.metric(Metric::Vms(1)), vm.metric(Metric::Generation(1))), (1, 9));
+    }
+    vm.configure(&config(9, vec![])).unwrap();
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.metric(Metric::Vms(1)), 1, "the same configuration again");
+    assert!(vm.metric(Metric::Boot) > 0);
+}
+
+#[test]
+fn ticks_are_quicker_during_a_run() {
+    let vm = Vm::running(&config(1, vec![canary(0)]));
+    assert_eq!(vm.host.tick_ms, weir_wire::RUN_TICK_MS);
+    let idle = Vm::running(&config(1, vec![Canary { run: String::new(), ..canary(0) }]));
+    assert_eq!(idle.host.tick_ms, weir_wire::TICK_MS);
+}
+
+#[test]
+fn a_refused_configuration_names_the_field_and_changes_nothing() {
+    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+    let bad = serde_json::json!([{"headers": {"x": {"regex": "["}}}]);
+    let mut bad_config = serde_json::to_value(config(2, vec![canary(0)])).unwrap();
+    bad_config["canaries"][0]["match"] = bad;
+    vm.filter.configure(&mut vm.host, bad_config.to_string().as_bytes()).unwrap_err();
+    assert!(
+        vm.host.log[0].contains("canaries[0] (shop/cart): match[0].headers.x: regular expression"),
+        "{:?}",
+        vm.host.log
+    );
+    assert_eq!((vm.filter.generation(), vm.exchange("200")), (1, to(Arm::Canary)));
+}
+
+#[test]
+fn a_route_is_read_only_where_it_decides() {
+    let by_route = Canary { lookup: Lookup::Route, routes: vec!["shop/cart".into()], ..canary(10_000) };
+    let mut vm = Vm::running(&config(1, vec![by_route]));
+    vm.host.route = "shop/cart".into();
+    assert_eq!(vm.exchange("200"), to(Arm::Canary));
+    vm.host.route = "shop/other".into();
+    assert_eq!(vm.exchange("200"), None);
+    vm.host.route = "shop/cart".into();
+    assert_eq!(vm.begin("other.example.com").1, None);
+}

@@ -1,0 +1,105 @@
+//! Every configuration that a released controller wrote is still read, and means the same.
+//!
+//! The files in `golden/` are only added to. A test that must be changed to pass is a broken gateway in somebody's cluster.
+
+use std::collections::BTreeMap;
+
+use weir_wire::{Affinity, Canary, Condition, Config, Limits, Lookup, StringMatch, Weight};
+
+fn golden(name: &str) -> Config {
+    let path = format!("{}/golden/v1/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    Config::parse(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_first_epoch_of_a_run_means_the_same() {
+    let expected = Config {
+        version: 1,
+        generation: 1_795_395_035_459,
+        armed_until: 1_795_395_095,
+        canaries: vec![Canary {
+            id: "a3f09c11d2e4b877".into(),
+            name: "shop/cart".into(),
+            hosts: strings(&["shop.example.com", "*.shop.example.com"]),
+            routes: strings(&["shop/cart"]),
+            lookup: Lookup::Host,
+            token: "7d0b5a2c91".into(),
+            run: "6f2c".into(),
+            epoch: 9,
+            weight: Weight::new(500).unwrap(),
+            conditions: vec![],
+            affinity: None,
+            latency_ms: vec![1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
+            admission: 10,
+            limits: vec![
+                Limits {
+                    epoch: 9,
+                    comparison: vec![[0, 3], [1, 4], [3, 5], [7, 6], [11, 7], [17, 8]],
+                    absolute: vec![[3, 3], [4, 4], [7, 5], [12, 6], [18, 7]],
+                    end: [22, 23],
+                },
+                Limits { epoch: 8, comparison: vec![[0, 3]], absolute: vec![], end: [4, 0] },
+            ],
+        }],
+    };
+    assert_eq!(golden("first-epoch"), expected);
+}
+
+#[test]
+fn conditions_affinity_and_what_may_be_left_out_mean_the_same() {
+    let one = |name: &str, test| BTreeMap::from([(name.to_owned(), test)]);
+    let condition = Condition {
+        headers: BTreeMap::from([
+            ("x-insider".into(), StringMatch::Exact("yes".into())),
+            ("user-agent".into(), StringMatch::Regex(".*Firefox.*".into())),
+        ]),
+        cookies: one("beta", StringMatch::Prefix("al".into())),
+        query_params: one("v", StringMatch::Suffix("2".into())),
+    };
+    let search = Canary {
+        id: "00000000000000ff".into(),
+        name: "shop/search".into(),
+        routes: strings(&["shop/search", "shop/search.insiders"]),
+        lookup: Lookup::Route,
+        token: "t".into(),
+        epoch: 1,
+        conditions: vec![condition],
+        affinity: Some(Affinity { cookie: "weir-search".into(), attributes: "; Max-Age=86400; Path=/".into() }),
+        admission: 10,
+        ..Canary::default()
+    };
+    let least = Canary {
+        id: "0000000000000100".into(),
+        name: "shop/least".into(),
+        hosts: strings(&["*"]),
+        token: "u".into(),
+        weight: Weight::FULL,
+        admission: 10,
+        ..Canary::default()
+    };
+    assert_eq!(
+        golden("every-field"),
+        Config { version: 1, generation: 7, armed_until: 0, canaries: vec![search, least] }
+    );
+}
+
+#[test]
+fn no_golden_is_forgotten() {
+    let folder = format!("{}/golden/v1", env!("CARGO_MANIFEST_DIR"));
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["every-field.json", "first-epoch.json"], "each has a test above");
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    for name in ["first-epoch", "every-field"] {
+        let config = golden(name);
+        assert_eq!(Config::parse(&serde_json::to_vec(&config).unwrap()).unwrap(), config);
+    }
+}
