@@ -85,6 +85,7 @@ pub struct Canary {
     id: String,
     plan: Plan,
     counters: Counters,
+    dirty: bool,
     guard: Guard,
     admission: Admission,
     /// Counts the runs that this VM has seen, so that a stream of an earlier run is known as such.
@@ -107,6 +108,7 @@ impl Canary {
             id: id.to_owned(),
             plan,
             counters: Counters::default(),
+            dirty: false,
             guard: Guard::new(id),
             admission: Admission::default(),
             run: 0,
@@ -140,10 +142,21 @@ impl Canary {
         &self.plan
     }
 
-    /// Returns whether everything that was counted is with the proxy.
+    /// Returns whether something was counted that the proxy does not have.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.counters.is_clean()
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Returns whether something was counted since the last time that everything was handed over, and says so once.
+    pub fn has_become_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, !self.counters.is_clean()) && self.dirty
+    }
+
+    /// Returns whether the gauges of a trip belong on the tick: there may be one, or one has to be taken back.
+    #[must_use]
+    pub fn has_trip_to_publish(&self) -> bool {
+        self.plan.is_run() || self.published != 0
     }
 
     // === A request comes ===
@@ -281,6 +294,7 @@ impl Canary {
     /// Hands the counters over to the proxy.
     pub fn flush<H: Host>(&mut self, host: &mut H) {
         self.counters.flush(host, &self.id);
+        self.dirty = !self.counters.is_clean();
     }
 
     /// Publishes whether the guard has stopped this run.

@@ -29,6 +29,9 @@ pub enum Refusal {
         /// Of the newest one.
         newest: u64,
     },
+    /// Nothing could be newer or older than it.
+    #[error("generation: must be at least 1")]
+    NoGeneration,
     /// Two configurations with one number.
     #[error("generation: {0} was accepted before with another content")]
     Different(u64),
@@ -43,6 +46,8 @@ struct Running {
     index: Index,
     /// The configuration's canaries by their places in the filter's list.
     places: Vec<usize>,
+    /// Places of those that a trip is published for: in a run now, or in the configuration before.
+    watched: Vec<usize>,
     armed: bool,
     boot: u64,
     tick_ms: u32,
@@ -56,6 +61,8 @@ pub struct Filter {
     running: Running,
     canaries: Vec<Option<Canary>>,
     by_id: Map<String, usize>,
+    /// Places of the canaries that counted something since it was last handed over.
+    dirty: Vec<usize>,
     streams: Streams,
     generator: Option<Generator>,
     gauges: Gauges,
@@ -90,6 +97,9 @@ impl Filter {
 
     fn try_configure<H: Host>(&mut self, host: &mut H, json: &[u8]) -> Result<(), Refusal> {
         let config = Config::parse(json)?;
+        if config.generation == 0 {
+            return Err(Refusal::NoGeneration);
+        }
         let plans = compile(&config)?;
         let content = hashing::hash(json);
         if self.running.generation == 0 {
@@ -118,12 +128,17 @@ impl Filter {
             host.log(Level::Warn, "weir: armed_until is past, every request goes to the primary until a newer push");
         }
         let tick_ms = if plans.iter().any(Plan::is_run) { RUN_TICK_MS } else { TICK_MS };
-        let places = config.canaries.iter().zip(plans).map(|(canary, plan)| self.place(&canary.id, plan)).collect();
+        let places: Vec<usize> =
+            config.canaries.iter().zip(plans).map(|(canary, plan)| self.place(&canary.id, plan)).collect();
+        let watched =
+            |place: &usize| self.canaries.get(*place).and_then(Option::as_ref).is_some_and(Canary::has_trip_to_publish);
+        let watched = places.iter().copied().filter(watched).collect();
         self.running = Running {
             generation: config.generation,
             content,
             index: Index::new(config),
             places,
+            watched,
             armed,
             boot: boot.number,
             tick_ms,
@@ -166,6 +181,9 @@ impl Filter {
         let place = self.find(host)?;
         let canary = self.canaries.get_mut(place)?.as_mut()?;
         let choice = canary.choose(host, self.generator.as_mut()?, self.running.armed);
+        if canary.has_become_dirty() {
+            self.dirty.push(place);
+        }
         if let Choice::Given { arm, cohort, cookie } = choice {
             let begun = canary.begin(place, arm, cohort, cookie, host.monotonic_ns());
             self.streams.insert(stream, begun);
@@ -212,12 +230,22 @@ impl Filter {
     }
 
     /// Judges and counts a request that ended, however it did.
+    ///
+    /// When the last request under way has ended, all counts are handed over at once. A VM goes when it is replaced and its
+    /// last request has ended, and so takes no count with it; the callback that announces its end would cost every request
+    /// a crossing. A busy worker is seldom without a request, and one that is has the time.
     pub fn ended<H: Host>(&mut self, host: &mut H, stream: u32) {
         let Some(stream) = self.streams.remove(stream) else { return };
         let ending = outcome::judge(host, stream.body);
         if let Some(Some(canary)) = self.canaries.get_mut(stream.canary) {
             canary.grpc |= ending.grpc;
             canary.end(host, &stream, ending.outcome, ending.timing);
+            if canary.has_become_dirty() {
+                self.dirty.push(stream.canary);
+            }
+        }
+        if self.streams.is_empty() {
+            self.flush(host);
         }
     }
 
@@ -232,19 +260,26 @@ impl Filter {
             self.running.counted = true;
             process::count_vm(host, self.running.generation);
         }
-        for canary in self.canaries.iter_mut().flatten() {
-            canary.flush(host);
-            canary.publish_trip(host);
+        self.flush(host);
+        for place in &self.running.watched {
+            if let Some(Some(canary)) = self.canaries.get_mut(*place) {
+                canary.publish_trip(host);
+            }
         }
         self.forget();
         self.gauges.publish(host, self.running.generation, self.running.boot, self.running.armed);
     }
 
-    /// Hands over what was counted, because nothing may come after this.
-    pub fn flush<H: Host>(&mut self, host: &mut H) {
-        for canary in self.canaries.iter_mut().flatten() {
-            canary.flush(host);
-        }
+    /// Hands over what was counted.
+    fn flush<H: Host>(&mut self, host: &mut H) {
+        let canaries = &mut self.canaries;
+        self.dirty.retain(|place| match canaries.get_mut(*place) {
+            Some(Some(canary)) => {
+                canary.flush(host);
+                canary.is_dirty()
+            }
+            _ => false,
+        });
     }
 
     /// Forgets canaries that are configured no more and have nothing under way.
@@ -254,7 +289,7 @@ impl Filter {
         }
         let places = &self.running.places;
         for (place, slot) in self.canaries.iter_mut().enumerate() {
-            if slot.as_ref().is_some_and(|canary| canary.streams == 0 && canary.is_clean() && !places.contains(&place))
+            if slot.as_ref().is_some_and(|canary| canary.streams == 0 && !canary.is_dirty() && !places.contains(&place))
                 && let Some(canary) = slot.take()
             {
                 self.by_id.remove(canary.id());

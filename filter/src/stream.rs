@@ -41,6 +41,12 @@ impl Streams {
         self.0.get_mut(&number)
     }
 
+    /// Returns whether no request is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes a request out.
     pub fn remove(&mut self, number: u32) -> Option<Stream> {
         self.0.remove(&number)

@@ -1,5 +1,7 @@
 //! The filter from outside, on a simulated host: what it does over a configuration's and a request's whole life.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
+
 use weir_filter::simulated::SimulatedHost;
 use weir_filter::{Choice, Filter, Refusal};
 use weir_wire::names::{Arm, Cohort, Kind, Metric};
@@ -113,15 +115,37 @@ fn an_ordinary_request_takes_four_host_calls() {
 #[test]
 fn counts_reach_the_proxy_on_the_tick_and_failures_at_once() {
     let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+    let (last, _) = vm.begin("shop.example.com");
     vm.exchange("200");
     assert_eq!(vm.counter(1, Arm::Canary, Kind::Assigned), 0);
     vm.exchange("500");
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Assigned), 2, "a failure hands over all there is");
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Assigned), 3, "a failure hands over all there is");
     assert_eq!(vm.counter(1, Arm::Canary, Kind::Failure), 1);
     vm.exchange("200");
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 1);
     vm.filter.tick(&mut vm.host);
     assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 2);
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Latency(0)), 3);
+    vm.end(last, "200");
+    assert_eq!(vm.counter(1, Arm::Canary, Kind::Latency(0)), 4);
+}
+
+#[test]
+fn a_vm_that_goes_takes_no_count_with_it() {
+    let other = Canary { id: "b".repeat(16), hosts: vec!["other.example.com".into()], ..canary(0) };
+    let mut vm = Vm::running(&config(1, vec![canary(10_000), other]));
+    let streams = ["shop.example.com", "other.example.com", "shop.example.com"].map(|host| vm.begin(host).0);
+    for stream in streams {
+        vm.end(stream, "200");
+    }
+    let Vm { host, .. } = vm;
+    let kept = |id: &str, arm, kind| {
+        let metric = Metric::Requests { id, slot: 1, arm, cohort: Cohort::Draw, kind };
+        host.metrics().get(&metric.to_string()).copied()
+    };
+    for kind in [Kind::Assigned, Kind::Success] {
+        assert_eq!(kept(ID, Arm::Canary, kind), Some(2));
+        assert_eq!(kept(&"b".repeat(16), Arm::Primary, kind), Some(1));
+    }
 }
 
 #[test]

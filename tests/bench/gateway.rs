@@ -1,10 +1,10 @@
 //! Measures what the filter costs the gateway: CPU time of the Envoy process for each request, as ratios.
 //!
-//! All variants run side by side, one worker each, and are measured in turn, round by round: a machine that gets slower in
-//! between slows them all. A round's figure is the process's run time, from the kernel's scheduler and in nanoseconds, over
-//! the requests that were answered; what is compared is its ratio to the base of the same round.
+//! All variants run side by side, one worker each, and are measured in turn, in many short rounds: whatever else the machine
+//! does slows neighbours alike. A round's figure is the process's run time, from the kernel's scheduler and in nanoseconds,
+//! over the requests that were answered; what is compared is its ratio to the base of the same round.
 //!
-//! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls] [--rounds N] [--requests N] [--only NAME,…]`
+//! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…]`
 
 mod envoy;
 mod load;
@@ -14,7 +14,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use envoy::Envoy;
+use load::Load;
 use variants::Variant;
+
+/// Requests before the first round.
+const WARM_UP: usize = 10_000;
 
 struct Arguments {
     suite: String,
@@ -25,18 +29,18 @@ struct Arguments {
 
 impl Arguments {
     fn read() -> Result<Self, String> {
-        let mut read = Self { suite: "split".into(), rounds: 15, requests: 20_000, only: Vec::new() };
+        let mut read = Self { suite: "split".into(), rounds: 200, requests: 400, only: Vec::new() };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
-                "split" | "calls" => read.suite = argument,
+                "split" | "calls" | "ladder" => read.suite = argument,
                 "--rounds" => read.rounds = value()?.parse().map_err(|error| format!("--rounds: {error}"))?,
                 "--requests" => read.requests = value()?.parse().map_err(|error| format!("--requests: {error}"))?,
                 "--only" => read.only = value()?.split(',').map(str::to_owned).collect(),
                 _ => {
                     return Err(format!(
-                        "{argument} is not known: [split|calls] [--rounds N] [--requests N] [--only NAME,…]"
+                        "{argument} is not known: [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…]"
                     ));
                 }
             }
@@ -59,6 +63,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let upstream = Envoy::start("upstream", &variants::upstream())?;
     let mut list = match arguments.suite.as_str() {
         "calls" => variants::calls(upstream.port),
+        "ladder" => variants::ladder(upstream.port)?,
         _ => variants::split(upstream.port)?,
     };
     let base = list[0].name.clone();
@@ -68,8 +73,12 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         eprintln!("starting {}", variant.name);
         gateways.push(Envoy::start(&variant.name, &variant.bootstrap)?);
     }
+    let mut loads = Vec::new();
     for gateway in &gateways {
-        load::run(gateway.port, arguments.requests / 4)?;
+        let mut load = Load::connect(gateway.port)?;
+        // V8 compiles what it sees often; that is over by then.
+        load.run(WARM_UP)?;
+        loads.push(load);
     }
     let mut rounds: Vec<BTreeMap<String, f64>> = Vec::new();
     for round in 0..arguments.rounds {
@@ -78,10 +87,12 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             // Another one begins each round, so that none is always measured after the same one.
             let at = (turn + round) % list.len();
             let before = gateways[at].cpu_ns()?;
-            let answered = load::run(gateways[at].port, arguments.requests)?;
+            let answered = loads[at].run(arguments.requests)?;
             costs.insert(list[at].name.clone(), (gateways[at].cpu_ns()? - before) as f64 / answered as f64 / 1_000.0);
         }
-        eprintln!("round {}/{}: {:.2} us for {base}", round + 1, arguments.rounds, costs[&base]);
+        if (round + 1) % 20 == 0 {
+            eprintln!("round {}/{}: {:.2} us for {base}", round + 1, arguments.rounds, costs[&base]);
+        }
         rounds.push(costs);
     }
     print(&list, &base, &rounds);
@@ -89,19 +100,17 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn print(list: &[Variant], base: &str, rounds: &[BTreeMap<String, f64>]) {
-    println!("| variant | us per request, median | ratio to {base}: median | quartiles |");
-    println!("|---|---|---|---|");
+    println!("| variant | us per request, median | ratio to {base}: median | quartiles | error of the median |");
+    println!("|---|---|---|---|---|");
     for Variant { name, calls, .. } in list {
         let costs = sorted(rounds.iter().map(|round| round[name]));
         let ratios = sorted(rounds.iter().map(|round| round[name] / round[base]));
         let quartile = |quarter: usize| ratios[(ratios.len() - 1) * quarter / 4];
-        print!(
-            "| {name} | {:.2} | {:.3} | {:.3}–{:.3} |",
-            costs[costs.len() / 2],
-            quartile(2),
-            quartile(1),
-            quartile(3)
-        );
+        // Of a normal distribution, whose quartiles are 1.35 sigma apart; the median's error is 1.25 that of the mean.
+        let error = (quartile(3) - quartile(1)) / 1.35 * 1.25 / (ratios.len() as f64).sqrt();
+        let (from, to) = (quartile(1), quartile(3));
+        let cost = costs[costs.len() / 2];
+        print!("| {name} | {cost:.2} | {:.3} | {from:.3}–{to:.3} | {error:.3} |", quartile(2));
         if *calls > 0 {
             let each = sorted(rounds.iter().map(|round| (round[name] - round[base]) / f64::from(*calls)));
             print!(" {:.3} us each |", each[each.len() / 2]);

@@ -35,25 +35,29 @@ pub(crate) fn split(upstream: u16) -> Result<Vec<Variant>, String> {
         bootstrap: bootstrap(&filters, &routes, upstream),
         calls: 0,
     };
+    let module = |config: &Config| wasm(&code, &serde_json::to_string(config).unwrap_or_default());
     let weir = |name: &str, config: Config| {
-        let text = serde_json::to_string(&config).unwrap_or_default();
-        make(name, json!([wasm(&code, &text), router()]), by_token())
+        let mut filter = module(&config);
+        restrict(&mut filter, &config);
+        make(name, json!([filter, router()]), by_token())
     };
+    let open = |name: &str, config: Config| make(name, json!([module(&config), router()]), by_token());
     let weighted = json!([{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
         {"name": "primary", "weight": 90}, {"name": "canary", "weight": 10}]}}}]);
     let idle = |canaries: usize| config((0..canaries).map(|number| canary(number + 2, Lookup::Host, 0)).collect());
     Ok(vec![
         make("weighted clusters 90/10", json!([router()]), weighted),
         make("plain route", json!([router()]), json!([{"match": {"prefix": "/"}, "route": {"cluster": "primary"}}])),
-        make("two routes, no filter", json!([router()]), by_token()),
-        make("Lua split, no counting", json!([lua(), router()]), by_token()),
+        make("two routes without filter", json!([router()]), by_token()),
+        make("Lua split without counting", json!([lua(), router()]), by_token()),
         make("empty module", json!([wasm(&inline(&[]), ""), router()]), by_token()),
-        weir("weir, 10 % by host", config(vec![canary(1, Lookup::Host, 1_000)])),
-        weir("weir, 10 % by route name", config(vec![canary(1, Lookup::Route, 1_000)])),
-        weir("weir, idle", config(vec![canary(1, Lookup::Host, 0)])),
-        weir("weir, another's host", idle(1)),
-        weir("weir, 10 %, and 99 idle", with_idle(99)),
-        weir("weir, 10 %, and 999 idle", with_idle(999)),
+        weir("weir 10 % by host", config(vec![canary(1, Lookup::Host, 1_000)])),
+        open("weir 10 % by host with every callback", config(vec![canary(1, Lookup::Host, 1_000)])),
+        weir("weir 10 % by route name", config(vec![canary(1, Lookup::Route, 1_000)])),
+        weir("weir idle", config(vec![canary(1, Lookup::Host, 0)])),
+        weir("weir another's host", idle(1)),
+        weir("weir 10 % and 99 idle", with_idle(99)),
+        weir("weir 10 % and 999 idle", with_idle(999)),
     ])
 }
 
@@ -150,6 +154,42 @@ pub(crate) fn calls(upstream: u16) -> Vec<Variant> {
     ]
 }
 
+/// What the filter does for an ordinary request, one crossing after the other, by a module that does nothing else; then the
+/// filter.
+pub(crate) fn ladder(upstream: u16) -> Result<Vec<Variant>, String> {
+    let header = |map: u32, at: u32, size: u32| {
+        format!(
+            "(call $header (i32.const {map}) (i32.const {at}) (i32.const {size}) (i32.const 512) (i32.const 516)) drop"
+        )
+    };
+    let clock = "(call $clock (i32.const 1) (i64.const 1) (i32.const 520)) drop".to_owned();
+    let (authority, status) = (header(0, 0, 10), header(2, 32, 7));
+    let (request, body, log) = ("proxy_on_request_headers", "proxy_on_response_body", "proxy_on_log");
+    let none = String::new;
+    let steps = [
+        ("module", vec![]),
+        ("+ request headers", vec![(request, none())]),
+        ("+ log", vec![(request, none()), (log, none())]),
+        ("+ response body", vec![(request, none()), (body, none()), (log, none())]),
+        ("+ :authority", vec![(request, authority.clone()), (body, none()), (log, none())]),
+        ("+ :status", vec![(request, authority.clone()), (body, none()), (log, status.clone())]),
+        ("+ clock, twice", vec![(request, authority + &clock), (body, none()), (log, status + &clock)]),
+    ];
+    let mut list: Vec<Variant> = split(upstream)?
+        .into_iter()
+        .filter(|variant| {
+            ["two routes without filter", "weir another's host", "weir idle"].contains(&variant.name.as_str())
+        })
+        .collect();
+    let steps = steps.into_iter().map(|(name, hooks)| Variant {
+        name: name.to_owned(),
+        bootstrap: bootstrap(&json!([wasm(&inline(&hooks), ""), router()]), &by_token(), upstream),
+        calls: 0,
+    });
+    list.splice(1..1, steps);
+    Ok(list)
+}
+
 /// Returns the code of a module whose hooks do what is given.
 fn inline(hooks: &[(&str, String)]) -> Value {
     let exports: String = hooks
@@ -213,6 +253,13 @@ fn wasm(code: &Value, configuration: &str) -> Value {
         "config": {"name": "weir", "root_id": "weir", "fail_open": true,
             "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration},
             "vm_config": {"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8", "code": code}}}})
+}
+
+/// Leaves out the callbacks that a configuration does not need, as the controller does.
+fn restrict(filter: &mut Value, config: &Config) {
+    let allowed: serde_json::Map<_, _> =
+        weir_wire::capabilities::needed(config).map(|name| (name.to_owned(), json!({}))).collect();
+    filter["typed_config"]["config"]["capability_restriction_config"] = json!({"allowed_capabilities": allowed});
 }
 
 fn lua() -> Value {

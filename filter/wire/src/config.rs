@@ -279,6 +279,10 @@ impl Canary {
             if affinity.cookie.is_empty() || !affinity.cookie.bytes().all(token) {
                 return fail("affinity.cookie", format!("{:?} is not a cookie name", affinity.cookie));
             }
+            // It goes into a header of the response as it stands.
+            if !affinity.attributes.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+                return fail("affinity.attributes", "must be visible ASCII characters and spaces".into());
+            }
         }
         Ok(())
     }

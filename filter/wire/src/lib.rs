@@ -9,6 +9,7 @@
 //! The two programs may be of different ages. Readers ignore unknown fields; a field that changes its meaning gets a new
 //! name or a new [`config::VERSION`]; the files in `golden/` are only ever added to.
 
+pub mod capabilities;
 pub mod config;
 pub mod names;
 pub mod weight;

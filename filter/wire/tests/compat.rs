@@ -2,6 +2,8 @@
 //!
 //! The files in `golden/` are only added to. A test that must be changed to pass is a broken gateway in somebody's cluster.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
+
 use std::collections::BTreeMap;
 
 use weir_wire::{Affinity, Canary, Condition, Config, Limits, Lookup, StringMatch, Weight};

@@ -1,0 +1,65 @@
+//! What the module may call and be called for, so that the proxy leaves out the callbacks that a configuration does not need.
+//!
+//! The proxy calls every callback that the module exports, for every request, even where there is nothing to do, and each
+//! call costs about as much as reading a header. Envoy's `capability_restriction_config.allowed_capabilities` hides exports
+//! from it. The list is read when a VM is made, not when its configuration changes, and it is no part of the VM's identity:
+//! whoever restricts must put [`vm_configuration`] into `vm_config.configuration`, so that another list makes other VMs.
+//! Whoever does not restrict loses a little time and nothing else.
+
+use crate::Config;
+
+/// What every configuration needs: the module's imports, and its exports but for the one below.
+const ALWAYS: [&str; 20] = [
+    "proxy_log",
+    "proxy_set_tick_period_milliseconds",
+    "proxy_get_buffer_bytes",
+    "proxy_get_header_map_value",
+    "proxy_replace_header_map_value",
+    "proxy_add_header_map_value",
+    "proxy_get_property",
+    "proxy_get_shared_data",
+    "proxy_set_shared_data",
+    "proxy_define_metric",
+    "proxy_increment_metric",
+    "proxy_record_metric",
+    "proxy_get_current_time_nanoseconds",
+    "clock_time_get",
+    "random_get",
+    "proxy_on_configure",
+    "proxy_on_tick",
+    "proxy_on_request_headers",
+    "proxy_on_response_body",
+    "proxy_on_log",
+];
+
+/// What gives a client its cookie.
+const COOKIES: &str = "proxy_on_response_headers";
+
+/// Returns the capabilities that the module needs for a configuration.
+pub fn needed(config: &Config) -> impl Iterator<Item = &'static str> {
+    ALWAYS.into_iter().chain(gives_cookies(config).then_some(COOKIES))
+}
+
+/// Returns the VM configuration that goes with [`needed`]: other capabilities, other text. The filter does not read it.
+#[must_use]
+pub fn vm_configuration(config: &Config) -> &'static str {
+    if gives_cookies(config) { "cookies" } else { "" }
+}
+
+fn gives_cookies(config: &Config) -> bool {
+    config.canaries.iter().any(|canary| canary.affinity.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Affinity, Canary};
+
+    #[test]
+    fn only_cookies_need_the_responses_headers() {
+        let with = |affinity| Config { canaries: vec![Canary { affinity, ..Canary::default() }], ..Config::default() };
+        let (without, with) = (with(None), with(Some(Affinity::default())));
+        assert!(!needed(&without).any(|name| name == COOKIES) && needed(&with).any(|name| name == COOKIES));
+        assert_ne!(vm_configuration(&without), vm_configuration(&with));
+    }
+}
