@@ -97,7 +97,8 @@ impl Board {
         (Arc::new(Self { verbs, content: Mutex::default() }), calls)
     }
 
-    /// Shows a Canary as it stands. `edges_ms` are the plan's, for the latency histogram.
+    /// Shows a Canary as it stands. `edges_ms` are its plan's, for the latency histogram; none if
+    /// it has no plan now.
     pub fn show(&self, view: CanaryView, edges_ms: &[u32]) {
         let name = Name { namespace: view.namespace.clone(), name: view.name.clone() };
         let mut content = self.content();
@@ -112,7 +113,10 @@ impl Board {
         if view.applied.of > 0 && view.applied.missing.is_empty() {
             entry.applied = view.weight;
         }
-        entry.edges_ms = edges_ms.to_vec();
+        // An object that cannot be used has no plan: what was counted before keeps its edges.
+        if !edges_ms.is_empty() {
+            entry.edges_ms = edges_ms.to_vec();
+        }
         entry.view = view;
     }
 
@@ -200,5 +204,55 @@ impl Board {
     fn content(&self) -> MutexGuard<'_, Content> {
         // A panic while the lock was held left a whole value: every change is one insert.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::Severity;
+
+    fn name() -> Name {
+        Name { namespace: "shop".into(), name: "cart".into() }
+    }
+
+    fn view() -> CanaryView {
+        CanaryView { namespace: "shop".into(), name: "cart".into(), ..CanaryView::default() }
+    }
+
+    fn event(n: usize) -> Event {
+        Event { severity: Severity::Info, reason: "Advanced", text: n.to_string() }
+    }
+
+    #[test]
+    fn the_newest_events_are_kept_and_leave_with_their_canary() {
+        let (board, _calls) = Board::new();
+        board.tell(&name(), Timestamp(0), &[event(0)]);
+        assert_eq!(board.detail(&name()), None, "nothing is told of a Canary that is not shown");
+        board.show(view(), &[]);
+        for n in 0..EVENTS + 5 {
+            board.tell(&name(), Timestamp(0), &[event(n)]);
+        }
+        let events = board.detail(&name()).unwrap().events;
+        assert_eq!((events.len(), events[0].text.as_str()), (EVENTS, "5"));
+        board.forget(&name());
+        board.show(view(), &[]);
+        assert_eq!(board.detail(&name()).unwrap().events, []);
+    }
+
+    #[test]
+    fn a_wish_that_nobody_hears_is_refused() {
+        let (board, calls) = Board::new();
+        assert!(board.ask(name(), Verb::Pause).is_some());
+        drop(calls);
+        assert_eq!(board.ask(name(), Verb::Pause), None);
+    }
+
+    #[test]
+    fn a_canary_without_a_plan_keeps_its_edges() {
+        let (board, _calls) = Board::new();
+        board.show(view(), &[1, 5]);
+        board.show(view(), &[]);
+        assert_eq!(board.entries()[&name()].edges_ms, [1, 5]);
     }
 }

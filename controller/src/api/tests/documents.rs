@@ -1,0 +1,90 @@
+//! Files: several documents, some of which cannot be read.
+
+use super::*;
+
+const FILE: &str = "\
+# A file of several documents.
+---
+apiVersion: weir.dev/v1beta1
+kind: Process
+metadata: {name: cart, lables: {a: b}}
+spec:
+  command: [./cart]
+  readinesProbe: {}
+--- # the next one does not parse
+apiVersion: weir.dev/v1beta1
+kind: Canary
+metadata: {name: cart
+spec:
+---
+apiVersion: weir.dev/v1beta1
+kind: Canary
+metadata: {name: cart}
+spec:
+  targetRef: {kind: Process, name: cart}
+  analysis:
+    stepWeight: many
+---
+apiVersion: apps/v1
+kind: Deployment
+---
+just text
+---
+apiVersion: flagger.app/v1beta1
+kind: Canary
+---
+apiVersion: weir.dev/v1
+kind: Canary
+---
+apiVersion: weir.dev/v1beta1
+kind: Canari
+---
+kind:
+---
+kind: Canary
+---
+apiVersion: weir.dev/v1beta1
+kind: Canary
+metadata: {name: cart}
+spec:
+  targetRef: {kind: Process, name: cart}
+  analysis:
+    metrics:
+    - {name: a, tresholdRange: {}}
+    webhooks: [{name: a, url: b, metadata: {anything: goes}}]
+...
+";
+
+#[test]
+fn a_document_that_cannot_be_read_leaves_the_others_alone() {
+    let read = read(FILE, "shop.yaml");
+    let told: Vec<String> = read
+        .iter()
+        .flat_map(|document| match document {
+            Ok(parsed) => parsed.warnings.iter().map(|warning| format!("warning {warning}")).collect(),
+            Err(problem) => vec![format!("error {problem}")],
+        })
+        .collect();
+    let expected = [
+        "warning shop.yaml, document 1, line 3: metadata.lables: is not known here and is ignored: check its spelling",
+        "warning shop.yaml, document 1, line 3: spec.readinesProbe: is not known here and is ignored: check its spelling",
+        "error shop.yaml, document 2, line 13: does not parse: did not find expected ',' or '}', while parsing a flow mapping at \
+         line 12 column 11 (column 5)",
+        "error shop.yaml, document 3, line 21: spec.analysis.stepWeight: invalid type: string \"many\", expected a number (column 17)",
+        "warning shop.yaml, document 4, line 23: apiVersion: Deployment of apps/v1 is somebody else's object and is ignored",
+        "error shop.yaml, document 5, line 26: does not parse: invalid type: string \"just text\", expected an object \
+         with apiVersion and kind (column 1)",
+        "warning shop.yaml, document 6, line 28: apiVersion: flagger.app/v1beta1 is Flagger's, so this Canary is ignored: to \
+         release it with Weir, make it weir.dev/v1beta1",
+        "warning shop.yaml, document 7, line 31: apiVersion: \"weir.dev/v1\" is not a version that this Weir knows, so this \
+         Canary is ignored: make it weir.dev/v1beta1",
+        "warning shop.yaml, document 8, line 34: kind: Canari is not a kind of weir.dev/v1beta1, so it is ignored: Canary, \
+         Process, MetricTemplate and AlertProvider are",
+        "error shop.yaml, document 9, line 37: kind: is missing: say what this is, for instance `kind: Canary`",
+        "warning shop.yaml, document 10, line 39: apiVersion: is missing, so this Canary is ignored: make it weir.dev/v1beta1",
+        "warning shop.yaml, document 11, line 41: spec.analysis.metrics[0].tresholdRange: is not known here and is ignored: \
+         check its spelling",
+    ];
+    assert_eq!(told, expected);
+    assert!(matches!(&read[0], Ok(Parsed { object: Known::Process(_), .. })));
+}
