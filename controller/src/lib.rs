@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod reconcile;
 pub mod rollout;
 pub mod scrape;
+pub mod simulate;
 pub mod standalone;
 pub mod telemetry;
 pub mod view;

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use weir::command::describe::{self, Describe, Which, Why};
 use weir::command::evidence::{self, EvidenceArgs};
 use weir::command::get::{self, Get};
+use weir::command::simulate::{self, SimulateArgs};
 use weir::command::standalone::{self, StandaloneArgs};
 use weir::command::verb;
 
@@ -32,6 +33,7 @@ enum Command {
     /// Analyse a revision again that was taken back.
     Retry(Which),
     Evidence(EvidenceArgs),
+    Simulate(SimulateArgs),
     Standalone(StandaloneArgs),
 }
 
@@ -47,6 +49,7 @@ async fn main() -> ExitCode {
         Command::Abort(which) => verb::run("abort", which).await,
         Command::Retry(which) => verb::run("retry", which).await,
         Command::Evidence(args) => evidence::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Standalone(args) => standalone::run(args).await.map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -4,6 +4,7 @@ pub mod client;
 pub mod describe;
 pub mod evidence;
 pub mod get;
+pub mod simulate;
 pub mod standalone;
 pub mod terminal;
 pub mod verb;
