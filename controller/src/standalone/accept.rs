@@ -3,6 +3,8 @@
 //! An object that can't work never takes the place of one that does. What is wrong is said, and the last good version stays in
 //! force; a Canary that never was good is `Stalled`.
 
+use std::collections::BTreeSet;
+
 use super::answers::Answers;
 use super::machine::Machine;
 use super::program::Source;
@@ -45,7 +47,7 @@ impl Machine {
     }
 
     /// Uses what can be used of the catalog.
-    fn accept(&mut self, now: Timestamp) {
+    pub(super) fn accept(&mut self, now: Timestamp) {
         let (complaints, stalled) = (std::mem::take(&mut self.complaints), std::mem::take(&mut self.stalled));
         let mut found: Vec<Object<CanarySpec>> = self.catalog.canaries.values().cloned().collect();
         // Those in force first, by age; a newcomer never pushes anybody out.
@@ -76,12 +78,19 @@ impl Machine {
             tracing::error!(canary = name, error = why, "canary stalled");
         }
         let unused = self.releases.values().flat_map(|release| routing::unused(&release.memory.canary));
-        for warning in unused.collect::<Vec<_>>() {
+        for warning in unused.chain(self.idle_processes()).collect::<Vec<_>>() {
             if !self.catalog.warnings.contains(&warning) {
                 tracing::warn!(warning, "object partly ignored");
                 self.catalog.warnings.push(warning);
             }
         }
+    }
+
+    /// Returns the processes that nothing releases, and that are therefore not started.
+    fn idle_processes(&self) -> Vec<String> {
+        let targets: BTreeSet<String> = self.catalog.canaries.values().map(target_name).collect();
+        let idle = self.catalog.processes.keys().filter(|name| !targets.contains(*name));
+        idle.map(|name| format!("Process {name} is not started: no Canary has it as its target; add one")).collect()
     }
 
     /// Returns the plan and the target of a Canary that can work.
@@ -105,7 +114,7 @@ impl Machine {
                 return Err(clash.problem.to_string());
             }
         }
-        let full = format!("{}/{}", canary.metadata.namespace, target.name);
+        let full = target_name(canary);
         match self.catalog.processes.get(&full) {
             Some(source) => match source.clone().program() {
                 Ok(_) => Ok((plan, source.clone())),
@@ -124,7 +133,7 @@ impl Machine {
 
     fn admit(&mut self, canary: Object<CanarySpec>, plan: Plan, target: Source, now: Timestamp) {
         let name = canary.to_string();
-        let full = format!("{}/{}", canary.metadata.namespace, canary.spec.target_ref.name);
+        let full = target_name(&canary);
         match self.catalog.processes.get(&full) {
             None => self.complaints.push(format!("{name}: Process {full} is gone; its last version stays in force")),
             Some(source) => {
@@ -227,4 +236,9 @@ impl Machine {
         }
         self.shown_stalled = self.stalled.keys().cloned().collect();
     }
+}
+
+/// Returns the target's `namespace/name`.
+fn target_name(canary: &Object<CanarySpec>) -> String {
+    format!("{}/{}", canary.metadata.namespace, canary.spec.target_ref.name)
 }

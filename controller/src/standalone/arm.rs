@@ -30,7 +30,9 @@ pub(crate) struct Arm {
     log_stem: PathBuf,
     wanted: Option<Wanted>,
     replicas: Vec<Replica>,
+    /// Since when Envoy has known exactly these ports.
     routable_since: Option<Timestamp>,
+    routable: Vec<u16>,
     /// What Envoy knows of this arm; nothing while no Envoy runs.
     hosts: Option<Vec<Host>>,
 }
@@ -39,13 +41,14 @@ impl Arm {
     /// Returns an arm of which nothing runs. `canary` is the Canary's `namespace/name`.
     pub(crate) fn new(canary: &str, name: &'static str, logs: &Path) -> Self {
         let log_stem = logs.join(format!("{}-{name}", canary.replace('/', ".")));
-        Self { name, log_stem, wanted: None, replicas: Vec::new(), routable_since: None, hosts: None }
+        let (replicas, routable) = (Vec::new(), Vec::new());
+        Self { name, log_stem, wanted: None, replicas, routable_since: None, routable, hosts: None }
     }
 
-    /// Takes over a replica of an earlier Weir. `ready` says whether Envoy sends requests to it.
-    pub(crate) fn adopt(&mut self, record: Record, ready: bool, wake: &Arc<Notify>) -> bool {
+    /// Takes over a replica of an earlier Weir. `known` is what Envoy was told of it.
+    pub(crate) fn adopt(&mut self, record: Record, known: Option<Endpoint>, wake: &Arc<Notify>) -> bool {
         let log = self.log(&record.revision, record.number);
-        let replica = Replica::adopt(record, log, ready, wake);
+        let replica = Replica::adopt(record, log, known, wake);
         let adopted = replica.is_some();
         self.replicas.extend(replica);
         adopted
@@ -85,6 +88,9 @@ impl Arm {
             None => self.replicas.iter_mut().for_each(|replica| replica.retire(around.now)),
         }
         self.replicas.retain(|replica| !replica.is_gone());
+        if self.serving() != self.routable {
+            self.routable_since = None;
+        }
         changed
     }
 
@@ -138,21 +144,18 @@ impl Arm {
 
     /// Takes in what Envoy knows of this arm.
     pub(crate) fn observe_routes(&mut self, hosts: Option<Vec<Host>>, now: Timestamp) {
-        let serving: Vec<u16> =
-            self.endpoints().iter().filter(|endpoint| !endpoint.draining).map(|endpoint| endpoint.port).collect();
+        let serving = self.serving();
         let mut known: Vec<u16> = hosts.iter().flatten().filter(|host| !host.draining).map(|host| host.port).collect();
         known.sort_unstable();
-        if self.wanted.is_some() && !serving.is_empty() && known == serving {
-            self.routable_since.get_or_insert(now);
-        } else {
-            self.routable_since = None;
-        }
+        let routable = self.wanted.is_some() && !serving.is_empty() && known == serving;
+        self.routable_since = routable.then(|| self.routable_since.unwrap_or(now));
+        self.routable = serving;
         self.hosts = hosts;
     }
 
     /// Returns whether it matters now what Envoy knows of this arm.
     pub(crate) fn is_in_motion(&self) -> bool {
-        let unrouted = self.routable_since.is_none() && self.endpoints().iter().any(|endpoint| !endpoint.draining);
+        let unrouted = self.routable_since.is_none() && !self.serving().is_empty();
         unrouted || self.replicas.iter().any(Replica::is_retiring)
     }
 
@@ -161,7 +164,7 @@ impl Arm {
         Workload {
             revision: self.revision().cloned(),
             readiness: self.readiness(),
-            available: self.endpoints().iter().any(|endpoint| !endpoint.draining),
+            available: !self.serving().is_empty(),
             routable_since: self.routable_since,
         }
     }
@@ -174,6 +177,11 @@ impl Arm {
     /// Returns the logs of its replicas.
     pub(crate) fn logs(&self) -> impl Iterator<Item = PathBuf> {
         self.replicas.iter().map(|replica| self.log(&replica.record.revision, replica.record.number))
+    }
+
+    /// Returns the ports that new requests are sent to, in order.
+    fn serving(&self) -> Vec<u16> {
+        self.endpoints().iter().filter(|endpoint| !endpoint.draining).map(|endpoint| endpoint.port).collect()
     }
 
     fn readiness(&self) -> Readiness {

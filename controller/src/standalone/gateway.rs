@@ -24,6 +24,8 @@ const ARMED: Span = Span::seconds(60);
 const UNHEARD: Span = Span::seconds(2);
 /// Longest time between two such pushes.
 const LONGEST_UNHEARD: Span = Span::seconds(30);
+/// A new Envoy compiles the module before it can be heard; on a busy machine that takes its time.
+const COMPILES: Span = Span::seconds(10);
 /// Generations remembered with what they meant: as many as the filter counts VMs for.
 const REMEMBERED: usize = weir_wire::SLOTS as usize;
 
@@ -43,12 +45,15 @@ pub(crate) struct Gateway {
     wanted: BTreeMap<String, Canary>,
     /// What was written last.
     written: Option<Config>,
-    /// The content of the file, to see whether the module changed.
     pushes: VecDeque<Push>,
     pushed_at: Timestamp,
     unheard: Span,
     report: Option<Reported>,
-    rejected: Option<u64>,
+    /// Until when silence is no surprise.
+    quiet_until: Timestamp,
+    /// Configurations that Envoy had rejected at the last look, and why it rejected the newest one.
+    rejected: u64,
+    rejection: Option<String>,
     problem: Option<String>,
 }
 
@@ -77,7 +82,9 @@ impl Gateway {
             pushed_at: Timestamp::default(),
             unheard: UNHEARD,
             report: None,
-            rejected: None,
+            quiet_until: Timestamp::default(),
+            rejected: 0,
+            rejection: None,
             problem: None,
         };
         if let Some((config, same_module)) = written {
@@ -134,9 +141,9 @@ impl Gateway {
 
     /// Writes the configuration as a new generation, for an Envoy that is about to start: it trusts only a fresh one.
     pub(crate) fn renew(&mut self, now: Timestamp) -> std::io::Result<()> {
-        self.report = None;
-        self.rejected = None;
+        self.lose();
         self.unheard = UNHEARD;
+        self.quiet_until = now + COMPILES;
         self.write(now)
     }
 
@@ -156,16 +163,18 @@ impl Gateway {
 
     /// Asks Envoy what it counted and which generation its VMs run.
     pub(crate) async fn scrape(&mut self, admin: &Admin, log: &Path, now: Timestamp) {
-        let text = match admin.stats().await {
-            Ok(text) => text,
+        match admin.stats().await {
+            Ok(text) => self.hear(&text, log, now),
             Err(error) => {
                 self.report = None;
                 self.problem = Some(error.to_string());
-                return;
             }
-        };
-        let rejected = rejected(&text);
-        match Report::parse(&text) {
+        }
+    }
+
+    /// Takes in what Envoy said. `log` is its log, which alone says why it rejected something.
+    fn hear(&mut self, text: &str, log: &Path, now: Timestamp) {
+        match Report::parse(text) {
             Ok(report) => {
                 self.problem = None;
                 self.report = Some(Reported { report, begun: now });
@@ -177,12 +186,14 @@ impl Gateway {
                 }
             }
         }
-        let more = self.rejected.map_or(rejected > 0 && self.report.is_none(), |before| rejected > before);
-        if more || (self.report.is_none() && rejected > 0) {
-            self.problem = Some(rejection(log));
+        let rejected = rejected(text);
+        if rejected > self.rejected {
+            self.rejection = Some(rejection(log));
+        } else if self.is_acknowledged() {
+            self.rejection = None;
         }
-        self.rejected = Some(rejected);
-        if self.acknowledged_generation() == Some(self.newest()) {
+        self.rejected = rejected;
+        if self.is_acknowledged() {
             self.unheard = UNHEARD;
         }
     }
@@ -190,7 +201,8 @@ impl Gateway {
     /// Forgets what Envoy said: it is gone.
     pub(crate) fn lose(&mut self) {
         self.report = None;
-        self.rejected = None;
+        self.rejected = 0;
+        self.rejection = None;
     }
 
     /// Returns when Envoy last answered, and what it counted for one canary.
@@ -216,11 +228,12 @@ impl Gateway {
 
     /// Returns what keeps Envoy from using the configuration, in words; nothing while that is no surprise.
     pub(crate) fn trouble(&self, now: Timestamp) -> Option<String> {
-        (!self.is_acknowledged() && now.since(self.pushed_at) >= UNHEARD).then(|| self.problem().to_owned())
+        self.rejection.clone().or_else(|| self.is_late(UNHEARD, now).then(|| self.problem().to_owned()))
     }
 
     fn problem(&self) -> &str {
-        self.problem.as_deref().unwrap_or("not all of Envoy's workers use the newest configuration")
+        let problem = self.rejection.as_deref().or(self.problem.as_deref());
+        problem.unwrap_or("not all of Envoy's workers use the newest configuration")
     }
 
     fn acknowledged_generation(&self) -> Option<u64> {
@@ -228,7 +241,12 @@ impl Gateway {
     }
 
     fn is_unheard(&self, now: Timestamp) -> bool {
-        !self.is_acknowledged() && now.since(self.pushed_at) >= self.unheard
+        self.is_late(self.unheard, now)
+    }
+
+    fn is_late(&self, patience: Span, now: Timestamp) -> bool {
+        let quiet = self.report.is_none() && now < self.quiet_until;
+        !quiet && !self.is_acknowledged() && now.since(self.pushed_at) >= patience
     }
 
     /// A canary's requests depend on Envoy trusting what it has, should it start anew while Weir is away.
@@ -265,5 +283,122 @@ fn rejection(log: &Path) -> String {
     match why {
         Some(why) => format!("Envoy rejects the filter, so every request goes to the primary: {why}"),
         None => format!("Envoy rejects the filter, so every request goes to the primary; see {}", log.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const ID: &str = "a3f09c11d2e4b877";
+    const NOW: Timestamp = Timestamp(1_795_395_000_000);
+
+    fn canary(epoch: u64, weight: u32) -> Canary {
+        let weight = weir_wire::Weight::new(weight).unwrap();
+        Canary { id: ID.into(), hosts: vec!["*".into()], token: "t".into(), epoch, weight, ..Canary::default() }
+    }
+
+    fn open(folder: &Path) -> Gateway {
+        Gateway::open(&Files::in_folder(folder), "/modules/weir-filter-0.wasm".into())
+    }
+
+    /// What an Envoy with one worker says when so many VMs run a generation.
+    fn said(generation: u64, vms: u64) -> String {
+        let slot = generation % weir_wire::SLOTS;
+        format!(
+            "envoy_server_concurrency{{}} 1\nweir_boot{{}} 7\nweir_generation_{slot}{{}} {generation}\nweir_vms_{slot}{{}} {vms}\n"
+        )
+    }
+
+    #[test]
+    fn nothing_is_written_when_nothing_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = open(folder.path());
+        gateway.want(canary(1, 0));
+        gateway.push(false, NOW).unwrap();
+        let generation = gateway.newest();
+        gateway.want(canary(1, 0));
+        gateway.push(false, NOW + Span::seconds(600)).unwrap();
+        assert_eq!(gateway.newest(), generation);
+        gateway.want(canary(2, 500));
+        gateway.push(false, NOW).unwrap();
+        assert!(gateway.newest() > generation);
+    }
+
+    #[test]
+    fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = open(folder.path());
+        gateway.want(canary(4, 500));
+        gateway.push(true, NOW).unwrap();
+        assert_eq!(gateway.acknowledged(ID), None);
+        gateway.hear(&said(gateway.newest(), 1), folder.path(), NOW);
+        assert_eq!(gateway.acknowledged(ID), None);
+        gateway.hear(&said(gateway.newest(), 2), folder.path(), NOW);
+        assert_eq!(gateway.acknowledged(ID), Some(4));
+        // The next push is not acknowledged by what was said of the one before.
+        let before = said(gateway.newest(), 2);
+        gateway.want(canary(5, 1000));
+        gateway.push(true, NOW).unwrap();
+        gateway.hear(&before, folder.path(), NOW);
+        assert_eq!(gateway.acknowledged(ID), Some(4));
+    }
+
+    #[test]
+    fn a_later_weir_reads_in_the_file_what_was_pushed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = open(folder.path());
+        gateway.want(canary(9, 3000));
+        gateway.push(false, NOW).unwrap();
+        let generation = gateway.newest();
+        let mut next = open(folder.path());
+        next.hear(&said(generation, 2), folder.path(), NOW);
+        assert_eq!((next.newest(), next.acknowledged(ID)), (generation, Some(9)));
+        next.want(canary(9, 3000));
+        next.push(true, NOW).unwrap();
+        assert_eq!(next.newest(), generation);
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_pushed_again_and_ever_more_rarely() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = open(folder.path());
+        gateway.want(canary(1, 500));
+        gateway.push(true, NOW).unwrap();
+        let mut pushes = Vec::new();
+        for ms in (0..29_000).step_by(100) {
+            let before = gateway.newest();
+            gateway.push(true, NOW + Span(ms)).unwrap();
+            if gateway.newest() != before {
+                pushes.push(ms);
+            }
+        }
+        assert_eq!(pushes, [2_000, 6_000, 14_000]);
+    }
+
+    #[test]
+    fn an_envoy_that_starts_later_still_trusts_a_split_that_is_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gateway = open(folder.path());
+        gateway.want(canary(1, 500));
+        gateway.push(false, NOW).unwrap();
+        let generation = gateway.newest();
+        gateway.push(false, NOW + Span::seconds(29)).unwrap();
+        assert_eq!(gateway.newest(), generation);
+        gateway.push(false, NOW + Span::seconds(30)).unwrap();
+        assert!(gateway.newest() > generation);
+    }
+
+    #[test]
+    fn a_rejection_is_told_in_envoys_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("envoy.log");
+        fs::write(&log, "[warning][config] Filesystem config update rejected: Unable to create Wasm plugin weir\n")
+            .unwrap();
+        let mut gateway = open(folder.path());
+        gateway.renew(NOW).unwrap();
+        gateway.hear("envoy_extension_config_discovery_http_filter_weir_update_rejected{} 1\n", &log, NOW);
+        assert!(gateway.trouble(NOW).unwrap().contains("Unable to create Wasm plugin weir"));
     }
 }

@@ -281,6 +281,8 @@ impl Machine {
             self.board.forget(&release.name);
             tracing::info!(canary = name, "canary gone");
             self.remember_processes();
+            // Somebody else may have waited for its hosts.
+            self.accept(now);
         }
         if now.since(self.logs_checked) >= LOGS {
             self.logs_checked = now;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::clock::Clock;
 use super::directory::{Catalog, Directory};
 use super::envoy::binary::Binary;
-use super::envoy::config::Files;
+use super::envoy::config::{Endpoint, Files};
 use super::envoy::server::{Server, Settings};
 use super::files::{Durability, replace};
 use super::gateway::Gateway;
@@ -126,19 +126,20 @@ impl Machine {
         let mut ours: Vec<i32> = self.server.identity().map(|identity| identity.pid()).into_iter().collect();
         for Owned { canary, arm, record } in owned {
             let Some(release) = self.releases.get_mut(&canary) else { continue };
-            let serving = serving_ports(&self.files.endpoints(&release.id, &arm));
-            let ready = serving.contains(&record.port);
+            let endpoints = endpoints_in(&self.files.endpoints(&release.id, &arm));
+            let known = endpoints.into_iter().find(|endpoint| endpoint.port == record.port);
             let pid = record.process.as_ref().map(|process| process.pid());
             let arms = release.arms();
-            let adopted = arms.into_iter().find(|a| a.name == arm).is_some_and(|a| a.adopt(record, ready, &self.wake));
+            let adopted = arms.into_iter().find(|a| a.name == arm).is_some_and(|a| a.adopt(record, known, &self.wake));
             if adopted {
                 tracing::info!(canary, arm, pid, "process taken over");
                 ours.extend(pid);
             }
         }
         // Until the engine says otherwise what runs goes on: its first word may be to leave the canary as it is.
-        for arm in self.releases.values_mut().flat_map(|release| release.arms()) {
-            arm.want_what_runs();
+        for release in self.releases.values_mut() {
+            release.arms().into_iter().for_each(|arm| arm.want_what_runs());
+            release.keep_primary();
         }
         self.end_strays(&ours);
         Ok(())
@@ -158,19 +159,17 @@ impl Machine {
     }
 }
 
-/// Returns the ports of an endpoints file that Envoy sends requests to.
-fn serving_ports(file: &Path) -> Vec<u16> {
-    let Some(content) = fs::read(file).ok().and_then(|content| serde_json::from_slice(&content).ok()) else {
-        return Vec::new();
-    };
-    let content: serde_json::Value = content;
+/// Returns the endpoints that a file tells Envoy of.
+fn endpoints_in(file: &Path) -> Vec<Endpoint> {
+    let content = fs::read(file).ok().and_then(|content| serde_json::from_slice::<serde_json::Value>(&content).ok());
+    let content = content.unwrap_or_default();
     let endpoints = content.pointer("/resources/0/endpoints/0/lb_endpoints").and_then(|value| value.as_array());
-    let port = |endpoint: &serde_json::Value| {
-        let serving = endpoint.get("health_status")?.as_str()? == "HEALTHY";
+    let endpoint = |endpoint: &serde_json::Value| {
+        let draining = endpoint.get("health_status")?.as_str()? != "HEALTHY";
         let port = endpoint.pointer("/endpoint/address/socket_address/port_value")?.as_u64()?;
-        serving.then(|| u16::try_from(port).ok()).flatten()
+        Some(Endpoint { port: u16::try_from(port).ok()?, draining })
     };
-    endpoints.into_iter().flatten().filter_map(port).collect()
+    endpoints.into_iter().flatten().filter_map(endpoint).collect()
 }
 
 fn make_folders(state: &Path) -> Result<Folders, Error> {

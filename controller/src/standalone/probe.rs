@@ -13,7 +13,7 @@ use crate::api::{Probe, Target};
 use crate::rollout::Span;
 
 /// Time between two questions until the first yes. A user waits for it, and nothing else costs the process anything yet.
-const EAGER: Duration = Duration::from_millis(100);
+const EAGER: Duration = Duration::from_millis(50);
 
 /// What the probe knows.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -179,6 +179,14 @@ impl Release {
         Ok(())
     }
 
+    /// Keeps the revision in production running before the engine's first word: it may have none, while it is suspended.
+    pub(crate) fn keep_primary(&mut self) {
+        let installed = self.memory.state.installed.clone().filter(|_| self.frozen.is_none() && !self.memory.deleted);
+        if let Some(Ok(wanted)) = installed.map(|revision| self.wanted(&revision)) {
+            self.primary.want(Some(wanted));
+        }
+    }
+
     /// Returns what a revision runs, as many times as the target's newest version says.
     fn wanted(&self, revision: &Revision) -> Result<Wanted, CarryOutError> {
         let unknown = || CarryOutError::Unknown { revision: revision.clone() };

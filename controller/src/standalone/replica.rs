@@ -19,6 +19,7 @@ use super::probe::{Health, Prober};
 use super::process::{Identity, Launch, Process, last_words};
 use super::program::{Program, Source};
 use crate::rollout::{Revision, Span, Timestamp};
+use crate::telemetry::Chain;
 
 /// So many deaths within [`CRASH_WINDOW`] are a crash loop.
 const CRASHES: usize = 3;
@@ -105,14 +106,16 @@ impl Replica {
         Self::with(record, program, log, Life::Waiting(Timestamp::default()))
     }
 
-    /// Takes over a replica of an earlier Weir, if its process still runs. `ready` says whether it was sent requests.
-    pub(crate) fn adopt(record: Record, log: PathBuf, ready: bool, wake: &Arc<Notify>) -> Option<Self> {
+    /// Takes over a replica of an earlier Weir, if its process still runs. `known` is what Envoy was told of it.
+    pub(crate) fn adopt(record: Record, log: PathBuf, known: Option<Endpoint>, wake: &Arc<Notify>) -> Option<Self> {
         let program = record.source.clone().program().ok()?;
         let process = Process::adopt(record.process.clone()?, wake.clone()).ok()?;
-        let known = if ready { Health::Ready } else { Health::Unready("just taken over".into()) };
-        let prober = Prober::start(program.process.probe.clone(), record.port, known, wake.clone());
+        let ready = known.is_some_and(|endpoint| !endpoint.draining);
+        let health = if ready { Health::Ready } else { Health::Unready("just taken over".into()) };
+        let prober = Prober::start(program.process.probe.clone(), record.port, health, wake.clone());
         let mut replica = Self::with(record, program, log, Life::Running { process, prober });
-        replica.served = ready;
+        // One that drains may still have requests.
+        replica.served = known.is_some();
         Some(replica)
     }
 
@@ -154,7 +157,9 @@ impl Replica {
             }
             Err(error) => {
                 self.lasting = error.is_lasting();
-                self.complaint = Some(crate::telemetry::Chain(&error).to_string());
+                let complaint = Chain(&error).to_string();
+                tracing::warn!(log = %self.log.display(), error = complaint, "process does not start");
+                self.complaint = Some(complaint);
                 self.life = Life::Waiting(around.now + self.died(around.now));
             }
         }
@@ -168,7 +173,9 @@ impl Replica {
             Life::Running { process, prober } => match process.exit() {
                 Some(exit) => {
                     let words = last_words(&self.log).map(|words| format!(": {words}")).unwrap_or_default();
-                    self.complaint = Some(format!("{exit}{words}"));
+                    let complaint = format!("{exit}{words}");
+                    tracing::warn!(log = %self.log.display(), error = complaint, "process ended");
+                    self.complaint = Some(complaint);
                     self.record.process = None;
                     self.life = Life::Waiting(now + self.died(now));
                     true

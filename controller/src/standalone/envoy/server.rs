@@ -13,7 +13,7 @@ use super::config::{self, Files};
 use crate::rollout::{Span, Timestamp};
 use crate::standalone::files::{Durability, replace};
 use crate::standalone::port;
-use crate::standalone::process::{Identity, Launch, Process, last_words};
+use crate::standalone::process::{Identity, Launch, Process, last_words, marked};
 use crate::standalone::store::{Found, Store};
 use crate::telemetry::Chain;
 
@@ -98,8 +98,15 @@ impl Server {
 
     async fn adopt(&mut self) {
         // A record that can't be read is worth no more than none: strays are found by their mark.
-        let Ok(Found::Newest(record) | Found::Older(record, _)) = self.store.load() else { return };
-        let Ok(process) = Process::adopt(record.process.clone(), self.wake.clone()) else { return };
+        let record = match self.store.load() {
+            Ok(Found::Newest(record) | Found::Older(record, _)) => Some(record),
+            _ => None,
+        };
+        let adopted = record.and_then(|record| {
+            let process = Process::adopt(record.process.clone(), self.wake.clone()).ok()?;
+            Some((record, process))
+        });
+        let Some((record, process)) = adopted else { return self.end_strays().await };
         let bootstrap = config::bootstrap(&self.files, self.settings.listen, record.admin).to_string();
         let same = std::fs::read_to_string(&self.files.bootstrap).is_ok_and(|file| file == bootstrap);
         if same && record.command == self.command() {
@@ -107,10 +114,20 @@ impl Server {
             self.running = Some((process, Admin::at(record.admin)));
         } else {
             tracing::warn!(pid = record.process.pid(), "envoy stopped: it was started with other settings");
-            process.signal(Signal::TERM);
-            if tokio::time::timeout(GRACE, process.ended()).await.is_err() {
-                process.signal(Signal::KILL);
-                process.ended().await;
+            end(&process).await;
+        }
+    }
+
+    /// Ends an Envoy of this folder that nobody remembers: it would keep the port for ever.
+    async fn end_strays(&self) {
+        let bootstrap = self.files.bootstrap.display().to_string();
+        for pid in marked(&format!("{}={}", self.marker.0, self.marker.1)) {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let is_envoy = command.split(|byte| *byte == 0).any(|word| word == bootstrap.as_bytes());
+            let process = Identity::of(pid).filter(|_| is_envoy).map(|id| Process::adopt(id, self.wake.clone()));
+            if let Some(Ok(process)) = process {
+                tracing::warn!(pid, "stray envoy stopped");
+                end(&process).await;
             }
         }
     }
@@ -231,5 +248,14 @@ impl Server {
         let program = binary.display().to_string();
         // Hot restart needs an id that is free on the whole machine, and Weir never restarts hotly.
         [program].into_iter().chain(words.map(str::to_owned)).chain(["--disable-hot-restart".to_owned()]).collect()
+    }
+}
+
+/// Ends an Envoy, by force if it does not go.
+async fn end(process: &Process) {
+    process.signal(Signal::TERM);
+    if tokio::time::timeout(GRACE, process.ended()).await.is_err() {
+        process.signal(Signal::KILL);
+        process.ended().await;
     }
 }

@@ -1,0 +1,13 @@
+//! `weir standalone`, end to end: whole releases, and everything dying in the middle of them.
+//!
+//! Needs a real Envoy and the built module; `make test` finds or makes both. Nothing here measures: bounds on failed requests
+//! are counts, and everything else waits for what must come.
+
+#[path = "standalone/deaths.rs"]
+mod deaths;
+#[path = "standalone/input.rs"]
+mod input;
+#[path = "standalone/releases.rs"]
+mod releases;
+#[path = "standalone/site.rs"]
+mod site;
