@@ -89,6 +89,7 @@ impl Gateway {
         };
         if let Some((config, same_module)) = written {
             gateway.remember(&config);
+            gateway.pushed_at = Timestamp(config.armed_until.saturating_mul(1000)) - ARMED;
             gateway.wanted = config.canaries.iter().map(|canary| (canary.id.clone(), canary.clone())).collect();
             // Another module is a reason to push what is otherwise unchanged.
             gateway.written = same_module.then_some(config);

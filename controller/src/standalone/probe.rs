@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -95,16 +95,17 @@ async fn ask(target: &Target, port: u16) -> Result<(), String> {
             // A whole HTTP client for one status line would be the larger risk. HTTP/1.0 ends the connection by itself.
             let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: weir-probe\r\n\r\n");
             stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-            let mut head = Vec::new();
-            // Longer than any status line.
-            stream.take(512).read_to_end(&mut head).await.map_err(|error| error.to_string())?;
-            judge(&head)
+            let mut line = Vec::new();
+            // The first line is enough, and longer than this it is none. What comes after it may be cut off by a server
+            // that closes before it has read the whole request.
+            BufReader::new(stream.take(512)).read_until(b'\n', &mut line).await.map_err(|error| error.to_string())?;
+            judge(&line)
         }
     }
 }
 
-fn judge(head: &[u8]) -> Result<(), String> {
-    let line = String::from_utf8_lossy(head);
+fn judge(line: &[u8]) -> Result<(), String> {
+    let line = String::from_utf8_lossy(line);
     let line = line.lines().next().unwrap_or_default();
     let status: Option<u16> = line.strip_prefix("HTTP/").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
     match status {
