@@ -291,6 +291,11 @@ impl Canary {
 
     // === In between ===
 
+    /// Takes the counters over that other VMs have made known.
+    pub fn adopt<H: Host>(&mut self, host: &mut H) {
+        self.counters.adopt(host, &self.id);
+    }
+
     /// Hands the counters over to the proxy.
     pub fn flush<H: Host>(&mut self, host: &mut H) {
         self.counters.flush(host, &self.id);

@@ -2,16 +2,23 @@
 //!
 //! A metric becomes known at its first use, so an idle canary costs the proxy nothing. `assigned` is handed over first: a
 //! scrape between two calls may see a request without its outcome, never an outcome without its request.
+//!
+//! The proxy forgets a counter and its value with the last VM that knows it. When another module replaces this one, new VMs
+//! come before the old ones go, so they must make the same counters known at once and not at their first use: a shared cell
+//! for each canary says which.
 
 use weir_wire::SLOTS;
 use weir_wire::config::MAX_LATENCY_EDGES;
 use weir_wire::names::{Arm, Cohort, Kind, Metric};
 
 use crate::host::{Host, MetricKind};
+use crate::shared;
 
 /// Kinds of [`Kind`]: four, and a bucket for each latency edge and the rest.
 const KINDS: usize = 4 + MAX_LATENCY_EDGES + 1;
 const CELLS: usize = Arm::ALL.len() * Cohort::ALL.len() * KINDS;
+/// A bit for each place.
+const KNOWN: usize = (SLOTS as usize * CELLS + 2).div_ceil(8);
 
 /// One counter: what was not handed over yet, and the number that the proxy knows it by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,15 +95,20 @@ impl Counters {
         let mut places = std::mem::take(&mut self.dirty);
         // Stable: `assigned` to the front, the rest in the order of counting.
         places.sort_by_key(|place| !place.is_assigned());
+        let mut news = false;
         for place in &places {
             let Some(cell) = self.cell(*place) else { continue };
             if cell.metric.is_none() {
                 cell.metric = host.define(MetricKind::Counter, &place.metric(id).to_string());
+                news |= cell.metric.is_some();
             }
             match cell.metric {
                 Some(metric) => host.increment(metric, std::mem::take(&mut cell.pending)),
                 None => self.dirty.push(*place),
             }
+        }
+        if news {
+            self.share(host, id, &places);
         }
         if self.dirty.is_empty() {
             // Keeps the memory: the next batch is as large as this one.
@@ -106,7 +118,58 @@ impl Counters {
     }
 }
 
+impl Counters {
+    /// Makes known what other VMs of the process have made known.
+    pub fn adopt<H: Host>(&mut self, host: &mut H, id: &str) {
+        let Some(known) = shared::read::<H, KNOWN>(host, &cell_key(id)) else { return };
+        for bit in (0..KNOWN * 8).filter(|bit| known.get(bit / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1)) {
+            let Some(place) = Place::of_bit(bit) else { continue };
+            if let Some(cell) = self.cell(place)
+                && cell.metric.is_none()
+            {
+                cell.metric = host.define(MetricKind::Counter, &place.metric(id).to_string());
+            }
+        }
+    }
+
+    /// Tells other VMs what this one has made known.
+    fn share<H: Host>(&self, host: &mut H, id: &str, places: &[Place]) {
+        shared::update(host, &cell_key(id), |old: Option<[u8; KNOWN]>| {
+            let mut known = old.unwrap_or([0; KNOWN]);
+            for bit in places.iter().map(|place| place.bit()) {
+                if let Some(byte) = known.get_mut(bit / 8) {
+                    *byte |= 1 << (bit % 8);
+                }
+            }
+            (old != Some(known)).then_some(known)
+        });
+    }
+}
+
+fn cell_key(id: &str) -> String {
+    format!("counters/{id}")
+}
+
 impl Place {
+    /// Its place among all, for the cell that VMs share. A newer module may only add at the end.
+    fn bit(self) -> usize {
+        match self {
+            Self::Late => 0,
+            Self::Refused => 1,
+            Self::Cell { slot, index } => 2 + usize::from(slot) * CELLS + usize::from(index),
+        }
+    }
+
+    fn of_bit(bit: usize) -> Option<Self> {
+        match bit {
+            0 => Some(Self::Late),
+            1 => Some(Self::Refused),
+            // Both fit, or the bit is one of the last byte's that mean nothing.
+            _ => ((bit - 2) / CELLS < SLOTS as usize)
+                .then(|| Self::Cell { slot: ((bit - 2) / CELLS) as u8, index: ((bit - 2) % CELLS) as u16 }),
+        }
+    }
+
     fn is_assigned(self) -> bool {
         matches!(self, Self::Cell { index, .. } if usize::from(index) % KINDS == kind_index(Kind::Assigned))
     }
@@ -194,6 +257,32 @@ mod tests {
             ("weir_id_late", 3),
         ];
         assert_eq!(order, expected.map(|(name, by)| (name.to_string(), by)));
+    }
+
+    #[test]
+    fn a_vm_adopts_the_counters_that_others_have_made_known() {
+        let mut host = SimulatedHost::default();
+        let mut counters = Counters::default();
+        counters.count(3, Arm::Canary, Cohort::Sticky, Kind::Latency(30));
+        counters.late();
+        counters.flush(&mut host, ID);
+        counters.count(15, Arm::Primary, Cohort::Draw, Kind::Assigned);
+        counters.flush(&mut host, ID);
+        let mut adopted = Counters::default();
+        host.defined.clear();
+        adopted.adopt(&mut host, ID);
+        let mut names = host.defined.clone();
+        names.sort();
+        let expected =
+            ["7_primary_draw_assigned", "3_canary_sticky_le_30", "late"].map(|name| format!("weir_{ID}_{name}"));
+        assert_eq!(names, std::collections::BTreeSet::from(expected).into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_place_has_a_bit_of_its_own() {
+        let places = (0..KNOWN * 8).filter_map(Place::of_bit);
+        assert_eq!(places.clone().count(), SLOTS as usize * CELLS + 2);
+        assert!(places.enumerate().all(|(bit, place)| place.bit() == bit));
     }
 
     #[test]

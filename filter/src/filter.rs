@@ -102,9 +102,13 @@ impl Filter {
         }
         let plans = compile(&config)?;
         let content = hashing::hash(json);
+        let mut adopt = false;
         if self.running.generation == 0 {
             match process::accept(host, config.generation, content) {
-                Standing::Accepted => {}
+                // A throw-away VM counts nothing.
+                Standing::New => {}
+                // This VM may take the place of one that counted; the proxy forgets what no VM knows.
+                Standing::Known => adopt = true,
                 Standing::Older { newest } => return Err(Refusal::Older { found: config.generation, newest }),
                 Standing::Different => return Err(Refusal::Different(config.generation)),
             }
@@ -118,6 +122,11 @@ impl Filter {
             return Ok(());
         }
         self.run(host, &config, plans, content);
+        if adopt {
+            for canary in self.canaries.iter_mut().flatten() {
+                canary.adopt(host);
+            }
+        }
         Ok(())
     }
 

@@ -54,8 +54,10 @@ impl Boot {
 /// What the process thinks of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Newest, or accepted before.
-    Accepted,
+    /// Newest. Only the throw-away VM comes to hear this.
+    New,
+    /// Accepted before.
+    Known,
     /// Older than one that was accepted.
     Older {
         /// The newest one.
@@ -67,11 +69,11 @@ pub enum Standing {
 
 /// Asks for a generation to be accepted, and notes it if it is.
 pub fn accept<H: Host>(host: &mut H, generation: u64, content: u64) -> Standing {
-    let mut standing = Standing::Accepted;
+    let mut standing = Standing::New;
     shared::update(host, GENERATIONS, |old: Option<[u8; 16 * REMEMBERED]>| {
         let mut known: [u64; 2 * REMEMBERED] = old.map(shared::unpack).unwrap_or_default();
         standing = match known.chunks_exact(2).find(|entry| entry[0] == generation && generation != 0) {
-            Some(entry) if entry[1] == content => Standing::Accepted,
+            Some(entry) if entry[1] == content => Standing::Known,
             Some(_) => Standing::Different,
             None if known[0] > generation => Standing::Older { newest: known[0] },
             None => {
@@ -132,15 +134,15 @@ mod tests {
     #[test]
     fn generations_go_forward_only() {
         let mut host = SimulatedHost::default();
-        assert_eq!(accept(&mut host, 10, 1), Standing::Accepted);
-        assert_eq!(accept(&mut host, 10, 1), Standing::Accepted, "a worker after the throw-away VM");
+        assert_eq!(accept(&mut host, 10, 1), Standing::New);
+        assert_eq!(accept(&mut host, 10, 1), Standing::Known, "a worker after the throw-away VM");
         assert_eq!(accept(&mut host, 10, 2), Standing::Different);
         assert_eq!(accept(&mut host, 9, 1), Standing::Older { newest: 10 });
-        assert_eq!(accept(&mut host, 12, 3), Standing::Accepted);
-        assert_eq!(accept(&mut host, 10, 1), Standing::Accepted, "a worker that is one behind");
+        assert_eq!(accept(&mut host, 12, 3), Standing::New);
+        assert_eq!(accept(&mut host, 10, 1), Standing::Known, "a worker that is one behind");
         assert_eq!(accept(&mut host, 11, 1), Standing::Older { newest: 12 });
         for generation in 13..=30 {
-            assert_eq!(accept(&mut host, generation, 1), Standing::Accepted);
+            assert_eq!(accept(&mut host, generation, 1), Standing::New);
         }
         assert_eq!(accept(&mut host, 10, 1), Standing::Older { newest: 30 });
     }

@@ -44,9 +44,11 @@ pub struct SimulatedHost {
     pub tick_ms: u32,
     /// The lines of the log.
     pub log: Vec<String>,
+    /// The metrics that this VM has made known, as often as it did.
+    pub defined: Vec<String>,
     /// Metrics are refused while this is set.
     pub refuse_metrics: bool,
-    /// Host calls made per request phase and in all, to keep an eye on.
+    /// Host calls that requests made, to keep an eye on.
     pub calls: u64,
 }
 
@@ -135,6 +137,7 @@ impl Host for SimulatedHost {
         if self.refuse_metrics {
             return None;
         }
+        self.defined.push(name.to_owned());
         let mut process = self.process.borrow_mut();
         if let Some(known) = process.names.iter().position(|other| other == name) {
             return u32::try_from(known).ok();

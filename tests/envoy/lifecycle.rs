@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use weir_wire::names::{Arm, Metric};
+use weir_wire::{Affinity, Config};
 
 use crate::harness::client::Client;
 use crate::harness::config::{canary, config, now};
 use crate::harness::envoy::{Gateway, Options};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_count_is_lost_over_fifty_updates_under_load() {
-    let options = Options { concurrency: 2, ..Options::default() };
-    let gateway = Gateway::start_with(options, &config(vec![canary(3_000)])).await;
+/// Pushes one configuration after the other while clients ask, and checks that every request so far was counted, once.
+async fn push_under_load(gateway: &Gateway, configs: impl Iterator<Item = Config>) {
+    let before = gateway.primary.seen.requests() + gateway.canary.seen.requests();
     let go_on = Arc::new(AtomicBool::new(true));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -28,13 +28,11 @@ async fn no_count_is_lost_over_fifty_updates_under_load() {
             })
         })
         .collect();
-    for update in 0..50 {
-        let mut canary = canary(3_000 + update);
-        canary.epoch = 1 + u64::from(update) / 10;
-        gateway.push(&config(vec![canary])).await;
+    for config in configs {
+        gateway.push(&config).await;
     }
     go_on.store(false, Ordering::Relaxed);
-    let mut answered = 0;
+    let mut answered = before;
     for client in clients {
         answered += client.await.unwrap();
     }
@@ -46,7 +44,58 @@ async fn no_count_is_lost_over_fifty_updates_under_load() {
     assert_eq!(metrics.arm(Arm::Canary)[0], gateway.canary.seen.requests());
     assert_eq!(metrics.arm(Arm::Primary)[0], gateway.primary.seen.requests());
     assert_eq!(metrics.late(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_count_is_lost_over_fifty_updates_under_load() {
+    let options = Options { concurrency: 2, ..Options::default() };
+    let gateway = Gateway::start_with(options, &config(vec![canary(3_000)])).await;
+    let updates = (0..50).map(|update| {
+        let mut canary = canary(3_000 + update);
+        canary.epoch = 1 + u64::from(update) / 10;
+        config(vec![canary])
+    });
+    push_under_load(&gateway, updates).await;
     assert_eq!(gateway.stat("listener_manager.listener_modified").await, 0, "no listener was touched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_count_is_lost_when_the_vms_are_replaced() {
+    let options = Options { concurrency: 2, ..Options::default() };
+    let mut gateway = Gateway::start_with(options, &config(vec![canary(3_000)])).await;
+    let boot = gateway.metrics().await.get(Metric::Boot);
+    for round in 1..=5 {
+        gateway.options.vm = Some(format!("round {round}"));
+        let updates = (0..4).map(|update| {
+            let mut canary = canary(3_000);
+            canary.epoch = round + update / 2;
+            config(vec![canary])
+        });
+        push_under_load(&gateway, updates).await;
+    }
+    assert_eq!(gateway.metrics().await.get(Metric::Boot), boot, "what the VMs share outlives them");
+    assert!(gateway.stat("wasm.envoy.wasm.runtime.v8.created").await >= 5 * 3, "they were replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_without_the_callback_for_cookies_does_all_the_rest() {
+    let options = Options { restricted: true, ..Options::default() };
+    let sticky = |affinity| {
+        let mut canary = canary(10_000);
+        canary.affinity = affinity;
+        config(vec![canary])
+    };
+    let gateway = Gateway::start_with(options, &sticky(None)).await;
+    let mut client = Client::connect(gateway.address).await;
+    let answer = client.get("/").await;
+    assert_eq!((answer.served_by(), answer.header("set-cookie")), ("canary", ""));
+    assert_eq!(client.get("/status/500").await.status, 500);
+    let metrics = gateway.metrics_when("both are counted", |metrics| metrics.arm(Arm::Canary)[0] == 2).await;
+    assert_eq!(metrics.arm(Arm::Canary), [2, 1, 1, 0]);
+    gateway.push(&sticky(Some(Affinity { cookie: "weir".into(), attributes: String::new() }))).await;
+    assert!(client.get("/").await.header("set-cookie").starts_with("weir="));
+    gateway.push(&sticky(None)).await;
+    assert_eq!(client.get("/").await.header("set-cookie"), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use weir_wire::Config;
+use weir_wire::{Config, capabilities};
 
 use super::client::Client;
 use super::config::TOKEN;
@@ -28,11 +28,15 @@ pub struct Options {
     pub filter: bool,
     /// Another module than the one that `filter/build` made.
     pub module: Option<PathBuf>,
+    /// The VMs' configuration. The filter does not read it; another one makes other VMs, like another module.
+    pub vm: Option<String>,
+    /// Whether the callbacks that a configuration does not need are left out.
+    pub restricted: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrency: 1, filter: true, module: None }
+        Self { concurrency: 1, filter: true, module: None, vm: None, restricted: false }
     }
 }
 
@@ -40,7 +44,8 @@ impl Default for Options {
 pub struct Gateway {
     process: Child,
     dir: TempDir,
-    options: Options,
+    /// How it was started. What changes here is for the next write.
+    pub options: Options,
     /// Where clients connect.
     pub address: SocketAddr,
     admin: SocketAddr,
@@ -69,8 +74,7 @@ impl Gateway {
     pub async fn launch(options: Options, config: &str) -> Self {
         let (primary, canary) = (Service::start("primary").await, Service::start("canary").await);
         let dir = TempDir::new().unwrap();
-        let module = options.module.clone().unwrap_or_else(module);
-        write_ecds(dir.path(), &module, config);
+        write_ecds(dir.path(), &options, config);
         let bootstrap = bootstrap(dir.path(), &options, &primary, &canary);
         std::fs::write(dir.path().join("envoy.json"), bootstrap.to_string()).unwrap();
         let process = spawn(dir.path(), options.concurrency);
@@ -125,7 +129,7 @@ impl Gateway {
 
     /// Puts a configuration where Envoy will find it, in place of the one before.
     pub fn write(&self, config: &str) {
-        write_ecds(self.dir.path(), &self.options.module.clone().unwrap_or_else(module), config);
+        write_ecds(self.dir.path(), &self.options, config);
     }
 
     /// Waits until every VM runs a configuration: the workers', and the main thread's.
@@ -236,9 +240,10 @@ fn spawn(dir: &Path, concurrency: u32) -> Child {
 // === Envoy's configuration ===
 
 /// Replaces the file that Envoy watches, at once.
-fn write_ecds(dir: &Path, module: &Path, config: &str) {
+fn write_ecds(dir: &Path, options: &Options, config: &str) {
+    let module = options.module.clone().unwrap_or_else(module);
     let version = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string();
-    let ecds = json!({"version_info": version, "resources": [{
+    let mut ecds = json!({"version_info": version, "resources": [{
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": "weir",
         "typed_config": {
@@ -248,6 +253,19 @@ fn write_ecds(dir: &Path, module: &Path, config: &str) {
                 "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": config},
                 "vm_config": {"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8",
                     "code": {"local": {"filename": module}}}}}}]});
+    if let Some(vm) = &options.vm {
+        ecds["resources"][0]["typed_config"]["config"]["vm_config"]["configuration"] =
+            json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": vm});
+    }
+    if options.restricted {
+        let config = Config::parse(config.as_bytes()).unwrap();
+        let allowed: serde_json::Map<_, _> =
+            capabilities::needed(&config).map(|name| (name.to_owned(), json!({}))).collect();
+        let plugin = &mut ecds["resources"][0]["typed_config"]["config"];
+        plugin["capability_restriction_config"] = json!({"allowed_capabilities": allowed});
+        plugin["vm_config"]["configuration"] = json!({"@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": capabilities::vm_configuration(&config)});
+    }
     std::fs::write(dir.join("ecds.new"), ecds.to_string()).unwrap();
     std::fs::rename(dir.join("ecds.new"), dir.join("ecds.json")).unwrap();
 }

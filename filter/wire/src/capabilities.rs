@@ -4,7 +4,8 @@
 //! call costs about as much as reading a header. Envoy's `capability_restriction_config.allowed_capabilities` hides exports
 //! from it. The list is read when a VM is made, not when its configuration changes, and it is no part of the VM's identity:
 //! whoever restricts must put [`vm_configuration`] into `vm_config.configuration`, so that another list makes other VMs.
-//! Whoever does not restrict loses a little time and nothing else.
+//! Whoever does not restrict loses a little time and nothing else. Envoy 1.40 calls the field deprecated, as it does
+//! `fail_open`; a later one that drops it must be told nothing here.
 
 use crate::Config;
 
