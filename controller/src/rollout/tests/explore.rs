@@ -17,10 +17,19 @@ use crate::rollout::*;
 
 const INTERVAL: Span = Span::seconds(2);
 const DEADLINE: Span = Span::seconds(60);
+/// Webhooks that a rollout can wait for, or be taken back by.
+pub(super) const KINDS: [WebhookKind; 6] = [
+    WebhookKind::ConfirmRollout,
+    WebhookKind::PreRollout,
+    WebhookKind::Rollout,
+    WebhookKind::ConfirmTrafficIncrease,
+    WebhookKind::ConfirmPromotion,
+    WebhookKind::Rollback,
+];
 /// Time between two passes when nothing else happens.
-const TICK: Happening = Passes(Span(700));
+pub(super) const TICK: Happening = Passes(Span(700));
 
-fn plan(steps: Vec<Step>) -> Plan {
+pub(super) fn plan(steps: Vec<Step>) -> Plan {
     Plan { steps, interval: INTERVAL, progress_deadline: DEADLINE, min_requests: 3, ..world::plan() }
 }
 
@@ -28,13 +37,13 @@ fn canary() -> Plan {
     plan(Step::canary(weight(10.0), weight(20.0), false))
 }
 
-fn with_webhooks(plan: Plan, kinds: &[WebhookKind]) -> Plan {
+pub(super) fn with_webhooks(plan: Plan, kinds: &[WebhookKind]) -> Plan {
     let webhook = |kind: &WebhookKind| Webhook { name: format!("{kind:?}"), kind: *kind };
     Plan { webhooks: kinds.iter().map(webhook).collect(), ..plan }
 }
 
 /// Everything that can happen under a plan.
-fn happenings(plan: &Plan) -> Vec<Happening> {
+pub(super) fn happenings(plan: &Plan) -> Vec<Happening> {
     let mut all = vec![Target("v1"), Target("v2"), Target("v3")];
     all.extend([Well, Partly, Down, Broken].into_iter().flat_map(|health| [Canary(health), Primary(health)]));
     all.extend([Failures(0, 0), Failures(100, 0), Failures(100, 100), Failures(0, 100), Requests(0), Requests(60)]);
@@ -100,7 +109,7 @@ fn told<T>(story: &[Happening], judge: impl FnOnce() -> T) -> T {
 }
 
 /// Rollouts of a good revision, of a bad one, and of one whose promotion fails; every moment of them.
-fn journeys(plan: &Plan) -> Vec<Play> {
+pub(super) fn journeys(plan: &Plan) -> Vec<Play> {
     let mut moments = vec![Play::new(plan.clone())];
     let wells = [&[][..], &[Failures(100, 0)], &[Primary(Partly)], &[Primary(Broken)]];
     for (turn, when) in
@@ -199,7 +208,7 @@ fn end(mut play: Play, ends: &mut HashMap<u64, Phase>) -> Phase {
 }
 
 /// Whatever is the matter with gates, readiness, pause or suspension: the next pass takes the canary back.
-fn is_taken_back_at_once(play: &Play) {
+pub(super) fn is_taken_back_at_once(play: &Play) {
     let world = &play.world;
     let Some(run) = &world.state.run else { return };
     let under_test = Stage::Gated < run.stage && run.stage < Stage::Promoting;

@@ -79,19 +79,26 @@ struct Witness {
 
 impl Play {
     pub(super) fn new(plan: Plan) -> Self {
-        let says = BTreeMap::from([(WebhookKind::Rollback, Says::No)]);
-        let world = World::new(plan);
-        let mut play = Self {
+        let mut play = Self::of(World::new(plan));
+        play.until_settled("initialized");
+        play
+    }
+
+    pub(super) fn of(world: World) -> Self {
+        Self {
             world,
-            says,
+            says: BTreeMap::from([(WebhookKind::Rollback, Says::No)]),
             template: Says::Yes,
             verbs: 0,
             boots: 100,
             witness: Witness::default(),
             story: Vec::new(),
-        };
-        play.until_settled("initialized");
-        play
+        }
+    }
+
+    /// Returns the code of the last pass's reason.
+    pub(super) fn code(&self) -> &'static str {
+        self.world.code()
     }
 
     /// Lets something happen; time that passes is followed by a pass of the controller, as is all else.
@@ -168,6 +175,7 @@ impl Play {
         for action in decision.actions.clone() {
             world.apply(action);
         }
+        self.world.last = Some(decision.clone());
         self.answer(&decision.asks);
         let window = |state: &State| state.run.as_ref().map(|run| (run.id.clone(), run.window));
         if window(&before) != window(&decision.state) {
