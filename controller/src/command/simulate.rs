@@ -156,7 +156,7 @@ fn latency(text: &str) -> Result<Latency, String> {
 pub fn run(args: &SimulateArgs) -> anyhow::Result<()> {
     let (name, plan) = canary(&args.filename, args.name.as_deref())?;
     let scenario = args.scenario(plan)?;
-    let played = play_all(&scenario, args.runs, args.seed);
+    let played = play_all(&scenario, args.runs, args.seed)?;
     let report = forecast::Report { name, scenario, summary: Summary::of(&played), seed: args.seed };
     let text = match args.output {
         Format::Text => text::render(&report),
@@ -232,10 +232,10 @@ fn canary(file: &Path, wanted: Option<&str>) -> anyhow::Result<(String, Plan)> {
 }
 
 /// Plays rollouts on all processors; the result does not depend on how many there are.
-fn play_all(scenario: &Scenario, runs: u64, seed: u64) -> Vec<Played> {
+fn play_all(scenario: &Scenario, runs: u64, seed: u64) -> anyhow::Result<Vec<Played>> {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(16);
-    let mut played: Vec<(u64, Played)> = std::thread::scope(|scope| {
+    let played: Result<Vec<_>, _> = std::thread::scope(|scope| {
         let work = || {
             let mut mine = Vec::new();
             loop {
@@ -250,10 +250,14 @@ fn play_all(scenario: &Scenario, runs: u64, seed: u64) -> Vec<Played> {
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         tell_progress(&next, runs, || workers.iter().all(std::thread::ScopedJoinHandle::is_finished));
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+        workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
+    let Ok(played) = played else {
+        bail!("a simulated rollout broke off, which is a defect of Weir: please report it")
+    };
+    let mut played = played.concat();
     played.sort_by_key(|(index, _)| *index);
-    played.into_iter().map(|(_, played)| played).collect()
+    Ok(played.into_iter().map(|(_, played)| played).collect())
 }
 
 /// Tells a person who waits how far it is.

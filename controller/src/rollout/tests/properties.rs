@@ -36,7 +36,7 @@ fn stories() -> impl Strategy<Value = (Plan, Vec<Happening>, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_story_keeps_the_promises_and_ends_once_all_is_well((plan, story, more) in stories()) {
