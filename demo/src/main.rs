@@ -1,5 +1,7 @@
 //! `weir-demo`: the demonstration, its service and its traffic.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use weir_demo::{load::Load, play::Play, serve::Serve};
 
@@ -21,10 +23,17 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+async fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
         Command::Serve(serve) => serve.run().await,
         Command::Load(load) => load.run().await,
         Command::Play(play) => play.run().await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir-demo: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -72,15 +72,27 @@ impl Play {
     /// # Errors
     /// When a part does not start, or a release does not end as it should.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut stage = Stage::set(&self)?;
+        let command = self.at_home()?;
+        let mut stage = Stage::set(&command)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let played = tokio::select! {
-            played = self.play(&mut stage) => played,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-            _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
+            played = command.play(&mut stage) => Some(played),
+            _ = tokio::signal::ctrl_c() => None,
+            _ = terminate.recv() => None,
         };
-        stage.strike(played.is_ok()).await?;
-        played
+        // After a failure the logs stay; a person who interrupts does not want them.
+        stage.strike(matches!(played, Some(Err(_)))).await?;
+        played.unwrap_or_else(|| Err(anyhow::anyhow!("interrupted")))
+    }
+
+    /// Returns the same with paths that hold wherever a program is started.
+    fn at_home(mut self) -> anyhow::Result<Self> {
+        for (path, made_by) in
+            [(&mut self.weir, "make build"), (&mut self.filter, "make wasm"), (&mut self.envoy, "make tools")]
+        {
+            *path = path.canonicalize().with_context(|| format!("find {} (`{made_by}`)", path.display()))?;
+        }
+        Ok(self)
     }
 
     async fn play(&self, stage: &mut Stage) -> anyhow::Result<()> {
@@ -101,6 +113,9 @@ impl Play {
         .start();
         transcript.line(&format!("v1 is in production behind Envoy on {gateway}"));
         tokio::time::sleep(WARM_UP).await;
+        if load.tally().of("v1").ok == 0 {
+            bail!("no request to {gateway} is answered by v1");
+        }
         transcript.counts(&load.tally(), "v1");
 
         transcript.chapter("A good release: v2");

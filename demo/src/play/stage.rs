@@ -167,8 +167,8 @@ impl Stage {
         })
     }
 
-    /// Ends Weir and what it started. The folder stays if the play failed, for its logs.
-    pub(super) async fn strike(&mut self, played: bool) -> anyhow::Result<()> {
+    /// Ends Weir and what it started. The folder stays if something failed, for its logs.
+    pub(super) async fn strike(&mut self, failed: bool) -> anyhow::Result<()> {
         let mut ended = match self.weir.take() {
             Some(weir) => end(weir).await,
             None => Ok(()),
@@ -179,10 +179,10 @@ impl Stage {
             Command::new("kill").arg("-KILL").args(&ids).status().await.context("kill what weir left running")?;
             ended = ended.and_then(|()| bail!("weir left processes running: {}", ids.join(", ")));
         }
-        if played && ended.is_ok() {
-            fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
-        } else {
+        if failed || ended.is_err() {
             eprintln!("\nlogs: {}\nlast words: {}", self.folder.display(), self.last_words());
+        } else {
+            fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
         }
         ended
     }
