@@ -18,7 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::tally::{Ended, GATEWAY, NOTHING, REVISION_HEADER, Tally};
+use crate::tally::{Ended, GATEWAY, NOTHING, REVISION_HEADER, TIMEOUT, Tally};
 
 /// Requests under way beyond which none are sent: a machine's ports and memory end somewhere.
 const OUTSTANDING: usize = 10_000;
@@ -140,7 +140,10 @@ async fn send(load: Load, tally: Arc<Mutex<Tally>>, outstanding: Arc<AtomicUsize
         let (client, tally, outstanding) = (client.clone(), tally.clone(), outstanding.clone());
         tokio::spawn(async move {
             let answer = tokio::time::timeout(timeout, exchange(&client, request)).await;
-            let (revision, status) = answer.ok().flatten().unwrap_or((NOTHING.to_owned(), 0));
+            let (revision, status) = match answer {
+                Ok(complete) => complete.unwrap_or((NOTHING.to_owned(), 0)),
+                Err(_) => (TIMEOUT.to_owned(), 0),
+            };
             let ended = Ended { revision, status, took: due.elapsed() };
             tally.lock().unwrap_or_else(PoisonError::into_inner).add(ended);
             outstanding.fetch_sub(1, Ordering::Relaxed);

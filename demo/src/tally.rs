@@ -11,8 +11,11 @@ pub const REVISION_HEADER: &str = "x-revision";
 /// Where a response stands that the gateway made itself: no revision answered.
 pub const GATEWAY: &str = "gateway";
 
-/// Where a request stands that got no complete response.
+/// Where a request stands whose connection ended without a complete response.
 pub const NOTHING: &str = "none";
+
+/// Where a request stands that the client gave up.
+pub const TIMEOUT: &str = "timeout";
 
 /// Buckets per doubling of the latency: an edge is at most a tenth off.
 const PER_OCTAVE: f64 = 8.0;
@@ -33,7 +36,7 @@ pub struct Counts {
 /// Requests of all revisions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// By the revision that answered, [`GATEWAY`] or [`NOTHING`].
+    /// By the revision that answered, [`GATEWAY`], [`NOTHING`] or [`TIMEOUT`].
     pub revisions: BTreeMap<String, Counts>,
     /// Requests that were not sent because too many were outstanding.
     pub unsent: u64,
