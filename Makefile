@@ -33,7 +33,7 @@ lint: ## Check format, clippy for both targets, licences, shell scripts
 fmt: ## Format the sources
 	$(CARGO) fmt --all
 
-bench: ## Measure the cost of the filter and the harm of a bad canary (ARGS="calls")
+bench: ## Measure the cost of the filter and the harm of a bad canary, into docs/benchmarks.md (ARGS=rollback: one part)
 	@tests/tools/bench $(ARGS)
 
 generate: ## Rewrite the generated files: goldens, transcripts, tables
