@@ -2,6 +2,7 @@
 
 use super::paint::{self, Paint, Tone, WIDTH};
 use super::{ArmView, CanaryList, CanaryView, EvidenceView, table};
+use crate::rollout::evidence::GOOD;
 use crate::rollout::{Phase, Timestamp};
 
 const BAR: usize = 20;
@@ -81,9 +82,12 @@ fn verdicts(evidence: &EvidenceView, paint: Paint) -> Vec<String> {
     let largest = evidence.tests.iter().max_by(|one, other| one.log_e.total_cmp(&other.log_e));
     let of = largest.map(|test| format!(", most of it from {}", test.test)).unwrap_or_default();
     let bad = format!("{} of {:.0}{of}", paint::evidence(evidence.log_e), evidence.threshold);
+    // Evidence multiplies with each request, so the bars are logarithmic: half a bar is half of the way.
+    let near_bad = evidence.log_e / evidence.threshold.ln();
+    let near_good = 1.0 + evidence.good.ln() / GOOD.ln();
     let good = format!("{} % of the proof that it is not worse", paint::percent(100.0 * evidence.good.min(1.0)));
     vec![
-        format!("   bad      {}  {bad}", paint.bar(Tone::Bad, evidence.bad(), BAR)),
-        format!("   good     {}  {good}", paint.bar(Tone::Good, evidence.good, BAR)),
+        format!("   bad      {}  {bad}", paint.bar(Tone::Bad, near_bad, BAR)),
+        format!("   good     {}  {good}", paint.bar(Tone::Good, near_good, BAR)),
     ]
 }
