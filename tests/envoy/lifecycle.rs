@@ -165,6 +165,12 @@ async fn a_bad_configuration_is_refused_with_one_line_and_the_previous_one_stays
     let bad = [
         ("{".to_owned(), "does not parse"),
         (String::new(), "does not parse"),
+        ("[".repeat(100_000), "does not parse"),
+        (
+            format!("{{\"version\": 1, \"generation\": 1, \"armed_until\": 1, \"new\": {}", "[".repeat(100_000)),
+            "does not parse",
+        ),
+        (r#"{"version": 1, "generation": 0, "armed_until": 0}"#.to_owned(), "generation: must be at least 1"),
         (r#"{"version": 2, "generation": "x"}"#.to_owned(), "version: 2"),
         (with("weight", 10_001.into()), "weight 10001 is out of range"),
         (with("id", "short".into()), "canaries[0] (shop/cart): id"),
