@@ -2,7 +2,6 @@
 
 SHELL := /usr/bin/env bash
 CARGO := cargo
-MODULE := target/weir-filter.wasm
 
 .DEFAULT_GOAL := help
 .PHONY: help build wasm tools demo test lint fmt bench generate verify clean \
