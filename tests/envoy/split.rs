@@ -7,28 +7,35 @@ use crate::harness::client::{self, Client};
 use crate::harness::config::{TOKEN, canary, config};
 use crate::harness::envoy::{Gateway, Options};
 
+/// Sends requests at a weight, in an epoch of its own, and returns how many standard deviations the canary's share is off.
+async fn deviation(gateway: &Gateway, epoch: u64, parts: u32, n: u64) -> f64 {
+    let before = gateway.canary.seen.requests();
+    let mut canary = canary(parts);
+    canary.epoch = epoch;
+    gateway.push(&config(vec![canary])).await;
+    client::many(gateway.address, "/", n).await;
+    let slot = epoch as u8;
+    let metrics = gateway
+        .metrics_when("all are counted", |metrics| {
+            Arm::ALL.map(|arm| metrics.slot(slot, arm, Cohort::Draw, Kind::Success)).iter().sum::<u64>() == n
+        })
+        .await;
+    let chosen = metrics.slot(slot, Arm::Canary, Cohort::Draw, Kind::Assigned);
+    assert_eq!(gateway.canary.seen.requests() - before, chosen, "what was chosen is what arrived");
+    let (n, p) = (n as f64, f64::from(parts) / 10_000.0);
+    (chosen as f64 - n * p).abs() / (n * p * (1.0 - p)).sqrt()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn splits_within_three_sigma_of_the_weight() {
     let gateway = Gateway::start(&config(vec![canary(0)])).await;
-    let mut before = 0;
-    for (epoch, parts, n) in [(2, 1, 60_000), (3, 100, 20_000), (4, 1_000, 10_000), (5, 5_000, 10_000)] {
-        let mut canary = canary(parts);
-        canary.epoch = epoch;
-        gateway.push(&config(vec![canary])).await;
-        client::many(gateway.address, "/", n).await;
-        let slot = epoch as u8;
-        let metrics = gateway
-            .metrics_when("all are counted", |metrics| {
-                Arm::ALL.map(|arm| metrics.slot(slot, arm, Cohort::Draw, Kind::Success)).iter().sum::<u64>() == n
-            })
-            .await;
-        let chosen = metrics.slot(slot, Arm::Canary, Cohort::Draw, Kind::Assigned);
-        let p = f64::from(parts) / 10_000.0;
-        let sigma = (n as f64 * p * (1.0 - p)).sqrt();
-        assert!((chosen as f64 - n as f64 * p).abs() <= 3.0 * sigma, "{chosen} of {n} at {parts}/10,000");
-        let arrived = gateway.canary.seen.requests();
-        assert_eq!(arrived - before, chosen, "what was chosen is what arrived");
-        before = arrived;
+    // A true split is off by more than that once in some hundred times, so a second attempt may vouch for it.
+    for (epoch, parts, n) in [(0, 1, 60_000), (2, 100, 20_000), (4, 1_000, 10_000), (6, 5_000, 10_000)] {
+        let first = deviation(&gateway, epoch, parts, n).await;
+        if first > 3.0 {
+            let second = deviation(&gateway, epoch + 1, parts, n).await;
+            assert!(second <= 3.0, "{first} and {second} sigma off at {parts}/10,000");
+        }
     }
 }
 
