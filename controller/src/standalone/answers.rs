@@ -85,14 +85,25 @@ impl Answers {
                 false
             }
         });
-        for ask in asks.iter().filter(|ask| ask.webhook.is_some()) {
+        for ask in asks {
             if self.asking.contains_key(&ask.key) {
+                continue;
+            }
+            if ask.webhook.is_none() {
+                self.decline(&ask.key);
                 continue;
             }
             let Some(call) = self.calls.get(&ask.name).cloned() else { continue };
             let task = put(call, ask.clone(), self.client.clone(), self.known.clone(), self.wake.clone());
             self.asking.insert(ask.key.clone(), tokio::spawn(task).abort_handle());
         }
+    }
+
+    /// Answers for a metric server: a check that nobody makes must not hold a rollout without a word.
+    fn decline(&self, key: &str) {
+        let why = "weir standalone asks no metrics server; use a built-in metric, or a webhook that asks it";
+        lock(&self.known).insert(key.to_owned(), Answer::NoValue(why.into()));
+        self.wake.notify_one();
     }
 
     /// Forgets the answers that no later decision looks up: those of other runs.
@@ -216,6 +227,13 @@ mod tests {
         answers.ask(&[ask(true)]);
         until(&answers, |answer| matches!(answer, Answer::Failed(why) if why.contains("403"))).await;
         until(&answers, |answer| *answer == Answer::Passed).await;
+    }
+
+    #[tokio::test]
+    async fn a_metric_of_another_system_has_no_value_and_says_why() {
+        let mut answers = answers("http://127.0.0.1:9/gate");
+        answers.ask(&[Ask { webhook: None, ..ask(false) }]);
+        until(&answers, |answer| matches!(answer, Answer::NoValue(why) if why.contains("built-in metric"))).await;
     }
 
     #[tokio::test]
