@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
@@ -31,6 +32,10 @@ use crate::telemetry::Chain;
 
 /// Name of the variable that marks a process as one of a state folder's.
 const MARKER: &str = "WEIR_STATE";
+
+/// Looks at an address that is in use, before it counts as somebody else's: 3 s in all.
+const RELEASE_LOOKS: u32 = 30;
+const RELEASE_LOOK: Duration = Duration::from_millis(100);
 
 /// Runs until SIGINT or SIGTERM, and leaves nothing running then.
 ///
@@ -66,7 +71,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let record = folders.state.join("envoy.json");
     let server = Server::open(settings, files.clone(), record, marker.clone(), wake.clone()).await;
     if server.admin().is_none() {
-        port::is_free(options.listen).map_err(|source| listen_error("Envoy", options.listen, "--listen", source))?;
+        let free = until_free(options.listen).await;
+        free.map_err(|source| listen_error("Envoy", options.listen, "--listen", source))?;
     }
     let mut machine = Machine {
         gateway: Gateway::open(&files, module),
@@ -227,6 +233,17 @@ fn signals() -> Result<(Arc<Notify>, Arc<Notify>), Error> {
         }
     });
     Ok(both)
+}
+
+/// Waits a little for an address: an Envoy that was killed a moment ago holds it until the last of its threads has ended.
+async fn until_free(address: SocketAddr) -> io::Result<()> {
+    for _ in 0..RELEASE_LOOKS {
+        if port::is_free(address).is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(RELEASE_LOOK).await;
+    }
+    port::is_free(address)
 }
 
 fn listen_error(what: &'static str, address: SocketAddr, option: &'static str, source: io::Error) -> Error {
