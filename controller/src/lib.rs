@@ -5,6 +5,7 @@ pub mod board;
 pub mod command;
 pub mod gateway_config;
 pub mod http;
+mod kubernetes;
 pub mod metrics;
 pub mod reconcile;
 pub mod rollout;

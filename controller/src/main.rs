@@ -3,11 +3,14 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use weir::command::controller::{self, ControllerArgs};
+use weir::command::crds::{self, CrdsArgs};
 use weir::command::describe::{self, Describe, Which, Why};
 use weir::command::evidence::{self, EvidenceArgs};
 use weir::command::get::{self, Get};
 use weir::command::simulate::{self, SimulateArgs};
 use weir::command::standalone::{self, StandaloneArgs};
+use weir::command::uninstall::{self, UninstallArgs};
 use weir::command::verb;
 
 #[derive(Parser)]
@@ -35,6 +38,9 @@ enum Command {
     Evidence(EvidenceArgs),
     Simulate(SimulateArgs),
     Standalone(StandaloneArgs),
+    Controller(ControllerArgs),
+    Crds(CrdsArgs),
+    Uninstall(UninstallArgs),
 }
 
 #[tokio::main]
@@ -51,6 +57,9 @@ async fn main() -> ExitCode {
         Command::Evidence(args) => evidence::run(args).map(|()| ExitCode::SUCCESS),
         Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Standalone(args) => standalone::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Controller(args) => controller::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Crds(args) => crds::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Uninstall(args) => uninstall::run(args).await.map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("weir: {error:#}");

@@ -3,7 +3,7 @@
 //! Its health is a set of [`Switches`], given at the start and changed while it runs: by `POST /switch`, or by a file
 //! that is read again whenever it changes. So a revision can go bad long after it was released, and all its replicas at once.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,9 +28,12 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How to start the service.
 #[derive(Args, Clone, Debug)]
 pub struct Serve {
-    /// Port on the loopback; 0 lets the machine choose, and it is printed.
+    /// Port; 0 lets the machine choose, and it is printed.
     #[arg(long, env = "PORT")]
     pub port: u16,
+    /// Address to listen on: the loopback, unless it runs where others must reach it.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub address: IpAddr,
     /// Name of this revision, in every response's body and in its header `x-revision`.
     #[arg(long, default_value = "v1")]
     pub version: String,
@@ -130,7 +133,7 @@ impl Serve {
             let seen = apply_file(&service, &path, String::new()).await;
             tokio::spawn(follow_file(service.clone(), path, seen));
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))
+        let listener = TcpListener::bind((self.address, self.port))
             .await
             .with_context(|| format!("listen on port {}", self.port))?;
         println!("{} listening on {}", service.version, listener.local_addr()?);

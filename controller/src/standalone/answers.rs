@@ -146,7 +146,7 @@ async fn try_once(call: &Call, client: &Client<HttpConnector, Full<Bytes>>) -> A
     let failed = |why: String| Answer::Failed(format!("{}: {why}", call.url));
     let Ok(uri) = call.url.parse::<Uri>() else { return failed("not an address".into()) };
     if uri.scheme_str() != Some("http") {
-        return failed("weir standalone calls webhooks by http only".into());
+        return failed("webhooks are called by http only".into());
     }
     let request = Request::builder()
         .method(Method::POST)

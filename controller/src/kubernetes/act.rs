@@ -1,0 +1,330 @@
+//! Carries out one action: renders the object, compares it with the live one, and writes it where they differ.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::cache::Cache;
+use super::cover::covers;
+use super::kinds::{Deployment, Service};
+use super::object::{Kept, View, resource};
+use super::render::{self, Arms, CANARY_LABEL, MANAGER, Names, Role};
+use super::revision::recall;
+use super::world::World;
+use crate::api::CanarySpec;
+use crate::rollout::{Revision, Scale};
+
+/// A write that takes longer is given up, and tried again by the next pass.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ActError {
+    /// The API refused a write.
+    #[error("{verb} {kind} {name}")]
+    Write {
+        /// What was tried.
+        verb: &'static str,
+        /// On what kind.
+        kind: &'static str,
+        /// On which object.
+        name: String,
+        /// What it said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API did not answer.
+    #[error("{verb} {kind} {name}: no answer within {} s", PATIENCE.as_secs())]
+    Silence {
+        /// What was tried.
+        verb: &'static str,
+        /// On what kind.
+        kind: &'static str,
+        /// On which object.
+        name: String,
+    },
+    /// Something of the cluster is not as it must be.
+    #[error("{0}")]
+    Impossible(String),
+}
+
+/// Everything that actions of one Canary need.
+pub(crate) struct Hands<'a> {
+    /// The cluster.
+    pub(crate) world: &'a Arc<World>,
+    /// The objects' names.
+    pub(crate) names: &'a Names,
+    /// What the user wants.
+    pub(crate) spec: &'a CanarySpec,
+    /// The target, if it exists.
+    pub(crate) target: Option<&'a Arc<Deployment>>,
+}
+
+/// What of an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The object.
+    Whole,
+    /// Its status.
+    Status,
+}
+
+/// Writes an object by server-side apply, with Weir as the owner of what it says.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn apply<V: View>(world: &World, cache: &Cache<V>, object: &Value) -> Result<Arc<Kept<V>>, ActError> {
+    apply_part(world, cache, object, Part::Whole).await
+}
+
+/// Writes a part of an object by server-side apply.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn apply_part<V: View>(
+    world: &World,
+    cache: &Cache<V>,
+    object: &Value,
+    part: Part,
+) -> Result<Arc<Kept<V>>, ActError> {
+    let written = patch(world, &resource::<V>(), V::KIND, object, part).await?;
+    let written =
+        Kept::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
+    let written = Arc::new(written);
+    cache.learn(written.clone());
+    Ok(written)
+}
+
+async fn patch(
+    world: &World,
+    resource: &ApiResource,
+    kind: &'static str,
+    object: &Value,
+    part: Part,
+) -> Result<DynamicObject, ActError> {
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+    let (namespace, name) = (text("namespace"), text("name"));
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, resource);
+    let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(object));
+    tracing::debug!(kind, namespace, name, ?part, "apply");
+    match part {
+        Part::Whole => guarded("apply", kind, name, api.patch(name, &params, &patch)).await,
+        Part::Status => guarded("apply status of", kind, name, api.patch_status(name, &params, &patch)).await,
+    }
+}
+
+/// Deletes an object; one that is gone already is as good.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn delete<V: View>(world: &World, namespace: &str, name: &str) -> Result<(), ActError> {
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, &resource::<V>());
+    let params = DeleteParams::default();
+    match guarded("delete", V::KIND, name, api.delete(name, &params)).await {
+        Err(ActError::Write { source, .. }) if is_status(&source, 404) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Awaits a call to the API for as long as anybody should.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn guarded<T>(
+    verb: &'static str,
+    kind: &'static str,
+    name: &str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ActError> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(ActError::Write { verb, kind, name: name.to_owned(), source: Box::new(source) }),
+        Err(_) => Err(ActError::Silence { verb, kind, name: name.to_owned() }),
+    }
+}
+
+/// Returns whether the API answered with this status code.
+#[must_use]
+pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+impl Hands<'_> {
+    /// Makes the primary run a revision, with its services.
+    ///
+    /// # Errors
+    /// When the API refuses a write, or nothing is known of the revision.
+    pub(crate) async fn primary(&self, revision: &Revision) -> Result<(), ActError> {
+        let (world, names) = (self.world, self.names);
+        let kept = recall(world, names, self.target.map(|target| &**target), revision);
+        let kept = kept.ok_or_else(|| {
+            ActError::Impossible(format!("the pod template of revision {revision} is not known any more"))
+        })?;
+        let selector = self.selector(&kept)?;
+        let live = world.deployments.get(&names.namespace, &names.primary());
+        let replicas = match (&live, self.target) {
+            (Some(live), _) => live.view.spec.replicas,
+            (None, Some(target)) => Some(target.view.spec.replicas.unwrap_or(1).max(1)),
+            (None, None) => Some(1),
+        };
+        self.arms(&selector, &kept["template"]).await?;
+        let wanted = render::primary(names, &selector, &revision.0, &kept, replicas);
+        self.ensure(&world.deployments, &wanted).await
+    }
+
+    /// Makes the services and policies of both arms.
+    async fn arms(&self, (key, value): &(String, String), template: &Value) -> Result<(), ActError> {
+        let (world, names, spec) = (self.world, self.names, self.spec);
+        let ports = render::ports(spec, template);
+        let own = format!("{value}-primary");
+        for (role, value, name) in
+            [(Role::Primary, &own, names.primary_service()), (Role::Canary, value, names.canary_service())]
+        {
+            self.ensure_service(&render::service(names, spec, role, (key, value), &ports)).await?;
+            self.ensure(&world.destination_rules, &render::destination_rule(names, spec, &name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the canary its size.
+    ///
+    /// # Errors
+    /// When the API refuses the write.
+    pub(crate) async fn scale(&self, scale: Scale) -> Result<(), ActError> {
+        let Some(target) = self.target else { return Ok(()) };
+        let now = target.view.spec.replicas.unwrap_or(1);
+        let wanted = match scale {
+            Scale::Zero if now != 0 => 0,
+            // A number that somebody has set is left alone: it is the user's, or an autoscaler's.
+            Scale::Full if now == 0 => {
+                let primary = self.world.deployments.get(&self.names.namespace, &self.names.primary());
+                primary.and_then(|primary| primary.view.spec.replicas).unwrap_or(1).max(1)
+            }
+            _ => return Ok(()),
+        };
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": self.names.target, "namespace": self.names.namespace}, "spec": {"replicas": wanted},
+        });
+        apply(self.world, &self.world.deployments, &object).await.map(drop)
+    }
+
+    /// Makes the routes: the token to the canary, everything else to the primary.
+    ///
+    /// # Errors
+    /// When the API refuses a write.
+    pub(crate) async fn route(&self) -> Result<(), ActError> {
+        self.routes(Arms::Both).await
+    }
+
+    /// Makes the routes lead to the target again.
+    ///
+    /// # Errors
+    /// When the API refuses a write.
+    pub(crate) async fn unroute(&self) -> Result<(), ActError> {
+        self.routes(Arms::Apex).await
+    }
+
+    async fn routes(&self, arms: Arms) -> Result<(), ActError> {
+        let (world, names, spec) = (self.world, self.names, self.spec);
+        let Some(target) = self.target else { return Ok(()) };
+        let template = &target.body()["spec"]["template"];
+        let (key, value) = self.selector_of(&target.view.spec.selector.match_labels)?;
+        let ports = render::ports(spec, template);
+        let value = match arms {
+            Arms::Both => format!("{value}-primary"),
+            Arms::Apex => value,
+        };
+        let live = world.services.get(&names.namespace, &names.apex);
+        let own = live
+            .as_ref()
+            .is_some_and(|live| live.metadata.owner_references.iter().flatten().any(|owner| owner.uid == names.uid));
+        let role = Role::Apex { existing: live.is_some() && !own };
+        let apex = render::service(names, spec, role, (&key, &value), &ports);
+        let routes = render::virtual_service(names, spec, arms, ports.len() > 1);
+        // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
+        match arms {
+            Arms::Both => {
+                self.ensure(&world.virtual_services, &routes).await?;
+                self.ensure_service(&apex).await
+            }
+            Arms::Apex => {
+                self.ensure_service(&apex).await?;
+                self.ensure(&world.virtual_services, &routes).await
+            }
+        }
+    }
+
+    fn selector(&self, kept: &Value) -> Result<(String, String), ActError> {
+        match self.target {
+            Some(target) => self.selector_of(&target.view.spec.selector.match_labels),
+            None => {
+                let labels = serde_json::from_value(kept["template"]["metadata"]["labels"].clone()).unwrap_or_default();
+                self.selector_of(&labels)
+            }
+        }
+    }
+
+    fn selector_of(&self, labels: &super::kinds::Labels) -> Result<(String, String), ActError> {
+        self.names.selector(labels).map_err(ActError::Impossible)
+    }
+
+    /// Writes an object where the live one is not what is wanted.
+    async fn ensure<V: View>(&self, cache: &Cache<V>, wanted: &Value) -> Result<(), ActError> {
+        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+        let live = cache.get(&self.names.namespace, name);
+        self.refuse_stranger(live.as_deref())?;
+        if live.is_some_and(|live| covers(&live.json(), &comparable(wanted))) {
+            return Ok(());
+        }
+        apply(self.world, cache, wanted).await.map(drop)
+    }
+
+    /// Writes a service where the live one is not what is wanted. Ports that somebody else added stay.
+    async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
+        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+        let live = self.world.services.get(&self.names.namespace, name);
+        self.refuse_stranger(live.as_deref())?;
+        if live.is_some_and(|live: Arc<Service>| service_is(&live.json(), wanted)) {
+            return Ok(());
+        }
+        apply(self.world, &self.world.services, wanted).await.map(drop)
+    }
+
+    /// Two Canaries must not write one object in turn.
+    fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
+        let other = live.and_then(|live| live.label(CANARY_LABEL)).filter(|owner| *owner != self.names.canary);
+        let alive = |owner: &&str| self.world.canaries.get(&self.names.namespace, owner).is_some();
+        match (other.filter(alive), live) {
+            (Some(owner), Some(live)) => Err(ActError::Impossible(format!(
+                "{} {} belongs to Canary {owner}: give one of the two another service.name",
+                V::KIND,
+                live.name()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns what of a wanted object is compared: everything but what the API sets itself.
+fn comparable(wanted: &Value) -> Value {
+    let mut wanted = wanted.clone();
+    if let Some(map) = wanted.as_object_mut() {
+        map.remove("apiVersion");
+        map.remove("kind");
+    }
+    wanted
+}
+
+fn service_is(live: &Value, wanted: &Value) -> bool {
+    let mut rest = comparable(wanted);
+    let ports = rest["spec"].as_object_mut().and_then(|spec| spec.remove("ports")).unwrap_or_default();
+    let live_ports = live.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
+    // The selector is one value: a label more selects other pods.
+    live.pointer("/spec/selector") == rest.pointer("/spec/selector")
+        && covers(live, &rest)
+        && ports.as_array().into_iter().flatten().all(|port| live_ports.iter().any(|live| covers(live, port)))
+}

@@ -1,0 +1,159 @@
+//! What is known of one kind of object: a copy that a watch keeps up to date. Nothing else is ever read from the API.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use kube::api::{ApiResource, DynamicObject};
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::object::{Kept, View, resource};
+use crate::telemetry::Chain;
+
+type Objects<V> = BTreeMap<(Box<str>, Box<str>), Arc<Kept<V>>>;
+
+/// A copy of all objects of one kind.
+#[derive(Debug)]
+pub(crate) struct Cache<V> {
+    objects: RwLock<Objects<V>>,
+    complete: watch::Sender<bool>,
+}
+
+impl<V: View> Cache<V> {
+    /// Returns a copy that nothing fills yet.
+    #[must_use]
+    pub(crate) fn empty() -> Arc<Self> {
+        Arc::new(Self { objects: RwLock::default(), complete: watch::channel(false).0 })
+    }
+
+    /// Returns one object.
+    #[must_use]
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Kept<V>>> {
+        self.read(|objects| objects.get(&(namespace.into(), name.into())).cloned())
+    }
+
+    /// Returns all objects of a namespace.
+    #[must_use]
+    pub(crate) fn of(&self, namespace: &str) -> Vec<Arc<Kept<V>>> {
+        self.read(|objects| {
+            let from = (namespace.into(), "".into());
+            objects
+                .range(from..)
+                .take_while(|((ns, _), _)| **ns == *namespace)
+                .map(|(_, object)| object.clone())
+                .collect()
+        })
+    }
+
+    /// Returns all objects.
+    #[must_use]
+    pub(crate) fn all(&self) -> Vec<Arc<Kept<V>>> {
+        self.read(|objects| objects.values().cloned().collect())
+    }
+
+    /// Waits until every object that existed when the watch began is known.
+    pub(crate) async fn completed(&self) {
+        // The sender lives as long as this cache, so waiting cannot fail.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
+    /// Keeps the copy up to date, for ever; tells of every object that changed or went.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        client: Client,
+        selector: Option<&str>,
+        changed: impl Fn(&Kept<V>) + Send,
+    ) {
+        let mut events = events(client, resource::<V>(), selector);
+        let mut fresh = Objects::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => fresh.clear(),
+                Ok(Event::InitApply(object)) => {
+                    if let Some(object) = read(object) {
+                        fresh.insert(key(&object), object);
+                    }
+                }
+                Ok(Event::InitDone) => self.replace(std::mem::take(&mut fresh), &changed),
+                Ok(Event::Apply(object)) => {
+                    let Some(object) = read(object) else { continue };
+                    self.write(|objects| objects.insert(key(&object), object.clone()));
+                    changed(&object);
+                }
+                Ok(Event::Delete(object)) => {
+                    let Some(object) = read(object) else { continue };
+                    self.write(|objects| objects.remove(&key(&object)));
+                    changed(&object);
+                }
+                Err(error) => warn!(kind = V::KIND, error = %Chain(&error), "watch interrupted"),
+            }
+        }
+    }
+
+    /// Takes over a complete list, and tells of what is not as it was.
+    fn replace(&self, fresh: Objects<V>, changed: &impl Fn(&Kept<V>)) {
+        let old = self.write(|objects| std::mem::replace(objects, fresh.clone()));
+        self.complete.send_replace(true);
+        let version = |object: &Arc<Kept<V>>| object.metadata.resource_version.clone();
+        for (key, object) in &fresh {
+            if old.get(key).map(version) != Some(version(object)) {
+                changed(object);
+            }
+        }
+        old.iter().filter(|(key, _)| !fresh.contains_key(key)).for_each(|(_, object)| changed(object));
+    }
+
+    /// Takes in what the API answered to a write, so that the next pass does not act on what it was before.
+    pub(crate) fn learn(&self, object: Arc<Kept<V>>) {
+        self.write(|objects| {
+            let key = key(&object);
+            // Only objects that the watch knows: one that was deleted meanwhile must not come back to life here.
+            if objects.get(&key).is_some_and(|old| version(old) < version(&object)) {
+                objects.insert(key, object);
+            }
+        });
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Objects<V>) -> T) -> T {
+        read(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, write: impl FnOnce(&mut Objects<V>) -> T) -> T {
+        write(&mut self.objects.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn events(
+    client: Client,
+    resource: ApiResource,
+    selector: Option<&str>,
+) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
+    let config = Config { label_selector: selector.map(str::to_owned), ..Config::default() };
+    watcher(Api::all_with(client, &resource), config).default_backoff().boxed()
+}
+
+/// One object that cannot be read must not stop the watch of all.
+fn read<V: View>(object: DynamicObject) -> Option<Arc<Kept<V>>> {
+    let name = object.metadata.name.clone();
+    match Kept::new(object) {
+        Ok(object) => Some(Arc::new(object)),
+        Err(error) => {
+            warn!(kind = V::KIND, name, %error, "object not readable");
+            None
+        }
+    }
+}
+
+/// Resource versions are opaque to most; comparing them as numbers is what the API server itself has promised since 1.35.
+fn version<V>(object: &Kept<V>) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+fn key<V: View>(object: &Kept<V>) -> (Box<str>, Box<str>) {
+    (object.namespace().into(), object.name().into())
+}

@@ -1,0 +1,163 @@
+//! `Canary` as the API serves it: the spec, read with care, and the status that Weir writes.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::object::{Kept, View};
+use crate::api::{self, CanarySpec, GROUP, VERSION};
+
+/// How revisions of one workload are released.
+pub(crate) type Canary = Kept<CanaryView>;
+
+/// See [`Canary`].
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct CanaryView {
+    /// What the user wants, or why it cannot be read. An object that an older schema let in must not stop the watch of all.
+    #[serde(default = "no_spec", deserialize_with = "read_spec")]
+    pub(crate) spec: Result<CanarySpec, String>,
+    /// What Weir said of it.
+    #[serde(default)]
+    pub(crate) status: CanaryStatus,
+}
+
+impl View for CanaryView {
+    const GROUP: &'static str = GROUP;
+    const VERSION: &'static str = VERSION;
+    const KIND: &'static str = "Canary";
+    const PLURAL: &'static str = "canaries";
+    const WHOLE: bool = false;
+}
+
+fn no_spec() -> Result<CanarySpec, String> {
+    Err("the spec is missing".into())
+}
+
+fn read_spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<CanarySpec, String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).map_err(|error| error.to_string()))
+}
+
+/// What became of a Canary. Written by Weir only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct CanaryStatus {
+    /// The generation of the spec that this status is about; -1 while nobody has looked at the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observed_generation: Option<i64>,
+    /// `Initializing`, `Initialized`, `Waiting`, `Progressing`, `WaitingPromotion`, `Promoting`, `Finalising`, `Succeeded`,
+    /// `Failed`, `Terminating` or `Terminated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) phase: Option<String>,
+    /// One word for why things stand as they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// The reason in words, with its numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+    /// Percent of the requests that gateways were asked to send to the canary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) canary_weight: Option<f64>,
+    /// Failed checks of the rollout under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failed_checks: Option<i64>,
+    /// The iteration under way, of an A/B test or a blue/green release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) iterations: Option<i64>,
+    /// The newest revision of the workload that was dealt with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_applied_spec: Option<String>,
+    /// The revision that the primary runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_promoted_spec: Option<String>,
+    /// When the phase last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_transition_time: Option<String>,
+    /// Gateways that use the weight that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gateways: Option<GatewayStatus>,
+    /// What the canary's requests of the rollout under way, or of the last one, came to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) evidence: Option<EvidenceStatus>,
+    /// `Ready`: the object is accepted and looked after; a rollout does not change it. `Promoted`: whether the newest revision
+    /// is in production. `Stalled`: the object cannot work as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) conditions: Vec<Condition>,
+    /// What Weir remembers between two looks, as JSON. Not for people, and not to be edited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<String>,
+}
+
+/// Gateways that use what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct GatewayStatus {
+    /// Gateway pods that serve.
+    pub(crate) serving: i64,
+    /// Of these, how many are known to use the weight that was asked for.
+    pub(crate) acknowledged: i64,
+}
+
+/// What requests of a rollout came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct EvidenceStatus {
+    /// Requests that the canary ended.
+    pub(crate) canary_requests: i64,
+    /// Of these, how many failed.
+    pub(crate) canary_failures: i64,
+    /// Requests that the primary ended during the rollout.
+    pub(crate) primary_requests: i64,
+    /// Of these, how many failed.
+    pub(crate) primary_failures: i64,
+    /// Percent of the requests that the canary was given, as counted by the gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observed_share: Option<f64>,
+}
+
+/// One aspect of an object, as every tool reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Condition {
+    /// The aspect.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub(crate) status: String,
+    /// One word.
+    pub(crate) reason: String,
+    /// A sentence.
+    pub(crate) message: String,
+    /// When the status last changed.
+    pub(crate) last_transition_time: String,
+    /// The generation of the spec that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) observed_generation: Option<i64>,
+}
+
+impl Kept<CanaryView> {
+    /// Returns the object in the platform-independent frame.
+    ///
+    /// # Errors
+    /// When its spec cannot be read.
+    pub(crate) fn object(&self) -> Result<api::Object<CanarySpec>, String> {
+        Ok(api::Object {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: "Canary".into(),
+            metadata: api::Metadata {
+                name: self.name().into(),
+                namespace: self.namespace().into(),
+                labels: self.metadata.labels.clone().unwrap_or_default(),
+                annotations: self
+                    .metadata
+                    .annotations
+                    .clone()
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect::<BTreeMap<_, _>>(),
+            },
+            spec: self.view.spec.clone()?,
+        })
+    }
+}

@@ -1,0 +1,18 @@
+//! Gateways: which pods they are, what they are told, and what they say.
+//!
+//! ```text
+//! Gateway selectors, pods ─ fleet ─> Workload ─ writer ──> EnvoyFilter ─ istiod ─> filter in every pod
+//! Canaries' entries ─────────────────^      └── scraper <── 15020 ─────────────────────┘
+//! ```
+//!
+//! A workload is the set of pods that one `Gateway` selector finds in one namespace. Everything about it has one writer.
+
+mod fleet;
+mod placement;
+mod scraper;
+mod workload;
+mod writer;
+
+pub(crate) use fleet::{Fleet, gateways};
+pub(crate) use placement::placement;
+pub(crate) use workload::Workload;

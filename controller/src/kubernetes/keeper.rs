@@ -1,0 +1,374 @@
+//! Looks after one Canary: looks, has the engine decide, stores, and makes it so; again whenever something changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::act::{ActError, Hands, Part, apply, apply_part, is_status};
+use super::canary::{Canary, CanaryStatus};
+use super::clock::now;
+use super::gateway::{Workload, gateways, placement};
+use super::kinds::Deployment;
+use super::observe::{Look, Memory, VERB, verb};
+use super::render::Names;
+use super::status::{gist, stalled, status};
+use super::world::{Key, World};
+use super::{events, revision};
+use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
+use crate::board::{Board, Name};
+use crate::gateway_config::entry;
+use crate::reconcile::{Passed, Platform, pass};
+use crate::rollout::{Action, Ask, Decision, Event, Observation, Plan, Span, State, Timestamp};
+use crate::standalone::answers::Answers;
+use crate::telemetry::Chain;
+use crate::view::CanaryView;
+
+/// Keeps a deleted Canary until everything of it is given back.
+const FINALIZER: &str = "weir.dev/canary";
+/// Figures of a rollout are stored this often; news at once.
+const FIGURES: Span = Span::seconds(10);
+/// Time to the next try after one that failed.
+const RETRY: Span = Span::seconds(2);
+
+/// One word for why an object cannot work, and a sentence.
+type Fault = (&'static str, String);
+
+/// Looks after one Canary.
+pub(crate) struct Keeper {
+    world: Arc<World>,
+    board: Arc<Board>,
+    key: Key,
+    /// The object that is looked after: another one may come under the same name.
+    uid: Option<String>,
+    id: String,
+    memory: Memory,
+    /// What the engine remembers, once it was read from the status.
+    state: Option<State>,
+    /// The newest plan that can work.
+    plan: Option<(Plan, CanarySpec)>,
+    /// The status as it was last written, and when.
+    stored: Option<(CanaryStatus, Timestamp)>,
+    /// What other programs said.
+    answers: Answers,
+    /// What was last seen.
+    seen: Observation,
+    /// Events told so far, which keeps their names apart.
+    told: u64,
+}
+
+impl Keeper {
+    /// Returns a keeper that has not looked yet.
+    #[must_use]
+    pub(crate) fn new(world: Arc<World>, board: Arc<Board>, key: Key) -> Self {
+        let id = canary_id(&key.0, &key.1);
+        let wake = world.waker(&key);
+        Self {
+            world,
+            board,
+            key,
+            uid: None,
+            id,
+            memory: Memory::default(),
+            state: None,
+            plan: None,
+            stored: None,
+            answers: Answers::new(wake),
+            seen: Observation::default(),
+            told: 0,
+        }
+    }
+
+    /// Looks after the Canary until it is gone.
+    pub(crate) async fn keep(mut self, wake: Arc<Notify>) {
+        let (namespace, name) = self.key.clone();
+        while let Some(canary) = self.world.canaries.get(&namespace, &name) {
+            let rest = match self.look(&canary).await {
+                Ok(rest) => rest,
+                Err(error) => {
+                    warn!(namespace, canary = name, error = %Chain(&error), "pass failed");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = wake.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(rest.0)) => {}
+            }
+        }
+        for workload in self.world.fleet.all() {
+            workload.dismiss(&self.key, &self.id);
+        }
+        self.board.forget(&Name { namespace: namespace.clone(), name: name.clone() });
+        self.world.forget(&self.key);
+        info!(namespace, canary = name, "canary gone");
+    }
+
+    /// Makes one pass; returns when to look again without being woken.
+    async fn look(&mut self, canary: &Arc<Canary>) -> Result<Span, ActError> {
+        if self.uid != canary.metadata.uid {
+            // Another object under the same name: nothing that is remembered is about it.
+            *self = Self::new(self.world.clone(), self.board.clone(), self.key.clone());
+            self.uid.clone_from(&canary.metadata.uid);
+        }
+        let finalized = canary.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+        if canary.deleted() && !finalized {
+            return Ok(RETRY);
+        }
+        let mut fault = self.read(canary).map(|problem| ("InvalidSpec", problem));
+        let Some((plan, spec)) = self.plan.clone() else {
+            return self.refuse(canary, fault.unwrap_or_default()).await;
+        };
+        let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
+        let target = self.world.deployments.get(&names.namespace, &names.target);
+        match &target {
+            Some(target) => {
+                if let Err(problem) = names.selector(&target.view.spec.selector.match_labels) {
+                    return self.refuse(canary, ("InvalidTarget", problem)).await;
+                }
+            }
+            None => {
+                let problem = format!("Deployment {} does not exist in namespace {}", names.target, names.namespace);
+                fault = fault.or(Some(("TargetMissing", problem)));
+            }
+        }
+        let mut state = match self.state.take() {
+            Some(state) => state,
+            None => self.recall(canary)?,
+        };
+        if let Some(fault) =
+            fault.as_ref().filter(|_| target.is_none() && (canary.deleted() || state.installed.is_none()))
+        {
+            // Nothing was made yet, or nothing is left that the traffic could be given back to.
+            return self.refuse(canary, fault.clone()).await;
+        }
+        if !finalized {
+            self.finalizer(canary, true).await?;
+        }
+        let gateways = self.world.fleet.of(&self.world, &names, &spec);
+        self.answer(canary, &state, plan.interval);
+        let (at, before) = (now(), state.clone());
+        let mut body =
+            Body { keeper: self, canary, names, spec, plan: &plan, target, gateways, fault, now: at, before };
+        let passed = pass(&mut body, &plan, &mut state, at).await;
+        let gateways = body.gateways;
+        let run = state.run.as_ref().map(|run| run.id.clone()).unwrap_or_default();
+        self.answers.forget(|key| key.starts_with(&run));
+        self.state = Some(state);
+        let Passed { recheck_after, .. } = passed?;
+        for workload in &gateways {
+            workload.want(&self.key, recheck_after);
+        }
+        Ok(recheck_after)
+    }
+
+    /// Reads the spec; returns what is wrong with it. One that cannot work any more leaves the last one in force, so that a
+    /// rollout under way is still looked after.
+    fn read(&mut self, canary: &Canary) -> Option<String> {
+        let read = canary.view.spec.clone().and_then(|spec| {
+            let plan = plan_of(&self.key.0, &self.key.1, &spec);
+            let plan = plan.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+            Ok((plan?, spec))
+        });
+        match read {
+            Ok(read) => {
+                self.plan = Some(read);
+                None
+            }
+            Err(problem) => Some(problem),
+        }
+    }
+
+    /// Takes in the webhooks as they are now.
+    fn answer(&mut self, canary: &Canary, state: &State, interval: Span) {
+        if let Ok(object) = canary.object() {
+            self.answers.update(&object, &format!("{:?}", state.phase), interval);
+        }
+    }
+
+    fn recall(&self, canary: &Canary) -> Result<State, ActError> {
+        match &canary.view.status.state {
+            None => Ok(State::default()),
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                ActError::Impossible(format!("status.state cannot be read ({error}); a newer Weir may have written it"))
+            }),
+        }
+    }
+
+    /// Says that the object cannot work as it is; lets it go if it is being deleted.
+    async fn refuse(&mut self, canary: &Canary, (reason, problem): Fault) -> Result<Span, ActError> {
+        if canary.deleted() {
+            self.finalizer(canary, false).await?;
+            return Ok(RETRY);
+        }
+        let old = self.stored.as_ref().map_or(&canary.view.status, |(status, _)| status);
+        let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
+        if *old != new {
+            warn!(namespace = self.key.0, canary = self.key.1, reason, problem, "canary cannot work");
+            self.store(new).await?;
+        }
+        Ok(Span::seconds(10))
+    }
+
+    async fn finalizer(&self, canary: &Canary, keep: bool) -> Result<(), ActError> {
+        let finalizers: &[&str] = if keep { &[FINALIZER] } else { &[] };
+        let object = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
+            "metadata": {"name": canary.name(), "namespace": canary.namespace(), "uid": canary.metadata.uid, "finalizers": finalizers},
+        });
+        match apply(&self.world, &self.world.canaries, &object).await {
+            // The uid keeps a Canary that is gone from being made again by this.
+            Err(ActError::Write { source, .. }) if is_status(&source, 409) || is_status(&source, 404) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn store(&mut self, status: CanaryStatus) -> Result<(), ActError> {
+        let (namespace, name) = &self.key;
+        let object = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
+            "metadata": {"name": name, "namespace": namespace}, "status": status,
+        });
+        apply_part(&self.world, &self.world.canaries, &object, Part::Status).await?;
+        self.stored = Some((status, now()));
+        Ok(())
+    }
+}
+
+/// The hands of one pass.
+struct Body<'a> {
+    keeper: &'a mut Keeper,
+    canary: &'a Arc<Canary>,
+    names: Names,
+    spec: CanarySpec,
+    plan: &'a Plan,
+    target: Option<Arc<Deployment>>,
+    gateways: Vec<Arc<Workload>>,
+    fault: Option<Fault>,
+    now: Timestamp,
+    before: State,
+}
+
+impl Body<'_> {
+    fn hands(&self) -> Hands<'_> {
+        Hands { world: &self.keeper.world, names: &self.names, spec: &self.spec, target: self.target.as_ref() }
+    }
+
+    fn name(&self) -> Name {
+        let (namespace, name) = self.keeper.key.clone();
+        Name { namespace, name }
+    }
+}
+
+impl Platform for Body<'_> {
+    type Error = ActError;
+
+    async fn observe(&mut self) -> Result<Observation, ActError> {
+        let look = Look {
+            world: &self.keeper.world,
+            names: &self.names,
+            spec: &self.spec,
+            id: &self.keeper.id,
+            target: self.target.as_ref(),
+            gateways: &self.gateways,
+            state: &self.before,
+            now: self.now,
+        };
+        let mut seen = look.observe(&mut self.keeper.memory);
+        seen.verb = verb(self.canary.annotation(VERB));
+        seen.deleted = self.canary.deleted();
+        seen.answers = self.keeper.answers.known();
+        self.keeper.seen = seen.clone();
+        Ok(seen)
+    }
+
+    async fn remember(&mut self, decision: &Decision) -> Result<(), ActError> {
+        let (plan, state) = (self.plan, &decision.state);
+        if let Some(target) = &self.target {
+            revision::keep(&self.keeper.world, &self.names, target, &self.keeper.seen.target, state).await?;
+        }
+        let (namespace, name) = self.keeper.key.clone();
+        let view = CanaryView::of(&namespace, &name, plan, state, &self.keeper.seen, &decision.reason);
+        let generation = self.canary.metadata.generation.unwrap_or_default();
+        let old = self.keeper.stored.as_ref().map_or(&self.canary.view.status, |(status, _)| status);
+        let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
+        let bound = !gateways(&self.keeper.world, &self.names, &self.spec).is_empty();
+        let mut new = status(old, &view, state, generation, bound, self.now);
+        if let Some((reason, problem)) = &self.fault {
+            new = stalled(
+                &CanaryStatus { conditions: old.conditions.clone(), ..new },
+                reason,
+                problem,
+                generation,
+                self.now,
+            );
+        }
+        let news = gist(old) != gist(&new) || recollection(&self.before) != recollection(state);
+        let figures = *old != new && state.run.is_some() && self.now.since(at) >= FIGURES;
+        if news || figures {
+            self.keeper.store(new).await?;
+        }
+        self.keeper.board.show(view, &plan.latency_ms);
+        for scrape in &self.keeper.seen.scrapes {
+            self.keeper.board.count(&Name { namespace: namespace.clone(), name: name.clone() }, scrape);
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, action: &Action) -> Result<(), ActError> {
+        match action {
+            Action::Primary(revision) => self.hands().primary(revision).await,
+            Action::Canary(scale) => self.hands().scale(*scale).await,
+            Action::Route => self.hands().route().await,
+            Action::Unroute => self.hands().unroute().await,
+            Action::Traffic(traffic) => {
+                let placement = placement(&self.keeper.world, &self.names, &self.spec);
+                for workload in &self.gateways {
+                    workload.ask(entry(&placement, self.plan, traffic));
+                }
+                // Those that the Canary named once and names no more.
+                let left = self.keeper.world.fleet.all();
+                for workload in left.iter().filter(|left| !self.gateways.iter().any(|kept| Arc::ptr_eq(kept, left))) {
+                    workload.dismiss(&self.keeper.key, &self.keeper.id);
+                }
+                Ok(())
+            }
+            Action::Release => {
+                for workload in self.keeper.world.fleet.all() {
+                    workload.dismiss(&self.keeper.key, &self.keeper.id);
+                }
+                self.keeper.finalizer(self.canary, false).await
+            }
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        let (namespace, canary) = (&self.keeper.key.0, &self.keeper.key.1);
+        let Event { severity, reason, text } = event;
+        info!(namespace, canary, ?severity, reason, text, "rollout");
+        self.keeper.board.tell(&self.name(), self.now, std::slice::from_ref(event));
+        self.keeper.told += 1;
+        let (client, object, event) = (self.keeper.world.client.clone(), self.canary.clone(), event.clone());
+        let (number, at) = (self.keeper.told, self.now);
+        tokio::spawn(async move { events::publish(client, &object, &event, number, at).await });
+    }
+
+    fn ask(&mut self, asks: &[Ask]) {
+        self.keeper.answers.ask(asks);
+    }
+}
+
+/// Returns what of the engine's memory must be stored before anything is done: not what is counted or seen anew anyway.
+fn recollection(state: &State) -> State {
+    let mut kept = state.clone();
+    kept.ledger = Default::default();
+    if let Some(run) = &mut kept.run {
+        run.proof = Default::default();
+        run.window_retired = Default::default();
+        run.ready_last = Timestamp(0);
+        run.primary_ready_last = Timestamp(0);
+        run.failure_seen = None;
+    }
+    kept
+}

@@ -1,0 +1,32 @@
+//! Weir in a cluster, beside Istio.
+//!
+//! ```text
+//!  API ─ watches ─> World (caches) ─> Keeper, one per Canary ─ reconcile ─> API: Deployments, Services, routes, status
+//!                     │                  │ entries     ^ counters, acknowledgements
+//!                     └──> Fleet ──> gateway::Workload ┴─> EnvoyFilters, scrapes
+//! ```
+//!
+//! Every replica watches and serves the module; the one that holds the lease acts. Reading order: [`world`], [`keeper`],
+//! [`observe`], [`act`], [`render`], [`gateway`].
+
+mod act;
+mod cache;
+pub(crate) mod canary;
+mod clock;
+mod cover;
+pub(crate) mod crd;
+mod events;
+mod gateway;
+mod keeper;
+mod kinds;
+mod lease;
+mod object;
+mod observe;
+pub(crate) mod render;
+mod revision;
+pub(crate) mod run;
+mod serve;
+pub(crate) mod settings;
+mod status;
+pub(crate) mod uninstall;
+mod world;

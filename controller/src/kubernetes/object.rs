@@ -1,0 +1,114 @@
+//! Objects of the API as Weir keeps them: the few fields that it looks at, and the rest as text.
+//!
+//! A typed copy of somebody else's object loses the fields that its types do not know, and Weir copies pod templates. A parsed
+//! tree of everything is several times the size of its text. So each kind has a small view, read with the object, and the
+//! kinds that are copied or compared keep their text, with sorted keys.
+
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ApiResource, DynamicObject};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// What Weir looks at in one kind of object.
+pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// API group; empty for the core group.
+    const GROUP: &'static str;
+    /// Version of the group.
+    const VERSION: &'static str;
+    /// The kind.
+    const KIND: &'static str;
+    /// The kind's name in paths.
+    const PLURAL: &'static str;
+    /// Whether the object is copied or compared, so that its text is kept.
+    const WHOLE: bool;
+}
+
+/// An object of the API.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept<V> {
+    /// Who it is, without the lists of who wrote what.
+    pub(crate) metadata: ObjectMeta,
+    /// What Weir looks at.
+    pub(crate) view: V,
+    /// Everything but `metadata`, `apiVersion` and `kind`, with sorted keys; empty where the kind is not kept whole.
+    body: Box<str>,
+}
+
+/// Returns how the API calls a kind.
+///
+/// Calls go through [`DynamicObject`] for every kind: the client's code is compiled once, and not once for each.
+#[must_use]
+pub(crate) fn resource<V: View>() -> ApiResource {
+    let api_version = if V::GROUP.is_empty() { V::VERSION.to_owned() } else { format!("{}/{}", V::GROUP, V::VERSION) };
+    ApiResource {
+        group: V::GROUP.into(),
+        version: V::VERSION.into(),
+        api_version,
+        kind: V::KIND.into(),
+        plural: V::PLURAL.into(),
+    }
+}
+
+impl<V: View> Kept<V> {
+    /// Keeps an object that the API served.
+    ///
+    /// # Errors
+    /// When a field that Weir looks at is not of the type that it must be.
+    pub(crate) fn new(object: DynamicObject) -> Result<Self, serde_json::Error> {
+        let DynamicObject { mut metadata, data, .. } = object;
+        metadata.managed_fields = None;
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+        let body = if V::WHOLE { data.to_string().into() } else { Box::default() };
+        Ok(Self { metadata, view: serde_json::from_value(data)?, body })
+    }
+
+    /// Returns everything but the metadata.
+    #[must_use]
+    pub(crate) fn body(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// Returns the object as it would be written, for comparison with what is wanted.
+    #[must_use]
+    pub(crate) fn json(&self) -> Value {
+        let mut body = self.body();
+        if let Some(map) = body.as_object_mut() {
+            map.insert("metadata".into(), serde_json::to_value(&self.metadata).unwrap_or_default());
+        }
+        body
+    }
+
+    /// Returns the object's name.
+    #[must_use]
+    pub(crate) fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the object's namespace.
+    #[must_use]
+    pub(crate) fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Returns a label's value.
+    #[must_use]
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Returns an annotation's value.
+    #[must_use]
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Returns whether somebody deleted it and it is not gone yet.
+    #[must_use]
+    pub(crate) fn deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+}

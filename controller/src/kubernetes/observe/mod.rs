@@ -1,0 +1,131 @@
+//! What one decision looks at, from the caches alone.
+
+mod workload;
+
+use std::sync::Arc;
+
+use super::gateway::Workload;
+use super::kinds::Deployment;
+use super::render::{Names, REVISION};
+use super::revision::revision;
+use super::world::World;
+use crate::api::CanarySpec;
+use crate::rollout::{Observation, Readiness, Revision, Span, State, Timestamp, Verb, VerbRequest, Workload as Arm};
+
+pub(crate) use workload::Endpoints;
+
+/// Annotation by which a person asks for something: the verb, a space, and anything that differs from the last request's.
+pub(crate) const VERB: &str = "weir.dev/verb";
+/// A primary's endpoints must be known this long before the routes first lead to them: istiod hears of them when Weir does.
+const SETTLED: Span = Span::seconds(1);
+
+/// What is remembered between two looks, and not worth storing.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    primary: Endpoints,
+    canary: Endpoints,
+}
+
+/// Everything that the look at one Canary needs.
+pub(crate) struct Look<'a> {
+    /// The cluster.
+    pub(crate) world: &'a World,
+    /// The objects' names.
+    pub(crate) names: &'a Names,
+    /// What the user wants.
+    pub(crate) spec: &'a CanarySpec,
+    /// The canary's id in metrics.
+    pub(crate) id: &'a str,
+    /// The target, if it exists.
+    pub(crate) target: Option<&'a Arc<Deployment>>,
+    /// The gateways that requests come through.
+    pub(crate) gateways: &'a [Arc<Workload>],
+    /// What the engine remembers.
+    pub(crate) state: &'a State,
+    /// When the look is made.
+    pub(crate) now: Timestamp,
+}
+
+impl Look<'_> {
+    /// Returns what is seen. Answers of other programs, verbs and deletion are added by who knows them.
+    #[must_use]
+    pub(crate) fn observe(&self, memory: &mut Memory) -> Observation {
+        let Self { world, names, target, .. } = self;
+        // A target that is gone has no new revision.
+        let known = self.state.run.as_ref().map(|run| &run.revision).or(self.state.applied.as_ref());
+        let seen = target.map_or_else(|| known.cloned().unwrap_or_default(), |target| revision(target));
+        let primary = world.deployments.get(&names.namespace, &names.primary());
+        let told = primary.as_ref().and_then(|primary| {
+            primary.view.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
+        });
+        let analysis = &self.spec.analysis;
+        let mut observation = Observation {
+            primary: self.arm(
+                primary.as_ref(),
+                told,
+                &names.primary_service(),
+                analysis.primary_ready_threshold,
+                &mut memory.primary,
+            ),
+            canary: self.arm(
+                *target,
+                Some(seen.clone()),
+                &names.canary_service(),
+                analysis.canary_ready_threshold,
+                &mut memory.canary,
+            ),
+            target: seen,
+            ..Observation::default()
+        };
+        if self.state.promoted.is_none() {
+            self.settle(&mut observation.primary);
+        }
+        for workload in self.gateways {
+            let (gateways, scrapes) = workload.seen(world, self.id);
+            observation.gateways.extend(gateways);
+            observation.scrapes.extend(scrapes);
+        }
+        observation
+    }
+
+    fn arm(
+        &self,
+        deployment: Option<&Arc<Deployment>>,
+        revision: Option<Revision>,
+        service: &str,
+        threshold: Option<i64>,
+        endpoints: &mut Endpoints,
+    ) -> Arm {
+        let available = workload::any_endpoint(self.world, &self.names.namespace, service);
+        endpoints.note(available, self.now);
+        let readiness = match deployment {
+            Some(deployment) => workload::readiness(self.world, deployment, threshold.unwrap_or(100), available),
+            None => Readiness::Absent,
+        };
+        Arm {
+            revision: revision.filter(|_| deployment.is_some()),
+            readiness,
+            available,
+            routable_since: endpoints.since,
+        }
+    }
+
+    /// Routes must never lead to a primary whose endpoints nobody has heard of yet.
+    fn settle(&self, primary: &mut Arm) {
+        let settled = primary.routable_since.is_some_and(|since| self.now.since(since) >= SETTLED);
+        if primary.readiness == Readiness::Ready && !settled {
+            primary.readiness = Readiness::Unready("its endpoints to become known".into());
+        }
+    }
+}
+
+/// Reads the annotation by which a person asks for something.
+#[must_use]
+pub(crate) fn verb(annotation: Option<&str>) -> Option<VerbRequest> {
+    let text = annotation?.trim();
+    let word = text.split_whitespace().next()?;
+    let verb = [Verb::Pause, Verb::Resume, Verb::Promote, Verb::Abort, Verb::Retry]
+        .into_iter()
+        .find(|verb| format!("{verb:?}").eq_ignore_ascii_case(word))?;
+    Some(VerbRequest { verb, id: text.to_owned() })
+}

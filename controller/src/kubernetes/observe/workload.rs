@@ -1,0 +1,101 @@
+//! How far a Deployment is: from its own numbers, its pods' troubles and the addresses behind its service.
+
+use crate::kubernetes::kinds::{Deployment, Pod};
+use crate::kubernetes::world::World;
+use crate::rollout::{Readiness, Timestamp};
+
+/// Why a container waits, where waiting will not help.
+const HOPELESS: [&str; 4] = ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
+/// Annotation of a Deployment and of its versions: which of them is the newest.
+const VERSION: &str = "deployment.kubernetes.io/revision";
+/// Label of a version and of its pods.
+const HASH: &str = "pod-template-hash";
+
+/// Since when a service has had an address that takes requests.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints {
+    /// Nothing while it has none.
+    pub(crate) since: Option<Timestamp>,
+}
+
+impl Endpoints {
+    /// Takes note of what is seen now.
+    pub(crate) fn note(&mut self, available: bool, now: Timestamp) {
+        self.since = if available { self.since.or(Some(now)) } else { None };
+    }
+}
+
+/// Returns whether a service has an address that takes requests.
+#[must_use]
+pub(crate) fn any_endpoint(world: &World, namespace: &str, service: &str) -> bool {
+    let slices = world.slices.of(namespace);
+    slices
+        .iter()
+        .filter(|slice| slice.label("kubernetes.io/service-name") == Some(service))
+        .any(|slice| slice.view.any_ready())
+}
+
+/// Returns how far a Deployment is. `threshold` is the percentage of its pods that must be available.
+#[must_use]
+pub(crate) fn readiness(world: &World, deployment: &Deployment, threshold: i64, endpoint: bool) -> Readiness {
+    let (spec, status) = (&deployment.view.spec, &deployment.view.status);
+    let replicas = spec.replicas.unwrap_or(1);
+    if replicas == 0 {
+        return Readiness::Absent;
+    }
+    let unready = |what: String| Readiness::Unready(format!("waiting for rollout to finish: {what}"));
+    if status.observed_generation < deployment.metadata.generation.unwrap_or_default() {
+        return unready("observed deployment generation less than desired generation".into());
+    }
+    if let Some(trouble) = trouble(world, deployment) {
+        return Readiness::Broken(trouble);
+    }
+    let (updated, available) = (status.updated_replicas, status.available_replicas);
+    if updated < replicas {
+        return unready(format!("{updated} out of {replicas} new replicas have been updated"));
+    }
+    if status.replicas > updated {
+        return unready(format!("{} old replicas are pending termination", status.replicas - updated));
+    }
+    if available * 100 < updated * threshold || available == 0 {
+        return unready(format!(
+            "{available} of {updated} (readyThreshold {threshold}%) updated replicas are available"
+        ));
+    }
+    if !endpoint {
+        return Readiness::Unready("none of its addresses is behind its service yet".into());
+    }
+    Readiness::Ready
+}
+
+/// Returns why a pod of the newest version will not come up, if one will not.
+fn trouble(world: &World, deployment: &Deployment) -> Option<String> {
+    let (namespace, uid) = (deployment.namespace(), deployment.metadata.uid.as_deref()?);
+    let newest = deployment.annotation(VERSION)?;
+    let owned = |owners: &Option<Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>>| {
+        owners.iter().flatten().any(|owner| owner.uid == uid)
+    };
+    let set = world
+        .replica_sets
+        .of(namespace)
+        .into_iter()
+        .find(|set| owned(&set.metadata.owner_references) && set.annotation(VERSION) == Some(newest))?;
+    let hash = set.label(HASH)?.to_owned();
+    let selector = &deployment.view.spec.selector.match_labels;
+    world
+        .pods
+        .of(namespace)
+        .iter()
+        .filter(|pod| !pod.deleted() && pod.label(HASH) == Some(&hash))
+        .filter(|pod| selector.iter().all(|(key, value)| pod.label(key) == Some(value)))
+        .find_map(|pod| hopeless(pod))
+}
+
+fn hopeless(pod: &Pod) -> Option<String> {
+    let status = &pod.view.status;
+    status.init_container_statuses.iter().chain(&status.container_statuses).find_map(|container| {
+        let waiting = container.state.waiting.as_ref().filter(|waiting| HOPELESS.contains(&waiting.reason.as_str()))?;
+        let message = waiting.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        Some(format!("container {} of pod {}: {} {message}", container.name, pod.name(), waiting.reason))
+    })
+}

@@ -1,0 +1,150 @@
+//! The two EnvoyFilters of a gateway workload.
+//!
+//! The static one inserts the filter before the router, to be configured by ECDS, and removes the token from every client's
+//! request before a route is chosen. The small one is the configuration: it is all that changes while rollouts go on, so that
+//! no listener is ever modified and no connection drained.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use weir_wire::{Config, TOKEN_HEADER};
+
+use super::names::MANAGER;
+use crate::kubernetes::kinds::{EnvoyFilter, Labels};
+
+/// Names of the filter's objects for one gateway workload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FilterNames {
+    /// Namespace of the gateway's pods, and of both objects.
+    pub(crate) namespace: String,
+    /// Labels that select the gateway's pods.
+    pub(crate) selector: Labels,
+}
+
+/// Where gateways get the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Module {
+    /// From an HTTP server or a registry; the agent beside Envoy fetches and checks it.
+    Remote {
+        /// `http://…`, `https://…` or `oci://…`.
+        uri: String,
+        /// Of the module; of the manifest for a registry.
+        sha256: String,
+    },
+    /// From a file that is mounted into the gateway's pods.
+    File(String),
+}
+
+impl FilterNames {
+    fn short(&self) -> String {
+        let text = serde_json::to_string(&self.selector).unwrap_or_default();
+        Sha256::digest(text)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Returns the name of the static object.
+    #[must_use]
+    pub(crate) fn listener(&self) -> String {
+        format!("weir-filter-{}", self.short())
+    }
+
+    /// Returns the name of the small object.
+    #[must_use]
+    pub(crate) fn config(&self) -> String {
+        format!("weir-config-{}", self.short())
+    }
+
+    /// Returns the name of the ECDS resource. There must be one owner of each in the mesh.
+    fn resource(&self) -> String {
+        format!("{}/weir-{}", self.namespace, self.short())
+    }
+}
+
+/// Renders the object that inserts the filter.
+#[must_use]
+pub(crate) fn static_filter(names: &FilterNames) -> Value {
+    let rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    let wasm = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+    let manager = "envoy.filters.network.http_connection_manager";
+    let insertion = json!({
+        "applyTo": "HTTP_FILTER",
+        "match": {"context": "GATEWAY", "listener": {"filterChain": {"filter": {
+            "name": manager, "subFilter": {"name": "envoy.filters.http.router"},
+        }}}},
+        "patch": {"operation": "INSERT_BEFORE", "value": {
+            "name": names.resource(),
+            "config_discovery": {
+                "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
+                // Rules of RBAC that say nothing allow everything. The gateway never waits for the module.
+                "default_config": {"@type": rbac},
+                "apply_default_config_without_warming": true,
+                "type_urls": [wasm, rbac],
+            },
+        }},
+    });
+    let removal = json!({
+        "applyTo": "NETWORK_FILTER",
+        "match": {"context": "GATEWAY", "listener": {"filterChain": {"filter": {"name": manager}}}},
+        "patch": {"operation": "MERGE", "value": {"typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "early_header_mutation_extensions": [{
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                    "mutations": [{"remove": TOKEN_HEADER}],
+                },
+            }],
+        }}},
+    });
+    object(names, &names.listener(), None, vec![insertion, removal])
+}
+
+/// Renders the object that configures the filter. `version` is the resource version that was read, where the object exists.
+#[must_use]
+pub(crate) fn config_filter(names: &FilterNames, module: &Module, config: &Config, version: Option<&str>) -> Value {
+    let code = match module {
+        // The sha256 stays a string through `json!`: an all-digit one in YAML would be a number.
+        Module::Remote { uri, sha256 } => {
+            json!({"remote": {"http_uri": {"uri": uri, "cluster": "_", "timeout": "30s"}, "sha256": sha256}})
+        }
+        Module::File(path) => json!({"local": {"filename": path}}),
+    };
+    let configuration = serde_json::to_string(config).unwrap_or_default();
+    let patch = json!({
+        "applyTo": "EXTENSION_CONFIG",
+        "match": {"context": "GATEWAY"},
+        "patch": {"operation": "ADD", "value": {
+            "name": names.resource(),
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": {
+                    "name": "weir",
+                    "root_id": "weir",
+                    // A trap lets requests through to the primary; any `failure_policy` would answer 503.
+                    "fail_open": true,
+                    "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration},
+                    "vm_config": {"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8", "code": code},
+                },
+            },
+        }},
+    });
+    object(names, &names.config(), version, vec![patch])
+}
+
+/// Reads the configuration out of a live small object.
+#[must_use]
+pub(crate) fn config_of(filter: &EnvoyFilter) -> Option<Config> {
+    let body = filter.body();
+    let text = body.pointer("/spec/configPatches/0/patch/value/typed_config/config/configuration/value")?.as_str()?;
+    serde_json::from_str(text).ok()
+}
+
+fn object(names: &FilterNames, name: &str, version: Option<&str>, patches: Vec<Value>) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("name".into(), name.into());
+    metadata.insert("namespace".into(), names.namespace.clone().into());
+    metadata.insert("labels".into(), json!({"app.kubernetes.io/managed-by": MANAGER}));
+    metadata.extend(version.map(|version| ("resourceVersion".to_owned(), version.into())));
+    json!({
+        "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": metadata,
+        "spec": {"workloadSelector": {"labels": names.selector}, "priority": 10, "configPatches": patches},
+    })
+}

@@ -1,0 +1,18 @@
+//! Objects that Weir makes, from what was decided and nothing else. Pure: the golden files in `golden/` show each of them.
+
+mod destination_rule;
+mod envoy_filter;
+mod names;
+mod primary;
+mod routes;
+mod service;
+
+pub(crate) use destination_rule::destination_rule;
+pub(crate) use envoy_filter::{FilterNames, Module, config_filter, config_of, static_filter};
+pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, owned};
+pub(crate) use primary::{primary, snapshot, template_of};
+pub(crate) use routes::{Arms, home_route, virtual_service};
+pub(crate) use service::{Role, ports, service};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Names of the objects around one Canary.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::{CanarySpec, GROUP, VERSION};
+use crate::kubernetes::kinds::Labels;
+
+/// The field manager of everything that Weir writes, and the value of `app.kubernetes.io/managed-by`. Flux undoes what
+/// managers whose name begins with `kubectl` wrote.
+pub(crate) const MANAGER: &str = "weir";
+/// Label of everything that belongs to a Canary: its name.
+pub(crate) const CANARY_LABEL: &str = "weir.dev/canary";
+/// Annotation of a primary's pods: which revision they run.
+pub(crate) const REVISION: &str = "weir.dev/revision";
+
+/// Labels that may tell one workload's pods from another's, in Flagger's order.
+const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
+
+/// Names of the objects around one Canary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Namespace of all of them.
+    pub(crate) namespace: String,
+    /// The Canary.
+    pub(crate) canary: String,
+    /// The Canary's uid, for ownership.
+    pub(crate) uid: String,
+    /// The target.
+    pub(crate) target: String,
+    /// The service that users call.
+    pub(crate) apex: String,
+}
+
+impl Names {
+    /// Returns the names around a Canary.
+    #[must_use]
+    pub(crate) fn new(namespace: &str, canary: &str, uid: &str, spec: &CanarySpec) -> Self {
+        Self {
+            namespace: namespace.into(),
+            canary: canary.into(),
+            uid: uid.into(),
+            target: spec.target_ref.name.clone(),
+            apex: spec.apex().into(),
+        }
+    }
+
+    /// Returns the workload in production.
+    #[must_use]
+    pub(crate) fn primary(&self) -> String {
+        format!("{}-primary", self.target)
+    }
+
+    /// Returns the service of the primary.
+    #[must_use]
+    pub(crate) fn primary_service(&self) -> String {
+        format!("{}-primary", self.apex)
+    }
+
+    /// Returns the service of the canary.
+    #[must_use]
+    pub(crate) fn canary_service(&self) -> String {
+        format!("{}-canary", self.apex)
+    }
+
+    /// Returns the name of the route to the primary, which the filter may compare.
+    #[must_use]
+    pub(crate) fn primary_route(&self) -> String {
+        format!("{}/{}", self.namespace, self.canary)
+    }
+
+    /// Returns the name of the route to the canary. No Canary's name has a `/`, so no other route is called so.
+    #[must_use]
+    pub(crate) fn canary_route(&self) -> String {
+        format!("{}/{}/canary", self.namespace, self.canary)
+    }
+
+    /// Returns the name under which a revision's pod template is kept.
+    #[must_use]
+    pub(crate) fn snapshot(&self, revision: &str) -> String {
+        format!("{}-{revision}", self.canary)
+    }
+
+    /// Returns whether an object of this name is one of those around the Canary.
+    #[must_use]
+    pub(crate) fn concerns(&self, name: &str) -> bool {
+        let base = |base: &str| name == base || matches!(name.strip_prefix(base), Some("-primary" | "-canary"));
+        base(&self.target) || base(&self.apex)
+    }
+
+    /// Returns the label that tells the primary's pods from the target's: the key, and the value on the target.
+    ///
+    /// # Errors
+    /// When the target's selector has none that can.
+    pub(crate) fn selector(&self, labels: &Labels) -> Result<(String, String), String> {
+        let known = SELECTOR_LABELS.iter().find_map(|key| labels.get_key_value(*key));
+        let only = labels.iter().next().filter(|_| labels.len() == 1);
+        known.or(only).map(|(key, value)| (key.clone(), value.clone())).ok_or_else(|| {
+            format!(
+                "Deployment {} has none of the labels {} in spec.selector.matchLabels, so its pods cannot be told from the \
+                 primary's: add one of them",
+                self.target,
+                SELECTOR_LABELS.join(", ")
+            )
+        })
+    }
+}
+
+/// Returns the metadata of an object that goes with its Canary.
+#[must_use]
+pub(crate) fn owned(names: &Names, name: &str) -> Map<String, Value> {
+    let mut metadata = adopted(names, name);
+    let owner = json!([{
+        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary", "name": names.canary, "uid": names.uid,
+        "controller": true, "blockOwnerDeletion": true,
+    }]);
+    metadata.insert("ownerReferences".into(), owner);
+    metadata
+}
+
+/// Returns the metadata of an object that stays when its Canary goes.
+pub(super) fn adopted(names: &Names, name: &str) -> Map<String, Value> {
+    let labels = json!({"app.kubernetes.io/managed-by": MANAGER, CANARY_LABEL: names.canary});
+    let mut metadata = Map::new();
+    metadata.insert("name".into(), name.into());
+    metadata.insert("namespace".into(), names.namespace.clone().into());
+    metadata.insert("labels".into(), labels);
+    metadata
+}

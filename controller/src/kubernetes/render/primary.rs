@@ -1,0 +1,94 @@
+//! `T-primary`: the workload in production, a copy of the target's pod template of some revision.
+
+use serde_json::{Map, Value, json};
+
+use super::names::{Names, REVISION, owned};
+
+/// Parts of a Deployment's spec that say how it is rolled out, copied beside the template.
+const COPIED: [&str; 4] = ["strategy", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"];
+
+/// Returns the part of a target's spec that identifies its revision.
+///
+/// Some API servers serve an empty creation time where others leave it out.
+#[must_use]
+pub(crate) fn template_of(spec: &Value) -> Value {
+    let mut template = spec.get("template").cloned().unwrap_or_default();
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("creationTimestamp");
+    }
+    template
+}
+
+/// Returns what is kept of a target for the promotion of its revision.
+#[must_use]
+pub(crate) fn snapshot(spec: &Value) -> Value {
+    let mut kept: Map<String, Value> =
+        COPIED.iter().filter_map(|key| Some(((*key).to_owned(), spec.get(*key)?.clone()))).collect();
+    kept.insert("template".into(), template_of(spec));
+    Value::Object(kept)
+}
+
+/// Renders the primary from what was kept of a revision. `selector` is the label that tells the arms' pods apart, with the
+/// target's value; `replicas` is left to an autoscaler where it is `None`.
+#[must_use]
+pub(crate) fn primary(
+    names: &Names,
+    selector: &(String, String),
+    revision: &str,
+    snapshot: &Value,
+    replicas: Option<i64>,
+) -> Value {
+    let (key, value) = selector;
+    let own = format!("{value}-primary");
+    let mut spec = snapshot.as_object().cloned().unwrap_or_default();
+    let mut template = spec.remove("template").unwrap_or_default();
+    rename(&mut template["spec"], key, value, &own);
+    let metadata = metadata(&mut template);
+    metadata["labels"][key] = own.clone().into();
+    metadata["annotations"][REVISION] = revision.into();
+    spec.insert("template".into(), template);
+    spec.insert("selector".into(), json!({"matchLabels": {key: own}}));
+    spec.extend(replicas.map(|replicas| ("replicas".to_owned(), replicas.into())));
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": owned(names, &names.primary()), "spec": spec})
+}
+
+/// Returns the template's metadata with both maps in it and without Flux's own keys, by which it would take the copy for its
+/// own.
+fn metadata(template: &mut Value) -> &mut Value {
+    for map in ["labels", "annotations"] {
+        let kept = template["metadata"][map].as_object().cloned().unwrap_or_default();
+        let kept: Map<_, _> = kept.into_iter().filter(|(key, _)| !key.contains("toolkit.fluxcd.io/")).collect();
+        template["metadata"][map] = kept.into();
+    }
+    &mut template["metadata"]
+}
+
+/// Makes rules about where pods go (anti-affinity, topology spread) speak of the primary's own pods.
+fn rename(spec: &mut Value, key: &str, value: &str, own: &str) {
+    let lists = [
+        ("/topologySpreadConstraints", "/labelSelector"),
+        ("/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution", "/labelSelector"),
+        ("/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm/labelSelector"),
+    ];
+    for (list, selector) in lists {
+        for rule in spec.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(selector) = rule.pointer_mut(selector) {
+                rename_selector(selector, key, value, own);
+            }
+        }
+    }
+}
+
+fn rename_selector(selector: &mut Value, key: &str, value: &str, own: &str) {
+    if let Some(label) = selector.get_mut("matchLabels").and_then(|labels| labels.get_mut(key))
+        && label == value
+    {
+        *label = own.into();
+    }
+    for expression in selector.get_mut("matchExpressions").and_then(Value::as_array_mut).into_iter().flatten() {
+        if expression["key"] == key {
+            let values = expression.get_mut("values").and_then(Value::as_array_mut);
+            values.into_iter().flatten().filter(|found| **found == value).for_each(|found| *found = own.into());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The VirtualService of a Canary: requests with the token go to the canary, all others to the primary.
+//!
+//! Weights are nowhere in it: it is written when the Canary is made or edited, and never during a rollout.
+
+use serde_json::{Map, Value, json};
+use weir_wire::TOKEN_HEADER;
+
+use super::names::{Names, owned};
+use super::service::decorate;
+use crate::api::service::{Free, Retries, Rewrite};
+use crate::api::{CanarySpec, canary_token};
+
+/// Where requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arms {
+    /// With the token to the canary, else to the primary.
+    Both,
+    /// To the service that users call, as if there were no Weir.
+    Apex,
+}
+
+/// Renders the VirtualService. `multiport` says whether the services have several ports, so that a route must name one.
+#[must_use]
+pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, multiport: bool) -> Value {
+    let service = &spec.service;
+    let matches: Vec<Value> = service.r#match.iter().map(|Free(map)| map.clone().into()).collect();
+    let destination = |host: &str| {
+        let mut destination = json!({"host": host});
+        if multiport {
+            destination["port"] = json!({"number": service.port});
+        }
+        json!([{"destination": destination}])
+    };
+    let http = match arms {
+        Arms::Both => {
+            let token = canary_token(&names.namespace, &names.canary);
+            let canary = destination(&names.canary_service());
+            vec![
+                route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary),
+                route(spec, &names.primary_route(), matches, destination(&names.primary_service())),
+            ]
+        }
+        Arms::Apex => vec![route(spec, &names.primary_route(), matches, destination(&names.apex))],
+    };
+    let mut body = json!({"http": http});
+    if service.delegation != Some(true) {
+        let gateways = if service.gateways.is_empty() { vec!["mesh".to_owned()] } else { service.gateways.clone() };
+        body["gateways"] = gateways.into();
+        body["hosts"] = hosts(names, spec).into();
+    }
+    let mut metadata = owned(names, &names.apex);
+    decorate(&mut metadata, service.apex.as_ref());
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": body})
+}
+
+/// Returns the name of the route that requests without the token take: the one that the filter sees.
+#[must_use]
+pub(crate) fn home_route(names: &Names, spec: &CanarySpec) -> Vec<String> {
+    let route = names.primary_route();
+    // istiod appends the name of the match, where it has one.
+    let mut named: Vec<String> = Vec::new();
+    for Free(found) in &spec.service.r#match {
+        named.push(match found.get("name").and_then(Value::as_str) {
+            Some(name) => format!("{route}.{name}"),
+            None => route.clone(),
+        });
+    }
+    named.sort();
+    named.dedup();
+    if named.is_empty() { vec![route] } else { named }
+}
+
+/// Returns the hosts of the VirtualService, as Flagger makes them: the user's, and the service's name unless `*` is there.
+fn hosts(names: &Names, spec: &CanarySpec) -> Vec<String> {
+    let mut hosts = spec.service.hosts.clone();
+    if !hosts.iter().any(|host| host == "*" || *host == names.apex) {
+        hosts.push(names.apex.clone());
+    }
+    hosts
+}
+
+/// Adds the condition on the token to each of the user's conditions; alone where there are none.
+fn with_token(matches: Vec<Value>, token: &str) -> Vec<Value> {
+    let matches = if matches.is_empty() { vec![json!({})] } else { matches };
+    matches
+        .into_iter()
+        .map(|mut found| {
+            let headers = found.as_object_mut().map(|map| map.entry("headers").or_insert_with(|| json!({})));
+            if let Some(Value::Object(headers)) = headers {
+                headers.insert(TOKEN_HEADER.into(), json!({"exact": token}));
+            }
+            found
+        })
+        .collect()
+}
+
+fn route(spec: &CanarySpec, name: &str, matches: Vec<Value>, destination: Value) -> Value {
+    let service = &spec.service;
+    let mut route = Map::new();
+    route.insert("name".into(), name.into());
+    if !matches.is_empty() {
+        route.insert("match".into(), matches.into());
+    }
+    route.insert("route".into(), destination);
+    route.insert("headers".into(), headers(service.headers.as_ref()));
+    if let Some(timeout) = &service.timeout {
+        route.insert("timeout".into(), timeout.clone().into());
+    }
+    if let Some(Rewrite { uri, authority }) = &service.rewrite {
+        route.insert("rewrite".into(), some([("uri", uri.clone().into()), ("authority", authority.clone().into())]));
+    }
+    if let Some(Retries { attempts, per_try_timeout, retry_on }) = &service.retries {
+        let retries = [
+            ("attempts", (*attempts).into()),
+            ("perTryTimeout", per_try_timeout.clone().into()),
+            ("retryOn", retry_on.clone().into()),
+        ];
+        route.insert("retries".into(), some(retries));
+    }
+    if let Some(Free(policy)) = &service.cors_policy {
+        route.insert("corsPolicy".into(), policy.clone().into());
+    }
+    route.into()
+}
+
+/// Returns the user's headers, and the removal of the token: no upstream sees it.
+fn headers(user: Option<&Free>) -> Value {
+    let mut headers = Value::Object(user.map(|Free(map)| map.clone()).unwrap_or_default());
+    let removed = headers.pointer("/request/remove").and_then(Value::as_array).cloned().unwrap_or_default();
+    let removed: Vec<Value> = removed.into_iter().chain([TOKEN_HEADER.into()]).collect();
+    if !headers["request"].is_object() {
+        headers["request"] = json!({});
+    }
+    headers["request"]["remove"] = removed.into();
+    headers
+}
+
+fn some<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect()
+}

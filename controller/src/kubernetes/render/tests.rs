@@ -1,0 +1,109 @@
+//! Golden files: every object, from one Canary and one target. `UPDATE_GOLDEN=1` rewrites them.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weir_wire::{Canary, Config};
+
+use super::*;
+use crate::api::CanarySpec;
+use crate::kubernetes::cover::covers;
+use crate::kubernetes::kinds::{Deployment, EnvoyFilter};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/kubernetes/render/golden")
+}
+
+fn subject() -> (Names, CanarySpec, Deployment, Value) {
+    let text = std::fs::read_to_string(folder().join("canary.yaml")).unwrap();
+    let mut documents =
+        serde_yaml_ng::Deserializer::from_str(&text).map(|document| Value::deserialize(document).unwrap());
+    let (canary, target) = (documents.next().unwrap(), documents.next().unwrap());
+    let spec: CanarySpec = serde_json::from_value(canary["spec"].clone()).unwrap();
+    let names = Names::new("shop", "cart", "6f5c2d1e-0000-4000-8000-000000000001", &spec);
+    (names, spec, Deployment::new(serde_json::from_value(target.clone()).unwrap()).unwrap(), target)
+}
+
+fn golden(name: &str, objects: &[Value]) {
+    let text: Vec<String> = objects.iter().map(|object| serde_yaml_ng::to_string(object).unwrap()).collect();
+    let text = text.join("---\n");
+    let path = folder().join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{}: UPDATE_GOLDEN=1 rewrites it", path.display());
+}
+
+#[test]
+fn the_primary_is_the_target_under_its_own_label() {
+    let (names, _, target, raw) = subject();
+    let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
+    let wanted = primary(&names, &selector, "0123456789", &snapshot(&raw["spec"]), Some(2));
+    golden("primary.yaml", std::slice::from_ref(&wanted));
+    // What the server makes of it is what was wanted: nothing is written a second time.
+    assert!(covers(&wanted, &wanted));
+}
+
+#[test]
+fn each_arm_has_a_service_and_a_policy() {
+    let (names, spec, _, raw) = subject();
+    let ports = ports(&spec, &raw["spec"]["template"]);
+    golden(
+        "services.yaml",
+        &[
+            service(&names, &spec, Role::Primary, ("app", "cart-primary"), &ports),
+            destination_rule(&names, &spec, &names.primary_service()),
+            service(&names, &spec, Role::Canary, ("app", "cart"), &ports),
+            destination_rule(&names, &spec, &names.canary_service()),
+            service(&names, &spec, Role::Apex { existing: true }, ("app", "cart-primary"), &ports),
+        ],
+    );
+}
+
+#[test]
+fn requests_with_the_token_go_to_the_canary_and_all_others_to_the_primary() {
+    let (names, spec, ..) = subject();
+    golden("routes.yaml", &[virtual_service(&names, &spec, Arms::Both, false)]);
+    golden("routes-given-back.yaml", &[virtual_service(&names, &spec, Arms::Apex, false)]);
+}
+
+#[test]
+fn the_filter_is_inserted_once_and_configured_apart() {
+    let selector = [("istio".to_owned(), "ingressgateway".to_owned())].into();
+    let names = FilterNames { namespace: "istio-ingress".into(), selector };
+    let canary = Canary { id: "6b31d19cc274a06a".into(), name: "shop/cart".into(), ..Canary::default() };
+    let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary] };
+    // A checksum of digits alone would be a number if anything lost its quotes.
+    let module = Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
+    let written = config_filter(&names, &module, &config, Some("4711"));
+    golden("filter.yaml", &[static_filter(&names), written.clone()]);
+    let live = EnvoyFilter::new(serde_json::from_value(written).unwrap()).unwrap();
+    assert_eq!(config_of(&live), Some(config));
+}
+
+#[test]
+fn ports_of_the_containers_are_added_where_they_are_asked_for() {
+    let (_, mut spec, _, raw) = subject();
+    spec.service.port_discovery = Some(true);
+    let found = ports(&spec, &raw["spec"]["template"]);
+    let names: Vec<_> = found.iter().map(|port| port["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["http", "metrics"]);
+}
+
+#[test]
+fn a_target_whose_pods_cannot_be_told_apart_is_refused() {
+    let (names, ..) = subject();
+    let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    assert_eq!(names.selector(&labels(&[("x", "1")])), Ok(("x".into(), "1".into())));
+    assert_eq!(names.selector(&labels(&[("name", "n"), ("tier", "web")])), Ok(("name".into(), "n".into())));
+    assert!(names.selector(&labels(&[("x", "1"), ("y", "2")])).unwrap_err().contains("add one of them"));
+}
+
+#[test]
+fn an_empty_creation_time_is_no_new_revision() {
+    let with = json!({"template": {"metadata": {"creationTimestamp": null, "labels": {"app": "cart"}}}});
+    let without = json!({"template": {"metadata": {"labels": {"app": "cart"}}}});
+    assert_eq!(template_of(&with), template_of(&without));
+}

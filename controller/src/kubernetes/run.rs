@@ -1,0 +1,150 @@
+//! Starts everything, and ends it in order.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use kube::Client;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::gateway::Fleet;
+use super::keeper::Keeper;
+use super::lease::Candidate;
+use super::render::Module;
+use super::serve::{Served, path, router};
+use super::settings::Settings;
+use super::world::{Key, World};
+use crate::board::Board;
+
+/// What stands in the module's address for its path, where the module is served from here.
+pub(crate) const SERVED: &str = "{path}";
+
+/// Why the controller ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// The module's file cannot be read.
+    #[error("read the module {}", path.display())]
+    Module {
+        /// The file.
+        path: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The cluster's address or credentials cannot be found.
+    #[error("find the cluster")]
+    Cluster(#[source] Box<kube::Error>),
+    /// The address cannot be listened on.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("receive signals")]
+    Signals(#[source] std::io::Error),
+    /// The lease went to another replica, which acts from now on.
+    #[error("the lease was lost")]
+    LeaseLost,
+}
+
+/// Runs the controller until it is told to end.
+///
+/// # Errors
+/// When it cannot start, or when it must stop because another replica leads.
+pub(crate) async fn run(mut settings: Settings) -> Result<(), RunError> {
+    let module = module(&mut settings)?;
+    let client = Client::try_default().await.map_err(|source| RunError::Cluster(Box::new(source)))?;
+    let address = settings.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let (board, _calls) = Board::new();
+    board.part("caches", Some("still filling".into()));
+    let served = axum::serve(listener, router(board.clone(), module));
+    let server = tokio::spawn(async move { served.await });
+    let world = World::new(client.clone(), settings);
+    world.follow();
+    let acting = act(world.clone(), board);
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        error = acting => Err(error),
+    };
+    // Nothing acts any longer when the next one may begin to.
+    world.fleet.stop();
+    server.abort();
+    if world.settings.leader_election {
+        Candidate::new(client, &world.settings.namespace, &world.settings.identity).resign().await;
+    }
+    info!("ended");
+    ended
+}
+
+/// Waits for the caches and the lease, then looks after everything for as long as the lease is held.
+async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
+    world.completed().await;
+    board.part("caches", None);
+    info!("caches filled");
+    let settings = &world.settings;
+    let mut candidate = Candidate::new(world.client.clone(), &settings.namespace, &settings.identity);
+    if settings.leader_election {
+        candidate.elected().await;
+        info!(identity = settings.identity, "leading");
+    }
+    // Dropped with this future, and with it every keeper.
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(Fleet::follow(world.clone()));
+    tasks.spawn(keep_all(world.clone(), board));
+    if !settings.leader_election {
+        std::future::pending::<()>().await;
+    }
+    candidate.lost().await;
+    RunError::LeaseLost
+}
+
+/// Has a keeper for every Canary. For ever.
+async fn keep_all(world: Arc<World>, board: Arc<Board>) {
+    let mut kept: HashSet<Key> = HashSet::new();
+    let mut keepers = tokio::task::JoinSet::new();
+    loop {
+        for canary in world.canaries.all() {
+            let key = (canary.namespace().to_owned(), canary.name().to_owned());
+            if kept.insert(key.clone()) {
+                let keeper = Keeper::new(world.clone(), board.clone(), key.clone());
+                let wake = world.waker(&key);
+                keepers.spawn(async move {
+                    keeper.keep(wake).await;
+                    key
+                });
+            }
+        }
+        tokio::select! {
+            () = world.population.notified() => {}
+            Some(gone) = keepers.join_next(), if !keepers.is_empty() => {
+                // One that panicked is started anew with everything else that looks for Canaries without a keeper.
+                match gone {
+                    Ok(key) => drop(kept.remove(&key)),
+                    Err(error) => tracing::error!(%error, "a keeper failed"),
+                }
+            }
+        }
+    }
+}
+
+/// Reads the module that is served from here, and makes its address.
+fn module(settings: &mut Settings) -> Result<Option<Served>, RunError> {
+    let Some(file) = settings.module_file.clone() else { return Ok(None) };
+    let bytes = std::fs::read(&file).map_err(|source| RunError::Module { path: file, source })?;
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Module::Remote { uri, sha256 } = &mut settings.module {
+        *uri = uri.replace(SERVED, &path(&digest));
+        sha256.clone_from(&digest);
+    }
+    info!(sha256 = digest, bytes = bytes.len(), "serving the module");
+    Ok(Some(Served { sha256: digest, bytes: Bytes::from(bytes) }))
+}

@@ -1,0 +1,190 @@
+//! The status of a Canary: what people, `kubectl wait` and Flux read, and what the engine remembers.
+//!
+//! Made for kstatus: a rollout never makes an object look unready, since Flux would stop applying; one that cannot work says
+//! `Stalled` at once; one that nobody has looked at is in progress, by the schema's default.
+
+use super::canary::{CanaryStatus, Condition, EvidenceStatus, GatewayStatus};
+use super::clock::rfc3339;
+use crate::rollout::{Phase, State, Timestamp};
+use crate::view::CanaryView;
+
+/// Returns the status after a pass. `bound` is whether any gateway is named.
+#[must_use]
+pub(crate) fn status(
+    old: &CanaryStatus,
+    view: &CanaryView,
+    state: &State,
+    generation: i64,
+    bound: bool,
+    now: Timestamp,
+) -> CanaryStatus {
+    let run = state.run.as_ref();
+    let iteration = run.filter(|_| state.traffic.matching || state.traffic.weight.percent() == 0.0);
+    let message = view.message.clone();
+    let promoted = match state.phase {
+        Phase::Initialized | Phase::Succeeded => "True",
+        Phase::Failed => "False",
+        _ => "Unknown",
+    };
+    let word = format!("{:?}", state.phase);
+    let said = run.is_some() || state.ended.is_some();
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let evidence = said.then(|| EvidenceStatus {
+        canary_requests: count(view.canary.ended),
+        canary_failures: count(view.canary.failed),
+        primary_requests: count(view.primary.ended),
+        primary_failures: count(view.primary.failed),
+        observed_share: view.applied.observed.map(|share| (share * 100.0).round() / 100.0),
+    });
+    let ready = match state.phase {
+        Phase::Initializing => ("Unknown", "Initializing", message.clone()),
+        _ => ("True", "Reconciling", "the Canary is accepted and looked after".to_owned()),
+    };
+    let gateway = match bound {
+        true => ("True", "Bound", "requests through its gateways are split"),
+        false => {
+            ("False", "MeshOnly", "spec.service.gateways names no gateway: none of its requests passes the filter")
+        }
+    };
+    CanaryStatus {
+        observed_generation: Some(generation),
+        phase: Some(word.clone()),
+        reason: Some(view.reason.clone()),
+        message: Some(message.clone()),
+        canary_weight: Some(view.weight),
+        failed_checks: Some(i64::from(view.checks.failed)),
+        iterations: Some(iteration.map_or(0, |run| i64::try_from(run.step).unwrap_or(0))),
+        last_applied_spec: state.applied.as_ref().map(ToString::to_string),
+        last_promoted_spec: state.promoted.as_ref().map(ToString::to_string),
+        last_transition_time: Some(rfc3339(state.since)),
+        gateways: Some(GatewayStatus {
+            serving: i64::try_from(view.applied.of).unwrap_or(0),
+            acknowledged: i64::try_from(view.applied.gateways).unwrap_or(0),
+        }),
+        evidence,
+        conditions: conditions(
+            old,
+            generation,
+            now,
+            [
+                ("Ready", ready.0, ready.1, ready.2),
+                ("Promoted", promoted, &word, promoted_text(state, &message)),
+                ("GatewayBound", gateway.0, gateway.1, gateway.2.to_owned()),
+            ],
+        ),
+        state: serde_json::to_string(state).ok(),
+    }
+}
+
+/// Returns the status of an object that cannot work. What the engine remembers stays.
+#[must_use]
+pub(crate) fn stalled(
+    old: &CanaryStatus,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> CanaryStatus {
+    let said = ["Ready", "Stalled"];
+    let mut kept: Vec<_> = old.conditions.iter().filter(|c| !said.contains(&c.kind.as_str())).cloned().collect();
+    let fresh = conditions(
+        old,
+        generation,
+        now,
+        [("Ready", "False", reason, message.to_owned()), ("Stalled", "True", reason, message.to_owned())],
+    );
+    kept.extend(fresh);
+    CanaryStatus {
+        observed_generation: Some(generation),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        conditions: kept,
+        ..old.clone()
+    }
+}
+
+/// Returns what of a status is news: everything but figures that change with every request, and the engine's memory.
+#[must_use]
+pub(crate) fn gist(status: &CanaryStatus) -> CanaryStatus {
+    let mut gist = CanaryStatus { message: None, evidence: None, state: None, ..status.clone() };
+    for condition in &mut gist.conditions {
+        condition.message.clear();
+    }
+    gist
+}
+
+fn promoted_text(state: &State, message: &str) -> String {
+    match (&state.phase, &state.ended) {
+        (Phase::Failed, Some(ended)) => format!("revision {} was taken back: {}", ended.revision, ended.text),
+        (Phase::Initialized | Phase::Succeeded, _) => "the newest revision is in production".into(),
+        _ => message.into(),
+    }
+}
+
+fn conditions<const N: usize>(
+    old: &CanaryStatus,
+    generation: i64,
+    now: Timestamp,
+    fresh: [(&str, &str, &str, String); N],
+) -> Vec<Condition> {
+    let condition = |(kind, status, reason, message): (&str, &str, &str, String)| {
+        let before = old.conditions.iter().find(|condition| condition.kind == kind && condition.status == status);
+        Condition {
+            kind: kind.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message,
+            last_transition_time: before.map_or_else(|| rfc3339(now), |before| before.last_transition_time.clone()),
+            observed_generation: Some(generation),
+        }
+    };
+    fresh.into_iter().map(condition).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition<'a>(status: &'a CanaryStatus, kind: &str) -> Option<&'a Condition> {
+        status.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    fn made(old: &CanaryStatus, phase: Phase, now: Timestamp) -> CanaryStatus {
+        let state = State { phase, ..State::default() };
+        status(old, &CanaryView::default(), &state, 3, true, now)
+    }
+
+    #[test]
+    fn a_rollout_never_makes_the_object_look_unready() {
+        for phase in [Phase::Initialized, Phase::Waiting, Phase::Progressing, Phase::Promoting, Phase::Failed] {
+            let status = made(&CanaryStatus::default(), phase, Timestamp(0));
+            assert_eq!(condition(&status, "Ready").unwrap().status, "True", "{phase:?}");
+            assert!(condition(&status, "Stalled").is_none() && status.observed_generation == Some(3));
+        }
+        let rows = [(Phase::Initialized, "True"), (Phase::Progressing, "Unknown"), (Phase::Failed, "False")];
+        for (phase, promoted) in rows {
+            let status = made(&CanaryStatus::default(), phase, Timestamp(0));
+            assert_eq!(condition(&status, "Promoted").unwrap().status, promoted, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_does_not_change() {
+        let first = made(&CanaryStatus::default(), Phase::Initialized, Timestamp(1000));
+        let second = made(&first, Phase::Progressing, Timestamp(9000));
+        let time = |status: &CanaryStatus, kind| condition(status, kind).unwrap().last_transition_time.clone();
+        assert_eq!(time(&first, "Ready"), time(&second, "Ready"));
+        assert_ne!(time(&first, "Promoted"), time(&second, "Promoted"));
+    }
+
+    #[test]
+    fn an_object_that_cannot_work_is_stalled_and_loses_nothing() {
+        let before = made(&CanaryStatus::default(), Phase::Succeeded, Timestamp(1000));
+        let after = stalled(&before, "InvalidSpec", "port is missing", 4, Timestamp(2000));
+        assert_eq!(condition(&after, "Stalled").unwrap().status, "True");
+        assert_eq!(condition(&after, "Ready").unwrap().status, "False");
+        assert_eq!((after.state.clone(), after.observed_generation), (before.state.clone(), Some(4)));
+        // Looked at again, nothing is written again.
+        assert_eq!(stalled(&after, "InvalidSpec", "port is missing", 4, Timestamp(3000)), after);
+    }
+}

@@ -1,0 +1,189 @@
+//! All that is known of the cluster, and who must look again when something of it changed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::Client;
+use tokio::sync::Notify;
+
+use super::cache::Cache;
+use super::canary::CanaryView;
+use super::gateway::Fleet;
+use super::kinds::{
+    DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
+    RevisionView, ServiceView, VirtualServiceView,
+};
+use super::object::{Kept, View};
+use super::render::{CANARY_LABEL, MANAGER, Names};
+use super::settings::Settings;
+
+/// Namespace and name of a Canary.
+pub(crate) type Key = (String, String);
+
+/// All that is known of the cluster.
+pub(crate) struct World {
+    /// The way to write.
+    pub(crate) client: Client,
+    /// How Weir was started.
+    pub(crate) settings: Settings,
+    /// Canaries.
+    pub(crate) canaries: Arc<Cache<CanaryView>>,
+    /// Deployments.
+    pub(crate) deployments: Arc<Cache<DeploymentView>>,
+    /// Their versions.
+    pub(crate) replica_sets: Arc<Cache<ReplicaSetView>>,
+    /// Pod templates that Weir keeps.
+    pub(crate) revisions: Arc<Cache<RevisionView>>,
+    /// Pods.
+    pub(crate) pods: Arc<Cache<PodView>>,
+    /// Services.
+    pub(crate) services: Arc<Cache<ServiceView>>,
+    /// Addresses behind the services that Weir makes.
+    pub(crate) slices: Arc<Cache<EndpointSliceView>>,
+    /// Istio's gateways.
+    pub(crate) gateways: Arc<Cache<GatewayView>>,
+    /// Istio's routes.
+    pub(crate) virtual_services: Arc<Cache<VirtualServiceView>>,
+    /// Istio's policies of destinations.
+    pub(crate) destination_rules: Arc<Cache<DestinationRuleView>>,
+    /// The filter's objects.
+    pub(crate) envoy_filters: Arc<Cache<EnvoyFilterView>>,
+    /// The gateway workloads.
+    pub(crate) fleet: Fleet,
+    wakes: Mutex<HashMap<Key, Arc<Notify>>>,
+    /// Told when Canaries come or go.
+    pub(crate) population: Notify,
+}
+
+impl World {
+    /// Returns a world that nothing fills yet.
+    #[must_use]
+    pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            settings,
+            canaries: Cache::empty(),
+            deployments: Cache::empty(),
+            replica_sets: Cache::empty(),
+            revisions: Cache::empty(),
+            pods: Cache::empty(),
+            services: Cache::empty(),
+            slices: Cache::empty(),
+            gateways: Cache::empty(),
+            virtual_services: Cache::empty(),
+            destination_rules: Cache::empty(),
+            envoy_filters: Cache::empty(),
+            fleet: Fleet::default(),
+            wakes: Mutex::default(),
+            population: Notify::new(),
+        })
+    }
+
+    /// Starts every watch.
+    pub(crate) fn follow(self: &Arc<Self>) {
+        let own = format!("app.kubernetes.io/managed-by={MANAGER}");
+        self.watch(&self.canaries, None, |world, canary| {
+            world.wake(&(canary.namespace().into(), canary.name().into()));
+            world.population.notify_one();
+        });
+        self.watch(&self.deployments, None, |world, deployment| world.wake_around(deployment));
+        self.watch(&self.services, None, |world, service| world.wake_around(service));
+        self.watch(&self.destination_rules, Some(own.clone()), |world, rule| world.wake_around(rule));
+        self.watch(&self.replica_sets, None, |world, set| world.wake_owner(set));
+        self.watch(&self.pods, None, |world, pod| {
+            world.wake_owner(pod);
+            world.fleet.pod_changed(pod.metadata.labels.as_ref());
+        });
+        self.watch(&self.slices, Some(own.clone()), |world, slice| world.wake_labelled(slice));
+        self.watch(&self.revisions, Some(own.clone()), |_, _| {});
+        self.watch(&self.gateways, None, |world, _| {
+            world.fleet.topology.notify_one();
+            world.wake_all();
+        });
+        self.watch(&self.virtual_services, None, |world, routes| {
+            world.wake_around(routes);
+            // A host that is no longer exclusive changes how its Canary's requests are found.
+            world.wake_all();
+        });
+        self.watch(&self.envoy_filters, Some(own), |world, filter| world.fleet.filter_changed(filter.namespace()));
+    }
+
+    fn watch<V: View>(
+        self: &Arc<Self>,
+        cache: &Arc<Cache<V>>,
+        selector: Option<String>,
+        changed: impl Fn(&World, &Kept<V>) + Send + 'static,
+    ) {
+        let (world, cache) = (self.clone(), cache.clone());
+        tokio::spawn(async move {
+            let client = world.client.clone();
+            cache.follow(client, selector.as_deref(), move |object| changed(&world, object)).await;
+        });
+    }
+
+    /// Waits until everything that existed when the watches began is known.
+    pub(crate) async fn completed(&self) {
+        self.canaries.completed().await;
+        self.deployments.completed().await;
+        self.replica_sets.completed().await;
+        self.revisions.completed().await;
+        self.pods.completed().await;
+        self.services.completed().await;
+        self.slices.completed().await;
+        self.gateways.completed().await;
+        self.virtual_services.completed().await;
+        self.destination_rules.completed().await;
+        self.envoy_filters.completed().await;
+    }
+
+    /// Returns what wakes the keeper of a Canary.
+    pub(crate) fn waker(&self, key: &Key) -> Arc<Notify> {
+        self.wakes(|wakes| wakes.entry(key.clone()).or_default().clone())
+    }
+
+    /// Forgets a Canary that is gone.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.wakes(|wakes| wakes.remove(key));
+    }
+
+    /// Wakes the keeper of a Canary.
+    pub(crate) fn wake(&self, key: &Key) {
+        self.wakes(|wakes| wakes.get(key).inspect(|notify| notify.notify_one()).is_some());
+    }
+
+    fn wake_all(&self) {
+        self.wakes(|wakes| wakes.values().for_each(|notify| notify.notify_one()));
+    }
+
+    /// Wakes whoever an object is the target or a service of.
+    fn wake_around<V: View>(&self, object: &Kept<V>) {
+        self.wake_in(object.namespace(), |names| names.concerns(object.name()));
+    }
+
+    /// Wakes whoever a pod or a version of a Deployment belongs to: by the beginning of its name.
+    fn wake_owner<V: View>(&self, object: &Kept<V>) {
+        let name = object.name();
+        self.wake_in(object.namespace(), |names| {
+            name.strip_prefix(names.target.as_str()).is_some_and(|rest| rest.starts_with('-'))
+        });
+    }
+
+    fn wake_labelled<V: View>(&self, object: &Kept<V>) {
+        if let Some(canary) = object.label(CANARY_LABEL) {
+            self.wake(&(object.namespace().into(), canary.into()));
+        }
+    }
+
+    fn wake_in(&self, namespace: &str, concerned: impl Fn(&Names) -> bool) {
+        for canary in self.canaries.of(namespace) {
+            let Ok(spec) = &canary.view.spec else { continue };
+            if concerned(&Names::new(namespace, canary.name(), "", spec)) {
+                self.wake(&(namespace.into(), canary.name().into()));
+            }
+        }
+    }
+
+    fn wakes<T>(&self, with: impl FnOnce(&mut HashMap<Key, Arc<Notify>>) -> T) -> T {
+        with(&mut self.wakes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
