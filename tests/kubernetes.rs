@@ -1,0 +1,117 @@
+//! The whole of Weir in a real cluster, beside a real Istio, under real traffic through the real ingress gateway.
+//!
+//! Needs `KUBECONFIG`, `kubectl`, `helm`, Istio with an ingress gateway, and two images that the cluster has: `WEIR_IMAGE`
+//! (`/weir`, `/weir-filter.wasm`) and `WEIR_DEMO_IMAGE` (`weir-demo`). `GATEWAY` is the gateway's address, `host:port`, where
+//! its Service's cluster address cannot be reached. Tests wait for conditions; a time is only a sign that something is broken.
+
+#[path = "kubernetes/kubectl.rs"]
+mod kubectl;
+#[path = "kubernetes/stage.rs"]
+mod stage;
+
+use kubectl::{kubectl, object, run, until};
+use stage::{Release, Stage, install};
+
+const STEPS: &str = "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initialized_canary_has_every_object_that_was_promised() {
+    let stage = Stage::set("objects", STEPS).await;
+    let namespace = &stage.namespace;
+    for (kind, name) in [
+        ("deployment", "shop-primary"),
+        ("service", "shop"),
+        ("service", "shop-primary"),
+        ("service", "shop-canary"),
+        ("destinationrule", "shop-primary"),
+        ("destinationrule", "shop-canary"),
+        ("virtualservice", "shop"),
+    ] {
+        assert!(object(namespace, kind, name).is_some(), "{kind} {name} is missing");
+    }
+    stage.rested().await;
+    kubectl(&["-n", namespace, "wait", "canary/shop", "--for=condition=promoted", "--timeout=10s"]);
+    kubectl(&["-n", namespace, "wait", "canary/shop", "--for=condition=ready", "--timeout=10s"]);
+    let status = stage.status();
+    assert_eq!(status["observedGeneration"], object(namespace, "canary", "shop").unwrap()["metadata"]["generation"]);
+    assert!(stage.events().iter().any(|text| text.starts_with("Initialization done!")));
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_release_is_promoted_and_no_user_sees_an_error() {
+    let stage = Stage::set("good", STEPS).await;
+    let traffic = stage.traffic(50.0);
+    stage.release(&Release::good("v2"));
+    stage.phase("Progressing").await;
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let tally = traffic.finish().await;
+    println!("good release: {}", serde_json::to_string(&tally.summary()).unwrap());
+    let (requests, failed) = tally.totals();
+    assert_eq!((failed, tally.unsent), (0, 0), "of {requests}: {:?}", tally.summary());
+    assert!(tally.of("v1").ok > 0 && tally.of("v2").ok > 0);
+    assert!(stage.events().iter().any(|text| text.starts_with("Promotion completed!")), "{:?}", stage.events());
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_fails_everything_costs_a_handful_of_requests() {
+    let stage = Stage::set("bad", STEPS).await;
+    let traffic = stage.traffic(100.0);
+    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v2") });
+    let status = stage.phase("Failed").await;
+    stage.rested().await;
+    let tally = traffic.finish().await;
+    println!("bad release: {} ({})", serde_json::to_string(&tally.summary()).unwrap(), status["message"]);
+    let (_, failed) = tally.totals();
+    assert!((1..=5).contains(&failed), "{failed} failed: {:?}", tally.summary());
+    let promoted = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Promoted").unwrap();
+    assert_eq!(promoted["status"], "False");
+    // The user's object is not to blame for the workload: Flux goes on.
+    kubectl(&["-n", &stage.namespace, "wait", "canary/shop", "--for=condition=ready", "--timeout=10s"]);
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_does_not_exist_is_taken_back_without_waiting_for_the_deadline() {
+    let stage = Stage::set("image", STEPS).await;
+    let traffic = stage.traffic(20.0);
+    stage.release(&Release { image: Some("weir.test/no-such-image:1"), ..Release::good("v2") });
+    let status = stage.phase("Failed").await;
+    assert_eq!(status["reason"].as_str().is_some(), true);
+    stage.rested().await;
+    let tally = traffic.finish().await;
+    assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
+    let text = stage.events().join("\n");
+    assert!(text.contains("will not come up"), "{text}");
+    // The fix is analysed, not swallowed.
+    let traffic = stage.traffic(50.0);
+    stage.release(&Release::good("v3"));
+    stage.phase("Succeeded").await;
+    assert_eq!(traffic.finish().await.totals().1, 0);
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installing_twice_changes_nothing_and_uninstalling_leaves_no_trace() {
+    let stage = Stage::set("leaving", STEPS).await;
+    install();
+    let traffic = stage.traffic(20.0);
+    stage.release(&Release::good("v2"));
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let (_, failed) = traffic.finish().await.totals();
+    assert_eq!(failed, 0);
+    run("helm", &["uninstall", "weir", "--namespace", stage::SYSTEM, "--wait", "--timeout", "5m"], "").unwrap();
+    let serving = object(&stage.namespace, "deployment", "shop").unwrap();
+    assert!(serving["status"]["availableReplicas"].as_i64() > Some(0), "the target does not serve: {serving}");
+    let left = ["canaries", "envoyfilters", "virtualservices", "destinationrules"];
+    let own = ["-l", "app.kubernetes.io/managed-by=weir", "-A", "-o", "name"];
+    for kind in left {
+        let arguments: Vec<&str> = ["get", kind].into_iter().chain(own).collect();
+        until(&format!("no {kind} of Weir is left"), || kubectl(&arguments).is_empty().then_some(())).await;
+    }
+    kubectl(&["delete", "namespace", &stage.namespace, "--wait=false"]);
+    install();
+}

@@ -1,0 +1,196 @@
+//! A namespace with a service behind the ingress gateway, released by a Canary, under real traffic.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tokio::sync::OnceCell;
+use weir_demo::load::{Load, Running};
+
+use super::kubectl::{apply, kubectl, object, run, until};
+
+/// Namespace of Weir.
+pub const SYSTEM: &str = "weir-system";
+
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+/// Returns an environment variable that these tests cannot do without.
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; CONTRIBUTING.md says what these tests need"))
+}
+
+/// Installs Weir by its chart, as the README says.
+pub fn install() {
+    let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/chart");
+    let image = variable("WEIR_IMAGE");
+    let (repository, tag) = image.rsplit_once(':').unwrap();
+    let (repository, tag) = (format!("image.repository={repository}"), format!("image.tag={tag}"));
+    let mut arguments = vec!["upgrade", "--install", "weir", chart.to_str().unwrap()];
+    arguments.extend(["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"]);
+    arguments.extend(["--set", &repository, "--set-string", &tag]);
+    run("helm", &arguments, "").unwrap_or_else(|error| panic!("helm: {error}"));
+}
+
+/// Installs Weir once for all tests.
+pub async fn installed() {
+    INSTALLED.get_or_init(|| async { install() }).await;
+}
+
+/// A service under release.
+pub struct Stage {
+    /// Its namespace.
+    pub namespace: String,
+    host: String,
+}
+
+/// How a revision behaves.
+#[derive(Clone, Copy)]
+pub struct Release<'a> {
+    /// Its name.
+    pub version: &'a str,
+    /// Further arguments of the service.
+    pub arguments: &'a [&'a str],
+    /// Another image than the service's.
+    pub image: Option<&'a str>,
+}
+
+impl Release<'_> {
+    /// A revision without faults.
+    pub const fn good(version: &str) -> Release<'_> {
+        Release { version, arguments: &[], image: None }
+    }
+}
+
+impl Stage {
+    /// Makes a namespace with a Gateway, a first revision and a Canary, and waits for it to be initialized.
+    pub async fn set(name: &str, analysis: &str) -> Self {
+        installed().await;
+        let stage = Self { namespace: format!("weir-test-{name}"), host: format!("{name}.example.com") };
+        let namespace = &stage.namespace;
+        let _ = run("kubectl", &["delete", "namespace", namespace, "--ignore-not-found", "--wait"], "");
+        apply(&format!(
+            r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {namespace}}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: public, namespace: {namespace}}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ["{host}"]}}]
+"#,
+            host = stage.host,
+        ));
+        stage.release(&Release::good("v1"));
+        stage.canary(analysis);
+        stage.phase("Initialized").await;
+        stage
+    }
+
+    /// Writes the Canary.
+    pub fn canary(&self, analysis: &str) {
+        let Self { namespace, host } = self;
+        apply(&format!(
+            r#"
+apiVersion: weir.dev/v1beta1
+kind: Canary
+metadata: {{name: shop, namespace: {namespace}}}
+spec:
+  targetRef: {{kind: Deployment, name: shop}}
+  progressDeadlineSeconds: 120
+  service: {{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}]}}
+  analysis: {analysis}
+"#
+        ));
+    }
+
+    /// Pushes a revision.
+    pub fn release(&self, release: &Release<'_>) {
+        let image = release.image.map_or_else(|| variable("WEIR_DEMO_IMAGE"), str::to_owned);
+        let mut arguments = vec!["serve", "--address", "0.0.0.0", "--port", "8080", "--version", release.version];
+        arguments.extend(release.arguments);
+        let arguments = serde_json::to_string(&arguments).unwrap();
+        apply(&format!(
+            r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: shop, namespace: {}}}
+spec:
+  selector: {{matchLabels: {{app: shop}}}}
+  template:
+    metadata: {{labels: {{app: shop}}}}
+    spec:
+      terminationGracePeriodSeconds: 20
+      containers:
+      - name: shop
+        image: {image}
+        imagePullPolicy: IfNotPresent
+        args: {arguments}
+        # Endpoints are let go of before the process is.
+        lifecycle: {{preStop: {{sleep: {{seconds: 3}}}}}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
+        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+"#,
+            self.namespace
+        ));
+    }
+
+    /// Starts traffic through the real gateway.
+    pub fn traffic(&self, rate: f64) -> Running {
+        let gateway = std::env::var("GATEWAY").unwrap_or_else(|_| {
+            kubectl(&["-n", "istio-ingress", "get", "svc", "istio-ingressgateway", "-o", "jsonpath={.spec.clusterIP}"])
+        });
+        let load = Load {
+            url: format!("http://{gateway}/").parse().unwrap(),
+            rate,
+            seconds: None,
+            headers: vec![("host".parse().unwrap(), self.host.parse().unwrap())],
+            timeout_ms: 10_000,
+        };
+        load.start()
+    }
+
+    /// Returns the Canary's status.
+    pub fn status(&self) -> Value {
+        object(&self.namespace, "canary", "shop").map(|canary| canary["status"].clone()).unwrap_or_default()
+    }
+
+    /// Waits for a phase; returns the status.
+    pub async fn phase(&self, wanted: &str) -> Value {
+        let mut last = Value::Null;
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_secs(180) {
+            last = self.status();
+            if last["phase"] == wanted {
+                return last;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        let events = self.events().join("\n");
+        panic!("{} never became {wanted}: {} {}\n{events}", self.namespace, last["phase"], last["message"]);
+    }
+
+    /// Waits until the canary of a rollout that has ended is gone.
+    pub async fn rested(&self) {
+        until("the target is scaled to zero", || {
+            (object(&self.namespace, "deployment", "shop")?["spec"]["replicas"] == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Returns the texts of the Canary's events, oldest first.
+    pub fn events(&self) -> Vec<String> {
+        let sorted =
+            ["get", "events", "--sort-by=.metadata.name", "-o", "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}"];
+        let mut arguments = vec!["-n", &self.namespace, "--field-selector", "involvedObject.kind=Canary"];
+        arguments.splice(0..0, sorted);
+        kubectl(&arguments).lines().map(str::to_owned).collect()
+    }
+
+    /// Takes everything down.
+    pub fn strike(&self) {
+        kubectl(&["-n", &self.namespace, "delete", "canary", "shop", "--ignore-not-found", "--wait"]);
+        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
+    }
+}
