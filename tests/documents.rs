@@ -148,8 +148,11 @@ fn flags_in_the_readme_exist() {
     let words = readme.split(|c: char| c.is_whitespace() || "`[]()|,=".contains(c));
     let flags: BTreeSet<&str> =
         words.filter_map(|word| word.strip_prefix("--")).filter(|it| it.starts_with(char::is_alphabetic)).collect();
-    // Cargo's own.
-    let foreign = ["locked", "workspace", "features", "test", "release", "bins"];
+    // Those of cargo; of helm and kubectl.
+    let foreign = ["locked", "workspace", "features", "test", "release", "bins"]
+        .into_iter()
+        .chain(["install", "namespace", "create-namespace", "set", "set-string", "for", "timeout"])
+        .collect::<BTreeSet<_>>();
     let exists = |flag: &&str| {
         sources.contains(&format!(" {}: ", flag.replace('-', "_"))) || sources.contains(&format!("\"{flag}\""))
     };

@@ -79,7 +79,7 @@ async fn an_image_that_does_not_exist_is_taken_back_without_waiting_for_the_dead
     let traffic = stage.traffic(20.0);
     stage.release(&Release { image: Some("weir.test/no-such-image:1"), ..Release::good("v2") });
     let status = stage.phase("Failed").await;
-    assert_eq!(status["reason"].as_str().is_some(), true);
+    assert!(status["reason"].is_string());
     stage.rested().await;
     let tally = traffic.finish().await;
     assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());

@@ -10,7 +10,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Runs a program with a text on its standard input; returns what it printed, or what it complained of.
-pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -25,23 +25,23 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Str
 }
 
 /// Runs `kubectl`, which must succeed.
-pub fn kubectl(arguments: &[&str]) -> String {
+pub(crate) fn kubectl(arguments: &[&str]) -> String {
     run("kubectl", arguments, "").unwrap_or_else(|error| panic!("kubectl {}: {error}", arguments.join(" ")))
 }
 
 /// Applies a manifest, which must succeed.
-pub fn apply(manifest: &str) {
+pub(crate) fn apply(manifest: &str) {
     run("kubectl", &["apply", "-f", "-"], manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
 }
 
 /// Returns an object, if there is one.
-pub fn object(namespace: &str, kind: &str, name: &str) -> Option<Value> {
+pub(crate) fn object(namespace: &str, kind: &str, name: &str) -> Option<Value> {
     let text = run("kubectl", &["-n", namespace, "get", kind, name, "-o", "json"], "").ok()?;
     serde_json::from_str(&text).ok()
 }
 
 /// Waits until something is so; what it is, is told where it never comes to be.
-pub async fn until<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(seen) = seen() {

@@ -9,17 +9,17 @@ use weir_demo::load::{Load, Running};
 use super::kubectl::{apply, kubectl, object, run, until};
 
 /// Namespace of Weir.
-pub const SYSTEM: &str = "weir-system";
+pub(crate) const SYSTEM: &str = "weir-system";
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
 /// Returns an environment variable that these tests cannot do without.
-pub fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; CONTRIBUTING.md says what these tests need"))
 }
 
 /// Installs Weir by its chart, as the README says.
-pub fn install() {
+pub(crate) fn install() {
     let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/chart");
     let image = variable("WEIR_IMAGE");
     let (repository, tag) = image.rsplit_once(':').unwrap();
@@ -31,38 +31,38 @@ pub fn install() {
 }
 
 /// Installs Weir once for all tests.
-pub async fn installed() {
+pub(crate) async fn installed() {
     INSTALLED.get_or_init(|| async { install() }).await;
 }
 
 /// A service under release.
-pub struct Stage {
+pub(crate) struct Stage {
     /// Its namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     host: String,
 }
 
 /// How a revision behaves.
 #[derive(Clone, Copy)]
-pub struct Release<'a> {
+pub(crate) struct Release<'a> {
     /// Its name.
-    pub version: &'a str,
+    pub(crate) version: &'a str,
     /// Further arguments of the service.
-    pub arguments: &'a [&'a str],
+    pub(crate) arguments: &'a [&'a str],
     /// Another image than the service's.
-    pub image: Option<&'a str>,
+    pub(crate) image: Option<&'a str>,
 }
 
 impl Release<'_> {
     /// A revision without faults.
-    pub const fn good(version: &str) -> Release<'_> {
+    pub(crate) const fn good(version: &str) -> Release<'_> {
         Release { version, arguments: &[], image: None }
     }
 }
 
 impl Stage {
     /// Makes a namespace with a Gateway, a first revision and a Canary, and waits for it to be initialized.
-    pub async fn set(name: &str, analysis: &str) -> Self {
+    pub(crate) async fn set(name: &str, analysis: &str) -> Self {
         installed().await;
         let stage = Self { namespace: format!("weir-test-{name}"), host: format!("{name}.example.com") };
         let namespace = &stage.namespace;
@@ -89,7 +89,7 @@ spec:
     }
 
     /// Writes the Canary.
-    pub fn canary(&self, analysis: &str) {
+    pub(crate) fn canary(&self, analysis: &str) {
         let Self { namespace, host } = self;
         apply(&format!(
             r#"
@@ -106,7 +106,7 @@ spec:
     }
 
     /// Pushes a revision.
-    pub fn release(&self, release: &Release<'_>) {
+    pub(crate) fn release(&self, release: &Release<'_>) {
         let image = release.image.map_or_else(|| variable("WEIR_DEMO_IMAGE"), str::to_owned);
         let mut arguments = vec!["serve", "--address", "0.0.0.0", "--port", "8080", "--version", release.version];
         arguments.extend(release.arguments);
@@ -137,7 +137,7 @@ spec:
     }
 
     /// Starts traffic through the real gateway.
-    pub fn traffic(&self, rate: f64) -> Running {
+    pub(crate) fn traffic(&self, rate: f64) -> Running {
         let gateway = std::env::var("GATEWAY").unwrap_or_else(|_| {
             kubectl(&["-n", "istio-ingress", "get", "svc", "istio-ingressgateway", "-o", "jsonpath={.spec.clusterIP}"])
         });
@@ -152,12 +152,12 @@ spec:
     }
 
     /// Returns the Canary's status.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         object(&self.namespace, "canary", "shop").map(|canary| canary["status"].clone()).unwrap_or_default()
     }
 
     /// Waits for a phase; returns the status.
-    pub async fn phase(&self, wanted: &str) -> Value {
+    pub(crate) async fn phase(&self, wanted: &str) -> Value {
         let mut last = Value::Null;
         let began = std::time::Instant::now();
         while began.elapsed() < std::time::Duration::from_secs(180) {
@@ -172,7 +172,7 @@ spec:
     }
 
     /// Waits until the canary of a rollout that has ended is gone.
-    pub async fn rested(&self) {
+    pub(crate) async fn rested(&self) {
         until("the target is scaled to zero", || {
             (object(&self.namespace, "deployment", "shop")?["spec"]["replicas"] == 0).then_some(())
         })
@@ -180,7 +180,7 @@ spec:
     }
 
     /// Returns the texts of the Canary's events, oldest first.
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let sorted =
             ["get", "events", "--sort-by=.metadata.name", "-o", "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}"];
         let mut arguments = vec!["-n", &self.namespace, "--field-selector", "involvedObject.kind=Canary"];
@@ -189,7 +189,7 @@ spec:
     }
 
     /// Takes everything down.
-    pub fn strike(&self) {
+    pub(crate) fn strike(&self) {
         kubectl(&["-n", &self.namespace, "delete", "canary", "shop", "--ignore-not-found", "--wait"]);
         kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
     }

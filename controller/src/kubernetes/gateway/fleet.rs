@@ -1,5 +1,6 @@
 //! Finds the gateway workloads, and those that a Canary's requests come through.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,13 +50,14 @@ impl Fleet {
         *self.selectors.lock().unwrap_or_else(PoisonError::into_inner) = selectors;
         let mut workloads = self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
         for names in found {
-            if !workloads.contains_key(&names) {
-                let workload = Arc::new(Workload::new(names.clone(), world));
+            if let Entry::Vacant(free) = workloads.entry(names) {
+                let names = free.key().clone();
+                tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
+                let workload = Arc::new(Workload::new(names, world));
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
                 tasks.spawn(writer::write(world.clone(), workload.clone()));
                 tasks.spawn(scraper::scrape(world.clone(), workload.clone()));
-                tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
-                workloads.insert(names, workload);
+                free.insert(workload);
             }
         }
     }
