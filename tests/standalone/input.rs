@@ -91,6 +91,11 @@ fn an_envoy_that_is_missing_or_too_old_is_named() {
     site.arguments = vec!["--envoy".into(), "/no/such/envoy".into()];
     let said = site.refuse();
     assert!(said.contains("/no/such/envoy") && said.contains("--envoy"), "{said}");
+    // Where it was looked for is said in full.
+    let here = std::env::current_dir().unwrap();
+    site.arguments = vec!["--envoy".into(), "no/such/envoy".into()];
+    let said = site.refuse();
+    assert!(said.contains(&here.join("no/such/envoy").display().to_string()) && said.contains("ENVOY"), "{said}");
     let old = site.path("envoy");
     fs::write(&old, "#!/bin/sh\necho 'envoy  version: 5f3c/1.22.0/Clean/RELEASE/BoringSSL'\n").unwrap();
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
@@ -105,6 +110,10 @@ fn a_module_that_is_missing_is_named_with_what_builds_it() {
     site.arguments = vec!["--wasm".into(), "/no/such/module.wasm".into()];
     let said = site.refuse();
     assert!(said.contains("/no/such/module.wasm") && said.contains("make wasm"), "{said}");
+    let here = std::env::current_dir().unwrap();
+    site.arguments = vec!["--wasm".into(), "no/such/module.wasm".into()];
+    let said = site.refuse();
+    assert!(said.contains(&here.join("no/such/module.wasm").display().to_string()), "{said}");
 }
 
 #[tokio::test]

@@ -200,7 +200,8 @@ fn find_module(named: Option<&Path>) -> Result<PathBuf, Error> {
             beside.map(Path::to_owned).chain(here).map(|folder| folder.join("weir-filter.wasm")).collect()
         }
     };
-    let looked = || places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ");
+    let name = |place: &PathBuf| std::path::absolute(place).unwrap_or_else(|_| place.clone()).display().to_string();
+    let looked = || places.iter().map(name).collect::<Vec<_>>().join(", ");
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| Error::Module { looked: looked() })
 }
 

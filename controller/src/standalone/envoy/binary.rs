@@ -71,16 +71,17 @@ impl Binary {
     /// When there is none, or it is too old.
     pub(crate) fn find(named: Option<&Path>) -> Result<Self, BinaryError> {
         let path = match named {
-            Some(named) => named.to_owned(),
+            Some(named) => locate(named),
             None => {
-                let places = places();
-                let found = places.iter().find(|place| place.is_file()).cloned();
-                found.ok_or_else(|| BinaryError::Missing { looked: "PATH and .tools".into() })?
+                let found = on_path(Path::new("envoy")).chain(tools()).find(|place| place.is_file());
+                absolute(&found.ok_or_else(|| BinaryError::Missing { looked: "PATH and .tools".into() })?)
             }
         };
         let output = Command::new(&path).arg("--version").output();
         let output = output.map_err(|source| BinaryError::Run { path: path.clone(), source })?;
-        Self::judge(path, String::from_utf8_lossy(&output.stdout).trim())
+        // A program that the system can't load says why where errors go.
+        let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+        Self::judge(path, String::from_utf8_lossy(&said).trim())
     }
 
     fn judge(path: PathBuf, said: &str) -> Result<Self, BinaryError> {
@@ -96,14 +97,29 @@ impl Binary {
     }
 }
 
-/// Returns where an Envoy may be: `PATH`, then `.tools` of the checkout that this program or the user stands in.
-fn places() -> Vec<PathBuf> {
+/// Returns where the Envoy is that was named: a file, seen from here, or a word to look up in `PATH` as a shell would.
+fn locate(named: &Path) -> PathBuf {
+    let is_word = named.components().count() == 1 && !named.is_file();
+    let found = on_path(named).find(|place| is_word && place.is_file());
+    absolute(&found.unwrap_or_else(|| named.to_owned()))
+}
+
+/// Returns a name that means the same from every folder: Envoy is started in another one than this program.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Returns where a program may be.
+fn on_path(name: &Path) -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).map(|folder| folder.join("envoy"));
-    let here = env::current_dir().into_iter();
-    let program = env::current_exe().into_iter();
-    let ancestors = here.chain(program).flat_map(|at| at.ancestors().map(Path::to_owned).collect::<Vec<_>>());
-    on_path.chain(ancestors.map(|folder| folder.join(".tools/envoy"))).collect()
+    env::split_paths(&path).map(|folder| folder.join(name)).collect::<Vec<_>>().into_iter()
+}
+
+/// Returns where an Envoy may be in the checkout that this program or the user stands in.
+fn tools() -> impl Iterator<Item = PathBuf> {
+    let ancestors = |at: PathBuf| at.ancestors().map(Path::to_owned).collect::<Vec<_>>();
+    let folders = env::current_dir().into_iter().chain(env::current_exe()).flat_map(ancestors);
+    folders.map(|folder| folder.join(".tools/envoy"))
 }
 
 impl Version {
@@ -148,5 +164,17 @@ mod tests {
         assert!(error.to_string().contains("GNU bash"), "{error}");
         let missing = Binary::find(Some(Path::new("/no/envoy"))).unwrap_err();
         assert!(missing.to_string().contains("/no/envoy"));
+        let strange = Binary::find(Some(Path::new("false"))).unwrap_err();
+        assert!(matches!(&strange, BinaryError::Strange { path, .. } if path.is_absolute()), "{strange}");
+    }
+
+    #[test]
+    fn a_relative_name_means_the_same_from_every_folder() {
+        let here = env::current_dir().unwrap();
+        assert_eq!(locate(Path::new("src/lib.rs")), here.join("src/lib.rs"));
+        assert_eq!(locate(Path::new("Cargo.toml")), here.join("Cargo.toml"));
+        let missing = Binary::find(Some(Path::new("no/envoy"))).unwrap_err().to_string();
+        assert!(missing.contains(&here.join("no/envoy").display().to_string()), "{missing}");
+        assert!(locate(Path::new("sh")).is_file(), "a word is looked up in PATH");
     }
 }
