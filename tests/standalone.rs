@@ -3,6 +3,8 @@
 //! Needs a real Envoy and the built module; `make test` finds or makes both. Nothing here measures: bounds on failed requests
 //! are counts, and everything else waits for what must come.
 
+#[path = "standalone/cookies.rs"]
+mod cookies;
 #[path = "standalone/deaths.rs"]
 mod deaths;
 #[path = "standalone/input.rs"]

@@ -35,6 +35,8 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// Status line and headers.
+    pub(crate) head: String,
     pub(crate) body: String,
 }
 
@@ -277,17 +279,18 @@ pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(25)).await;
 }
 
-/// Sends a GET; nothing if nobody answers.
+/// Sends a GET, to the host `shop` unless a header says otherwise; nothing if nobody answers.
 pub(crate) async fn get(address: SocketAddr, path: &str, headers: &[&str]) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).await.ok()?;
+    let host = if headers.iter().any(|header| header.starts_with("host:")) { "" } else { "host: shop\r\n" };
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n{headers}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\n{host}connection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).await.ok()?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let (head, body) = text.split_once("\r\n\r\n")?;
-    Some(Answer { status: head.split(' ').nth(1)?.parse().ok()?, body: body.to_owned() })
+    Some(Answer { status: head.split(' ').nth(1)?.parse().ok()?, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// Returns what was built: a program beside the tests, or the module in `target`.

@@ -152,8 +152,7 @@ impl Gateway {
         let generation = gateway_config::next_generation(self.newest(), now);
         let canaries = self.wanted.values().cloned().collect();
         let config = gateway_config::config(generation, now + ARMED, canaries);
-        let json = serde_json::to_string(&config).map_err(std::io::Error::other)?;
-        let filter = config::filter(&self.module, &json).to_string();
+        let filter = config::filter(&self.module, &config)?.to_string();
         files::replace(&self.file, filter.as_bytes(), files::Durability::Readers)?;
         tracing::debug!(generation, "configuration pushed");
         self.remember(&config);

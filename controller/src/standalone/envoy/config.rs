@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use weir_wire::TOKEN_HEADER;
+use weir_wire::{Config, TOKEN_HEADER, capabilities};
 
 use crate::rollout::Span;
 
@@ -153,10 +153,15 @@ fn connection_manager(files: &Files) -> Value {
     })
 }
 
-/// Returns the filter with its module and configuration. The module's file name holds its hash: Envoy looks at the name
-/// alone to see whether the code changed.
-pub(crate) fn filter(module: &Path, configuration: &str) -> Value {
-    resources([json!({
+/// Returns the filter with its module, its configuration and the callbacks that this one needs. The module's file name holds
+/// its hash: Envoy looks at the name alone to see whether the code changed.
+///
+/// # Errors
+/// When the configuration has no JSON form.
+pub(crate) fn filter(module: &Path, config: &Config) -> serde_json::Result<Value> {
+    let allowed: serde_json::Map<_, _> =
+        capabilities::needed(config).map(|capability| (capability.to_owned(), json!({}))).collect();
+    Ok(resources([json!({
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": FILTER,
         "typed_config": {
@@ -166,15 +171,21 @@ pub(crate) fn filter(module: &Path, configuration: &str) -> Value {
                 "root_id": FILTER,
                 // The only policy under which a trap lets the very request through, to the primary.
                 "fail_open": true,
-                "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration},
+                "configuration": text(&serde_json::to_string(config)?),
+                "capability_restriction_config": {"allowed_capabilities": allowed},
                 "vm_config": {
                     "vm_id": FILTER,
                     "runtime": "envoy.wasm.runtime.v8",
                     "code": {"local": {"filename": module}},
+                    "configuration": text(capabilities::vm_configuration(config)),
                 },
             },
         },
-    })])
+    })]))
+}
+
+fn text(value: &str) -> Value {
+    json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": value})
 }
 
 /// Returns the filter's configuration out of what [`filter`] returned.

@@ -39,6 +39,24 @@ fn nothing_is_written_when_nothing_changed() {
 }
 
 #[test]
+fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = open(folder.path());
+    let mut told = |affinity| {
+        gateway.want(Canary { affinity, ..canary(1, 500) });
+        gateway.push(false, NOW).unwrap();
+        let filter: Value = serde_json::from_slice(&fs::read(&gateway.file).unwrap()).unwrap();
+        let config = filter.pointer("/resources/0/typed_config/config").unwrap().clone();
+        let allowed = &config["capability_restriction_config"]["allowed_capabilities"];
+        assert!(allowed.get("proxy_on_request_headers").is_some());
+        (allowed.get("proxy_on_response_headers").is_some(), config["vm_config"]["configuration"]["value"].clone())
+    };
+    let (without, with) = (told(None), told(Some(weir_wire::Affinity::default())));
+    assert!(!without.0 && with.0);
+    assert_ne!(without.1, with.1, "Envoy reads the list when it makes a VM, and only another text makes another one");
+}
+
+#[test]
 fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
