@@ -127,19 +127,18 @@ impl Board {
         }
     }
 
+    /// Says what happened to a Canary, shown or not yet, instead of what was said before.
+    pub fn events(&self, name: &Name, events: VecDeque<EventView>) {
+        self.content().events.insert(name.clone(), events);
+    }
+
     /// Tells what happened to a Canary that is shown.
     pub fn tell(&self, name: &Name, at: Timestamp, events: &[Event]) {
         let mut content = self.content();
         if !content.canaries.contains_key(name) {
             return;
         }
-        let told = content.events.entry(name.clone()).or_default();
-        for Event { severity, reason, text } in events {
-            if told.len() == EVENTS {
-                told.pop_front();
-            }
-            told.push_back(EventView { at, severity: *severity, reason: (*reason).to_owned(), text: text.clone() });
-        }
+        append(content.events.entry(name.clone()).or_default(), at, events);
     }
 
     /// Shows a Canary no more: it is gone.
@@ -204,6 +203,16 @@ impl Board {
     fn content(&self) -> MutexGuard<'_, Content> {
         // A panic while the lock was held left a whole value: every change is one insert.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds what happened now to what is kept of a Canary, at the expense of the oldest.
+pub(crate) fn append(kept: &mut VecDeque<EventView>, at: Timestamp, events: &[Event]) {
+    for Event { severity, reason, text } in events {
+        if kept.len() >= EVENTS {
+            kept.pop_front();
+        }
+        kept.push_back(EventView { at, severity: *severity, reason: (*reason).to_owned(), text: text.clone() });
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything dies: the canary, Envoy, Weir; at the worst moment, and in every phase.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::site::{PATIENCE, Site, pause, send};
@@ -71,6 +72,36 @@ async fn weir_killed_in_every_phase_goes_on_where_it_stood_without_a_dropped_req
     site.eventually("served by v2", async || load.tally().of("v2").ok > 100).await;
     let tally = load.finish().await;
     assert_eq!(tally.totals().1, 0, "killed at {seen:?}: {:?}\n{}", tally.summary(), site.log());
+}
+
+#[tokio::test]
+async fn events_survive_the_death_of_weir() {
+    let (mut site, load) = Site::releasing(30.0).await;
+    site.kill();
+    site.start();
+    site.until_ended("Succeeded").await;
+    drop(load);
+    let before = site.ask(&["describe", "canary", "shop"]);
+    let story = [
+        "Initialization done!",
+        "New revision detected!",
+        "Starting canary analysis",
+        "canary weight 10",
+        "canary weight 30",
+        "Promotion completed!",
+    ];
+    let at: Vec<_> = story.iter().map(|text| before.find(text)).collect();
+    assert!(at.iter().all(Option::is_some) && at.is_sorted(), "{story:?} at {at:?} in\n{before}");
+    assert!(story.iter().all(|text| before.matches(text).count() == 1), "told twice:\n{before}");
+    // A state file of the version before, which did not keep them, is no less good.
+    site.kill();
+    let file = site.path(".weir/canaries/default~shop.json");
+    let mut memory: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert!(memory.as_object_mut().unwrap().remove("events").is_some());
+    fs::write(&file, memory.to_string()).unwrap();
+    site.start();
+    site.until("read again", |view| view["reason"] == "UpToDate").await;
+    assert!(!site.ask(&["describe", "canary", "shop"]).contains("Promotion completed!"));
 }
 
 #[tokio::test]

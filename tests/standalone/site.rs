@@ -136,6 +136,13 @@ impl Site {
         command
     }
 
+    /// Asks Weir on the command line, and returns what is printed.
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
+        let server = format!("http://{}", self.http);
+        let output = Command::new(artefact("weir")).args(words).args(["--server", &server]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Kills Weir as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         let mut weir = self.weir.take().expect("weir runs");

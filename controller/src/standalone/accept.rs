@@ -3,7 +3,7 @@
 //! An object that can't work never takes the place of one that does. What is wrong is said, and the last good version stays in
 //! force; a Canary that never was good is `Stalled`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::answers::Answers;
 use super::machine::Machine;
@@ -149,7 +149,8 @@ impl Machine {
             return;
         }
         let programs = [(api::revision(&target.object.spec), target.clone())].into();
-        let memory = Memory { created: now, canary, target, programs, deleted: false, state: State::default() };
+        let (state, events) = (State::default(), VecDeque::new());
+        let memory = Memory { created: now, canary, target, programs, deleted: false, state, events };
         self.add(name, memory, plan);
     }
 
@@ -162,6 +163,7 @@ impl Machine {
             release.frozen = Some(why.clone());
             release.routed = true;
         }
+        self.board.events(&release.name, release.memory.events.clone());
         self.releases.insert(name, release);
     }
 

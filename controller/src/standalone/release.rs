@@ -13,13 +13,14 @@ use super::gateway::{self, Gateway};
 use super::program::{Program, Source};
 use super::store::{Store, StoreError};
 use crate::api::{self, CanarySpec, Object, canary_id};
-use crate::board::{Board, Name};
+use crate::board::{self, Board, Name};
 use crate::gateway_config::{self, Placement};
 use crate::reconcile::Platform;
 use crate::rollout::{
     Action, Ask, Decision, Event, Observation, Plan, Readiness, Revision, Scale, Severity, Span, State, Timestamp,
     VerbRequest,
 };
+use crate::view::EventView;
 
 /// Counters are written down at least this often in a run. Nothing is lost in between, since Envoy goes on counting; only an
 /// Envoy that dies together with Weir takes them along.
@@ -42,6 +43,9 @@ pub(crate) struct Memory {
     pub(crate) deleted: bool,
     /// What the engine remembers.
     pub(crate) state: State,
+    /// What happened, for people: the newest that the board keeps. An earlier version of Weir did not write them down.
+    #[serde(default)]
+    pub(crate) events: VecDeque<EventView>,
 }
 
 /// One Canary on this machine.
@@ -149,7 +153,7 @@ impl Release {
     /// Writes down what is remembered, now.
     pub(crate) fn save(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let state = self.memory.state.clone();
-        self.remember(&state, now)
+        self.remember(&state, &[], now)
     }
 
     /// Forgets it for good, with its logs.
@@ -157,10 +161,12 @@ impl Release {
         self.store.remove()
     }
 
-    fn remember(&mut self, state: &State, now: Timestamp) -> Result<(), StoreError> {
+    fn remember(&mut self, state: &State, events: &[Event], now: Timestamp) -> Result<(), StoreError> {
         let gist = gist(state);
         let patience = if state.run.is_some() { SAVED_IN_RUN } else { SAVED_AT_REST };
-        if self.saved.as_ref().is_some_and(|(saved, at)| *saved == gist && now.since(*at) < patience) {
+        if events.is_empty()
+            && self.saved.as_ref().is_some_and(|(saved, at)| *saved == gist && now.since(*at) < patience)
+        {
             return Ok(());
         }
         let target = self.memory.target.clone();
@@ -174,7 +180,10 @@ impl Release {
         let programs = self.memory.programs.iter();
         let programs = programs.filter(|(revision, _)| **revision == current || needed(revision));
         self.memory.programs = programs.map(|(revision, source)| (revision.clone(), source.clone())).collect();
-        self.store.save(&Memory { state: state.clone(), ..self.memory.clone() })?;
+        let mut memory = Memory { state: state.clone(), ..self.memory.clone() };
+        board::append(&mut memory.events, now, events);
+        self.store.save(&memory)?;
+        self.memory.events = memory.events;
         self.saved = Some((gist, now));
         Ok(())
     }
@@ -244,9 +253,13 @@ impl Platform for Hands<'_> {
     }
 
     async fn remember(&mut self, decision: &Decision) -> Result<(), CarryOutError> {
-        self.release.remember(&decision.state, self.now).map_err(CarryOutError::Remember)?;
-        self.release.memory.state.clone_from(&decision.state);
-        if let Some(done) = &decision.state.verb {
+        let Decision { state, events, .. } = decision;
+        self.release.remember(state, events, self.now).map_err(CarryOutError::Remember)?;
+        self.release.memory.state.clone_from(state);
+        if !events.is_empty() {
+            self.board.events(&self.release.name, self.release.memory.events.clone());
+        }
+        if let Some(done) = &state.verb {
             self.release.verbs.retain(|request| request.id != *done);
         }
         Ok(())
@@ -295,7 +308,6 @@ impl Platform for Hands<'_> {
             Severity::Warning => tracing::warn!(canary, reason, text, "rollout"),
             Severity::Error => tracing::error!(canary, reason, text, "rollout"),
         }
-        self.board.tell(&self.release.name, self.now, std::slice::from_ref(event));
     }
 
     fn ask(&mut self, asks: &[Ask]) {

@@ -13,7 +13,7 @@ pub fn story(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
     let mut out = facts(&detail.view, now, paint);
     out += "Events:\n";
     if detail.events.is_empty() {
-        out += "  none since Weir was started\n";
+        out += "  none yet\n";
     }
     for event in &detail.events {
         let (word, tone) = paint::severity(event.severity);
