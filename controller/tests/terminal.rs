@@ -9,7 +9,7 @@ use weir::rollout::{Outcome, Phase, Severity, Timestamp};
 use weir::view::paint::{Paint, WIDTH};
 use weir::view::{
     Applied, ArmView, CanaryDetail, CanaryList, CanaryView, Checks, EndedView, EventView, EvidenceView, Quantile,
-    StepView, TestView, live, story, table, why,
+    RatioView, StepView, TestView, live, story, table, why,
 };
 
 /// 2026-08-01 14:03:07 UTC.
@@ -67,6 +67,7 @@ fn analysing() -> CanaryView {
                 TestView { test: "absolute".into(), log_e: -2.0 },
                 TestView { test: "latency".into(), log_e: -1.5 },
             ],
+            ratio: Some(RatioView { low: 0.347, estimate: Some(1.243), high: Some(2.857) }),
         }),
         ended: None,
         paused: false,

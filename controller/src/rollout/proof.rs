@@ -11,7 +11,8 @@ use weir_wire::{Limits, Weight};
 
 use super::counts::{Cell, Counts};
 use super::evidence::{
-    Absolute, Assessment, Block as Judged, Comparison, Onset, Pair, Terms, Tests, budget, ceiling, guard,
+    Absolute, Assessment, Block as Judged, Comparison, Interval, Onset, Pair, Terms, Tests, budget, ceiling, guard,
+    ratio_interval,
 };
 use super::ledger::{Ledger, Retired};
 use super::plan::Plan;
@@ -149,9 +150,17 @@ impl Proof {
     /// Returns what the run's requests prove so far.
     #[must_use]
     pub fn assess(&self, ledger: &Ledger, plan: &Plan) -> Assessment {
-        let open: Vec<Judged> =
-            self.blocks.iter().map(|(epoch, block)| judged(plan, *block, &ledger.epoch(*epoch))).collect();
-        self.tests.assess(&open, budget(plan.alpha, self.gateways).controller)
+        self.tests.assess(&self.open_blocks(ledger, plan), budget(plan.alpha, self.gateways).controller)
+    }
+
+    /// Returns how many times as often as the primary the canary has failed; nothing while no drawn request has.
+    #[must_use]
+    pub fn ratio(&self, ledger: &Ledger, plan: &Plan) -> Option<Interval> {
+        ratio_interval(&self.tests.stretches(&self.open_blocks(ledger, plan)))
+    }
+
+    fn open_blocks(&self, ledger: &Ledger, plan: &Plan) -> Vec<Judged> {
+        self.blocks.iter().map(|(epoch, block)| judged(plan, *block, &ledger.epoch(*epoch))).collect()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use weir_wire::names::{Arm, Cohort};
 
-use super::{Applied, ArmView, CanaryView, Checks, EndedView, EvidenceView, Quantile, StepView, TestView};
-use crate::rollout::evidence::Finding;
+use super::{Applied, ArmView, CanaryView, Checks, EndedView, EvidenceView, Quantile, RatioView, StepView, TestView};
+use crate::rollout::evidence::{Finding, Interval};
 use crate::rollout::latency::quantile;
 use crate::rollout::{Cell, Ended, Observation, Plan, Readiness, Reason, Run, Stage, State, Workload};
 
@@ -106,7 +106,15 @@ impl EvidenceView {
             threshold: assessment.threshold,
             good: assessment.good_progress().min(1.0),
             tests: assessment.findings.iter().map(test).collect(),
+            ratio: run.proof.ratio(&state.ledger, plan).map(RatioView::from),
         }
+    }
+}
+
+impl From<Interval> for RatioView {
+    fn from(found: Interval) -> Self {
+        let finite = |bound: f64| bound.is_finite().then_some(bound);
+        Self { low: found.low, estimate: finite(found.estimate), high: finite(found.high) }
     }
 }
 
@@ -134,6 +142,7 @@ mod tests {
     use super::*;
     use crate::api::{CanarySpec, Object, plan};
     use crate::rollout::Counts;
+    use crate::rollout::evidence::{Stretch, ratio_interval};
     use crate::rollout::{Gateway, Phase, Revision, Scrape, Timestamp, Traffic};
     use weir_wire::Weight;
     use weir_wire::names::Kind;
@@ -158,6 +167,9 @@ mod tests {
         };
         let mut state =
             State { phase: Phase::Progressing, since: Timestamp(7), run: Some(run), traffic, ..State::default() };
+        if let Some(run) = &mut state.run {
+            run.proof.open(&state.ledger, plan, &state.traffic, true, 1);
+        }
         let mut scrape = Scrape { gateway: "a".into(), boot: 1, ..Scrape::default() };
         state.ledger.absorb(&scrape, 9);
         scrape.begun = Timestamp(10);
@@ -212,7 +224,11 @@ mod tests {
         assert_eq!((view.reason.as_str(), view.message.as_str()), ("Insufficient", reason.to_string().as_str()));
         assert_eq!((view.phase, view.weight, view.started), (Phase::Progressing, 10.0, Some(Timestamp(5))));
         assert_eq!(view.checks, Checks { failed: 1, threshold: 4 });
-        assert_eq!(view.evidence.map(|evidence| evidence.tests.len()), Some(5));
+        let evidence = view.evidence.unwrap();
+        assert_eq!(evidence.tests.len(), 5);
+        // Two failures on the canary and none on the primary, at 10 %.
+        let known = ratio_interval(&[Stretch { rho: 0.1, canary: 2, primary: 0 }]).unwrap();
+        assert_eq!(evidence.ratio, Some(RatioView { low: known.low, estimate: None, high: None }));
     }
 
     #[test]

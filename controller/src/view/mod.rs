@@ -151,6 +151,22 @@ pub struct EvidenceView {
     pub good: f64,
     /// The tests that it is made of.
     pub tests: Vec<TestView>,
+    /// How many times as often as the primary the canary has failed; nothing while no drawn request has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<RatioView>,
+}
+
+/// The ratio of the arms' failure rates. With 95 % probability it is in the interval at every moment at once, however often
+/// one looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RatioView {
+    /// The least that it may be.
+    pub low: f64,
+    /// The most likely one; `null` while the canary alone has failed.
+    pub estimate: Option<f64>,
+    /// The most that it may be; `null`: no limit yet.
+    pub high: Option<f64>,
 }
 
 /// One test's part of the evidence.

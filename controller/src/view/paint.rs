@@ -2,7 +2,7 @@
 
 use jiff::Timestamp as Clock;
 
-use super::{ArmView, CanaryView, Quantile};
+use super::{ArmView, CanaryView, Quantile, RatioView};
 use crate::rollout::{Phase, Severity, Span, Timestamp};
 
 /// Nothing that Weir prints is wider, so that it fits beside something else.
@@ -149,6 +149,32 @@ pub fn evidence(log_e: f64) -> String {
     }
 }
 
+/// Writes the ratio of the failure rates: `canary fails 1.2x (0.4x–2.9x) as often as the primary`.
+#[must_use]
+pub fn ratio(ratio: &RatioView) -> String {
+    let RatioView { low, estimate, high } = *ratio;
+    match (estimate, high) {
+        (Some(most_likely), Some(high)) => {
+            let (most_likely, low, high) = (times(most_likely), times(low), times(high));
+            format!("canary fails {most_likely} ({low}–{high}) as often as the primary")
+        }
+        (Some(most_likely), None) => {
+            format!("canary fails {} ({} or more) as often as the primary", times(most_likely), times(low))
+        }
+        (None, _) if low > 0.0 => format!("the canary alone fails, {} as often as the primary or more", times(low)),
+        (None, _) => "the canary alone fails, too seldom yet to say more".to_owned(),
+    }
+}
+
+fn times(ratio: f64) -> String {
+    match ratio {
+        0.0 => "0x".to_owned(),
+        small if small < 0.1 => format!("{small:.2}x"),
+        middle if middle < 10.0 => format!("{middle:.1}x"),
+        large => format!("{}x", count(large.round() as u64)),
+    }
+}
+
 /// Writes a length of time for people: `4s`, `4m12s`, `3h`, `12d`.
 #[must_use]
 pub fn age(span: Span) -> String {
@@ -241,6 +267,17 @@ mod tests {
         let noon = Timestamp(43_200_000);
         assert_eq!(clock(noon, Timestamp(50_000_000)), "12:00:00Z");
         assert_eq!(clock(noon, Timestamp(90_000_000)), "1970-01-01 12:00:00Z");
+    }
+
+    #[test]
+    fn a_ratio_is_written_with_what_is_open_on_either_side() {
+        let text = |low, estimate, high| ratio(&RatioView { low, estimate, high });
+        // Its numbers are those of `evidence::ratio_interval` for 14 of 228 failures at 5 %.
+        assert_eq!(text(0.35, Some(1.24), Some(2.86)), "canary fails 1.2x (0.3x–2.9x) as often as the primary");
+        assert_eq!(text(0.0, Some(0.0), Some(12.4)), "canary fails 0x (0x–12x) as often as the primary");
+        assert_eq!(text(0.04, Some(19.0), None), "canary fails 19x (0.04x or more) as often as the primary");
+        assert_eq!(text(3.2, None, None), "the canary alone fails, 3.2x as often as the primary or more");
+        assert_eq!(text(0.0, None, None), "the canary alone fails, too seldom yet to say more");
     }
 
     #[test]

@@ -50,6 +50,9 @@ fn facts(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
         let tests: Vec<String> =
             evidence.tests.iter().map(|test| format!("{} {}", test.test, paint::evidence(test.log_e))).collect();
         rows.push(("Evidence", format!("{}; that it is worse: {bad} ({})", evidence.verdict, tests.join(", "))));
+        if let Some(ratio) = &evidence.ratio {
+            rows.push(("Ratio", paint::ratio(ratio)));
+        }
     }
     if let Some(ended) = &view.ended {
         rows.push(("Last rollout", last(ended, now)));

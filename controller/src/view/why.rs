@@ -116,6 +116,9 @@ fn of_run(view: &CanaryView) -> Vec<(&'static str, String)> {
     if let Some(evidence) = &view.evidence {
         let bad = format!("{} of {:.0} that takes it back", paint::evidence(evidence.log_e), evidence.threshold);
         rows.push(("evidence", format!("{}: {bad}", evidence.verdict)));
+        if let Some(ratio) = &evidence.ratio {
+            rows.push(("ratio", paint::ratio(ratio)));
+        }
     }
     rows
 }

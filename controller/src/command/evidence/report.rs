@@ -7,6 +7,7 @@ use crate::rollout::evidence::{
     Absolute, Comparison, GOOD, NotWorse, Onset, Quantiles, Stretch, budget, excess, forecast, guard, log_e_below,
     log_e_not_worse, ratio_interval,
 };
+use crate::view::RatioView;
 
 /// Ratios that a forecast is made for: hardly worse, clearly worse, broken.
 const FORECAST: [f64; 4] = [2.0, 5.0, 10.0, 100.0];
@@ -29,7 +30,7 @@ pub(super) struct Report {
     pub log_e_onset: f64,
     pub verdict: &'static str,
     pub not_worse: Vec<NotWorseReport>,
-    pub observed_ratio: Option<IntervalReport>,
+    pub observed_ratio: Option<RatioView>,
     /// Canary failures beyond its share.
     pub excess_failures: f64,
     pub missing: Missing,
@@ -55,14 +56,6 @@ pub(super) struct NotWorseReport {
     pub e: Option<f64>,
     pub log_e: f64,
     pub threshold: f64,
-}
-
-/// `null`: no bound on that side yet.
-#[derive(Debug, Serialize)]
-pub(super) struct IntervalReport {
-    pub low: f64,
-    pub estimate: Option<f64>,
-    pub high: Option<f64>,
 }
 
 /// The test of the canary's own failure rate.
@@ -134,11 +127,7 @@ impl Report {
             not_worse: not_worse
                 .map(|(margin, log_e)| NotWorseReport { margin, e: e(log_e), log_e, threshold: GOOD })
                 .into(),
-            observed_ratio: ratio_interval(&stretches).map(|found| IntervalReport {
-                low: found.low,
-                estimate: Some(found.estimate).filter(|estimate| estimate.is_finite()),
-                high: Some(found.high).filter(|high| high.is_finite()),
-            }),
+            observed_ratio: ratio_interval(&stretches).map(RatioView::from),
             excess_failures: excess(&stretches),
             missing: Missing {
                 canary_failures_to_bad: last.and_then(|last| {

@@ -2,7 +2,8 @@
 
 use std::fmt::{Result, Write};
 
-use super::report::{AbsoluteReport, IntervalReport, Limits, Report};
+use super::report::{AbsoluteReport, Limits, Report};
+use crate::view::RatioView;
 
 /// Columns that a guard's table may take beside its heading and its end; what does not fit is in the JSON.
 const TABLE: usize = 68;
@@ -113,7 +114,7 @@ fn table(out: &mut String, rows: &[[u32; 2]], end: u32) -> Result {
     writeln!(out, "    limit {}  {rest} {end}", line(1))
 }
 
-fn observed(found: &IntervalReport) -> String {
+fn observed(found: &RatioView) -> String {
     let estimate = match found.estimate {
         Some(ratio) => format!("{} the primary's rate", times(ratio)),
         None => "the canary alone fails".to_owned(),
