@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm tools demo test lint fmt bench generate verify clean \
+.PHONY: help build wasm tools demo test test-cluster lint fmt bench generate verify clean \
 	cluster cluster-down cluster-env cluster-image
 
 help: ## List the targets
@@ -25,6 +25,9 @@ demo: ## Watch a real Envoy promote a good revision and take back a bad one (a m
 
 test: ## Run every level of tests that this machine can host
 	@tests/tools/levels
+
+test-cluster: ## Run the tests of a real Kubernetes with Istio alone (KUBECONFIG, or root on Linux with Go; ARGS="PART OF A NAME")
+	@tests/tools/kubernetes $(ARGS)
 
 lint: ## Check format, clippy for both targets, licences, shell scripts
 	@tests/tools/lint

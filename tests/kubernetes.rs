@@ -4,15 +4,20 @@
 //! (`/weir`, `/weir-filter.wasm`) and `WEIR_DEMO_IMAGE` (`weir-demo`). `GATEWAY` is the gateway's address, `host:port`, where
 //! its Service's cluster address cannot be reached. Tests wait for conditions; a time is only a sign that something is broken.
 
+#[path = "kubernetes/faults.rs"]
+mod faults;
 #[path = "kubernetes/kubectl.rs"]
 mod kubectl;
+#[path = "kubernetes/outages.rs"]
+mod outages;
 #[path = "kubernetes/stage.rs"]
 mod stage;
 
 use kubectl::{kubectl, object, run, until};
 use stage::{Release, Stage, install};
 
-const STEPS: &str = "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
+/// Three steps, two seconds each.
+pub(crate) const STEPS: &str = "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_initialized_canary_has_every_object_that_was_promised() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -161,8 +162,12 @@ async fn show(State(service): State<Arc<Service>>) -> Json<Switches> {
     Json(service.switches())
 }
 
-async fn switch(State(service): State<Arc<Service>>, Json(change): Json<Change>) -> Json<Switches> {
-    Json(service.change(change))
+/// Takes JSON by whatever name it comes: `kubectl create --raw` gives none.
+async fn switch(State(service): State<Arc<Service>>, body: Bytes) -> Result<Json<Switches>, (StatusCode, String)> {
+    match serde_json::from_slice(&body) {
+        Ok(change) => Ok(Json(service.change(change))),
+        Err(error) => Err((StatusCode::BAD_REQUEST, format!("{error}\n"))),
+    }
 }
 
 async fn answer(State(service): State<Arc<Service>>) -> Response {

@@ -20,13 +20,22 @@ pub(crate) fn variable(name: &str) -> String {
 
 /// Installs Weir by its chart, as the README says.
 pub(crate) fn install() {
+    install_with(&[]);
+}
+
+/// Installs Weir by its chart, with other values; those of the last time are forgotten.
+pub(crate) fn install_with(values: &[&str]) {
     let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/chart");
     let image = variable("WEIR_IMAGE");
     let (repository, tag) = image.rsplit_once(':').unwrap();
     let (repository, tag) = (format!("image.repository={repository}"), format!("image.tag={tag}"));
+    // A chart's definitions are installed by helm, and never upgraded.
+    let definitions = chart.join("../crds");
+    kubectl(&["apply", "--server-side", "--force-conflicts", "-f", definitions.to_str().unwrap()]);
     let mut arguments = vec!["upgrade", "--install", "weir", chart.to_str().unwrap()];
     arguments.extend(["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"]);
     arguments.extend(["--set", &repository, "--set-string", &tag]);
+    arguments.extend(values);
     run("helm", &arguments, "").unwrap_or_else(|error| panic!("helm: {error}"));
 }
 
@@ -90,6 +99,11 @@ spec:
 
     /// Writes the Canary.
     pub(crate) fn canary(&self, analysis: &str) {
+        self.canary_with("progressDeadlineSeconds: 120", analysis);
+    }
+
+    /// Writes the Canary, with one more line of its spec.
+    pub(crate) fn canary_with(&self, line: &str, analysis: &str) {
         let Self { namespace, host } = self;
         apply(&format!(
             r#"
@@ -98,7 +112,7 @@ kind: Canary
 metadata: {{name: shop, namespace: {namespace}}}
 spec:
   targetRef: {{kind: Deployment, name: shop}}
-  progressDeadlineSeconds: 120
+  {line}
   service: {{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}]}}
   analysis: {analysis}
 "#
@@ -134,6 +148,34 @@ spec:
 "#,
             self.namespace
         ));
+    }
+
+    /// Pushes a revision and waits until every gateway sends it requests at its first weight.
+    pub(crate) async fn release_into_traffic(&self, release: &Release<'_>) {
+        self.release(release);
+        until(&format!("{} has requests", release.version), || {
+            let status = self.status();
+            let (serving, acknowledged) = (&status["gateways"]["serving"], &status["gateways"]["acknowledged"]);
+            let weighs = status["canaryWeight"].as_f64() > Some(0.0) && status["phase"] == "Progressing";
+            (weighs && serving == acknowledged).then_some(())
+        })
+        .await;
+    }
+
+    /// Changes how the canary's pods behave while they run.
+    pub(crate) fn switch(&self, change: &str) {
+        let pods = kubectl(&["-n", &self.namespace, "get", "pods", "-l", "app=shop", "-o", "json"]);
+        let pods: Value = serde_json::from_str(&pods).unwrap();
+        // Those of the revision before may still be on their way out.
+        let serves =
+            |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] == "Running";
+        let names = pods["items"].as_array().unwrap().iter().filter(serves).map(|pod| pod["metadata"]["name"].as_str());
+        let names: Vec<&str> = names.map(Option::unwrap).collect();
+        assert!(!names.is_empty(), "no pod of the canary runs");
+        for pod in names {
+            let path = format!("/api/v1/namespaces/{}/pods/{pod}:8080/proxy/switch", self.namespace);
+            run("kubectl", &["create", "--raw", &path, "-f", "-"], change).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     /// Starts traffic through the real gateway.

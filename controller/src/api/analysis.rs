@@ -24,6 +24,7 @@ pub struct AnalysisSpec {
     pub step_weight: Option<f64>,
     /// Percents of the requests that the canary gets one after the other, increasing. Each 0.01 to 100, in steps of 0.01.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(range(min = 0.01, max = 100)))]
     pub step_weights: Vec<f64>,
     /// Percent of the requests that the canary gets at most. The last step ends here exactly: 20 up to 50 is 20, 40, 50.
     /// 0.01 to 100, in steps of 0.01. Default: 100.
