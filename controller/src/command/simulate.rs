@@ -58,11 +58,13 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "MEDIAN[:P99]", value_parser = latency)]
     canary_latency: Option<Latency>,
 
-    /// The canary behaves like the primary until it gets this weight, in percent
+    /// The canary behaves like the primary until it gets this weight, in percent. Times in the forecast count from the new
+    /// revision's appearance all the same
     #[arg(long, value_name = "PERCENT", value_parser = weight, conflicts_with = "onset_after")]
     onset_weight: Option<weir_wire::Weight>,
 
-    /// The canary behaves like the primary for so long after its first request, for instance 5m
+    /// The canary behaves like the primary for so long after its first request, for instance 5m. Times in the forecast count
+    /// from the new revision's appearance all the same
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     onset_after: Option<Span>,
 
