@@ -10,6 +10,8 @@ mod faults;
 mod kubectl;
 #[path = "kubernetes/outages.rs"]
 mod outages;
+#[path = "kubernetes/scaling.rs"]
+mod scaling;
 #[path = "kubernetes/stage.rs"]
 mod stage;
 

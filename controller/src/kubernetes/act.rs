@@ -61,6 +61,10 @@ pub(crate) struct Hands<'a> {
     pub(crate) spec: &'a CanarySpec,
     /// The target, if it exists.
     pub(crate) target: Option<&'a Arc<Deployment>>,
+    /// Whether a revision is under analysis: nothing of it is for the primary yet.
+    pub(crate) analysing: bool,
+    /// Whether the target takes the traffic back for good.
+    pub(crate) leaving: bool,
 }
 
 /// What of an object is written.
@@ -166,13 +170,19 @@ impl Hands<'_> {
         let selector = self.selector(&kept)?;
         let live = world.deployments.get(&names.namespace, &names.primary());
         let replicas = match (&live, self.target) {
+            (Some(_), _) if self.autoscaled() => None,
             (Some(live), _) => live.view.spec.replicas,
             (None, Some(target)) => Some(target.view.spec.replicas.unwrap_or(1).max(1)),
             (None, None) => Some(1),
         };
         self.arms(&selector, &kept["template"]).await?;
         let wanted = render::primary(names, &selector, &revision.0, &kept, replicas);
-        self.ensure(&world.deployments, &wanted).await
+        let is_so = |live: &Arc<Deployment>| covers(&live.json(), &comparable(&wanted));
+        if let Some(live) = live.filter(|live| replicas.is_none() && !is_so(live)) {
+            self.leave_size(&live).await?;
+        }
+        self.ensure(&world.deployments, &wanted).await?;
+        self.twin(&selector).await
     }
 
     /// Makes the services and policies of both arms.
@@ -201,7 +211,10 @@ impl Hands<'_> {
             // A number that somebody has set is left alone: it is the user's, or an autoscaler's.
             Scale::Full if now == 0 => {
                 let primary = self.world.deployments.get(&self.names.namespace, &self.names.primary());
-                primary.and_then(|primary| primary.view.spec.replicas).unwrap_or(1).max(1)
+                let primary = primary.and_then(|primary| primary.view.spec.replicas);
+                // An autoscaler adds to its least as the traffic comes; one that takes all of it back at once needs more.
+                let least = if self.leaving { self.least().max(primary) } else { self.least().or(primary) };
+                least.unwrap_or(1).max(1)
             }
             _ => return Ok(()),
         };
@@ -295,7 +308,7 @@ impl Hands<'_> {
     }
 
     /// Two Canaries must not write one object in turn.
-    fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
+    pub(super) fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
         let other = live.and_then(|live| live.label(CANARY_LABEL)).filter(|owner| *owner != self.names.canary);
         let alive = |owner: &&str| self.world.canaries.get(&self.names.namespace, owner).is_some();
         match (other.filter(alive), live) {

@@ -82,8 +82,10 @@ impl<V: View> Cache<V> {
                 Ok(Event::InitDone) => self.replace(std::mem::take(&mut fresh), &changed),
                 Ok(Event::Apply(object)) => {
                     let Some(object) = read(object) else { continue };
-                    self.write(|objects| objects.insert(key(&object), object.clone()));
-                    changed(&object);
+                    let older = self.write(|objects| objects.insert(key(&object), object.clone()));
+                    if older.is_none_or(|older| object.view.is_news(&older.view)) {
+                        changed(&object);
+                    }
                 }
                 Ok(Event::Delete(object)) => {
                     let Some(object) = read(object) else { continue };

@@ -103,6 +103,10 @@ fn spec_rules() -> Value {
             "message": "service.port is missing: give the port that the service listens on",
         },
         {
+            "rule": "!has(self.autoscalerRef) || self.autoscalerRef.kind == 'HorizontalPodAutoscaler'",
+            "message": "autoscalerRef.kind must be HorizontalPodAutoscaler: a ScaledObject is not supported in a cluster yet",
+        },
+        {
             "rule": "!has(self.provider) || self.provider == 'istio'",
             "message": "provider: only istio is supported; remove the field",
         },

@@ -21,7 +21,7 @@ use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
 use crate::board::{Board, Name};
 use crate::gateway_config::entry;
 use crate::reconcile::{Passed, Platform, pass};
-use crate::rollout::{Action, Ask, Decision, Event, Observation, Plan, Span, State, Timestamp};
+use crate::rollout::{Action, Ask, Decision, Event, Observation, Plan, Span, Stage, State, Timestamp};
 use crate::standalone::answers::Answers;
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
@@ -133,6 +133,12 @@ impl Keeper {
                 fault = fault.or(Some(("TargetMissing", problem)));
             }
         }
+        if let Some(name) =
+            names.scaler.as_ref().filter(|name| self.world.scalers.get(&names.namespace, name).is_none())
+        {
+            let problem = format!("HorizontalPodAutoscaler {name} does not exist in namespace {}", names.namespace);
+            fault = fault.or(Some(("AutoscalerMissing", problem)));
+        }
         let mut state = match self.state.take() {
             Some(state) => state,
             None => self.recall(canary)?,
@@ -149,9 +155,11 @@ impl Keeper {
         let gateways = self.world.fleet.of(&self.world, &names, &spec);
         self.answer(canary, &state, plan.interval);
         let (at, before) = (now(), state.clone());
+        let plan = &plan;
+        let analysing = false;
         let mut body =
-            Body { keeper: self, canary, names, spec, plan: &plan, target, gateways, fault, now: at, before };
-        let passed = pass(&mut body, &plan, &mut state, at).await;
+            Body { keeper: self, canary, names, spec, plan, target, gateways, fault, now: at, before, analysing };
+        let passed = pass(&mut body, plan, &mut state, at).await;
         let gateways = body.gateways;
         let run = state.run.as_ref().map(|run| run.id.clone()).unwrap_or_default();
         self.answers.forget(|key| key.starts_with(&run));
@@ -248,11 +256,19 @@ struct Body<'a> {
     fault: Option<Fault>,
     now: Timestamp,
     before: State,
+    analysing: bool,
 }
 
 impl Body<'_> {
     fn hands(&self) -> Hands<'_> {
-        Hands { world: &self.keeper.world, names: &self.names, spec: &self.spec, target: self.target.as_ref() }
+        Hands {
+            world: &self.keeper.world,
+            names: &self.names,
+            spec: &self.spec,
+            target: self.target.as_ref(),
+            analysing: self.analysing,
+            leaving: self.canary.deleted(),
+        }
     }
 
     fn name(&self) -> Name {
@@ -285,6 +301,7 @@ impl Platform for Body<'_> {
 
     async fn remember(&mut self, decision: &Decision) -> Result<(), ActError> {
         let (plan, state) = (self.plan, &decision.state);
+        self.analysing = state.run.as_ref().is_some_and(|run| run.stage < Stage::Promoting);
         if let Some(target) = &self.target {
             revision::keep(&self.keeper.world, &self.names, target, &self.keeper.seen.target, state).await?;
         }

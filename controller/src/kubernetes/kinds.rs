@@ -15,6 +15,10 @@ fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
+    Ok(Value::deserialize(deserializer)?.to_string().into())
+}
+
 /// Labels or a selector of labels.
 pub(crate) type Labels = BTreeMap<String, String>;
 
@@ -73,6 +77,31 @@ kind!(
     /// Istio's way to give an Envoy what its own objects cannot say.
     EnvoyFilter, EnvoyFilterView, "networking.istio.io", "v1alpha3", "envoyfilters", true
 );
+
+/// How many pods a workload gets, by what they are busy with.
+pub(crate) type HorizontalPodAutoscaler = Kept<ScalerView>;
+
+/// See [`HorizontalPodAutoscaler`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ScalerView {
+    /// What is asked for, as text with sorted keys.
+    #[serde(deserialize_with = "as_text")]
+    pub(crate) spec: Box<str>,
+}
+
+impl View for ScalerView {
+    const GROUP: &'static str = "autoscaling";
+    const VERSION: &'static str = "v2";
+    const KIND: &'static str = "HorizontalPodAutoscaler";
+    const PLURAL: &'static str = "horizontalpodautoscalers";
+    const WHOLE: bool = false;
+
+    fn is_news(&self, older: &Self) -> bool {
+        // Each tells every 15 s what it measured.
+        self.spec != older.spec
+    }
+}
 
 /// See [`Deployment`].
 #[derive(Clone, Debug, Default, Deserialize)]

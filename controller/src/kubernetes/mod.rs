@@ -25,6 +25,7 @@ mod observe;
 pub(crate) mod render;
 mod revision;
 pub(crate) mod run;
+mod scaler;
 mod serve;
 pub(crate) mod settings;
 mod status;

@@ -23,6 +23,11 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
     const PLURAL: &'static str;
     /// Whether the object is copied or compared, so that its text is kept.
     const WHOLE: bool;
+
+    /// Returns whether anybody needs to look again, where `older` is what was known.
+    fn is_news(&self, _older: &Self) -> bool {
+        true
+    }
 }
 
 /// An object of the API.

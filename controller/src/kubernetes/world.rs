@@ -11,7 +11,7 @@ use super::canary::CanaryView;
 use super::gateway::Fleet;
 use super::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
-    RevisionView, ServiceView, VirtualServiceView,
+    RevisionView, ScalerView, ServiceView, VirtualServiceView,
 };
 use super::object::{Kept, View};
 use super::render::{CANARY_LABEL, MANAGER, Names};
@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) canaries: Arc<Cache<CanaryView>>,
     /// Deployments.
     pub(crate) deployments: Arc<Cache<DeploymentView>>,
+    /// Their autoscalers.
+    pub(crate) scalers: Arc<Cache<ScalerView>>,
     /// Their versions.
     pub(crate) replica_sets: Arc<Cache<ReplicaSetView>>,
     /// Pod templates that Weir keeps.
@@ -64,6 +66,7 @@ impl World {
             settings,
             canaries: Cache::empty(),
             deployments: Cache::empty(),
+            scalers: Cache::empty(),
             replica_sets: Cache::empty(),
             revisions: Cache::empty(),
             pods: Cache::empty(),
@@ -87,6 +90,7 @@ impl World {
             world.population.notify_one();
         });
         self.watch(&self.deployments, None, |world, deployment| world.wake_around(deployment));
+        self.watch(&self.scalers, None, |world, scaler| world.wake_around(scaler));
         self.watch(&self.services, None, |world, service| world.wake_around(service));
         self.watch(&self.destination_rules, Some(own.clone()), |world, rule| world.wake_around(rule));
         self.watch(&self.replica_sets, None, |world, set| world.wake_owner(set));
@@ -125,6 +129,7 @@ impl World {
     pub(crate) async fn completed(&self) {
         self.canaries.completed().await;
         self.deployments.completed().await;
+        self.scalers.completed().await;
         self.replica_sets.completed().await;
         self.revisions.completed().await;
         self.pods.completed().await;

@@ -5,6 +5,7 @@ mod envoy_filter;
 mod names;
 mod primary;
 mod routes;
+mod scaler;
 mod service;
 
 pub(crate) use destination_rule::destination_rule;
@@ -12,6 +13,7 @@ pub(crate) use envoy_filter::{FilterNames, Module, config_filter, config_of, sta
 pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, owned};
 pub(crate) use primary::{primary, snapshot, template_of};
 pub(crate) use routes::{Arms, home_route, virtual_service};
+pub(crate) use scaler::scaler;
 pub(crate) use service::{Role, ports, service};
 
 #[cfg(test)]

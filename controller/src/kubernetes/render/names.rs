@@ -13,6 +13,8 @@ pub(crate) const CANARY_LABEL: &str = "weir.dev/canary";
 /// Annotation of a primary's pods: which revision they run.
 pub(crate) const REVISION: &str = "weir.dev/revision";
 
+/// The kind of autoscaler that gets a twin.
+const SCALER: &str = "HorizontalPodAutoscaler";
 /// Labels that may tell one workload's pods from another's, in Flagger's order.
 const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
 
@@ -29,6 +31,8 @@ pub(crate) struct Names {
     pub(crate) target: String,
     /// The service that users call.
     pub(crate) apex: String,
+    /// The target's HorizontalPodAutoscaler, if the Canary names one.
+    pub(crate) scaler: Option<String>,
 }
 
 impl Names {
@@ -41,6 +45,7 @@ impl Names {
             uid: uid.into(),
             target: spec.target_ref.name.clone(),
             apex: spec.apex().into(),
+            scaler: spec.autoscaler_ref.as_ref().filter(|it| it.kind == SCALER).map(|it| it.name.clone()),
         }
     }
 
@@ -84,7 +89,7 @@ impl Names {
     #[must_use]
     pub(crate) fn concerns(&self, name: &str) -> bool {
         let base = |base: &str| name == base || matches!(name.strip_prefix(base), Some("-primary" | "-canary"));
-        base(&self.target) || base(&self.apex)
+        base(&self.target) || base(&self.apex) || self.scaler.as_deref().is_some_and(base)
     }
 
     /// Returns the label that tells the primary's pods from the target's: the key, and the value on the target.

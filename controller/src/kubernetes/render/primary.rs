@@ -79,7 +79,8 @@ fn rename(spec: &mut Value, key: &str, value: &str, own: &str) {
     }
 }
 
-fn rename_selector(selector: &mut Value, key: &str, value: &str, own: &str) {
+/// Makes a selector of the target's pods one of the primary's.
+pub(super) fn rename_selector(selector: &mut Value, key: &str, value: &str, own: &str) {
     if let Some(label) = selector.get_mut("matchLabels").and_then(|labels| labels.get_mut(key))
         && label == value
     {

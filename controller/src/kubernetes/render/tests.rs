@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use weir_wire::{Canary, Config};
 
 use super::*;
-use crate::api::CanarySpec;
+use crate::api::{CanarySpec, ScalerReplicas};
 use crate::kubernetes::cover::covers;
 use crate::kubernetes::kinds::{Deployment, EnvoyFilter};
 
@@ -60,6 +60,31 @@ fn each_arm_has_a_service_and_a_policy() {
             service(&names, &spec, Role::Apex { existing: true }, ("app", "cart-primary"), &ports),
         ],
     );
+}
+
+#[test]
+fn the_primary_is_scaled_like_the_target_by_what_it_is_itself_busy_with() {
+    let (mut names, _, target, _) = subject();
+    names.scaler = Some("cart".into());
+    let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
+    let metric = |selector: Value| json!({"name": "requests", "selector": selector});
+    let average = json!({"type": "AverageValue", "averageValue": "100"});
+    let described = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"});
+    let own = json!({"matchLabels": {"app": "cart", "code": "200"}});
+    let spec = json!({
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"},
+        "minReplicas": 2, "maxReplicas": 8,
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
+        "metrics": [
+            {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
+            {"type": "Pods", "pods": {"metric": metric(own.clone()), "target": average}},
+            {"type": "Object", "object": {"describedObject": described, "metric": metric(own.clone()), "target": average}},
+            {"type": "External", "external": {"metric": metric(own), "target": average}},
+        ],
+    });
+    let bounds = ScalerReplicas { min_replicas: Some(3), max_replicas: None };
+    golden("scaler.yaml", &[scaler(&names, "cart-primary", &selector, &bounds, &spec)]);
+    assert!(names.concerns("cart-primary"));
 }
 
 #[test]
