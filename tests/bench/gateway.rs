@@ -1,8 +1,9 @@
 //! Measures what the filter costs the gateway: CPU time of the Envoy process for each request, as ratios.
 //!
-//! All variants run side by side, one worker each, and are measured in turn, in many short rounds: whatever else the machine
-//! does slows neighbours alike. A round's figure is the process's run time, from the kernel's scheduler and in nanoseconds,
-//! over the requests that were answered; what is compared is its ratio to the base of the same round.
+//! All variants run side by side, one worker each, and are measured in turn: whatever else the machine does slows neighbours
+//! alike. A round is long enough that what the others left in the caches is forgotten, which a module would pay more for. Its
+//! figure is the process's run time, from the kernel's scheduler and in nanoseconds, over the requests that were answered;
+//! what is compared is its ratio to the base of the same round.
 //!
 //! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…]`
 
@@ -29,7 +30,7 @@ struct Arguments {
 
 impl Arguments {
     fn read() -> Result<Self, String> {
-        let mut read = Self { suite: "split".into(), rounds: 200, requests: 400, only: Vec::new() };
+        let mut read = Self { suite: "split".into(), rounds: 30, requests: 4_000, only: Vec::new() };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
