@@ -11,7 +11,7 @@ use super::cache::Cache;
 use super::cover::covers;
 use super::kinds::{Deployment, Service};
 use super::object::{Kept, View, resource};
-use super::render::{self, Arms, CANARY_LABEL, MANAGER, Names, Role};
+use super::render::{self, CANARY_LABEL, MANAGER, Names, Role};
 use super::revision::recall;
 use super::world::World;
 use crate::api::CanarySpec;
@@ -225,52 +225,6 @@ impl Hands<'_> {
         apply(self.world, &self.world.deployments, &object).await.map(drop)
     }
 
-    /// Makes the routes: the token to the canary, everything else to the primary.
-    ///
-    /// # Errors
-    /// When the API refuses a write.
-    pub(crate) async fn route(&self) -> Result<(), ActError> {
-        self.routes(Arms::Both).await
-    }
-
-    /// Makes the routes lead to the target again.
-    ///
-    /// # Errors
-    /// When the API refuses a write.
-    pub(crate) async fn unroute(&self) -> Result<(), ActError> {
-        self.routes(Arms::Apex).await
-    }
-
-    async fn routes(&self, arms: Arms) -> Result<(), ActError> {
-        let (world, names, spec) = (self.world, self.names, self.spec);
-        let Some(target) = self.target else { return Ok(()) };
-        let template = &target.body()["spec"]["template"];
-        let (key, value) = self.selector_of(&target.view.spec.selector.match_labels)?;
-        let ports = render::ports(spec, template);
-        let value = match arms {
-            Arms::Both => format!("{value}-primary"),
-            Arms::Apex => value,
-        };
-        let live = world.services.get(&names.namespace, &names.apex);
-        let own = live
-            .as_ref()
-            .is_some_and(|live| live.metadata.owner_references.iter().flatten().any(|owner| owner.uid == names.uid));
-        let role = Role::Apex { existing: live.is_some() && !own };
-        let apex = render::service(names, spec, role, (&key, &value), &ports);
-        let routes = render::virtual_service(names, spec, arms, ports.len() > 1);
-        // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
-        match arms {
-            Arms::Both => {
-                self.ensure(&world.virtual_services, &routes).await?;
-                self.ensure_service(&apex).await
-            }
-            Arms::Apex => {
-                self.ensure_service(&apex).await?;
-                self.ensure(&world.virtual_services, &routes).await
-            }
-        }
-    }
-
     fn selector(&self, kept: &Value) -> Result<(String, String), ActError> {
         match self.target {
             Some(target) => self.selector_of(&target.view.spec.selector.match_labels),
@@ -281,12 +235,12 @@ impl Hands<'_> {
         }
     }
 
-    fn selector_of(&self, labels: &super::kinds::Labels) -> Result<(String, String), ActError> {
+    pub(super) fn selector_of(&self, labels: &super::kinds::Labels) -> Result<(String, String), ActError> {
         self.names.selector(labels).map_err(ActError::Impossible)
     }
 
     /// Writes an object where the live one is not what is wanted.
-    async fn ensure<V: View>(&self, cache: &Cache<V>, wanted: &Value) -> Result<(), ActError> {
+    pub(super) async fn ensure<V: View>(&self, cache: &Cache<V>, wanted: &Value) -> Result<(), ActError> {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let live = cache.get(&self.names.namespace, name);
         self.refuse_stranger(live.as_deref())?;
@@ -297,7 +251,7 @@ impl Hands<'_> {
     }
 
     /// Writes a service where the live one is not what is wanted. Ports that somebody else added stay.
-    async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
+    pub(super) async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let live = self.world.services.get(&self.names.namespace, name);
         self.refuse_stranger(live.as_deref())?;

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::act::{ActError, Hands, Part, apply, apply_part, is_status};
+use super::apex::restore_all;
 use super::canary::{Canary, CanaryStatus};
 use super::clock::now;
 use super::gateway::{Workload, gateways, placement};
@@ -207,6 +208,7 @@ impl Keeper {
     /// Says that the object cannot work as it is; lets it go if it is being deleted.
     async fn refuse(&mut self, canary: &Canary, (reason, problem): Fault) -> Result<Span, ActError> {
         if canary.deleted() {
+            restore_all(&self.world, &self.key.0, &self.key.1).await?;
             self.finalizer(canary, false).await?;
             return Ok(RETRY);
         }
@@ -352,6 +354,10 @@ impl Platform for Body<'_> {
                 Ok(())
             }
             Action::Release => {
+                let late = self.now.since(self.before.since) >= self.plan.progress_deadline;
+                if !late {
+                    self.hands().handed_over().await?;
+                }
                 for workload in self.keeper.world.fleet.all() {
                     workload.dismiss(&self.keeper.key, &self.keeper.id);
                 }

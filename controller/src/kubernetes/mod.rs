@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Every replica watches and serves the module; the one that holds the lease acts. Reading order: [`world`], [`keeper`],
-//! [`observe`], [`act`], [`render`], [`gateway`].
+//! [`observe`], [`act`], [`apex`], [`render`], [`gateway`].
 
 mod act;
+mod apex;
 mod cache;
 pub(crate) mod canary;
 mod clock;

@@ -143,6 +143,6 @@ pub(super) fn resolve(name: &str, namespace: &str) -> (String, String) {
 }
 
 /// Returns whether a selector finds something with these labels.
-pub(super) fn selects(selector: &Labels, labels: Option<&Labels>) -> bool {
+pub(crate) fn selects(selector: &Labels, labels: Option<&Labels>) -> bool {
     labels.is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }

@@ -13,6 +13,6 @@ mod scraper;
 mod workload;
 mod writer;
 
-pub(crate) use fleet::{Fleet, gateways};
+pub(crate) use fleet::{Fleet, gateways, selects};
 pub(crate) use placement::placement;
 pub(crate) use workload::Workload;

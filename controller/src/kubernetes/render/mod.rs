@@ -3,6 +3,7 @@
 mod destination_rule;
 mod envoy_filter;
 mod names;
+mod original;
 mod primary;
 mod routes;
 mod scaler;
@@ -10,7 +11,8 @@ mod service;
 
 pub(crate) use destination_rule::destination_rule;
 pub(crate) use envoy_filter::{FilterNames, Module, config_filter, config_of, static_filter};
-pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, owned};
+pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, Tenure, owned};
+pub(crate) use original::{ORIGINAL, adopt, remember, restored};
 pub(crate) use primary::{primary, snapshot, template_of};
 pub(crate) use routes::{Arms, home_route, virtual_service};
 pub(crate) use scaler::scaler;

@@ -110,24 +110,38 @@ impl Names {
     }
 }
 
+/// Whom an object around a Canary belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tenure {
+    /// To the Canary, and goes with it.
+    Owned,
+    /// To somebody who had it before Weir: it outlives the Canary.
+    Adopted,
+    /// To nobody any more: it stays where Weir made it.
+    Released,
+}
+
 /// Returns the metadata of an object that goes with its Canary.
 #[must_use]
 pub(crate) fn owned(names: &Names, name: &str) -> Map<String, Value> {
-    let mut metadata = adopted(names, name);
-    let owner = json!([{
-        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary", "name": names.canary, "uid": names.uid,
-        "controller": true, "blockOwnerDeletion": true,
-    }]);
-    metadata.insert("ownerReferences".into(), owner);
-    metadata
+    held(names, name, Tenure::Owned)
 }
 
-/// Returns the metadata of an object that stays when its Canary goes.
-pub(super) fn adopted(names: &Names, name: &str) -> Map<String, Value> {
-    let labels = json!({"app.kubernetes.io/managed-by": MANAGER, CANARY_LABEL: names.canary});
+/// Returns the metadata of an object around a Canary.
+pub(super) fn held(names: &Names, name: &str, tenure: Tenure) -> Map<String, Value> {
     let mut metadata = Map::new();
     metadata.insert("name".into(), name.into());
     metadata.insert("namespace".into(), names.namespace.clone().into());
-    metadata.insert("labels".into(), labels);
+    if tenure != Tenure::Released {
+        let labels = json!({"app.kubernetes.io/managed-by": MANAGER, CANARY_LABEL: names.canary});
+        metadata.insert("labels".into(), labels);
+    }
+    if tenure == Tenure::Owned {
+        let owner = json!([{
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary", "name": names.canary, "uid": names.uid,
+            "controller": true, "blockOwnerDeletion": true,
+        }]);
+        metadata.insert("ownerReferences".into(), owner);
+    }
     metadata
 }

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 use weir_wire::TOKEN_HEADER;
 
-use super::names::{Names, owned};
+use super::names::{Names, Tenure, held};
 use super::service::decorate;
 use crate::api::service::{Free, Retries, Rewrite};
 use crate::api::{CanarySpec, canary_token};
@@ -21,7 +21,7 @@ pub(crate) enum Arms {
 
 /// Renders the VirtualService. `multiport` says whether the services have several ports, so that a route must name one.
 #[must_use]
-pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, multiport: bool) -> Value {
+pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, tenure: Tenure, multiport: bool) -> Value {
     let service = &spec.service;
     let matches: Vec<Value> = service.r#match.iter().map(|Free(map)| map.clone().into()).collect();
     let destination = |host: &str| {
@@ -36,8 +36,8 @@ pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, mult
             let token = canary_token(&names.namespace, &names.canary);
             let canary = destination(&names.canary_service());
             vec![
-                route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary),
-                route(spec, &names.primary_route(), matches, destination(&names.primary_service())),
+                without_token(route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary)),
+                without_token(route(spec, &names.primary_route(), matches, destination(&names.primary_service()))),
             ]
         }
         Arms::Apex => vec![route(spec, &names.primary_route(), matches, destination(&names.apex))],
@@ -48,7 +48,7 @@ pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, mult
         body["gateways"] = gateways.into();
         body["hosts"] = hosts(names, spec).into();
     }
-    let mut metadata = owned(names, &names.apex);
+    let mut metadata = held(names, &names.apex, tenure);
     decorate(&mut metadata, service.apex.as_ref());
     json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": body})
 }
@@ -102,7 +102,9 @@ fn route(spec: &CanarySpec, name: &str, matches: Vec<Value>, destination: Value)
         route.insert("match".into(), matches.into());
     }
     route.insert("route".into(), destination);
-    route.insert("headers".into(), headers(service.headers.as_ref()));
+    if let Some(Free(headers)) = &service.headers {
+        route.insert("headers".into(), headers.clone().into());
+    }
     if let Some(timeout) = &service.timeout {
         route.insert("timeout".into(), timeout.clone().into());
     }
@@ -123,16 +125,12 @@ fn route(spec: &CanarySpec, name: &str, matches: Vec<Value>, destination: Value)
     route.into()
 }
 
-/// Returns the user's headers, and the removal of the token: no upstream sees it.
-fn headers(user: Option<&Free>) -> Value {
-    let mut headers = Value::Object(user.map(|Free(map)| map.clone()).unwrap_or_default());
-    let removed = headers.pointer("/request/remove").and_then(Value::as_array).cloned().unwrap_or_default();
+/// Adds the removal of the token to what the user does with headers: no upstream sees it.
+fn without_token(mut route: Value) -> Value {
+    let removed = route.pointer("/headers/request/remove").and_then(Value::as_array).cloned().unwrap_or_default();
     let removed: Vec<Value> = removed.into_iter().chain([TOKEN_HEADER.into()]).collect();
-    if !headers["request"].is_object() {
-        headers["request"] = json!({});
-    }
-    headers["request"]["remove"] = removed.into();
-    headers
+    route["headers"]["request"]["remove"] = removed.into();
+    route
 }
 
 fn some<const N: usize>(fields: [(&str, Value); N]) -> Value {

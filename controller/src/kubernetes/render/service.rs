@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names::{Names, adopted, owned};
+use super::names::{Names, Tenure, held};
 use crate::api::CanarySpec;
 use crate::api::service::{ExtraMetadata, IntOrString};
 
@@ -13,10 +13,7 @@ const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The one that users call. Where it existed before Weir it is adopted, and outlives the Canary.
-    Apex {
-        /// Whether it existed before Weir.
-        existing: bool,
-    },
+    Apex(Tenure),
     /// The primary's.
     Primary,
     /// The canary's.
@@ -28,14 +25,15 @@ pub(crate) enum Role {
 pub(crate) fn service(names: &Names, spec: &CanarySpec, role: Role, selector: (&str, &str), ports: &[Value]) -> Value {
     let service = &spec.service;
     let (name, extra) = match role {
-        Role::Apex { .. } => (names.apex.clone(), &service.apex),
+        Role::Apex(_) => (names.apex.clone(), &service.apex),
         Role::Primary => (names.primary_service(), &service.primary),
         Role::Canary => (names.canary_service(), &service.canary),
     };
-    let mut metadata = match role {
-        Role::Apex { existing: true } => adopted(names, &name),
-        _ => owned(names, &name),
+    let tenure = match role {
+        Role::Apex(tenure) => tenure,
+        Role::Primary | Role::Canary => Tenure::Owned,
     };
+    let mut metadata = held(names, &name, tenure);
     decorate(&mut metadata, extra.as_ref());
     let mut body = json!({"selector": {selector.0: selector.1}, "ports": ports});
     if service.headless == Some(true) {

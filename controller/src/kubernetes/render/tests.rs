@@ -57,7 +57,7 @@ fn each_arm_has_a_service_and_a_policy() {
             destination_rule(&names, &spec, &names.primary_service()),
             service(&names, &spec, Role::Canary, ("app", "cart"), &ports),
             destination_rule(&names, &spec, &names.canary_service()),
-            service(&names, &spec, Role::Apex { existing: true }, ("app", "cart-primary"), &ports),
+            service(&names, &spec, Role::Apex(Tenure::Adopted), ("app", "cart-primary"), &ports),
         ],
     );
 }
@@ -90,8 +90,8 @@ fn the_primary_is_scaled_like_the_target_by_what_it_is_itself_busy_with() {
 #[test]
 fn requests_with_the_token_go_to_the_canary_and_all_others_to_the_primary() {
     let (names, spec, ..) = subject();
-    golden("routes.yaml", &[virtual_service(&names, &spec, Arms::Both, false)]);
-    golden("routes-given-back.yaml", &[virtual_service(&names, &spec, Arms::Apex, false)]);
+    golden("routes.yaml", &[virtual_service(&names, &spec, Arms::Both, Tenure::Owned, false)]);
+    golden("routes-given-back.yaml", &[virtual_service(&names, &spec, Arms::Apex, Tenure::Released, false)]);
 }
 
 #[test]
@@ -131,4 +131,49 @@ fn an_empty_creation_time_is_no_new_revision() {
     let with = json!({"template": {"metadata": {"creationTimestamp": null, "labels": {"app": "cart"}}}});
     let without = json!({"template": {"metadata": {"labels": {"app": "cart"}}}});
     assert_eq!(template_of(&with), template_of(&without));
+}
+
+#[test]
+fn an_adopted_object_remembers_what_it_was_and_becomes_it_again() {
+    let (names, spec, ..) = subject();
+    let before = json!({
+        "metadata": {
+            "name": "cart", "namespace": "shop", "uid": "8c1f", "resourceVersion": "17",
+            "labels": {"app.kubernetes.io/managed-by": "Helm", "tier": "web"}, "annotations": {"team": "cart"},
+        },
+        "spec": {"hosts": ["shop.example.com"], "http": [{"route": [{"destination": {"host": "cart"}}]}]},
+        "status": {"observedGeneration": 3},
+    });
+    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false);
+    let text = remember(&before, &wanted).unwrap();
+    golden("routes-adopted.yaml", &[adopt(wanted, Some(&text))]);
+    let restored = restored(&wanted_of("VirtualService"), &before["metadata"], &text).unwrap();
+    golden("routes-restored.yaml", &[restored]);
+}
+
+#[test]
+fn of_a_service_only_what_weir_changes_is_remembered() {
+    let (names, spec, _, raw) = subject();
+    let ports = ports(&spec, &raw["spec"]["template"]);
+    let wanted = service(&names, &spec, Role::Apex(Tenure::Adopted), ("app", "cart-primary"), &ports);
+    let before = json!({
+        "metadata": {"name": "cart", "namespace": "shop"},
+        "spec": {"selector": {"app": "cart"}, "ports": [{"port": 80, "nodePort": 30080}], "clusterIP": "10.0.0.1"},
+    });
+    let text = remember(&before, &wanted).unwrap();
+    let restored = restored(&wanted_of("Service"), &before["metadata"], &text).unwrap();
+    assert_eq!(restored["spec"], json!({"selector": {"app": "cart"}, "ports": [{"port": 80, "nodePort": 30080}]}));
+}
+
+#[test]
+fn what_is_too_large_to_be_remembered_is_not_adopted() {
+    let (names, spec, ..) = subject();
+    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false);
+    let long = "x".repeat(100_000);
+    let before = json!({"metadata": {"name": "cart"}, "spec": {"hosts": [long]}});
+    assert!(remember(&before, &wanted).unwrap_err().contains("service.name"));
+}
+
+fn wanted_of(kind: &str) -> (&'static str, &str) {
+    (if kind == "Service" { "v1" } else { "networking.istio.io/v1" }, kind)
 }

@@ -18,7 +18,9 @@ impl Pass<'_> {
         }
         let Some(unrouted) = self.state.unrouted else {
             let late = self.now.since(self.state.since) >= self.plan.progress_deadline;
-            if self.seen.canary.readiness != Readiness::Ready && !late {
+            // Where nothing was made yet, nothing was taken away.
+            let made = self.state.installed.is_some();
+            if made && self.seen.canary.readiness != Readiness::Ready && !late {
                 return Reason::Terminating { waiting_for: "the target to serve again".into() };
             }
             self.open_epoch(Weight::ZERO, false);

@@ -1,0 +1,177 @@
+//! The Service and the VirtualService that users call: made or adopted when the Canary comes, given back when it goes.
+//!
+//! What existed before Weir is never deleted by it, and is made what it was again. What Weir made goes with its Canary, unless
+//! `revertOnDeletion` says that the requests go on: then it leads to the target, and is nobody's.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice as Slice;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams};
+use serde_json::Value;
+
+use super::act::{ActError, Hands, apply, guarded, is_status};
+use super::cache::Cache;
+use super::gateway::selects;
+use super::kinds::EndpointSliceView;
+use super::object::{Kept, View, resource};
+use super::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Role, Tenure};
+use super::world::World;
+use crate::api::GROUP;
+
+/// Whose an object is, by what it says itself.
+enum Origin {
+    /// There is none.
+    Missing,
+    /// Weir made it.
+    Made,
+    /// Somebody else's, and Weir has not touched it, or has given it back.
+    Foreign,
+    /// Somebody else's, adopted by Weir; with what it was, unless somebody removed that.
+    Adopted(Option<String>),
+}
+
+fn origin<V: View>(live: Option<&Kept<V>>, names: &Names) -> Origin {
+    let Some(live) = live else { return Origin::Missing };
+    if let Some(original) = live.annotation(ORIGINAL) {
+        return Origin::Adopted(Some(original.to_owned()));
+    }
+    let mut owners = live.metadata.owner_references.iter().flatten();
+    if owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP)) {
+        return Origin::Made;
+    }
+    match live.label(CANARY_LABEL) == Some(&names.canary) {
+        true => Origin::Adopted(None),
+        false => Origin::Foreign,
+    }
+}
+
+impl Hands<'_> {
+    /// Makes the routes: the token to the canary, everything else to the primary.
+    ///
+    /// # Errors
+    /// When the API refuses a write.
+    pub(crate) async fn route(&self) -> Result<(), ActError> {
+        let Some(target) = self.target else { return Ok(()) };
+        let (key, value) = self.selector_of(&target.view.spec.selector.match_labels)?;
+        let ports = render::ports(self.spec, &target.body()["spec"]["template"]);
+        let primary = format!("{value}-primary");
+        let routes = |tenure| render::virtual_service(self.names, self.spec, Arms::Both, tenure, ports.len() > 1);
+        let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), (&key, &primary), &ports);
+        // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
+        let wanted = self.held(&self.world.virtual_services, routes)?;
+        self.ensure(&self.world.virtual_services, &wanted).await?;
+        self.ensure_service(&self.held(&self.world.services, service)?).await
+    }
+
+    /// Renders an apex object as what it is to Weir.
+    fn held<V: View>(&self, cache: &Cache<V>, render: impl Fn(Tenure) -> Value) -> Result<Value, ActError> {
+        let live = cache.get(&self.names.namespace, &self.names.apex);
+        match (origin(live.as_deref(), self.names), live) {
+            (Origin::Foreign, Some(live)) => {
+                self.refuse_stranger(Some(&*live))?;
+                let wanted = render(Tenure::Adopted);
+                let original = render::remember(&live.json(), &wanted).map_err(ActError::Impossible)?;
+                tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "adopted");
+                Ok(render::adopt(wanted, Some(&original)))
+            }
+            (Origin::Adopted(original), _) => Ok(render::adopt(render(Tenure::Adopted), original.as_deref())),
+            (Origin::Missing | Origin::Made | Origin::Foreign, _) => Ok(render(Tenure::Owned)),
+        }
+    }
+
+    /// Makes the routes lead to the target again, or to wherever they led before Weir.
+    ///
+    /// # Errors
+    /// When the API refuses a write.
+    pub(crate) async fn unroute(&self) -> Result<(), ActError> {
+        let Some(target) = self.target else { return Ok(()) };
+        let selector = self.selector_of(&target.view.spec.selector.match_labels)?;
+        let ports = render::ports(self.spec, &target.body()["spec"]["template"]);
+        let service =
+            |tenure| render::service(self.names, self.spec, Role::Apex(tenure), (&selector.0, &selector.1), &ports);
+        let routes = |tenure| render::virtual_service(self.names, self.spec, Arms::Apex, tenure, ports.len() > 1);
+        // The Service first: the routes will lead to it.
+        self.give_back(&self.world.services, service).await?;
+        self.give_back(&self.world.virtual_services, routes).await
+    }
+
+    async fn give_back<V: View>(&self, cache: &Cache<V>, render: impl Fn(Tenure) -> Value) -> Result<(), ActError> {
+        let Some(live) = cache.get(&self.names.namespace, &self.names.apex) else { return Ok(()) };
+        match origin(Some(&live), self.names) {
+            Origin::Missing | Origin::Foreign => Ok(()),
+            Origin::Made if self.spec.revert_on_deletion != Some(true) => {
+                self.ensure(cache, &render(Tenure::Owned)).await
+            }
+            // Written though it may hold all of this already: what it must not hold any more is what matters.
+            Origin::Made | Origin::Adopted(None) => apply(self.world, cache, &render(Tenure::Released)).await.map(drop),
+            Origin::Adopted(Some(original)) => restore(self.world, cache, &live, &original).await,
+        }
+    }
+
+    /// Makes sure that nobody who calls the apex still ends at the primary, which goes with the Canary.
+    ///
+    /// # Errors
+    /// While some do.
+    pub(crate) async fn handed_over(&self) -> Result<(), ActError> {
+        let (namespace, apex) = (&self.names.namespace, &self.names.apex);
+        let primary = self.world.deployments.get(namespace, &self.names.primary());
+        let (Some(_), Some(service), Some(primary)) = (self.target, self.world.services.get(namespace, apex), primary)
+        else {
+            return Ok(());
+        };
+        if selects(&service.view.spec.selector, Some(&primary.view.spec.template.metadata.labels)) {
+            // What it was before Weir finds the primary's pods too, and loses them as it would any pod.
+            return Ok(());
+        }
+        // Asked for, once for each Canary that goes: the watch follows the slices of Weir's own services only.
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.world.client.clone(), namespace, &resource::<EndpointSliceView>());
+        let of_apex = ListParams::default().labels(&format!("kubernetes.io/service-name={apex}"));
+        let slices = guarded("list", "EndpointSlices of", apex, api.list(&of_apex)).await?;
+        let slices = slices.items.into_iter().filter_map(|slice| slice.try_parse::<Slice>().ok());
+        let primary = format!("{}-", self.names.primary());
+        let leads_there = slices.flat_map(|slice| slice.endpoints).any(|endpoint| {
+            endpoint.target_ref.and_then(|pod| pod.name).is_some_and(|name| name.starts_with(&primary))
+        });
+        match leads_there {
+            true => Err(ActError::Impossible(format!("Service {apex} still leads to {primary}*"))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Gives back whatever a Canary has adopted, where its target is gone and nobody can be waited for.
+///
+/// # Errors
+/// When the API refuses a write.
+pub(crate) async fn restore_all(world: &World, namespace: &str, canary: &str) -> Result<(), ActError> {
+    restore_of(world, &world.services, namespace, canary).await?;
+    restore_of(world, &world.virtual_services, namespace, canary).await
+}
+
+async fn restore_of<V: View>(world: &World, cache: &Cache<V>, namespace: &str, canary: &str) -> Result<(), ActError> {
+    for live in cache.of(namespace).iter().filter(|live| live.label(CANARY_LABEL) == Some(canary)) {
+        let Some(original) = live.annotation(ORIGINAL) else { continue };
+        match restore(world, cache, live, original).await {
+            // Gone already, or going with its namespace.
+            Err(ActError::Write { source, .. }) if [403, 404, 409].iter().any(|code| is_status(&source, *code)) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+async fn restore<V: View>(
+    world: &World,
+    cache: &Cache<V>,
+    live: &Arc<Kept<V>>,
+    original: &str,
+) -> Result<(), ActError> {
+    let version = resource::<V>().api_version;
+    let metadata = live.json()["metadata"].take();
+    let restored = render::restored(&(&version, V::KIND), &metadata, original).map_err(ActError::Impossible)?;
+    apply(world, cache, &restored).await?;
+    tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "given back");
+    Ok(())
+}
