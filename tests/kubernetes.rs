@@ -4,12 +4,16 @@
 //! (`/weir`, `/weir-filter.wasm`) and `WEIR_DEMO_IMAGE` (`weir-demo`). `GATEWAY` is the gateway's address, `host:port`, where
 //! its Service's cluster address cannot be reached. Tests wait for conditions; a time is only a sign that something is broken.
 
+#[path = "kubernetes/adoption.rs"]
+mod adoption;
 #[path = "kubernetes/faults.rs"]
 mod faults;
 #[path = "kubernetes/kubectl.rs"]
 mod kubectl;
 #[path = "kubernetes/outages.rs"]
 mod outages;
+#[path = "kubernetes/routes.rs"]
+mod routes;
 #[path = "kubernetes/scaling.rs"]
 mod scaling;
 #[path = "kubernetes/stage.rs"]

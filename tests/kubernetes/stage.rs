@@ -72,6 +72,15 @@ impl Release<'_> {
 impl Stage {
     /// Makes a namespace with a Gateway, a first revision and a Canary, and waits for it to be initialized.
     pub(crate) async fn set(name: &str, analysis: &str) -> Self {
+        let stage = Self::bare(name).await;
+        stage.release(&Release::good("v1"));
+        stage.canary(analysis);
+        stage.phase("Initialized").await;
+        stage
+    }
+
+    /// Makes a namespace with a Gateway and nothing else.
+    pub(crate) async fn bare(name: &str) -> Self {
         installed().await;
         let stage = Self { namespace: format!("weir-test-{name}"), host: format!("{name}.example.com") };
         let namespace = &stage.namespace;
@@ -91,10 +100,22 @@ spec:
 "#,
             host = stage.host,
         ));
-        stage.release(&Release::good("v1"));
-        stage.canary(analysis);
-        stage.phase("Initialized").await;
         stage
+    }
+
+    /// Returns the host of its requests.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Waits until requests are answered.
+    pub(crate) async fn reachable(&self) {
+        until("requests are answered", || {
+            let load = self.traffic(5.0);
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            (load.tally().revisions.values().map(|counts| counts.ok).sum::<u64>() > 3).then_some(())
+        })
+        .await;
     }
 
     /// Writes the Canary.
