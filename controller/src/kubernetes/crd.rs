@@ -175,6 +175,10 @@ fn tidy(schema: &mut Value) {
                 map.insert("x-kubernetes-int-or-string".into(), true.into());
                 map.extend(description.map(|text| ("description".to_owned(), text)));
             }
+            if map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+                // With it, only the first level would be preserved.
+                map.remove("additionalProperties");
+            }
             if map.get("default").is_some_and(Value::is_null) {
                 map.remove("default");
             }
