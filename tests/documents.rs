@@ -151,7 +151,7 @@ fn flags_in_the_readme_exist() {
     // Those of cargo; of helm and kubectl.
     let foreign = ["locked", "workspace", "features", "test", "release", "bins"]
         .into_iter()
-        .chain(["install", "namespace", "create-namespace", "set", "set-string", "for", "timeout"])
+        .chain(["install", "namespace", "create-namespace", "set", "set-string", "for", "timeout", "overwrite"])
         .collect::<BTreeSet<_>>();
     let exists = |flag: &&str| {
         sources.contains(&format!(" {}: ", flag.replace('-', "_"))) || sources.contains(&format!("\"{flag}\""))

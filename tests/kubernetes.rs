@@ -12,6 +12,8 @@ mod faults;
 mod kubectl;
 #[path = "kubernetes/outages.rs"]
 mod outages;
+#[path = "kubernetes/people.rs"]
+mod people;
 #[path = "kubernetes/routes.rs"]
 mod routes;
 #[path = "kubernetes/scaling.rs"]

@@ -21,17 +21,23 @@ pub const PORT: u16 = 8090;
 
 type Shared = State<Arc<Board>>;
 
-/// Returns everything that is served.
+/// The path of what a person may ask of a Canary.
+pub(crate) const VERB: &str = "/api/v1/canaries/{namespace}/{name}/{verb}";
+
+/// Returns everything that is served on one machine.
 pub fn router(board: Arc<Board>) -> Router {
+    readings().route(VERB, post(verb)).with_state(board)
+}
+
+/// Returns what can be read.
+pub(crate) fn readings() -> Router<Arc<Board>> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
         .route("/api/v1/canaries", get(canaries))
         .route("/api/v1/canaries/{namespace}/{name}", get(canary))
-        .route("/api/v1/canaries/{namespace}/{name}/{verb}", post(verb))
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "no such path; the API is under /api/v1/canaries") })
-        .with_state(board)
 }
 
 /// Serves until `stop` ends.
@@ -113,6 +119,6 @@ fn unknown(namespace: &str, name: &str) -> Response {
     refusal(StatusCode::NOT_FOUND, &format!("no Canary {namespace}/{name} is known here"))
 }
 
-fn refusal(status: StatusCode, text: &str) -> Response {
+pub(crate) fn refusal(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({"error": text}))).into_response()
 }

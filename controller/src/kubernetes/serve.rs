@@ -7,8 +7,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
+use super::observe::VERB;
 use crate::board::Board;
 use crate::http;
 
@@ -23,11 +24,20 @@ pub(crate) struct Served {
 
 /// Returns everything that is served.
 pub(crate) fn router(board: Arc<Board>, module: Option<Served>) -> Router {
-    let router = http::router(board);
+    let router = http::readings().route(http::VERB, post(refer)).with_state(board);
     match module {
         Some(module) => router.merge(Router::new().route("/module/{name}", get(send)).with_state(module)),
         None => router,
     }
+}
+
+/// Nobody who calls here is known: the API server knows who may change a Canary.
+async fn refer(Path((namespace, name, word)): Path<(String, String, String)>) -> Response {
+    let text = format!(
+        "in a cluster a verb is an annotation: kubectl --namespace {namespace} annotate canary {name} --overwrite \
+         {VERB}=\"{word} $(date +%s)\""
+    );
+    http::refusal(StatusCode::FORBIDDEN, &text)
 }
 
 /// Returns the path of a module: the name says what is in it, so whoever has it may keep it for ever.
@@ -41,4 +51,24 @@ async fn send(State(module): State<Served>, Path(name): Path<String>) -> Respons
         return (StatusCode::NOT_FOUND, "another module is served here\n").into_response();
     }
     ([(header::CONTENT_TYPE, "application/wasm")], module.bytes).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::client::{Api, Server};
+    use crate::view::CanaryList;
+
+    #[tokio::test]
+    async fn a_verb_is_refused_with_the_command_that_asks_for_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server { server: listener.local_addr().unwrap().to_string() };
+        let (board, _calls) = Board::new();
+        tokio::spawn(async move { axum::serve(listener, router(board, None)).await });
+        let api = Api::new(&server);
+        assert!(api.get::<CanaryList>("/api/v1/canaries").await.unwrap().items.is_empty());
+        let error = api.post("/api/v1/canaries/shop/cart/pause").await.unwrap_err().to_string();
+        let command = "kubectl --namespace shop annotate canary cart --overwrite weir.dev/verb=\"pause $(date +%s)\"";
+        assert!(error.contains(command), "{error}");
+    }
 }
