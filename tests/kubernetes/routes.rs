@@ -1,38 +1,10 @@
 //! Which requests a release splits: its own, and no other's.
 
-use std::sync::OnceLock;
-
 use serde_json::Value;
-use weir_demo::load::{Load, Running};
 
 use super::STEPS;
 use super::kubectl::{apply, kubectl, object, until};
-use super::stage::{Release, Stage, variable};
-
-/// A service of its own name on the stage's host, for the requests of one path.
-fn service(stage: &Stage, name: &str, version: &str) {
-    let (namespace, image) = (&stage.namespace, variable("WEIR_DEMO_IMAGE"));
-    apply(&format!(
-        r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      containers:
-      - name: app
-        image: {image}
-        imagePullPolicy: IfNotPresent
-        args: [serve, --address, 0.0.0.0, --port, "8080", --version, {version}]
-        lifecycle: {{preStop: {{sleep: {{seconds: 3}}}}}}
-        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
-        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
-"#
-    ));
-}
+use super::stage::{Release, Stage};
 
 fn canary(stage: &Stage, name: &str) {
     let (namespace, host) = (&stage.namespace, stage.host());
@@ -57,30 +29,17 @@ async fn phase(stage: &Stage, name: &str, wanted: &str) {
     .await;
 }
 
-fn traffic(stage: &Stage, path: &str, rate: f64, headers: &[(&str, &str)]) -> Running {
-    static GATEWAY: OnceLock<String> = OnceLock::new();
-    let gateway = GATEWAY.get_or_init(|| {
-        std::env::var("GATEWAY").unwrap_or_else(|_| {
-            kubectl(&["-n", "istio-ingress", "get", "svc", "istio-ingressgateway", "-o", "jsonpath={.spec.clusterIP}"])
-        })
-    });
-    let mut all = vec![("host".parse().unwrap(), stage.host().parse().unwrap())];
-    all.extend(headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())));
-    let url = format!("http://{gateway}{path}").parse().unwrap();
-    Load { url, rate, seconds: None, headers: all, timeout_ms: 10_000 }.start()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_canaries_on_one_host_split_only_their_own_requests() {
     let stage = Stage::bare("paths").await;
     for name in ["a", "b"] {
-        service(&stage, name, &format!("{name}1"));
+        stage.deploy(name, &Release::good(&format!("{name}1")));
         canary(&stage, name);
     }
     phase(&stage, "a", "Initialized").await;
     phase(&stage, "b", "Initialized").await;
-    let (to_a, to_b) = (traffic(&stage, "/a/x", 40.0, &[]), traffic(&stage, "/b/x", 40.0, &[]));
-    service(&stage, "a", "a2");
+    let (to_a, to_b) = (stage.traffic_to("/a/x", 40.0, &[]), stage.traffic_to("/b/x", 40.0, &[]));
+    stage.deploy("a", &Release::good("a2"));
     phase(&stage, "a", "Succeeded").await;
     let (a, b) = (to_a.finish().await, to_b.finish().await);
     println!("/a: {:?}\n/b: {:?}", a.summary(), b.summary());
@@ -105,8 +64,8 @@ async fn a_client_that_forges_the_token_gains_nothing() {
     let stage = Stage::set("forged", one).await;
     let routes = object(&stage.namespace, "virtualservice", "shop").unwrap();
     let token = routes["spec"]["http"][0]["match"][0]["headers"]["x-weir-token"]["exact"].as_str().unwrap().to_owned();
-    let honest = traffic(&stage, "/", 20.0, &[("x-beta", "1")]);
-    let forger = traffic(&stage, "/", 20.0, &[("x-weir-token", &token)]);
+    let honest = stage.traffic_to("/", 20.0, &[("x-beta", "1")]);
+    let forger = stage.traffic_to("/", 20.0, &[("x-weir-token", &token)]);
     stage.release(&Release::good("v2"));
     until("the test has begun", || (honest.tally().of("v2").ok > 20).then_some(())).await;
     let seen = forger.finish().await;

@@ -142,6 +142,12 @@ spec:
 
     /// Pushes a revision.
     pub(crate) fn release(&self, release: &Release<'_>) {
+        self.deploy("shop", release);
+    }
+
+    /// Writes a Deployment that runs a revision.
+    pub(crate) fn deploy(&self, name: &str, release: &Release<'_>) {
+        let namespace = &self.namespace;
         let image = release.image.map_or_else(|| variable("WEIR_DEMO_IMAGE"), str::to_owned);
         let mut arguments = vec!["serve", "--address", "0.0.0.0", "--port", "8080", "--version", release.version];
         arguments.extend(release.arguments);
@@ -150,11 +156,11 @@ spec:
             r#"
 apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: shop, namespace: {}}}
+metadata: {{name: {name}, namespace: {namespace}}}
 spec:
-  selector: {{matchLabels: {{app: shop}}}}
+  selector: {{matchLabels: {{app: {name}}}}}
   template:
-    metadata: {{labels: {{app: shop}}}}
+    metadata: {{labels: {{app: {name}}}}}
     spec:
       terminationGracePeriodSeconds: 20
       containers:
@@ -166,8 +172,7 @@ spec:
         lifecycle: {{preStop: {{sleep: {{seconds: 3}}}}}}
         readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
         resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
-"#,
-            self.namespace
+"#
         ));
     }
 
@@ -201,14 +206,21 @@ spec:
 
     /// Starts traffic through the real gateway.
     pub(crate) fn traffic(&self, rate: f64) -> Running {
+        self.traffic_to("/", rate, &[])
+    }
+
+    /// Starts traffic to a path through the real gateway, with more headers.
+    pub(crate) fn traffic_to(&self, path: &str, rate: f64, headers: &[(&str, &str)]) -> Running {
         let gateway = std::env::var("GATEWAY").unwrap_or_else(|_| {
             kubectl(&["-n", "istio-ingress", "get", "svc", "istio-ingressgateway", "-o", "jsonpath={.spec.clusterIP}"])
         });
+        let host = [("host", self.host.as_str())];
+        let headers = host.iter().chain(headers).map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let load = Load {
-            url: format!("http://{gateway}/").parse().unwrap(),
+            url: format!("http://{gateway}{path}").parse().unwrap(),
             rate,
             seconds: None,
-            headers: vec![("host".parse().unwrap(), self.host.parse().unwrap())],
+            headers: headers.collect(),
             timeout_ms: 10_000,
         };
         load.start()

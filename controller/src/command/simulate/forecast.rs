@@ -2,6 +2,7 @@
 
 use crate::rollout::Span;
 use crate::simulate::{Fidelity, Figures, Scenario, Spread, Summary, lower_bound, upper_bound};
+use crate::view::paint;
 
 /// One-sided confidence of the bounds on the share of false rollbacks.
 pub(super) const CONFIDENCE: f64 = 0.99;
@@ -48,7 +49,7 @@ impl Report {
         let Some(most) = most else { return String::new() };
         let others = match runs - most.rollouts {
             0 => String::new(),
-            others => format!(" {} of {runs} rollouts end otherwise.", grouped(others)),
+            others => format!(" {} of {runs} rollouts end otherwise.", paint::count(others)),
         };
         if std::ptr::eq(most, waiting) {
             return format!("{rate} the release of {what} does not end: it waits.{others}");
@@ -109,24 +110,11 @@ fn fold(ratio: f64) -> String {
 /// Returns a number without needless digits.
 pub(super) fn number(value: f64) -> String {
     match value {
-        value if value.fract() == 0.0 && value < 1e15 => grouped(value as u64),
+        value if value.fract() == 0.0 && value < 1e15 => paint::count(value as u64),
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 1.0 => format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned(),
         value => format!("{value}"),
     }
-}
-
-/// Returns a count with its thousands apart.
-pub(super) fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Returns a share in percent, with two significant digits.
@@ -159,7 +147,7 @@ pub(super) fn took(minutes: f64) -> String {
 /// Returns the spread's columns.
 pub(super) fn columns(spread: Spread, digits: usize) -> [String; 3] {
     [spread.median, spread.p90, spread.max].map(|value| match digits {
-        0 => grouped(value as u64),
+        0 => paint::count(value as u64),
         digits => format!("{value:.digits$}"),
     })
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::{Result, Write};
 
-use super::forecast::{Report, columns, grouped, number, percent};
+use super::forecast::{Report, columns, number, percent};
 use crate::simulate::{End, Figures};
+use crate::view::paint;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -16,7 +17,7 @@ fn write(out: &mut String, report: &Report) -> Result {
     let (scenario, summary) = (&report.scenario, &report.summary);
     let gateways = if scenario.gateways == 1 { "1 gateway".into() } else { format!("{} gateways", scenario.gateways) };
     let (primary, canary) = (percent(scenario.primary.errors), percent(scenario.canary.errors));
-    let (runs, name, rps) = (grouped(summary.runs), &report.name, number(scenario.rps));
+    let (runs, name, rps) = (paint::count(summary.runs), &report.name, number(scenario.rps));
     writeln!(
         out,
         "{runs} rollouts of {name}: {rps} requests/s through {gateways}; primary fails {primary}, canary {canary}\n"
@@ -27,7 +28,7 @@ fn write(out: &mut String, report: &Report) -> Result {
             End::RolledBack(code) => format!("taken back: {code}"),
             End::Waiting(code) => format!("still waiting: {code}"),
         };
-        writeln!(out, "  {what:<40} {:>9}", grouped(*count))?;
+        writeln!(out, "  {what:<40} {:>9}", paint::count(*count))?;
     }
     for (name, figures) in
         [("promoted", &summary.promoted), ("taken back", &summary.rolled_back), ("still waiting", &summary.waiting)]
@@ -41,7 +42,7 @@ fn write(out: &mut String, report: &Report) -> Result {
             out,
             "\nFalse rollbacks: {} of {runs}; their true share is from {} to {} (each with 99 % confidence), and alpha allows \
              {}.",
-            grouped(found.count),
+            paint::count(found.count),
             percent(found.at_least),
             percent(found.at_most),
             percent(scenario.plan.alpha)
