@@ -108,7 +108,7 @@ async fn an_image_that_does_not_exist_is_taken_back_without_waiting_for_the_dead
 
 #[tokio::test(flavor = "multi_thread")]
 async fn installing_twice_changes_nothing_and_uninstalling_leaves_no_trace() {
-    let stage = Stage::set("leaving", STEPS).await;
+    let stage = Stage::set_alone("leaving", STEPS).await;
     install();
     let traffic = stage.traffic(20.0);
     stage.release(&Release::good("v2"));

@@ -109,7 +109,7 @@ async fn a_new_revision_in_mid_rollout_is_analysed_from_the_beginning_and_the_ol
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_edits_or_deletes_is_repaired_and_no_user_notices() {
-    let stage = Stage::set("edited", STEPS).await;
+    let stage = Stage::set_alone("edited", STEPS).await;
     let namespace = &stage.namespace;
     let traffic = stage.traffic(50.0);
     let route = || object(namespace, "virtualservice", "shop").unwrap_or_default()["spec"]["http"].clone();

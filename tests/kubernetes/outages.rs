@@ -52,7 +52,7 @@ impl Drop for Installed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_canary_that_goes_bad_after_the_controller_is_gone_is_stopped_by_the_gateway() {
-    let stage = Stage::set("alone", "{interval: 60s, threshold: 2, stepWeights: [30]}").await;
+    let stage = Stage::set_alone("alone", "{interval: 60s, threshold: 2, stepWeights: [30]}").await;
     let traffic = stage.traffic(100.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to(SYSTEM, "weir", 0);
@@ -74,7 +74,7 @@ async fn a_canary_that_goes_bad_after_the_controller_is_gone_is_stopped_by_the_g
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_is_killed_goes_on_where_it_was() {
-    let stage = Stage::set("killed", LONG).await;
+    let stage = Stage::set_alone("killed", LONG).await;
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let weight = stage.status()["canaryWeight"].clone();
@@ -90,7 +90,7 @@ async fn a_controller_that_is_killed_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_replica_takes_over_without_repeating_a_step() {
-    let stage = Stage::set("failover", LONG).await;
+    let stage = Stage::set_alone("failover", LONG).await;
     let _two = Installed::with(&["--set", "replicas=2"]);
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
@@ -107,7 +107,7 @@ async fn another_replica_takes_over_without_repeating_a_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_canary_is_stopped_while_istiod_is_away_and_taken_back_when_it_returns() {
-    let stage = Stage::set("istiod", LONG).await;
+    let stage = Stage::set_alone("istiod", LONG).await;
     let traffic = stage.traffic(100.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to("istio-system", "istiod", 0);
@@ -124,7 +124,7 @@ async fn a_bad_canary_is_stopped_while_istiod_is_away_and_taken_back_when_it_ret
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_release_waits_for_istiod_and_is_promoted() {
-    let stage = Stage::set("patient", STEPS).await;
+    let stage = Stage::set_alone("patient", STEPS).await;
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to("istio-system", "istiod", 0);
@@ -139,7 +139,7 @@ async fn a_good_release_waits_for_istiod_and_is_promoted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_api_server_changes_no_outcome() {
-    let stage = Stage::set("apiserver", STEPS).await;
+    let stage = Stage::set_alone("apiserver", STEPS).await;
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     // Where the API server is no process of this machine, its connections are cut by nobody, and the rest still holds.
@@ -154,7 +154,7 @@ async fn a_restart_of_the_api_server_changes_no_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_that_come_and_go_in_mid_rollout_change_no_outcome() {
-    let stage = Stage::set("gateways", LONG).await;
+    let stage = Stage::set_alone("gateways", LONG).await;
     let gateway = ("istio-ingress", "istio-ingressgateway");
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
@@ -176,7 +176,7 @@ async fn gateways_that_come_and_go_in_mid_rollout_change_no_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_with_another_checksum_leaves_the_traffic_with_the_primary_and_the_status_says_why() {
-    let stage = Stage::set("checksum", STEPS).await;
+    let stage = Stage::set_alone("checksum", STEPS).await;
     let wrong = format!("module.sha256={}", "0".repeat(64));
     let url = format!("module.url=http://weir.{SYSTEM}.svc.cluster.local:8080/wrong.wasm");
     let other = Installed::with(&["--set", &url, "--set-string", &wrong]);

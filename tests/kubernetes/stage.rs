@@ -1,9 +1,10 @@
 //! A namespace with a service behind the ingress gateway, released by a Canary, under real traffic.
 
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use weir_demo::load::{Load, Running};
 
 use super::kubectl::{apply, kubectl, object, run, until};
@@ -12,6 +13,24 @@ use super::kubectl::{apply, kubectl, object, run, until};
 pub(crate) const SYSTEM: &str = "weir-system";
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
+/// Whose turn it is on the cluster: many tests that each keep to their namespace, or one that takes parts of the cluster away.
+static CLUSTER: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+
+/// A test's turn on the cluster.
+enum Turn {
+    Beside { _others: OwnedRwLockReadGuard<()> },
+    Alone { _cluster: OwnedRwLockWriteGuard<()> },
+}
+
+impl Turn {
+    async fn beside() -> Self {
+        Self::Beside { _others: CLUSTER.clone().read_owned().await }
+    }
+
+    async fn alone() -> Self {
+        Self::Alone { _cluster: CLUSTER.clone().write_owned().await }
+    }
+}
 
 /// Returns an environment variable that these tests cannot do without.
 pub(crate) fn variable(name: &str) -> String {
@@ -49,6 +68,7 @@ pub(crate) struct Stage {
     /// Its namespace.
     pub(crate) namespace: String,
     host: String,
+    _turn: Turn,
 }
 
 /// How a revision behaves.
@@ -70,19 +90,32 @@ impl Release<'_> {
 }
 
 impl Stage {
-    /// Makes a namespace with a Gateway, a first revision and a Canary, and waits for it to be initialized.
+    /// Makes a namespace with a Gateway, a first revision and a Canary, and waits for it to be initialized. Other tests run
+    /// meanwhile: this one must leave everything outside of its namespace alone.
     pub(crate) async fn set(name: &str, analysis: &str) -> Self {
-        let stage = Self::bare(name).await;
-        stage.release(&Release::good("v1"));
-        stage.canary(analysis);
-        stage.phase("Initialized").await;
-        stage
+        Self::bare(name).await.initialized(analysis).await
     }
 
-    /// Makes a namespace with a Gateway and nothing else.
+    /// As [`Stage::set`], while no other test runs: for those that take parts of the cluster away.
+    pub(crate) async fn set_alone(name: &str, analysis: &str) -> Self {
+        Self::build(name, Turn::alone().await).await.initialized(analysis).await
+    }
+
+    /// Makes a namespace with a Gateway and nothing else, beside other tests.
     pub(crate) async fn bare(name: &str) -> Self {
+        Self::build(name, Turn::beside().await).await
+    }
+
+    async fn initialized(self, analysis: &str) -> Self {
+        self.release(&Release::good("v1"));
+        self.canary(analysis);
+        self.phase("Initialized").await;
+        self
+    }
+
+    async fn build(name: &str, turn: Turn) -> Self {
         installed().await;
-        let stage = Self { namespace: format!("weir-test-{name}"), host: format!("{name}.example.com") };
+        let stage = Self { namespace: format!("weir-test-{name}"), host: format!("{name}.example.com"), _turn: turn };
         let namespace = &stage.namespace;
         let _ = run("kubectl", &["delete", "namespace", namespace, "--ignore-not-found", "--wait"], "");
         apply(&format!(
@@ -125,7 +158,7 @@ spec:
 
     /// Writes the Canary, with one more line of its spec.
     pub(crate) fn canary_with(&self, line: &str, analysis: &str) {
-        let Self { namespace, host } = self;
+        let Self { namespace, host, .. } = self;
         apply(&format!(
             r#"
 apiVersion: weir.dev/v1beta1
