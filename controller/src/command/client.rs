@@ -1,4 +1,4 @@
-//! The API of a running `weir standalone`, as the command line asks it.
+//! The API of a running Weir, as the command line asks it: at an address, or in a cluster.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::cluster::Cluster;
 use crate::http::PORT;
 
 /// It answers from memory: an answer that takes longer does not come.
@@ -19,43 +20,91 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Where the API is.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Server {
-    /// Address of the running Weir.
-    #[arg(long, env = "WEIR_SERVER", value_name = "URL", default_value_t = format!("http://127.0.0.1:{PORT}"))]
-    pub server: String,
+    /// Address of the running Weir. Default: this machine's at port 8090; as `kubectl weir`, the one in the cluster.
+    #[arg(long, env = "WEIR_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// Ask the Weir in the cluster of this context of the kubeconfig.
+    #[arg(long, conflicts_with = "server")]
+    pub context: Option<String>,
+    /// Namespace of the Weir in a cluster.
+    #[arg(long, env = "WEIR_NAMESPACE", default_value = "weir-system")]
+    pub weir_namespace: String,
 }
 
-/// Asks one server.
-pub struct Api {
-    base: String,
-    client: Client<HttpConnector, Empty<Bytes>>,
+/// Asks one Weir.
+pub enum Api {
+    /// At an address.
+    Address(Address),
+    /// In a cluster.
+    Cluster(Cluster),
 }
 
 impl Api {
-    /// Returns the way to a server. Nothing is sent yet.
-    #[must_use]
-    pub fn new(server: &Server) -> Self {
-        let base = match server.server.trim_end_matches('/') {
-            url if url.contains("://") => url.to_owned(),
-            host => format!("http://{host}"),
-        };
-        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
+    /// Returns the way to a Weir. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// When there is no cluster to be found, or no Weir in it.
+    pub async fn reach(server: &Server) -> anyhow::Result<Self> {
+        if server.server.is_none() && (server.context.is_some() || is_plugin()) {
+            return Ok(Self::Cluster(Cluster::find(server.context.clone(), &server.weir_namespace).await?));
+        }
+        let address = server.server.clone().unwrap_or_else(|| format!("127.0.0.1:{PORT}"));
+        Ok(Self::Address(Address::new(&address)))
     }
 
     /// Reads a path.
     ///
     /// # Errors
-    /// When the server does not answer, refuses, or says something else than expected.
+    /// When Weir does not answer, refuses, or says something else than expected.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let body = self.send(Method::GET, path).await?;
-        serde_json::from_slice(&body).with_context(|| format!("{} answers, but not as Weir does", self.base))
+        let (body, whom) = match self {
+            Self::Address(address) => (address.send(Method::GET, path).await?, &address.base),
+            Self::Cluster(cluster) => (cluster.get(path).await?, &cluster.pod),
+        };
+        serde_json::from_slice(&body).with_context(|| format!("{whom} answers, but not as Weir does"))
     }
 
-    /// Asks for something to be done.
+    /// Asks for a verb on a Canary.
     ///
     /// # Errors
-    /// When the server does not answer, or refuses.
-    pub async fn post(&self, path: &str) -> anyhow::Result<()> {
-        self.send(Method::POST, path).await.map(drop)
+    /// When Weir or the cluster does not answer, or refuses.
+    pub async fn ask(&self, namespace: &str, name: &str, verb: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Address(address) => {
+                address.send(Method::POST, &format!("{}/{verb}", path(namespace, name))).await.map(drop)
+            }
+            Self::Cluster(cluster) => cluster.annotate(namespace, name, verb).await,
+        }
+    }
+}
+
+/// Returns a Canary's path in the API.
+#[must_use]
+pub fn path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/canaries/{namespace}/{name}")
+}
+
+/// Returns whether this program was started by `kubectl weir`, which looks for it under this name.
+fn is_plugin() -> bool {
+    let program = std::env::args_os().next().unwrap_or_default();
+    std::path::Path::new(&program).file_name().is_some_and(|name| name.to_string_lossy().starts_with("kubectl-weir"))
+}
+
+/// A Weir at an address.
+pub struct Address {
+    base: String,
+    client: Client<HttpConnector, Empty<Bytes>>,
+}
+
+impl Address {
+    /// Returns the way to an address. Nothing is sent yet.
+    #[must_use]
+    pub fn new(address: &str) -> Self {
+        let base = match address.trim_end_matches('/') {
+            url if url.contains("://") => url.to_owned(),
+            host => format!("http://{host}"),
+        };
+        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
     async fn send(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {

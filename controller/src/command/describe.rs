@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::client::{Api, Server};
+use super::client::{Api, Server, path};
 use super::terminal::{self, Style};
 use crate::view::{CanaryDetail, CanaryList, story, why};
 
@@ -81,28 +81,25 @@ pub async fn why(args: Why) -> anyhow::Result<ExitCode> {
 }
 
 async fn detail(which: &Which) -> anyhow::Result<CanaryDetail> {
-    let api = Api::new(&which.server);
-    let path = path(which, &api).await?;
-    api.get(&path).await
+    let api = Api::reach(&which.server).await?;
+    let namespace = namespace(which, &api).await?;
+    api.get(&path(&namespace, &which.name)).await
 }
 
-/// Returns a Canary's path in the API.
+/// Returns the namespace of a Canary.
 ///
 /// # Errors
 /// When no namespace or several have a Canary of this name.
-pub(super) async fn path(which: &Which, api: &Api) -> anyhow::Result<String> {
-    let namespace = match &which.namespace {
-        Some(namespace) => namespace.clone(),
-        None => {
-            let list: CanaryList = api.get("/api/v1/canaries").await?;
-            let mut namespaces: Vec<String> =
-                list.items.into_iter().filter(|view| view.name == which.name).map(|view| view.namespace).collect();
-            match (namespaces.pop(), namespaces.is_empty()) {
-                (Some(only), true) => only,
-                (Some(_), false) => anyhow::bail!("several namespaces have a Canary {}: name one with -n", which.name),
-                (None, _) => anyhow::bail!("no Canary {} is known there; see `weir get canaries`", which.name),
-            }
-        }
-    };
-    Ok(format!("/api/v1/canaries/{namespace}/{}", which.name))
+pub(super) async fn namespace(which: &Which, api: &Api) -> anyhow::Result<String> {
+    if let Some(namespace) = &which.namespace {
+        return Ok(namespace.clone());
+    }
+    let list: CanaryList = api.get("/api/v1/canaries").await?;
+    let mut namespaces: Vec<String> =
+        list.items.into_iter().filter(|view| view.name == which.name).map(|view| view.namespace).collect();
+    match (namespaces.pop(), namespaces.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => anyhow::bail!("several namespaces have a Canary {}: name one with -n", which.name),
+        (None, _) => anyhow::bail!("no Canary {} is known there; see `weir get canaries`", which.name),
+    }
 }

@@ -54,7 +54,7 @@ enum Output {
 /// # Errors
 /// When the server cannot be asked.
 pub async fn run(args: Get) -> anyhow::Result<ExitCode> {
-    let api = Api::new(&args.server);
+    let api = Api::reach(&args.server).await?;
     if args.watch {
         watch(&args, &api).await?;
         return Ok(ExitCode::SUCCESS);

@@ -1,6 +1,7 @@
 //! The subcommands of `weir`, one file each: arguments in, text or JSON out.
 
 pub mod client;
+pub mod cluster;
 pub mod controller;
 pub mod crds;
 pub mod describe;

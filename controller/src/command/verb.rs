@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::client::Api;
-use super::describe::{Which, path};
+use super::describe::{Which, namespace};
 use super::terminal;
 
 /// Asks for it. What became of it is in the events: `weir describe canary NAME`.
@@ -11,9 +11,9 @@ use super::terminal;
 /// # Errors
 /// When the server cannot be asked, or does not know the Canary.
 pub async fn run(verb: &str, which: Which) -> anyhow::Result<ExitCode> {
-    let api = Api::new(&which.server);
-    let path = path(&which, &api).await?;
-    api.post(&format!("{path}/{verb}")).await?;
+    let api = Api::reach(&which.server).await?;
+    let namespace = namespace(&which, &api).await?;
+    api.ask(&namespace, &which.name, verb).await?;
     terminal::print(&format!("{verb} of {} asked for; see `weir why {}`\n", which.name, which.name))?;
     Ok(ExitCode::SUCCESS)
 }

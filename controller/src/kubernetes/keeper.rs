@@ -22,7 +22,7 @@ use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
 use crate::board::{Board, Name};
 use crate::gateway_config::entry;
 use crate::reconcile::{Passed, Platform, pass};
-use crate::rollout::{Action, Ask, Decision, Event, Observation, Plan, Span, Stage, State, Timestamp};
+use crate::rollout::{Action, Ask, Decision, Event, Observation, Phase, Plan, Span, Stage, State, Timestamp};
 use crate::standalone::answers::Answers;
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
@@ -324,7 +324,9 @@ impl Platform for Body<'_> {
             );
         }
         let news = gist(old) != gist(&new) || recollection(&self.before) != recollection(state);
-        let figures = *old != new && state.run.is_some() && self.now.since(at) >= FIGURES;
+        // What a Canary waits for before and after its life changes in words alone.
+        let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
+        let figures = *old != new && moving && self.now.since(at) >= FIGURES;
         if news || figures {
             self.keeper.store(new).await?;
         }

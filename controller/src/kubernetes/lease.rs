@@ -24,6 +24,15 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Time between two tries.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Returns the replica that acts, if one does.
+///
+/// # Errors
+/// When the API refuses.
+pub(crate) async fn holder(client: Client, namespace: &str) -> kube::Result<Option<String>> {
+    let lease = Api::<Lease>::namespaced(client, namespace).get_opt(NAME).await?;
+    Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
+}
+
 /// A candidate for leadership.
 pub(crate) struct Candidate {
     api: Api<Lease>,

@@ -56,18 +56,18 @@ async fn send(State(module): State<Served>, Path(name): Path<String>) -> Respons
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::client::{Api, Server};
+    use crate::command::client::{Address, Api};
     use crate::view::CanaryList;
 
     #[tokio::test]
     async fn a_verb_is_refused_with_the_command_that_asks_for_it() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Server { server: listener.local_addr().unwrap().to_string() };
+        let address = listener.local_addr().unwrap().to_string();
         let (board, _calls) = Board::new();
         tokio::spawn(async move { axum::serve(listener, router(board, None)).await });
-        let api = Api::new(&server);
+        let api = Api::Address(Address::new(&address));
         assert!(api.get::<CanaryList>("/api/v1/canaries").await.unwrap().items.is_empty());
-        let error = api.post("/api/v1/canaries/shop/cart/pause").await.unwrap_err().to_string();
+        let error = api.ask("shop", "cart", "pause").await.unwrap_err().to_string();
         let command = "kubectl --namespace shop annotate canary cart --overwrite weir.dev/verb=\"pause $(date +%s)\"";
         assert!(error.contains(command), "{error}");
     }

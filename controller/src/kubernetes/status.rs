@@ -20,7 +20,11 @@ pub(crate) fn status(
 ) -> CanaryStatus {
     let run = state.run.as_ref();
     let iteration = run.filter(|_| state.traffic.matching || state.traffic.weight.percent() == 0.0);
-    let message = view.message.clone();
+    let message = match (state.phase, &state.ended) {
+        // The reason is what is waited for; why is what people ask.
+        (Phase::Failed, Some(_)) => format!("{}; {}", promoted_text(state, ""), view.message),
+        _ => view.message.clone(),
+    };
     let promoted = match state.phase {
         Phase::Initialized | Phase::Succeeded => "True",
         Phase::Failed => "False",
@@ -144,6 +148,7 @@ fn conditions<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::{Ended, Revision};
 
     fn condition<'a>(status: &'a CanaryStatus, kind: &str) -> Option<&'a Condition> {
         status.conditions.iter().find(|condition| condition.kind == kind)
@@ -166,6 +171,16 @@ mod tests {
             let status = made(&CanaryStatus::default(), phase, Timestamp(0));
             assert_eq!(condition(&status, "Promoted").unwrap().status, promoted, "{phase:?}");
         }
+    }
+
+    #[test]
+    fn the_message_of_a_failed_release_says_why() {
+        let ended = Ended { revision: Revision("5c6b".into()), text: "3 of 4 failed".into(), ..Ended::default() };
+        let state = State { phase: Phase::Failed, ended: Some(ended), ..State::default() };
+        let view = CanaryView { message: "waiting for another one".into(), ..CanaryView::default() };
+        let status = status(&CanaryStatus::default(), &view, &state, 3, true, Timestamp(0));
+        let message = status.message.unwrap();
+        assert_eq!(message, "revision 5c6b was taken back: 3 of 4 failed; waiting for another one");
     }
 
     #[test]

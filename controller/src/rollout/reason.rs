@@ -251,7 +251,7 @@ impl Cause {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Initializing { waiting_for } => write!(f, "the primary is being made: waiting for {waiting_for}"),
+            Self::Initializing { waiting_for } => write!(f, "the primary is being made: {waiting_for}"),
             Self::UpToDate => f.write_str("the primary runs what the target declares"),
             Self::FailedRevision => {
                 f.write_str("the target's revision was taken back; waiting for another one, or for the verb retry")

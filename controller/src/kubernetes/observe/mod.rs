@@ -114,7 +114,7 @@ impl Look<'_> {
     fn settle(&self, primary: &mut Arm) {
         let settled = primary.routable_since.is_some_and(|since| self.now.since(since) >= SETTLED);
         if primary.readiness == Readiness::Ready && !settled {
-            primary.readiness = Readiness::Unready("its endpoints to become known".into());
+            primary.readiness = Readiness::Unready("waiting for its endpoints to become known".into());
         }
     }
 }

@@ -21,7 +21,7 @@ impl Pass<'_> {
             self.state.installed = Some(self.seen.target.clone());
             let waiting_for = match &primary.readiness {
                 Readiness::Unready(why) | Readiness::Broken(why) => why.clone(),
-                _ => "the primary to start".into(),
+                _ => "waiting for it to start".into(),
             };
             return Reason::Initializing { waiting_for };
         }

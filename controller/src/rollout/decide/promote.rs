@@ -16,7 +16,7 @@ impl Pass<'_> {
         self.state.installed = Some(self.run().revision.clone());
         self.enter_stage(Stage::Promoting);
         self.enter(Phase::Promoting);
-        Reason::Promoting { waiting_for: "the primary to take over the revision".into() }
+        Reason::Promoting { waiting_for: "waiting for its update to begin".into() }
     }
 
     /// Waits for the primary, with the canary serving its share.
@@ -39,7 +39,7 @@ impl Pass<'_> {
         let why = match &primary.readiness {
             Readiness::Broken(why) if current => return self.strand(why.clone()),
             Readiness::Broken(why) | Readiness::Unready(why) => why.clone(),
-            Readiness::Ready | Readiness::Absent => "its update to begin".into(),
+            Readiness::Ready | Readiness::Absent => "waiting for its update to begin".into(),
         };
         if self.now.since(self.run().since) >= self.plan.progress_deadline {
             return self.strand(format!("not ready within {}: {why}", self.plan.progress_deadline));
