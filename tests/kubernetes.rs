@@ -6,6 +6,8 @@
 
 #[path = "kubernetes/adoption.rs"]
 mod adoption;
+#[path = "kubernetes/configs.rs"]
+mod configs;
 #[path = "kubernetes/faults.rs"]
 mod faults;
 #[path = "kubernetes/kubectl.rs"]

@@ -106,6 +106,11 @@ impl Stage {
         Self::build(name, Turn::beside().await).await
     }
 
+    /// As [`Stage::bare`], while no other test runs.
+    pub(crate) async fn bare_alone(name: &str) -> Self {
+        Self::build(name, Turn::alone().await).await
+    }
+
     async fn initialized(self, analysis: &str) -> Self {
         self.release(&Release::good("v1"));
         self.canary(analysis);

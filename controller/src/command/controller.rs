@@ -36,6 +36,9 @@ pub struct ControllerArgs {
     /// Checksum of the module at another address: of the file, or of the image's manifest.
     #[arg(long, env = "WEIR_MODULE_SHA256")]
     module_sha256: Option<String>,
+    /// Whether ConfigMaps and Secrets that a target refers to are part of its revision.
+    #[arg(long, env = "WEIR_CONFIG_TRACKING", default_value_t = true, action = clap::ArgAction::Set)]
+    config_tracking: bool,
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -65,6 +68,7 @@ pub async fn run(args: ControllerArgs) -> Result<()> {
         listen: args.listen,
         module,
         module_file: served.then_some(args.module),
+        config_tracking: args.config_tracking,
         cluster_domain: args.cluster_domain,
     };
     Ok(run::run(settings).await?)

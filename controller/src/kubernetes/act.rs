@@ -6,12 +6,14 @@ use std::time::Duration;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::cache::Cache;
+use super::configs::{Declared, ensure};
 use super::cover::covers;
 use super::kinds::{Deployment, Service};
 use super::object::{Kept, View, resource};
-use super::render::{self, CANARY_LABEL, MANAGER, Names, Role};
+use super::render::{self, CANARY_LABEL, Configs, MANAGER, Names, REVISION, Role, STARTED_WITH};
 use super::revision::recall;
 use super::world::World;
 use crate::api::CanarySpec;
@@ -19,6 +21,10 @@ use crate::rollout::{Revision, Scale};
 
 /// A write that takes longer is given up, and tried again by the next pass.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The field manager of the mark on a target's pods: a writer's next apply takes back what it does not repeat, and the target's
+/// size is written without the mark.
+const MARKER: &str = "weir-configs";
 
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,10 @@ pub(crate) struct Hands<'a> {
     pub(crate) spec: &'a CanarySpec,
     /// The target, if it exists.
     pub(crate) target: Option<&'a Arc<Deployment>>,
+    /// What it declares, if that can be told.
+    pub(crate) declared: Option<&'a Declared>,
+    /// How the target's pods must be marked that are started from now on, where they are not.
+    pub(crate) mark: Option<String>,
     /// Whether a revision is under analysis: nothing of it is for the primary yet.
     pub(crate) analysing: bool,
     /// Whether the target takes the traffic back for good.
@@ -69,7 +79,7 @@ pub(crate) struct Hands<'a> {
 
 /// What of an object is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+enum Part {
     /// The object.
     Whole,
     /// Its status.
@@ -81,20 +91,25 @@ pub(crate) enum Part {
 /// # Errors
 /// When the API refuses it or does not answer.
 pub(crate) async fn apply<V: View>(world: &World, cache: &Cache<V>, object: &Value) -> Result<Arc<Kept<V>>, ActError> {
-    apply_part(world, cache, object, Part::Whole).await
+    apply_as(world, MANAGER, cache, object, Part::Whole).await
 }
 
-/// Writes a part of an object by server-side apply.
+/// Writes an object's status by server-side apply.
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
-pub(crate) async fn apply_part<V: View>(
+pub(crate) async fn apply_status<V: View>(world: &World, cache: &Cache<V>, object: &Value) -> Result<(), ActError> {
+    apply_as(world, MANAGER, cache, object, Part::Status).await.map(drop)
+}
+
+async fn apply_as<V: View>(
     world: &World,
+    manager: &str,
     cache: &Cache<V>,
     object: &Value,
     part: Part,
 ) -> Result<Arc<Kept<V>>, ActError> {
-    let written = patch(world, &resource::<V>(), V::KIND, object, part).await?;
+    let written = patch(world, manager, &resource::<V>(), V::KIND, object, part).await?;
     let written =
         Kept::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
     let written = Arc::new(written);
@@ -104,6 +119,7 @@ pub(crate) async fn apply_part<V: View>(
 
 async fn patch(
     world: &World,
+    manager: &str,
     resource: &ApiResource,
     kind: &'static str,
     object: &Value,
@@ -112,7 +128,7 @@ async fn patch(
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
     let (namespace, name) = (text("namespace"), text("name"));
     let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, resource);
-    let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(object));
+    let (params, patch) = (PatchParams::apply(manager).force(), Patch::Apply(object));
     tracing::debug!(kind, namespace, name, ?part, "apply");
     match part {
         Part::Whole => guarded("apply", kind, name, api.patch(name, &params, &patch)).await,
@@ -163,12 +179,22 @@ impl Hands<'_> {
     /// When the API refuses a write, or nothing is known of the revision.
     pub(crate) async fn primary(&self, revision: &Revision) -> Result<(), ActError> {
         let (world, names) = (self.world, self.names);
-        let kept = recall(world, names, self.target.map(|target| &**target), revision);
-        let kept = kept.ok_or_else(|| {
+        let target = self.target.map(|target| &**target).zip(self.declared);
+        let (kept, declared) = recall(world, names, target, revision).ok_or_else(|| {
             ActError::Impossible(format!("the pod template of revision {revision} is not known any more"))
         })?;
         let selector = self.selector(&kept)?;
         let live = world.deployments.get(&names.namespace, &names.primary());
+        let runs =
+            |live: &Arc<Deployment>| live.view.spec.template.metadata.annotations.get(REVISION) == Some(&revision.0);
+        match ensure(world, names, &declared).await {
+            // A copy that somebody deleted, of what has changed since: pods that run have read it.
+            Err(error) if live.as_ref().is_some_and(runs) => {
+                warn!(%error, "the primary's pods cannot be started again")
+            }
+            other => other?,
+        }
+        let copied = if declared.copied { declared.configs } else { Configs::new() };
         let replicas = match (&live, self.target) {
             (Some(_), _) if self.autoscaled() => None,
             (Some(live), _) => live.view.spec.replicas,
@@ -176,7 +202,7 @@ impl Hands<'_> {
             (None, None) => Some(1),
         };
         self.arms(&selector, &kept["template"]).await?;
-        let wanted = render::primary(names, &selector, &revision.0, &kept, replicas);
+        let wanted = render::primary(names, &selector, &revision.0, &kept, &copied, replicas);
         let is_so = |live: &Arc<Deployment>| covers(&live.json(), &comparable(&wanted));
         if let Some(live) = live.filter(|live| replicas.is_none() && !is_so(live)) {
             self.leave_size(&live).await?;
@@ -205,6 +231,9 @@ impl Hands<'_> {
     /// When the API refuses the write.
     pub(crate) async fn scale(&self, scale: Scale) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
+        if let Some(mark) = self.mark.as_ref().filter(|_| scale == Scale::Full) {
+            self.restart(target, mark).await?;
+        }
         let now = target.view.spec.replicas.unwrap_or(1);
         let wanted = match scale {
             Scale::Zero if now != 0 => 0,
@@ -223,6 +252,16 @@ impl Hands<'_> {
             "metadata": {"name": self.names.target, "namespace": self.names.namespace}, "spec": {"replicas": wanted},
         });
         apply(self.world, &self.world.deployments, &object).await.map(drop)
+    }
+
+    /// Has the target's pods replaced, since what they read has changed.
+    async fn restart(&self, target: &Deployment, mark: &str) -> Result<(), ActError> {
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": target.name(), "namespace": target.namespace()},
+            "spec": {"template": {"metadata": {"annotations": {STARTED_WITH: mark}}}},
+        });
+        apply_as(self.world, MARKER, &self.world.deployments, &object, Part::Whole).await.map(drop)
     }
 
     fn selector(&self, kept: &Value) -> Result<(String, String), ActError> {

@@ -69,7 +69,7 @@ impl<V: View> Cache<V> {
         selector: Option<&str>,
         changed: impl Fn(&Kept<V>) + Send,
     ) {
-        let mut events = events(client, resource::<V>(), selector);
+        let mut events = events::<V>(client, selector);
         let mut fresh = Objects::new();
         while let Some(event) = events.next().await {
             match event {
@@ -130,13 +130,26 @@ impl<V: View> Cache<V> {
     }
 }
 
-fn events(
+fn events<V: View>(
     client: Client,
-    resource: ApiResource,
     selector: Option<&str>,
 ) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
-    let config = Config { label_selector: selector.map(str::to_owned), ..Config::default() };
-    watcher(Api::all_with(client, &resource), config).default_backoff().boxed()
+    let config = Config {
+        label_selector: selector.map(str::to_owned),
+        field_selector: V::FIELDS.map(str::to_owned),
+        page_size: Some(V::PAGE),
+        ..Config::default()
+    };
+    watch(client, &resource::<V>(), config)
+}
+
+/// Compiled once, and not once for each kind.
+fn watch(
+    client: Client,
+    resource: &ApiResource,
+    config: Config,
+) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
+    watcher(Api::all_with(client, resource), config).default_backoff().boxed()
 }
 
 /// One object that cannot be read must not stop the watch of all.

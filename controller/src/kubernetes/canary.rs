@@ -71,6 +71,10 @@ pub(crate) struct CanaryStatus {
     /// The revision that the primary runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_promoted_spec: Option<String>,
+    /// ConfigMaps and Secrets that are part of the target's revision, `configmap/NAME` or `secret/NAME`, each with a hash of
+    /// its content.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tracked_configs: BTreeMap<String, String>,
     /// When the phase last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_transition_time: Option<String>,

@@ -7,15 +7,17 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::act::{ActError, Hands, Part, apply, apply_part, is_status};
+use super::act::{ActError, Hands, apply, apply_status, is_status};
 use super::apex::restore_all;
 use super::canary::{Canary, CanaryStatus};
 use super::clock::now;
+use super::configs::{Copies, Declared, declared, unmarked};
 use super::gateway::{Workload, gateways, placement};
 use super::kinds::Deployment;
 use super::observe::{Look, Memory, VERB, verb};
 use super::render::Names;
-use super::status::{gist, stalled, status};
+use super::scaler::unscaled;
+use super::status::{Fault, gist, recollection, stalled, status};
 use super::world::{Key, World};
 use super::{events, revision};
 use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
@@ -34,9 +36,6 @@ const FIGURES: Span = Span::seconds(10);
 /// Time to the next try after one that failed.
 const RETRY: Span = Span::seconds(2);
 
-/// One word for why an object cannot work, and a sentence.
-type Fault = (&'static str, String);
-
 /// Looks after one Canary.
 pub(crate) struct Keeper {
     world: Arc<World>,
@@ -46,6 +45,7 @@ pub(crate) struct Keeper {
     uid: Option<String>,
     id: String,
     memory: Memory,
+    copies: Copies,
     /// What the engine remembers, once it was read from the status.
     state: Option<State>,
     /// The newest plan that can work.
@@ -73,6 +73,7 @@ impl Keeper {
             uid: None,
             id,
             memory: Memory::default(),
+            copies: Copies::default(),
             state: None,
             plan: None,
             stored: None,
@@ -117,38 +118,26 @@ impl Keeper {
         if canary.deleted() && !finalized {
             return Ok(RETRY);
         }
-        let mut fault = self.read(canary).map(|problem| ("InvalidSpec", problem));
+        let fault = self.read(canary).map(|problem| ("InvalidSpec", problem));
         let Some((plan, spec)) = self.plan.clone() else {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         };
         let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
         let target = self.world.deployments.get(&names.namespace, &names.target);
-        match &target {
-            Some(target) => {
-                if let Err(problem) = names.selector(&target.view.spec.selector.match_labels) {
-                    return self.refuse(canary, ("InvalidTarget", problem)).await;
-                }
-            }
-            None => {
-                let problem = format!("Deployment {} does not exist in namespace {}", names.target, names.namespace);
-                fault = fault.or(Some(("TargetMissing", problem)));
-            }
-        }
-        if let Some(name) =
-            names.scaler.as_ref().filter(|name| self.world.scalers.get(&names.namespace, name).is_none())
+        if let Some(target) = &target
+            && let Err(problem) = names.selector(&target.view.spec.selector.match_labels)
         {
-            let problem = format!("HorizontalPodAutoscaler {name} does not exist in namespace {}", names.namespace);
-            fault = fault.or(Some(("AutoscalerMissing", problem)));
+            return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
         let mut state = match self.state.take() {
             Some(state) => state,
             None => self.recall(canary)?,
         };
-        if let Some(fault) =
-            fault.as_ref().filter(|_| target.is_none() && (canary.deleted() || state.installed.is_none()))
-        {
+        let declared = declared(&self.world, &names, target.as_deref(), &state);
+        let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.world, &names));
+        if declared.is_err() && (state.installed.is_none() || target.is_none() && canary.deleted()) {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
-            return self.refuse(canary, fault.clone()).await;
+            return self.refuse(canary, fault.unwrap_or_default()).await;
         }
         if !finalized {
             self.finalizer(canary, true).await?;
@@ -157,9 +146,21 @@ impl Keeper {
         self.answer(canary, &state, plan.interval);
         let (at, before) = (now(), state.clone());
         let plan = &plan;
-        let analysing = false;
-        let mut body =
-            Body { keeper: self, canary, names, spec, plan, target, gateways, fault, now: at, before, analysing };
+        let mut body = Body {
+            keeper: self,
+            canary,
+            names,
+            spec,
+            plan,
+            target,
+            declared,
+            gateways,
+            fault,
+            now: at,
+            before,
+            analysing: false,
+            mark: None,
+        };
         let passed = pass(&mut body, plan, &mut state, at).await;
         let gateways = body.gateways;
         let run = state.run.as_ref().map(|run| run.id.clone()).unwrap_or_default();
@@ -240,7 +241,7 @@ impl Keeper {
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
             "metadata": {"name": name, "namespace": namespace}, "status": status,
         });
-        apply_part(&self.world, &self.world.canaries, &object, Part::Status).await?;
+        apply_status(&self.world, &self.world.canaries, &object).await?;
         self.stored = Some((status, now()));
         Ok(())
     }
@@ -254,11 +255,13 @@ struct Body<'a> {
     spec: CanarySpec,
     plan: &'a Plan,
     target: Option<Arc<Deployment>>,
+    declared: Result<Declared, Fault>,
     gateways: Vec<Arc<Workload>>,
     fault: Option<Fault>,
     now: Timestamp,
     before: State,
     analysing: bool,
+    mark: Option<String>,
 }
 
 impl Body<'_> {
@@ -268,6 +271,8 @@ impl Body<'_> {
             names: &self.names,
             spec: &self.spec,
             target: self.target.as_ref(),
+            declared: self.declared.as_ref().ok(),
+            mark: self.mark.clone(),
             analysing: self.analysing,
             leaving: self.canary.deleted(),
         }
@@ -289,6 +294,8 @@ impl Platform for Body<'_> {
             spec: &self.spec,
             id: &self.keeper.id,
             target: self.target.as_ref(),
+            declared: self.declared.as_ref().map_err(|(_, problem)| problem.as_str()),
+            uncopied: self.keeper.copies.problem.as_deref(),
             gateways: &self.gateways,
             state: &self.before,
             now: self.now,
@@ -304,8 +311,11 @@ impl Platform for Body<'_> {
     async fn remember(&mut self, decision: &Decision) -> Result<(), ActError> {
         let (plan, state) = (self.plan, &decision.state);
         self.analysing = state.run.as_ref().is_some_and(|run| run.stage < Stage::Promoting);
-        if let Some(target) = &self.target {
-            revision::keep(&self.keeper.world, &self.names, target, &self.keeper.seen.target, state).await?;
+        if let (Some(target), Ok(declared)) = (&self.target, &self.declared) {
+            let world = &self.keeper.world;
+            self.mark = self.analysing.then(|| unmarked(world, target, declared, state)).flatten();
+            revision::keep(world, &self.names, target, declared, state).await?;
+            self.keeper.copies.keep(world, &self.names, declared, state).await?;
         }
         let (namespace, name) = self.keeper.key.clone();
         let view = CanaryView::of(&namespace, &name, plan, state, &self.keeper.seen, &decision.reason);
@@ -314,6 +324,7 @@ impl Platform for Body<'_> {
         let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
         let bound = !gateways(&self.keeper.world, &self.names, &self.spec).is_empty();
         let mut new = status(old, &view, state, generation, bound, self.now);
+        new.tracked_configs = self.declared.as_ref().map_or_else(|_| old.tracked_configs.clone(), Declared::tracked);
         if let Some((reason, problem)) = &self.fault {
             new = stalled(
                 &CanaryStatus { conditions: old.conditions.clone(), ..new },
@@ -382,18 +393,4 @@ impl Platform for Body<'_> {
     fn ask(&mut self, asks: &[Ask]) {
         self.keeper.answers.ask(asks);
     }
-}
-
-/// Returns what of the engine's memory must be stored before anything is done: not what is counted or seen anew anyway.
-fn recollection(state: &State) -> State {
-    let mut kept = state.clone();
-    kept.ledger = Default::default();
-    if let Some(run) = &mut kept.run {
-        run.proof = Default::default();
-        run.window_retired = Default::default();
-        run.ready_last = Timestamp(0);
-        run.primary_ready_last = Timestamp(0);
-        run.failure_seen = None;
-    }
-    kept
 }

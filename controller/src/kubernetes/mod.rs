@@ -14,6 +14,7 @@ mod apex;
 mod cache;
 pub(crate) mod canary;
 mod clock;
+mod configs;
 mod cover;
 pub(crate) mod crd;
 mod events;

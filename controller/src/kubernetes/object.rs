@@ -23,6 +23,13 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
     const PLURAL: &'static str;
     /// Whether the object is copied or compared, so that its text is kept.
     const WHOLE: bool;
+    /// Which objects are watched, by their fields; all if there is none.
+    const FIELDS: Option<&'static str> = None;
+    /// Objects of a list that are in memory at a time: what the API's own tools take.
+    const PAGE: u32 = 500;
+
+    /// Drops what nobody looks at of the metadata.
+    fn trim(_metadata: &mut ObjectMeta) {}
 
     /// Returns whether anybody needs to look again, where `older` is what was known.
     fn is_news(&self, _older: &Self) -> bool {
@@ -67,8 +74,15 @@ impl<V: View> Kept<V> {
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
+        V::trim(&mut metadata);
         let body = if V::WHOLE { data.to_string().into() } else { Box::default() };
         Ok(Self { metadata, view: serde_json::from_value(data)?, body })
+    }
+
+    /// Returns whether a text is one of the values of an object that is kept whole, or the name of a field.
+    #[must_use]
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.body.contains(&format!("\"{text}\""))
     }
 
     /// Returns everything but the metadata.

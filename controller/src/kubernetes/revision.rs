@@ -1,4 +1,4 @@
-//! Which revision a workload declares, and the templates of revisions that may still be promoted.
+//! The templates of revisions that may still be promoted, and what their pods read.
 //!
 //! A promotion writes the template that was analysed, whatever the target says by then. It is kept as a `ControllerRevision`:
 //! the kind that exists for this, immutable by the API's own rules, owned by the Canary, and out of reach of the target's
@@ -7,67 +7,70 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::act::{ActError, apply, delete};
+use super::configs::{Declared, recalled, spoken_of};
 use super::kinds::{ControllerRevision, Deployment, RevisionView};
-use super::render::{CANARY_LABEL, Names, owned, snapshot, template_of};
+use super::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
 use super::world::World;
 use crate::rollout::{Revision, State};
-
-/// Returns the identity of what a target declares: a hash of its pod template with sorted keys.
-#[must_use]
-pub(crate) fn revision(target: &Deployment) -> Revision {
-    let body = target.body();
-    let template = template_of(&body["spec"]).to_string();
-    Revision(Sha256::digest(template)[..5].iter().map(|byte| format!("{byte:02x}")).collect())
-}
 
 /// Keeps the target's template where the state speaks of its revision, and drops those that nothing speaks of any more.
 pub(crate) async fn keep(
     world: &Arc<World>,
     names: &Names,
     target: &Deployment,
-    seen: &Revision,
+    declared: &Declared,
     state: &State,
 ) -> Result<(), ActError> {
-    let spoken_of = |revision: &Revision| {
-        state.installed.as_ref() == Some(revision)
-            || state.promoted.as_ref() == Some(revision)
-            || state.run.as_ref().is_some_and(|run| run.revision == *revision)
-    };
+    let speaks_of = |revision: &Revision| spoken_of(state).any(|spoken| spoken == revision);
     let kept: Vec<Arc<ControllerRevision>> = world
         .revisions
         .of(&names.namespace)
         .into_iter()
         .filter(|kept| kept.label(CANARY_LABEL) == Some(&names.canary))
         .collect();
-    let name = names.snapshot(&seen.0);
-    if spoken_of(seen) && !kept.iter().any(|kept| kept.name() == name) {
-        let data = snapshot(&target.body()["spec"]);
+    let name = names.snapshot(&declared.revision.0);
+    let old = kept.iter().find(|kept| kept.name() == name);
+    let tracks = world.settings.config_tracking;
+    // One from before anything was tracked gets what its pods read now: from here on a change of that is another revision.
+    let noted =
+        |old: &&Arc<ControllerRevision>| !tracks || declared.configs.is_empty() || old.annotation(CONFIGS).is_some();
+    if speaks_of(&declared.revision) && !old.is_some_and(|old| noted(&old)) {
+        let mut metadata = owned(names, &name);
+        if tracks {
+            metadata.insert("annotations".into(), json!({CONFIGS: json!(declared.configs).to_string()}));
+        }
+        // Immutable: what was kept stays, though the target says the rest otherwise by now.
+        let data = old.map_or_else(|| snapshot(&target.body()["spec"]), |old| old.view.data.clone());
         let object = json!({
-            "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": owned(names, &name),
+            "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
             "data": data, "revision": target.metadata.generation.unwrap_or(1),
         });
         apply(world, &world.revisions, &object).await?;
     }
     for old in kept {
         let revision = old.name().strip_prefix(&format!("{}-", names.canary)).unwrap_or_default().to_owned();
-        if !spoken_of(&Revision(revision.clone())) && revision != seen.0 && !old.deleted() {
+        if revision != declared.revision.0 && !speaks_of(&Revision(revision)) && !old.deleted() {
             delete::<RevisionView>(world, &names.namespace, old.name()).await?;
         }
     }
     Ok(())
 }
 
-/// Returns what was kept of a revision: from the target if it still declares it, else from its own object.
+/// Returns what was kept of a revision, and what its pods read: from the target if it still declares it, else from its own
+/// object.
 #[must_use]
-pub(crate) fn recall(world: &World, names: &Names, target: Option<&Deployment>, wanted: &Revision) -> Option<Value> {
-    if let Some(target) = target
-        && revision(target) == *wanted
-    {
-        return Some(snapshot(&target.body()["spec"]));
+pub(crate) fn recall(
+    world: &World,
+    names: &Names,
+    target: Option<(&Deployment, &Declared)>,
+    wanted: &Revision,
+) -> Option<(Value, Declared)> {
+    if let Some((target, declared)) = target.filter(|(_, declared)| declared.revision == *wanted) {
+        return Some((snapshot(&target.body()["spec"]), declared.clone()));
     }
-    let kept = world.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?;
-    Some(kept.view.data.clone())
+    let kept = world.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.view.data.clone();
+    let recalled = recalled(world, names, wanted, &kept["template"]);
+    Some((kept, recalled))
 }

@@ -12,10 +12,20 @@ use serde_json::{Value, json};
 use super::act::{ActError, Hands, apply, delete, guarded};
 use super::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
 use super::object::{View, resource};
-use super::render::{self, CANARY_LABEL};
+use super::render::{self, CANARY_LABEL, Names};
+use super::status::Fault;
+use super::world::World;
 
 /// The field manager in whose hands the primary's size is left, until its autoscaler first changes it.
 const CARETAKER: &str = "weir-autoscaled";
+
+/// Returns what is wrong with the autoscaler that a Canary names.
+#[must_use]
+pub(super) fn unscaled(world: &World, names: &Names) -> Option<Fault> {
+    let name = names.scaler.as_ref().filter(|name| world.scalers.get(&names.namespace, name).is_none())?;
+    let problem = format!("HorizontalPodAutoscaler {name} does not exist in namespace {}", names.namespace);
+    Some(("AutoscalerMissing", problem))
+}
 
 impl Hands<'_> {
     /// Returns whether an autoscaler sizes the primary.

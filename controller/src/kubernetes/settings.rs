@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) module: Module,
     /// The module's file, where it is served from here.
     pub(crate) module_file: Option<PathBuf>,
+    /// Whether ConfigMaps and Secrets that a target refers to are part of its revision.
+    pub(crate) config_tracking: bool,
     /// The cluster's domain.
     pub(crate) cluster_domain: String,
 }

@@ -8,6 +8,9 @@ use super::clock::rfc3339;
 use crate::rollout::{Phase, State, Timestamp};
 use crate::view::CanaryView;
 
+/// One word for why an object cannot work, and a sentence.
+pub(crate) type Fault = (&'static str, String);
+
 /// Returns the status after a pass. `bound` is whether any gateway is named.
 #[must_use]
 pub(crate) fn status(
@@ -66,6 +69,7 @@ pub(crate) fn status(
             acknowledged: i64::try_from(view.applied.gateways).unwrap_or(0),
         }),
         evidence,
+        tracked_configs: old.tracked_configs.clone(),
         conditions: conditions(
             old,
             generation,
@@ -115,6 +119,21 @@ pub(crate) fn gist(status: &CanaryStatus) -> CanaryStatus {
         condition.message.clear();
     }
     gist
+}
+
+/// Returns what of the engine's memory must be stored before anything is done: not what is counted or seen anew anyway.
+#[must_use]
+pub(crate) fn recollection(state: &State) -> State {
+    let mut kept = state.clone();
+    kept.ledger = Default::default();
+    if let Some(run) = &mut kept.run {
+        run.proof = Default::default();
+        run.window_retired = Default::default();
+        run.ready_last = Timestamp(0);
+        run.primary_ready_last = Timestamp(0);
+        run.failure_seen = None;
+    }
+    kept
 }
 
 fn promoted_text(state: &State, message: &str) -> String {

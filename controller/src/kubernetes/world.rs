@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::cache::Cache;
 use super::canary::CanaryView;
+use super::configs::{Config, ConfigMapView, SecretView};
 use super::gateway::Fleet;
 use super::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
@@ -50,6 +51,10 @@ pub(crate) struct World {
     pub(crate) destination_rules: Arc<Cache<DestinationRuleView>>,
     /// The filter's objects.
     pub(crate) envoy_filters: Arc<Cache<EnvoyFilterView>>,
+    /// ConfigMaps, where they are tracked.
+    pub(crate) config_maps: Arc<Cache<ConfigMapView>>,
+    /// Secrets, where they are tracked.
+    pub(crate) secrets: Arc<Cache<SecretView>>,
     /// The gateway workloads.
     pub(crate) fleet: Fleet,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
@@ -76,6 +81,8 @@ impl World {
             virtual_services: Cache::empty(),
             destination_rules: Cache::empty(),
             envoy_filters: Cache::empty(),
+            config_maps: Cache::empty(),
+            secrets: Cache::empty(),
             fleet: Fleet::default(),
             wakes: Mutex::default(),
             population: Notify::new(),
@@ -110,6 +117,10 @@ impl World {
             world.wake_all();
         });
         self.watch(&self.envoy_filters, Some(own), |world, filter| world.fleet.filter_changed(filter.namespace()));
+        if self.settings.config_tracking {
+            self.watch(&self.config_maps, None, |world, config| world.wake_readers(config));
+            self.watch(&self.secrets, None, |world, config| world.wake_readers(config));
+        }
     }
 
     fn watch<V: View>(
@@ -139,6 +150,10 @@ impl World {
         self.virtual_services.completed().await;
         self.destination_rules.completed().await;
         self.envoy_filters.completed().await;
+        if self.settings.config_tracking {
+            self.config_maps.completed().await;
+            self.secrets.completed().await;
+        }
     }
 
     /// Returns what wakes the keeper of a Canary.
@@ -177,6 +192,17 @@ impl World {
         if let Some(canary) = object.label(CANARY_LABEL) {
             self.wake(&(object.namespace().into(), canary.into()));
         }
+    }
+
+    /// Wakes whoever has made a copy, or has a target whose pods read the object.
+    fn wake_readers<V: Config>(&self, config: &Kept<V>) {
+        if config.label(CANARY_LABEL).is_some() {
+            return self.wake_labelled(config);
+        }
+        let namespace = config.namespace();
+        let reads =
+            |target: &str| self.deployments.get(namespace, target).is_some_and(|target| target.mentions(config.name()));
+        self.wake_in(namespace, |names| reads(&names.target));
     }
 
     fn wake_in(&self, namespace: &str, concerned: impl Fn(&Names) -> bool) {

@@ -4,10 +4,10 @@ mod workload;
 
 use std::sync::Arc;
 
+use super::configs::{Declared, missing_copy};
 use super::gateway::Workload;
 use super::kinds::Deployment;
-use super::render::{Names, REVISION};
-use super::revision::revision;
+use super::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
 use super::world::World;
 use crate::api::CanarySpec;
 use crate::rollout::{Observation, Readiness, Revision, Span, State, Timestamp, Verb, VerbRequest, Workload as Arm};
@@ -38,6 +38,10 @@ pub(crate) struct Look<'a> {
     pub(crate) id: &'a str,
     /// The target, if it exists.
     pub(crate) target: Option<&'a Arc<Deployment>>,
+    /// What it declares, or why that cannot be told.
+    pub(crate) declared: Result<&'a Declared, &'a str>,
+    /// Why what the canary's pods read could not be copied, if it could not.
+    pub(crate) uncopied: Option<&'a str>,
     /// The gateways that requests come through.
     pub(crate) gateways: &'a [Arc<Workload>],
     /// What the engine remembers.
@@ -50,10 +54,10 @@ impl Look<'_> {
     /// Returns what is seen. Answers of other programs, verbs and deletion are added by who knows them.
     #[must_use]
     pub(crate) fn observe(&self, memory: &mut Memory) -> Observation {
-        let Self { world, names, target, .. } = self;
-        // A target that is gone has no new revision.
-        let known = self.state.run.as_ref().map(|run| &run.revision).or(self.state.applied.as_ref());
-        let seen = target.map_or_else(|| known.cloned().unwrap_or_default(), |target| revision(target));
+        let Self { world, names, .. } = self;
+        // A target that is gone, or lacks what it needs, has no new revision.
+        let known = || self.known().cloned().unwrap_or_default();
+        let seen = self.declared.map_or_else(|_| known(), |declared| declared.revision.clone());
         let primary = world.deployments.get(&names.namespace, &names.primary());
         let told = primary.as_ref().and_then(|primary| {
             primary.view.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
@@ -67,13 +71,7 @@ impl Look<'_> {
                 analysis.primary_ready_threshold,
                 &mut memory.primary,
             ),
-            canary: self.arm(
-                *target,
-                Some(seen.clone()),
-                &names.canary_service(),
-                analysis.canary_ready_threshold,
-                &mut memory.canary,
-            ),
+            canary: self.canary(&seen, analysis.canary_ready_threshold, &mut memory.canary),
             target: seen,
             ..Observation::default()
         };
@@ -86,6 +84,42 @@ impl Look<'_> {
             observation.scrapes.extend(scrapes);
         }
         observation
+    }
+
+    fn known(&self) -> Option<&Revision> {
+        let state = self.state;
+        state.run.as_ref().map(|run| &run.revision).or(state.applied.as_ref()).or(state.installed.as_ref())
+    }
+
+    /// Only pods that were started with what is analysed count as the canary's, and only where its copies exist.
+    fn canary(&self, seen: &Revision, threshold: Option<i64>, endpoints: &mut Endpoints) -> Arm {
+        let (world, names) = (self.world, self.names);
+        let mut arm = self.arm(self.target, Some(seen.clone()), &names.canary_service(), threshold, endpoints);
+        let Some(target) = self.target else { return arm };
+        match self.declared {
+            Ok(declared) if declared.copied && world.settings.config_tracking => {
+                let marked = target.view.spec.template.metadata.annotations.get(STARTED_WITH);
+                if !started_with(marked.map(String::as_str), &declared.configs) {
+                    arm.revision = None;
+                }
+                if arm.readiness == Readiness::Ready
+                    && let Some(missing) = missing_copy(world, names, declared)
+                {
+                    let why = self.uncopied.map_or_else(|| format!("{missing} to be copied"), str::to_owned);
+                    arm.readiness = Readiness::Unready(why);
+                }
+            }
+            Ok(_) => {}
+            Err(why) => {
+                let kept =
+                    self.known().and_then(|known| world.revisions.get(&names.namespace, &names.snapshot(&known.0)));
+                if kept.is_none_or(|kept| kept.view.data["template"] != template_of(&target.body()["spec"])) {
+                    // Whatever runs is no longer what was analysed, and what it is cannot be told.
+                    arm = Arm { revision: None, readiness: Readiness::Unready(why.into()), available: false, ..arm };
+                }
+            }
+        }
+        arm
     }
 
     fn arm(

@@ -1,5 +1,6 @@
 //! Objects that Weir makes, from what was decided and nothing else. Pure: the golden files in `golden/` show each of them.
 
+mod configs;
 mod destination_rule;
 mod envoy_filter;
 mod names;
@@ -9,6 +10,9 @@ mod routes;
 mod scaler;
 mod service;
 
+pub(crate) use configs::{
+    CONFIGS, ConfigKind, Configs, STARTED_WITH, copy, copy_name, digest, hex, mark, references, started_with,
+};
 pub(crate) use destination_rule::destination_rule;
 pub(crate) use envoy_filter::{FilterNames, Module, config_filter, config_of, static_filter};
 pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, Tenure, owned};

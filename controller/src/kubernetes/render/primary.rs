@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::configs::{Configs, STARTED_WITH, refer_to_copies};
 use super::names::{Names, REVISION, owned};
 
 /// Parts of a Deployment's spec that say how it is rolled out, copied beside the template.
@@ -9,12 +10,16 @@ const COPIED: [&str; 4] = ["strategy", "minReadySeconds", "revisionHistoryLimit"
 
 /// Returns the part of a target's spec that identifies its revision.
 ///
-/// Some API servers serve an empty creation time where others leave it out.
+/// Some API servers serve an empty creation time where others leave it out. How Weir had the pods start anew is none of it.
 #[must_use]
 pub(crate) fn template_of(spec: &Value) -> Value {
     let mut template = spec.get("template").cloned().unwrap_or_default();
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("creationTimestamp");
+        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        if annotations.is_some_and(|map| map.remove(STARTED_WITH).is_some() && map.is_empty()) {
+            metadata.remove("annotations");
+        }
     }
     template
 }
@@ -29,19 +34,21 @@ pub(crate) fn snapshot(spec: &Value) -> Value {
 }
 
 /// Renders the primary from what was kept of a revision. `selector` is the label that tells the arms' pods apart, with the
-/// target's value; `replicas` is left to an autoscaler where it is `None`.
+/// target's value; `configs` are those that the primary has copies of; `replicas` is left to an autoscaler where it is `None`.
 #[must_use]
 pub(crate) fn primary(
     names: &Names,
     selector: &(String, String),
     revision: &str,
     snapshot: &Value,
+    configs: &Configs,
     replicas: Option<i64>,
 ) -> Value {
     let (key, value) = selector;
     let own = format!("{value}-primary");
     let mut spec = snapshot.as_object().cloned().unwrap_or_default();
     let mut template = spec.remove("template").unwrap_or_default();
+    refer_to_copies(&mut template, names, configs);
     rename(&mut template["spec"], key, value, &own);
     let metadata = metadata(&mut template);
     metadata["labels"][key] = own.clone().into();

@@ -40,10 +40,129 @@ fn golden(name: &str, objects: &[Value]) {
 fn the_primary_is_the_target_under_its_own_label() {
     let (names, _, target, raw) = subject();
     let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
-    let wanted = primary(&names, &selector, "0123456789", &snapshot(&raw["spec"]), Some(2));
+    let wanted = primary(&names, &selector, "0123456789", &snapshot(&raw["spec"]), &Configs::new(), Some(2));
     golden("primary.yaml", std::slice::from_ref(&wanted));
     // What the server makes of it is what was wanted: nothing is written a second time.
     assert!(covers(&wanted, &wanted));
+}
+
+/// A template that names a config in every place that there is.
+fn reader() -> Value {
+    let key = |name: &str| json!({"name": name, "key": "k"});
+    let optional = |name: &str| json!({"name": name, "optional": true});
+    json!({
+        "metadata": {"labels": {"app": "cart"}},
+        "spec": {
+            "initContainers": [{
+                "name": "init", "envFrom": [{"secretRef": {"name": "init-keys"}}],
+                "env": [{"name": "A", "valueFrom": {"configMapKeyRef": key("init-settings")}}],
+            }],
+            "containers": [{
+                "name": "cart", "envFrom": [{"configMapRef": {"name": "settings"}}, {"configMapRef": optional("extra")}],
+                "env": [
+                    {"name": "B", "value": "plain"},
+                    {"name": "C", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    {"name": "D", "valueFrom": {"secretKeyRef": key("keys")}},
+                    {"name": "E", "valueFrom": {"configMapKeyRef": optional("settings")}},
+                ],
+            }],
+            "volumes": [
+                {"name": "a", "emptyDir": {}},
+                {"name": "b", "configMap": {"name": "files", "defaultMode": 420}},
+                {"name": "c", "secret": {"secretName": "certificate", "optional": true}},
+                {"name": "d", "projected": {"sources": [
+                    {"serviceAccountToken": {"path": "token"}},
+                    {"configMap": {"name": "projected"}}, {"secret": {"name": "rotated"}},
+                ]}},
+            ],
+        },
+    })
+}
+
+#[test]
+fn every_place_that_names_a_config_is_found() {
+    let found: Vec<(String, bool)> = references(&reader()).iter().map(|it| (it.key(), it.required)).collect();
+    let expected = [
+        ("configmap/init-settings", true),
+        ("secret/init-keys", true),
+        ("secret/keys", true),
+        ("configmap/settings", false),
+        ("configmap/settings", true),
+        ("configmap/extra", false),
+        ("configmap/files", true),
+        ("secret/certificate", false),
+        ("configmap/projected", true),
+        ("secret/rotated", true),
+    ];
+    assert_eq!(found, expected.map(|(key, required)| (key.to_owned(), required)));
+    assert_eq!(references(&json!({"spec": {"containers": [{"name": "cart"}]}})), []);
+}
+
+#[test]
+fn the_primary_reads_copies_of_what_is_tracked_and_the_rest_as_it_is() {
+    let (names, _, target, _) = subject();
+    let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
+    let tracked =
+        ["configmap/init-settings", "secret/init-keys", "secret/keys", "configmap/settings", "configmap/files"];
+    let more = ["secret/certificate", "configmap/projected"];
+    let mut configs: Configs =
+        tracked.into_iter().chain(more).map(|key| (key.to_owned(), format!("{:0<16}", key.len()))).collect();
+    // One that does not exist yet: its coming must be analysed first.
+    configs.insert("configmap/extra".into(), String::new());
+    let spec = json!({"template": reader()});
+    let served = json!({
+        "data": {"a": "1"}, "binaryData": {"b": "AA=="}, "immutable": false,
+        "metadata": {"name": "settings", "labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}},
+    });
+    let secret = json!({"type": "kubernetes.io/basic-auth", "data": {"username": "YQ=="}});
+    golden(
+        "configs.yaml",
+        &[
+            primary(&names, &selector, "0123456789", &snapshot(&spec), &configs, Some(2)),
+            copy(&names, ConfigKind::ConfigMap, "settings", &configs["configmap/settings"], &served),
+            copy(&names, ConfigKind::Secret, "keys", &configs["secret/keys"], &secret),
+        ],
+    );
+}
+
+#[test]
+fn a_copy_is_of_one_content_for_one_canary() {
+    let (names, ..) = subject();
+    let other = Names { canary: "basket".into(), ..names.clone() };
+    let long = "x".repeat(253);
+    let made = [
+        copy_name(&names, "settings", "0000000000000000"),
+        copy_name(&names, "settings", "0000000000000001"),
+        copy_name(&other, "settings", "0000000000000000"),
+        copy_name(&names, &long, "0000000000000000"),
+    ];
+    assert!(made.iter().all(|name| name.len() <= 253), "{made:?}");
+    assert_eq!(made.iter().collect::<std::collections::BTreeSet<_>>().len(), made.len());
+}
+
+#[test]
+fn pods_are_started_anew_once_for_each_content_and_never_for_another_reason() {
+    let configs = |content: &str| Configs::from([("configmap/settings".to_owned(), content.to_owned())]);
+    let (old, new) = (configs("old"), configs("new"));
+    let first = mark(None, &old, "1-a").unwrap();
+    // Another rollout of the same content, a new image for instance.
+    assert_eq!(mark(Some(&first), &old, "2-b"), None);
+    let second = mark(Some(&first), &new, "3-c").unwrap();
+    assert!(started_with(Some(&second), &new) && !started_with(Some(&second), &old));
+    // Back at the former content, pods that were started for it before may have read the one between.
+    assert_ne!(mark(Some(&second), &old, "4-d"), Some(first));
+}
+
+#[test]
+fn what_pods_were_started_with_is_no_new_revision() {
+    let template = |annotations: Value| {
+        let annotations = (!annotations.is_null()).then(|| ("annotations".to_owned(), annotations));
+        let metadata: serde_json::Map<_, _> =
+            [("labels".to_owned(), json!({"app": "cart"}))].into_iter().chain(annotations).collect();
+        template_of(&json!({"template": {"metadata": metadata}}))
+    };
+    assert_eq!(template(json!({STARTED_WITH: "a.1"})), template(Value::Null));
+    assert_eq!(template(json!({STARTED_WITH: "a.1", "team": "cart"})), template(json!({"team": "cart"})));
 }
 
 #[test]

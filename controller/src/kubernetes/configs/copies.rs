@@ -1,0 +1,182 @@
+//! The primary's copies: made when a revision is seen that may be promoted, gone when nothing can run it any more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::Api;
+use kube::api::{DynamicObject, PostParams};
+
+use super::{Config, Declared, recorded};
+use crate::kubernetes::act::{ActError, delete, guarded, is_status};
+use crate::kubernetes::cache::Cache;
+use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::object::{Kept, resource};
+use crate::kubernetes::render::{self, CANARY_LABEL, ConfigKind, Configs, MANAGER, Names, copy_name};
+use crate::kubernetes::world::World;
+use crate::rollout::{Revision, State};
+use crate::telemetry::Chain;
+
+/// What is remembered of a Canary's copies between two passes.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    /// The names of those that were all there was when last looked: only after a change anybody looks for others.
+    swept: Option<BTreeSet<String>>,
+    /// Why the configs under analysis could not be copied.
+    pub(crate) problem: Option<String>,
+}
+
+/// Returns a config of a revision that there is no copy of yet, if there is one.
+#[must_use]
+pub(crate) fn missing_copy(world: &World, names: &Names, declared: &Declared) -> Option<String> {
+    let lacks = |(kind, config, content): &(ConfigKind, &str, &str)| match kind {
+        ConfigKind::ConfigMap => !has(&world.config_maps, names, config, content),
+        ConfigKind::Secret => !has(&world.secrets, names, config, content),
+    };
+    let missing = declared.copied.then(|| existing(&declared.configs).find(lacks))??;
+    Some(format!("{} {}", missing.0.word(), missing.1))
+}
+
+impl Copies {
+    /// Copies what the revision under analysis reads, as it is now, and drops what no revision reads that may still run.
+    ///
+    /// # Errors
+    /// When the API refuses to delete a copy.
+    pub(crate) async fn keep(
+        &mut self,
+        world: &Arc<World>,
+        names: &Names,
+        declared: &Declared,
+        state: &State,
+    ) -> Result<(), ActError> {
+        if !world.settings.config_tracking {
+            return Ok(());
+        }
+        if state.run.as_ref().is_some_and(|run| run.revision == declared.revision) {
+            // A canary whose configs cannot be copied is not analysed. Nothing else waits for it, a rollback least of all.
+            self.problem = ensure(world, names, declared).await.err().map(|error| Chain(&error).to_string());
+        }
+        let mut needed = BTreeSet::new();
+        let run = state.run.as_ref().map(|run| &run.revision);
+        for revision in [run, state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten() {
+            needed.extend(names_of(names, &configs_of(world, names, declared, revision)));
+        }
+        if self.swept.as_ref() != Some(&needed) {
+            let primary = world.deployments.get(&names.namespace, &names.primary());
+            let spared = sweep(world, &world.config_maps, names, &needed, primary.as_deref()).await?
+                | sweep(world, &world.secrets, names, &needed, primary.as_deref()).await?;
+            self.swept = (!spared).then_some(needed);
+        }
+        Ok(())
+    }
+}
+
+fn configs_of(world: &World, names: &Names, declared: &Declared, revision: &Revision) -> Configs {
+    match declared.revision == *revision {
+        true => declared.configs.clone(),
+        false => recorded(world, names, revision).unwrap_or_default(),
+    }
+}
+
+/// Makes what is missing of a revision's copies, from what is served now.
+///
+/// # Errors
+/// When the API refuses it, or what is served is not what the revision is of.
+pub(crate) async fn ensure(world: &World, names: &Names, declared: &Declared) -> Result<(), ActError> {
+    if !declared.copied || !world.settings.config_tracking {
+        return Ok(());
+    }
+    for (kind, config, content) in existing(&declared.configs) {
+        match kind {
+            ConfigKind::ConfigMap => copy(world, &world.config_maps, names, config, content).await?,
+            ConfigKind::Secret => copy(world, &world.secrets, names, config, content).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn copy<V: Config>(
+    world: &World,
+    cache: &Cache<V>,
+    names: &Names,
+    config: &str,
+    content: &str,
+) -> Result<(), ActError> {
+    if has(cache, names, config, content) {
+        return Ok(());
+    }
+    let (name, namespace) = (copy_name(names, config, content), names.namespace.as_str());
+    if let Some(other) = cache.get(namespace, &name) {
+        refuse_stranger(&other, names)?;
+        // A former Canary's of the same name, which goes with its owner; or somebody's who wrote something else into it.
+        delete::<V>(world, namespace, &name).await?;
+    }
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, &resource::<V>());
+    let served = guarded("read", V::KIND, config, api.get(config)).await?;
+    let unreadable = |error| ActError::Impossible(format!("read {} {config}: {error}", V::KIND));
+    let wanted = render::copy(names, V::CONFIG, config, content, &served.data);
+    let seen: Kept<V> = Kept::new(served).map_err(unreadable)?;
+    if seen.tracked() != Some(content) {
+        // The watch will tell: then this is another revision.
+        return Err(ActError::Impossible(format!("{} {config} has changed since it was looked at", V::KIND)));
+    }
+    let object: DynamicObject = serde_json::from_value(wanted).map_err(unreadable)?;
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    match guarded("create", V::KIND, &name, api.create(&params, &object)).await {
+        // Made by the last pass, and not heard of yet: its content will be compared when it is.
+        Err(ActError::Write { source, .. }) if is_status(&source, 409) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn refuse_stranger<V: Config>(copy: &Kept<V>, names: &Names) -> Result<(), ActError> {
+    match copy.label(CANARY_LABEL) == Some(&names.canary) {
+        true => Ok(()),
+        false => Err(ActError::Impossible(format!(
+            "{} {} is not Weir's, but has the name of a copy: rename or delete it",
+            V::KIND,
+            copy.name()
+        ))),
+    }
+}
+
+/// Returns whether the Canary has a copy with this content.
+fn has<V: Config>(cache: &Cache<V>, names: &Names, config: &str, content: &str) -> bool {
+    let Some(copy) = cache.get(&names.namespace, &copy_name(names, config, content)) else { return false };
+    let own = copy.metadata.owner_references.iter().flatten().any(|owner| owner.uid == names.uid);
+    own && !copy.deleted() && copy.view.content() == content
+}
+
+/// Deletes the Canary's copies that are not needed; returns whether one was spared because the primary still refers to it.
+async fn sweep<V: Config>(
+    world: &World,
+    cache: &Cache<V>,
+    names: &Names,
+    needed: &BTreeSet<String>,
+    primary: Option<&Deployment>,
+) -> Result<bool, ActError> {
+    let mut spared = false;
+    for copy in cache.of(&names.namespace) {
+        if copy.label(CANARY_LABEL) != Some(&names.canary) || needed.contains(copy.name()) || copy.deleted() {
+            continue;
+        }
+        if primary.is_some_and(|primary| primary.mentions(copy.name())) {
+            spared = true;
+        } else {
+            delete::<V>(world, &names.namespace, copy.name()).await?;
+        }
+    }
+    Ok(spared)
+}
+
+fn names_of(names: &Names, configs: &Configs) -> Vec<String> {
+    existing(configs).map(|(_, config, content)| copy_name(names, config, content)).collect()
+}
+
+/// Returns the kind, name and content of every config that exists.
+fn existing(configs: &Configs) -> impl Iterator<Item = (ConfigKind, &str, &str)> {
+    configs.iter().filter(|(_, content)| !content.is_empty()).filter_map(|(key, content)| {
+        let (kind, name) = key.split_once('/')?;
+        let kind = if kind == "secret" { ConfigKind::Secret } else { ConfigKind::ConfigMap };
+        Some((kind, name, content.as_str()))
+    })
+}

@@ -1,0 +1,149 @@
+//! ConfigMaps and Secrets as a part of a target's revision.
+//!
+//! ```text
+//!  Deployment, hashes of configs ──declared──> revision ──decide──> run
+//!  run ──keep──> copies of what it analyses, in objects of the same kind ──promotion──> the primary refers to them
+//! ```
+//!
+//! Of every ConfigMap and Secret a hash is known and nothing else; content is read only to be copied, and never leaves its
+//! kind. The revision of a target that tracks nothing is the hash of its pod template alone. So is one from before Weir
+//! tracked anything: as long as neither its template nor its configs change it stays what it was, and its primary goes on
+//! reading the same objects as the target. Its first release after that gives the primary copies of its own.
+
+mod content;
+mod copies;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::kinds::Deployment;
+use super::render::ConfigKind::{ConfigMap, Secret};
+use super::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
+use super::status::Fault;
+use super::world::World;
+use crate::rollout::{Revision, State};
+
+pub(crate) use content::{Config, ConfigMapView, SecretView};
+pub(crate) use copies::{Copies, ensure, missing_copy};
+
+/// What a target declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Declared {
+    /// Its identity.
+    pub(crate) revision: Revision,
+    /// What its pods read.
+    pub(crate) configs: Configs,
+    /// Whether that is part of the identity, so that the primary has copies of it.
+    pub(crate) copied: bool,
+}
+
+impl Declared {
+    /// Returns those configs that exist.
+    pub(crate) fn tracked(&self) -> Configs {
+        self.configs.iter().filter(|(_, content)| !content.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+}
+
+/// Returns what a target declares, and how that is called: by the state if it knows it.
+///
+/// # Errors
+/// When it, or something that its pods do not start without, does not exist.
+pub(crate) fn declared(
+    world: &World,
+    names: &Names,
+    target: Option<&Deployment>,
+    state: &State,
+) -> Result<Declared, Fault> {
+    let Some(target) = target else {
+        let problem = format!("Deployment {} does not exist in namespace {}", names.target, names.namespace);
+        return Err(("TargetMissing", problem));
+    };
+    let template = template_of(&target.body()["spec"]);
+    let plain = plain(&template);
+    if !world.settings.config_tracking {
+        // What was tracked once keeps its name until its template changes.
+        let same = |revision: &&Revision| {
+            let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0));
+            kept.is_some_and(|kept| kept.view.data["template"] == template)
+        };
+        return Ok(match spoken_of(state).find(same) {
+            Some(revision) => recalled(world, names, revision, &template),
+            None => Declared { revision: plain, configs: Configs::new(), copied: false },
+        });
+    }
+    let configs = resolve(world, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
+    let unchanged = |before: Configs| before == configs;
+    let known = spoken_of(state).any(|revision| *revision == plain);
+    if configs.is_empty() || (known && recorded(world, names, &plain).is_none_or(unchanged)) {
+        return Ok(Declared { revision: plain, configs, copied: false });
+    }
+    let revision = short(&[&template.to_string(), &digest(&configs)]);
+    Ok(Declared { revision, configs, copied: true })
+}
+
+/// Returns how the target's pods must be marked for the run under way, where they are not.
+#[must_use]
+pub(crate) fn unmarked(world: &World, target: &Deployment, declared: &Declared, state: &State) -> Option<String> {
+    let run = state.run.as_ref().filter(|run| run.revision == declared.revision)?;
+    let marked = target.view.spec.template.metadata.annotations.get(STARTED_WITH).map(String::as_str);
+    let tracked = declared.copied && world.settings.config_tracking;
+    tracked.then(|| mark(marked, &declared.configs, &run.id))?
+}
+
+/// Returns what is known of a revision whose template is kept.
+#[must_use]
+pub(crate) fn recalled(world: &World, names: &Names, revision: &Revision, template: &Value) -> Declared {
+    let configs = recorded(world, names, revision).unwrap_or_default();
+    Declared { revision: revision.clone(), configs, copied: *revision != plain(template) }
+}
+
+/// Returns the revisions that a state speaks of: what may be promoted, run, or taken for dealt with.
+pub(crate) fn spoken_of(state: &State) -> impl Iterator<Item = &Revision> {
+    let run = state.run.as_ref().map(|run| &run.revision);
+    [run, state.applied.as_ref(), state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten()
+}
+
+/// Returns what a revision's pods read, if that was recorded: not where nothing was tracked then.
+pub(super) fn recorded(world: &World, names: &Names, revision: &Revision) -> Option<Configs> {
+    let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0))?;
+    serde_json::from_str(kept.annotation(CONFIGS)?).ok()
+}
+
+fn plain(template: &Value) -> Revision {
+    short(&[&template.to_string()])
+}
+
+fn short(texts: &[&str]) -> Revision {
+    let mut hash = Sha256::new();
+    texts.iter().for_each(|text| hash.update(text));
+    Revision(hash.finalize()[..5].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Looks at what a pod template refers to.
+fn resolve(world: &World, names: &Names, template: &Value) -> Result<Configs, String> {
+    let mut configs = Configs::new();
+    let namespace = &names.namespace;
+    let mut missing = Vec::new();
+    for reference in references(template) {
+        let found = match reference.kind {
+            ConfigMap => world.config_maps.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
+            Secret => world.secrets.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
+        };
+        match found {
+            Some(Some(content)) => drop(configs.insert(reference.key(), content)),
+            Some(None) => {}
+            None if reference.required => missing.push(format!("{} {}", reference.kind.word(), reference.name)),
+            None => drop(configs.insert(reference.key(), String::new())),
+        }
+    }
+    missing.sort();
+    missing.dedup();
+    match missing.as_slice() {
+        [] => Ok(configs),
+        missing => Err(format!(
+            "Deployment {} refers to what does not exist in namespace {namespace}: {}; create it, or mark the reference optional",
+            names.target,
+            missing.join(", ")
+        )),
+    }
+}
