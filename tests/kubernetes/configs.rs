@@ -125,6 +125,7 @@ async fn a_changed_config_map_is_a_new_revision_and_is_promoted_with_its_content
     assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{:?}", tally.summary());
     assert!(tally.of("v1").ok > 0);
     assert_ne!(stage.status()["trackedConfigs"]["configmap/settings"], tracked);
+    assert!(stage.events().iter().any(|it| it == "Configuration changed: configmap/settings"), "{:?}", stage.events());
     let after = copies(&stage, "configmap");
     assert_eq!(after.len(), 1, "what nothing reads any more is gone: {after:?}");
     assert_eq!((&after[0]["data"]["VERSION"], rollouts(&stage)), (&json!("v2"), 1));

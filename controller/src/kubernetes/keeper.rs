@@ -11,7 +11,7 @@ use super::act::{ActError, Hands, apply, apply_status, is_status};
 use super::apex::restore_all;
 use super::canary::{Canary, CanaryStatus};
 use super::clock::now;
-use super::configs::{Copies, Declared, declared, unmarked};
+use super::configs::{Copies, Declared, changed, declared, unmarked};
 use super::gateway::{Workload, gateways, placement};
 use super::kinds::Deployment;
 use super::observe::{Look, Memory, VERB, verb};
@@ -24,7 +24,9 @@ use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
 use crate::board::{Board, Name};
 use crate::gateway_config::entry;
 use crate::reconcile::{Passed, Platform, pass};
-use crate::rollout::{Action, Ask, Decision, Event, Observation, Phase, Plan, Span, Stage, State, Timestamp};
+use crate::rollout::{
+    Action, Ask, Decision, Event, Observation, Phase, Plan, Severity, Span, Stage, State, Timestamp,
+};
 use crate::standalone::answers::Answers;
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
@@ -324,7 +326,8 @@ impl Platform for Body<'_> {
         let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
         let bound = !gateways(&self.keeper.world, &self.names, &self.spec).is_empty();
         let mut new = status(old, &view, state, generation, bound, self.now);
-        new.tracked_configs = self.declared.as_ref().map_or_else(|_| old.tracked_configs.clone(), Declared::tracked);
+        new.tracked_configs =
+            self.declared.as_ref().map_or_else(|_| old.tracked_configs.clone(), |it| it.tracked(&self.keeper.world));
         if let Some((reason, problem)) = &self.fault {
             new = stalled(
                 &CanaryStatus { conditions: old.conditions.clone(), ..new },
@@ -338,8 +341,12 @@ impl Platform for Body<'_> {
         // What a Canary waits for before and after its life changes in words alone.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let figures = *old != new && moving && self.now.since(at) >= FIGURES;
+        let changed = changed(&old.tracked_configs, &new.tracked_configs);
         if news || figures {
             self.keeper.store(new).await?;
+        }
+        if let Some(text) = changed {
+            self.tell(&Event { severity: Severity::Info, reason: "ConfigChanged", text });
         }
         self.keeper.board.show(view, &plan.latency_ms);
         for scrape in &self.keeper.seen.scrapes {

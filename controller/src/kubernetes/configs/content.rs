@@ -16,6 +16,8 @@ const DISABLED: &str = "disable";
 /// Kinds of Secret that an application's own configuration comes in. Tokens and certificates that a cluster's machinery
 /// writes and rotates by itself are none of it.
 const TRACKED: [&str; 5] = ["", "Opaque", "kubernetes.io/basic-auth", "kubernetes.io/ssh-auth", "kubernetes.io/tls"];
+/// ConfigMaps of the same kind: everybody's certificates of the cluster and of the mesh.
+const UNTRACKED: [&str; 2] = ["kube-root-ca.crt", "istio-ca-root-cert"];
 /// Helm's records of releases: of no use to a pod, up to a megabyte each, and many.
 const NOT_HELMS: &str = "type!=helm.sh/release.v1";
 /// Objects of a list that are in memory at a time: each may have a megabyte.
@@ -133,7 +135,8 @@ impl<V: Config> Kept<V> {
     #[must_use]
     pub(crate) fn tracked(&self) -> Option<&str> {
         let opted_out = OPT_OUT.iter().any(|key| self.annotation(key).is_some_and(|it| it.starts_with(DISABLED)));
-        (self.view.trackable() && !opted_out).then(|| self.view.content())
+        let machinery = V::CONFIG == ConfigKind::ConfigMap && UNTRACKED.contains(&self.name());
+        (self.view.trackable() && !machinery && !opted_out).then(|| self.view.content())
     }
 }
 
@@ -220,6 +223,8 @@ mod tests {
             ("kubernetes.io/service-account-token", "a", "b", false),
             ("kubernetes.io/dockerconfigjson", "a", "b", false),
         ];
+        let everybodys = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}});
+        assert_eq!(kept::<ConfigMapView>(everybodys).tracked(), None);
         for (kind, key, value, expected) in rows {
             assert_eq!(secret(kind, key, value).tracked().is_some(), expected, "{kind} {key}: {value}");
         }

@@ -13,6 +13,8 @@
 mod content;
 mod copies;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -38,8 +40,11 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    /// Returns those configs that exist.
-    pub(crate) fn tracked(&self) -> Configs {
+    /// Returns those configs that exist, where they are tracked.
+    pub(crate) fn tracked(&self, world: &World) -> Configs {
+        if !world.settings.config_tracking {
+            return Configs::new();
+        }
         self.configs.iter().filter(|(_, content)| !content.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 }
@@ -61,24 +66,40 @@ pub(crate) fn declared(
     let template = template_of(&target.body()["spec"]);
     let plain = plain(&template);
     if !world.settings.config_tracking {
-        // What was tracked once keeps its name until its template changes.
+        // What has copies keeps its name until its template changes.
+        let run = state.run.as_ref().map(|run| &run.revision);
+        let mut copied = [run, state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten();
         let same = |revision: &&Revision| {
             let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0));
             kept.is_some_and(|kept| kept.view.data["template"] == template)
         };
-        return Ok(match spoken_of(state).find(same) {
+        return Ok(match copied.find(same) {
             Some(revision) => recalled(world, names, revision, &template),
             None => Declared { revision: plain, configs: Configs::new(), copied: false },
         });
     }
     let configs = resolve(world, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
-    let unchanged = |before: Configs| before == configs;
     let known = spoken_of(state).any(|revision| *revision == plain);
-    if configs.is_empty() || (known && recorded(world, names, &plain).is_none_or(unchanged)) {
-        return Ok(Declared { revision: plain, configs, copied: false });
+    Ok(named(&template, configs, known, recorded(world, names, &plain)))
+}
+
+/// Gives what a target declares its name. `known` is whether the state speaks of its template alone, and `recorded` what was
+/// read with that.
+fn named(template: &Value, configs: Configs, known: bool, recorded: Option<Configs>) -> Declared {
+    if configs.is_empty() || (known && recorded.is_none_or(|recorded| recorded == configs)) {
+        return Declared { revision: plain(template), configs, copied: false };
     }
     let revision = short(&[&template.to_string(), &digest(&configs)]);
-    Ok(Declared { revision, configs, copied: true })
+    Declared { revision, configs, copied: true }
+}
+
+/// Says which configs are not as they were, where any were known.
+#[must_use]
+pub(crate) fn changed(old: &Configs, new: &Configs) -> Option<String> {
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).collect();
+    let keys: Vec<&str> = keys.into_iter().map(String::as_str).collect();
+    let known = !old.is_empty() && !new.is_empty() && !keys.is_empty();
+    known.then(|| format!("Configuration changed: {}", keys.join(", ")))
 }
 
 /// Returns how the target's pods must be marked for the run under way, where they are not.
@@ -145,5 +166,54 @@ fn resolve(world: &World, names: &Names, template: &Value) -> Result<Configs, St
             names.target,
             missing.join(", ")
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn template() -> Value {
+        json!({"metadata": {"labels": {"app": "cart"}}, "spec": {"containers": [{"name": "cart"}]}})
+    }
+
+    fn configs(content: &str) -> Configs {
+        [("configmap/settings".to_owned(), content.to_owned())].into()
+    }
+
+    #[test]
+    fn a_target_that_tracks_nothing_keeps_the_revision_that_it_always_had() {
+        // Of the template's text with sorted keys: whoever changes this has every Canary released anew by an upgrade.
+        let declared = named(&template(), Configs::new(), false, None);
+        assert_eq!((declared.revision.0.as_str(), declared.copied), ("1d2736cb7a", false));
+    }
+
+    #[test]
+    fn what_runs_already_is_adopted_and_its_next_change_is_released() {
+        let first = named(&template(), configs("a"), true, None);
+        assert_eq!((&first.revision, first.copied), (&plain(&template()), false));
+        assert_eq!(named(&template(), configs("a"), true, Some(configs("a"))), first);
+        let changed = named(&template(), configs("b"), true, Some(configs("a")));
+        assert!(changed.copied && changed.revision != first.revision);
+        // Once nothing speaks of it any more, what it read is as new as anything.
+        assert!(named(&template(), configs("a"), false, None).copied);
+    }
+
+    #[test]
+    fn people_are_told_which_config_changed() {
+        let (a, b) = (configs("a"), configs("b"));
+        assert_eq!(changed(&a, &b).unwrap(), "Configuration changed: configmap/settings");
+        assert_eq!((changed(&a, &a), changed(&Configs::new(), &a)), (None, None));
+    }
+
+    #[test]
+    fn every_content_is_a_revision_and_the_same_one_is_the_same() {
+        let of = |configs: Configs| named(&template(), configs, false, None).revision;
+        assert_eq!(of(configs("a")), of(configs("a")));
+        assert_ne!(of(configs("a")), of(configs("b")));
+        // One that is optional and does not exist yet.
+        assert_ne!(of(configs("a")), of(configs("")));
+        assert_ne!(of(configs("")), of(Configs::new()));
     }
 }
