@@ -10,12 +10,19 @@ mod adoption;
 mod configs;
 #[path = "kubernetes/faults.rs"]
 mod faults;
+#[path = "kubernetes/fronts.rs"]
+mod fronts;
+#[path = "kubernetes/installing.rs"]
+mod installing;
 #[path = "kubernetes/kubectl.rs"]
 mod kubectl;
 #[path = "kubernetes/outages.rs"]
 mod outages;
 #[path = "kubernetes/people.rs"]
 mod people;
+#[cfg(feature = "kubernetes-full")]
+#[path = "kubernetes/phases.rs"]
+mod phases;
 #[path = "kubernetes/routes.rs"]
 mod routes;
 #[path = "kubernetes/scaling.rs"]

@@ -53,6 +53,9 @@ pub struct Serve {
     /// Start as not ready: `/healthz` answers 503.
     #[arg(long)]
     pub unready: bool,
+    /// Start as not ready where this machine's name, or its pod's, contains this.
+    #[arg(long)]
+    pub unready_at: Option<String>,
     /// JSON file of switches; what it names replaces what was given, whenever it changes.
     #[arg(long)]
     pub switch_file: Option<PathBuf>,
@@ -119,6 +122,8 @@ impl Serve {
     /// # Errors
     /// When the port cannot be had.
     pub async fn run(self) -> anyhow::Result<()> {
+        let here = std::env::var("HOSTNAME").unwrap_or_default();
+        let unready_here = self.unready_at.is_some_and(|name| here.contains(&name));
         let service = Arc::new(Service {
             version: self.version,
             switches: Mutex::new(Switches {
@@ -126,7 +131,7 @@ impl Serve {
                 failure_status: self.failure_status,
                 hang_ratio: self.hang_ratio,
                 latency_ms: self.latency_ms,
-                ready: !self.unready,
+                ready: !self.unready && !unready_here,
             }),
         });
         if let Some(path) = self.switch_file {

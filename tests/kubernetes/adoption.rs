@@ -169,3 +169,31 @@ async fn what_was_adopted_is_given_back_though_the_target_is_gone() {
     assert_eq!(gist(&both(&stage)), before);
     stage.strike();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_also_lead_elsewhere_are_not_adopted_and_the_status_says_what_to_do() {
+    let stage = Stage::bare("elsewhere").await;
+    let Stage { namespace, .. } = &stage;
+    stage.release(&Release::good("v1"));
+    before(&stage);
+    let more = r#"[{"op": "add", "path": "/spec/http/0", "value":
+        {"match": [{"uri": {"prefix": "/other"}}], "route": [{"destination": {"host": "other.else.svc.cluster.local"}}]}}]"#;
+    kubectl(&["-n", namespace, "patch", "virtualservice", "shop", "--type", "json", "-p", more]);
+    let untouched = gist(&both(&stage));
+    stage.canary(STEPS);
+    let stalled = until("the status says that it cannot be", || {
+        let status = stage.status();
+        status["conditions"].as_array()?.iter().find(|it| it["type"] == "Stalled").cloned()
+    })
+    .await;
+    assert_eq!(stalled["reason"], "RoutesElsewhere", "{stalled}");
+    let message = stalled["message"].as_str().unwrap();
+    assert!(message.contains("other.else") && message.contains("service.delegation"), "{message}");
+    assert!(object(namespace, "deployment", "shop-primary").is_none(), "something was made");
+    assert_eq!(gist(&both(&stage)), untouched);
+    // Done as it says.
+    let less = r#"[{"op": "remove", "path": "/spec/http/0"}]"#;
+    kubectl(&["-n", namespace, "patch", "virtualservice", "shop", "--type", "json", "-p", less]);
+    stage.phase("Initialized").await;
+    stage.strike();
+}

@@ -2,7 +2,7 @@
 
 use super::STEPS;
 use super::kubectl::{kubectl, run, until};
-use super::stage::{Release, SYSTEM, Stage, install, install_with};
+use super::stage::{self, Release, SYSTEM, Stage, install, install_with, variable};
 
 /// One step, long enough to break things in it.
 const LONG: &str = "{interval: 8s, threshold: 2, stepWeights: [30]}";
@@ -192,5 +192,40 @@ async fn a_module_with_another_checksum_leaves_the_traffic_with_the_primary_and_
     stage.phase("Succeeded").await;
     let tally = traffic.finish().await;
     assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_of_weir_changes_the_module_on_running_gateways_without_an_error() {
+    let stage = Stage::set_alone("upgrade", LONG).await;
+    let module = || {
+        let filters = kubectl(&["-n", "istio-ingress", "get", "envoyfilters", "-o", "json"]);
+        let sha256 = filters.split("\"sha256\": \"").nth(1).unwrap_or_default();
+        sha256.split('"').next().unwrap_or_default().to_owned()
+    };
+    let before = module();
+    let traffic = stage.traffic(50.0);
+    stage.release_into_traffic(&Release::good("v2")).await;
+    let (repository, tag) = stage::split(&variable("WEIR_NEXT_IMAGE"));
+    let next = Installed::with(&["--set", &repository, "--set-string", &tag]);
+    let changed = until("gateways are given another module", || Some(module()).filter(|it| *it != before)).await;
+    let status = stage.phase("Succeeded").await;
+    stage.rested().await;
+    let tally = traffic.finish().await;
+    println!("module {before} to {changed}: {}", serde_json::to_string(&tally.summary()).unwrap());
+    assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{:?}", tally.summary());
+    assert!(tally.of("v2").ok > 0);
+    assert_eq!(status["gateways"]["serving"], status["gateways"]["acknowledged"]);
+    // The module that runs now splits and counts: a bad release is stopped, and back again changes it once more.
+    let traffic = stage.traffic(100.0);
+    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v3") });
+    stage.phase("Failed").await;
+    stage.rested().await;
+    let failed = traffic.finish().await.totals().1;
+    assert!((1..=10).contains(&failed), "{failed} failed");
+    let traffic = stage.traffic(50.0);
+    drop(next);
+    until("the module is the one before", || (module() == before).then_some(())).await;
+    assert_eq!(traffic.finish().await.totals().1, 0);
     stage.strike();
 }

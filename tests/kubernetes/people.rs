@@ -7,7 +7,7 @@ use super::kubectl::{apply, kubectl, object, until};
 use super::stage::{Release, SYSTEM, Stage, variable};
 
 /// Asks for a verb, as the README says.
-fn ask(stage: &Stage, verb: &str, time: u32) {
+pub(crate) fn ask(stage: &Stage, verb: &str, time: u32) {
     let verb = format!("weir.dev/verb={verb} {time}");
     kubectl(&["-n", &stage.namespace, "annotate", "canary", "shop", "--overwrite", &verb]);
 }

@@ -59,6 +59,52 @@ async fn two_canaries_on_one_host_split_only_their_own_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_is_delegated_to_splits_only_what_is_delegated() {
+    let stage = Stage::bare("delegated").await;
+    let (namespace, host) = (&stage.namespace, stage.host());
+    stage.deploy("rest", &Release::good("r1"));
+    apply(&format!(
+        r#"
+apiVersion: v1
+kind: Service
+metadata: {{name: rest, namespace: {namespace}}}
+spec: {{selector: {{app: rest}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: root, namespace: {namespace}}}
+spec:
+  hosts: [{host}]
+  gateways: [public]
+  http:
+  - {{name: shop, match: [{{uri: {{prefix: /shop}}}}], delegate: {{name: shop}}}}
+  - {{name: rest, route: [{{destination: {{host: rest}}}}]}}
+"#
+    ));
+    stage.release(&Release::good("v1"));
+    stage.canary_of("{port: 80, targetPort: 8080, delegation: true}", "progressDeadlineSeconds: 120", STEPS);
+    stage.phase("Initialized").await;
+    let (to_shop, to_rest) = (stage.traffic_to("/shop/x", 50.0, &[]), stage.traffic_to("/x", 20.0, &[]));
+    stage.release(&Release::good("v2"));
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let shop = to_shop.finish().await;
+    println!("delegated: {}", serde_json::to_string(&shop.summary()).unwrap());
+    assert_eq!((shop.totals().1, shop.unsent), (0, 0), "{:?}", shop.summary());
+    assert!(shop.of("v1").ok > 0 && shop.of("v2").ok > 0);
+    let to_shop = stage.traffic_to("/shop/x", 100.0, &[]);
+    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v3") });
+    stage.phase("Failed").await;
+    stage.rested().await;
+    let (shop, rest) = (to_shop.finish().await, to_rest.finish().await);
+    println!("delegated, bad: {}", serde_json::to_string(&shop.summary()).unwrap());
+    assert!((1..=5).contains(&shop.totals().1), "{:?}", shop.summary());
+    assert_eq!(rest.totals().1, 0);
+    assert_eq!(rest.revisions.keys().collect::<Vec<_>>(), ["r1"]);
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_forges_the_token_gains_nothing() {
     let one = "{interval: 2s, threshold: 2, iterations: 3, match: [{headers: {x-beta: {exact: \"1\"}}}], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
     let stage = Stage::set("forged", one).await;

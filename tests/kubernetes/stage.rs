@@ -45,9 +45,7 @@ pub(crate) fn install() {
 /// Installs Weir by its chart, with other values; those of the last time are forgotten.
 pub(crate) fn install_with(values: &[&str]) {
     let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/chart");
-    let image = variable("WEIR_IMAGE");
-    let (repository, tag) = image.rsplit_once(':').unwrap();
-    let (repository, tag) = (format!("image.repository={repository}"), format!("image.tag={tag}"));
+    let (repository, tag) = split(&variable("WEIR_IMAGE"));
     // A chart's definitions are installed by helm, and never upgraded.
     let definitions = chart.join("../crds");
     kubectl(&["apply", "--server-side", "--force-conflicts", "-f", definitions.to_str().unwrap()]);
@@ -56,6 +54,12 @@ pub(crate) fn install_with(values: &[&str]) {
     arguments.extend(["--set", &repository, "--set-string", &tag]);
     arguments.extend(values);
     run("helm", &arguments, "").unwrap_or_else(|error| panic!("helm: {error}"));
+}
+
+/// Returns an image as two values of the chart.
+pub(crate) fn split(image: &str) -> (String, String) {
+    let (repository, tag) = image.rsplit_once(':').unwrap();
+    (format!("image.repository={repository}"), format!("image.tag={tag}"))
 }
 
 /// Installs Weir once for all tests.
@@ -98,7 +102,12 @@ impl Stage {
 
     /// As [`Stage::set`], while no other test runs: for those that take parts of the cluster away.
     pub(crate) async fn set_alone(name: &str, analysis: &str) -> Self {
-        Self::build(name, Turn::alone().await).await.initialized(analysis).await
+        Self::alone(name).await.initialized(analysis).await
+    }
+
+    /// Makes a namespace with a Gateway and nothing else, while no other test runs.
+    pub(crate) async fn alone(name: &str) -> Self {
+        Self::build(name, Turn::alone().await).await
     }
 
     /// Makes a namespace with a Gateway and nothing else, beside other tests.
@@ -112,10 +121,15 @@ impl Stage {
     }
 
     async fn initialized(self, analysis: &str) -> Self {
+        self.initialize(analysis).await;
+        self
+    }
+
+    /// Adds a first revision and a Canary, and waits for it to be initialized.
+    pub(crate) async fn initialize(&self, analysis: &str) {
         self.release(&Release::good("v1"));
         self.canary(analysis);
         self.phase("Initialized").await;
-        self
     }
 
     async fn build(name: &str, turn: Turn) -> Self {
@@ -163,7 +177,13 @@ spec:
 
     /// Writes the Canary, with one more line of its spec.
     pub(crate) fn canary_with(&self, line: &str, analysis: &str) {
-        let Self { namespace, host, .. } = self;
+        let service = format!("{{port: 80, targetPort: 8080, gateways: [public], hosts: [{}]}}", self.host);
+        self.canary_of(&service, line, analysis);
+    }
+
+    /// Writes the Canary, with a service of its own.
+    pub(crate) fn canary_of(&self, service: &str, line: &str, analysis: &str) {
+        let namespace = &self.namespace;
         apply(&format!(
             r#"
 apiVersion: weir.dev/v1beta1
@@ -172,7 +192,7 @@ metadata: {{name: shop, namespace: {namespace}}}
 spec:
   targetRef: {{kind: Deployment, name: shop}}
   {line}
-  service: {{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}]}}
+  service: {service}
   analysis: {analysis}
 "#
         ));
@@ -228,18 +248,26 @@ spec:
 
     /// Changes how the canary's pods behave while they run.
     pub(crate) fn switch(&self, change: &str) {
-        let pods = kubectl(&["-n", &self.namespace, "get", "pods", "-l", "app=shop", "-o", "json"]);
+        self.try_switch("shop", change).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Changes how the pods of a workload behave while they run, or says which of them does not listen.
+    pub(crate) fn try_switch(&self, app: &str, change: &str) -> Result<(), String> {
+        let pods = kubectl(&["-n", &self.namespace, "get", "pods", "-l", &format!("app={app}"), "-o", "json"]);
         let pods: Value = serde_json::from_str(&pods).unwrap();
         // Those of the revision before may still be on their way out.
         let serves =
             |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] == "Running";
         let names = pods["items"].as_array().unwrap().iter().filter(serves).map(|pod| pod["metadata"]["name"].as_str());
         let names: Vec<&str> = names.map(Option::unwrap).collect();
-        assert!(!names.is_empty(), "no pod of the canary runs");
+        if names.is_empty() {
+            return Err(format!("no pod of {app} runs"));
+        }
         for pod in names {
             let path = format!("/api/v1/namespaces/{}/pods/{pod}:8080/proxy/switch", self.namespace);
-            run("kubectl", &["create", "--raw", &path, "-f", "-"], change).unwrap_or_else(|error| panic!("{error}"));
+            run("kubectl", &["create", "--raw", &path, "-f", "-"], change)?;
         }
+        Ok(())
     }
 
     /// Starts traffic through the real gateway.
@@ -252,8 +280,14 @@ spec:
         let gateway = std::env::var("GATEWAY").unwrap_or_else(|_| {
             kubectl(&["-n", "istio-ingress", "get", "svc", "istio-ingressgateway", "-o", "jsonpath={.spec.clusterIP}"])
         });
-        let host = [("host", self.host.as_str())];
-        let headers = host.iter().chain(headers).map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        self.traffic_through(&gateway, path, rate, headers)
+    }
+
+    /// Starts traffic through the gateway at an address.
+    pub(crate) fn traffic_through(&self, gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)]) -> Running {
+        let host = ("host", self.host.as_str());
+        let host = (!headers.iter().any(|(name, _)| *name == "host")).then_some(&host);
+        let headers = headers.iter().chain(host).map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let load = Load {
             url: format!("http://{gateway}{path}").parse().unwrap(),
             rate,

@@ -8,12 +8,13 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::warn;
 
+use super::apex::stranger;
 use super::cache::Cache;
 use super::configs::{Declared, ensure};
 use super::cover::covers;
 use super::kinds::{Deployment, Service};
 use super::object::{Kept, View, resource};
-use super::render::{self, CANARY_LABEL, Configs, MANAGER, Names, REVISION, Role, STARTED_WITH};
+use super::render::{self, Configs, MANAGER, Names, REVISION, Role, STARTED_WITH};
 use super::revision::recall;
 use super::world::World;
 use crate::api::CanarySpec;
@@ -300,18 +301,8 @@ impl Hands<'_> {
         apply(self.world, &self.world.services, wanted).await.map(drop)
     }
 
-    /// Two Canaries must not write one object in turn.
     pub(super) fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
-        let other = live.and_then(|live| live.label(CANARY_LABEL)).filter(|owner| *owner != self.names.canary);
-        let alive = |owner: &&str| self.world.canaries.get(&self.names.namespace, owner).is_some();
-        match (other.filter(alive), live) {
-            (Some(owner), Some(live)) => Err(ActError::Impossible(format!(
-                "{} {} belongs to Canary {owner}: give one of the two another service.name",
-                V::KIND,
-                live.name()
-            ))),
-            _ => Ok(()),
-        }
+        stranger(self.world, live, self.names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
     }
 }
 

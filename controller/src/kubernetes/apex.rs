@@ -46,6 +46,36 @@ fn origin<V: View>(live: Option<&Kept<V>>, names: &Names) -> Origin {
     }
 }
 
+/// Returns why an object under the apex's name can be neither made nor adopted: one word, and a sentence.
+pub(crate) fn occupied(world: &World, names: &Names) -> Option<(&'static str, String)> {
+    let (namespace, apex) = (&names.namespace, &names.apex);
+    let service = world.services.get(namespace, apex);
+    let routes = world.virtual_services.get(namespace, apex);
+    let stranger = stranger(world, service.as_deref(), names).or_else(|| stranger(world, routes.as_deref(), names));
+    if let Some(problem) = stranger {
+        return Some(("NameTaken", problem));
+    }
+    let routes = routes.filter(|routes| matches!(origin(Some(routes), names), Origin::Foreign))?;
+    let elsewhere = render::elsewhere(&routes.body()["spec"], names);
+    (!elsewhere.is_empty()).then(|| {
+        let problem = format!(
+            "VirtualService {apex} also leads to {}, and all of its routes would be replaced: move those to a VirtualService \
+             of another name, or have it delegate (service.delegation), or give the Canary another service.name",
+            elsewhere.join(", ")
+        );
+        ("RoutesElsewhere", problem)
+    })
+}
+
+/// Returns whose an object is, where it belongs to another Canary: two must not write one object in turn.
+pub(super) fn stranger<V: View>(world: &World, live: Option<&Kept<V>>, names: &Names) -> Option<String> {
+    let live = live?;
+    let owner = live.label(CANARY_LABEL).filter(|owner| *owner != names.canary)?;
+    world.canaries.get(&names.namespace, owner)?;
+    let (kind, name) = (V::KIND, live.name());
+    Some(format!("{kind} {name} belongs to Canary {owner}: give one of the two another service.name"))
+}
+
 impl Hands<'_> {
     /// Makes the routes: the token to the canary, everything else to the primary.
     ///
@@ -69,7 +99,9 @@ impl Hands<'_> {
         let live = cache.get(&self.names.namespace, &self.names.apex);
         match (origin(live.as_deref(), self.names), live) {
             (Origin::Foreign, Some(live)) => {
-                self.refuse_stranger(Some(&*live))?;
+                if let Some((_, problem)) = occupied(self.world, self.names) {
+                    return Err(ActError::Impossible(problem));
+                }
                 let wanted = render(Tenure::Adopted);
                 let original = render::remember(&live.json(), &wanted).map_err(ActError::Impossible)?;
                 tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "adopted");

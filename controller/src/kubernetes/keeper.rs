@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::act::{ActError, Hands, apply, apply_status, is_status};
-use super::apex::restore_all;
+use super::apex::{occupied, restore_all};
 use super::canary::{Canary, CanaryStatus};
 use super::clock::now;
 use super::configs::{Copies, Declared, changed, declared, unmarked};
@@ -131,20 +131,25 @@ impl Keeper {
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
+        let gateways = self.world.fleet.of(&self.world, &names, &spec);
+        let shut_out = gateways.iter().find_map(|workload| self.world.fleet.shut_out(&self.world, workload));
+        let taken = occupied(&self.world, &names);
+        let fault = fault.or(taken.clone()).or(shut_out.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
             Some(state) => state,
             None => self.recall(canary)?,
         };
         let declared = declared(&self.world, &names, target.as_deref(), &state);
         let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.world, &names));
-        if declared.is_err() && (state.installed.is_none() || target.is_none() && canary.deleted()) {
+        let nothing_made = state.installed.is_none() && (declared.is_err() || taken.is_some());
+        if nothing_made || declared.is_err() && target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
+            self.state = Some(state);
             return self.refuse(canary, fault.unwrap_or_default()).await;
         }
         if !finalized {
             self.finalizer(canary, true).await?;
         }
-        let gateways = self.world.fleet.of(&self.world, &names, &spec);
         self.answer(canary, &state, plan.interval);
         let (at, before) = (now(), state.clone());
         let plan = &plan;

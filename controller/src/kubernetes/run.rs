@@ -96,6 +96,7 @@ async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
+    world.fleet.survey(&world);
     // Dropped with this future, and with it every keeper.
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(Fleet::follow(world.clone()));

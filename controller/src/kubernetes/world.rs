@@ -171,7 +171,8 @@ impl World {
         self.wakes(|wakes| wakes.get(key).inspect(|notify| notify.notify_one()).is_some());
     }
 
-    fn wake_all(&self) {
+    /// Wakes every keeper.
+    pub(crate) fn wake_all(&self) {
         self.wakes(|wakes| wakes.values().for_each(|notify| notify.notify_one()));
     }
 

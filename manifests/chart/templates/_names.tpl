@@ -5,7 +5,12 @@
 app.kubernetes.io/name: weir
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
+{{- /* What runs, as a label: the Service leads only to pods that serve the module of this very image. */}}
+{{- define "weir.version" -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- regexReplaceAll "[^A-Za-z0-9._-]" $tag "-" | trunc 63 | trimSuffix "-" -}}
+{{- end }}
 {{- define "weir.labels" -}}
 {{ include "weir.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "weir.version" . | quote }}
 {{- end }}

@@ -1,17 +1,18 @@
 //! Finds the gateway workloads, and those that a Canary's requests come through.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::overlap::{Found, representatives};
 use super::workload::Workload;
 use super::{scraper, writer};
 use crate::api::CanarySpec;
 use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualService};
-use crate::kubernetes::render::{FilterNames, Names};
+use crate::kubernetes::render::{FilterNames, Names, selector_of};
 use crate::kubernetes::world::World;
 
 /// All gateway workloads.
@@ -19,20 +20,31 @@ use crate::kubernetes::world::World;
 pub(crate) struct Fleet {
     workloads: Mutex<HashMap<FilterNames, Arc<Workload>>>,
     selectors: Mutex<BTreeSet<Labels>>,
+    /// By namespace, for each selector that a Canary uses the one that stands for it.
+    stands_for: Mutex<BTreeMap<String, BTreeMap<Labels, Labels>>>,
     tasks: Mutex<JoinSet<()>>,
     /// Told when gateways or their pods come or go.
     pub(crate) topology: Notify,
 }
 
 impl Fleet {
-    /// Finds workloads whenever gateways or their pods change, and starts whoever looks after each. For ever.
+    /// Finds workloads whenever gateways or their pods change. For ever.
     pub(crate) async fn follow(world: Arc<World>) {
         loop {
-            world.fleet.find(&world);
             world.fleet.topology.notified().await;
+            world.fleet.survey(&world);
         }
     }
 
+    /// Finds workloads now. No Canary may be looked after before: it would ask nothing of gateways that nobody has found.
+    pub(crate) fn survey(&self, world: &Arc<World>) {
+        self.find(world);
+        if self.divide(world) {
+            world.wake_all();
+        }
+    }
+
+    /// Finds workloads, and starts whoever looks after each.
     fn find(&self, world: &Arc<World>) {
         let selectors: BTreeSet<Labels> = world
             .gateways
@@ -41,7 +53,13 @@ impl Fleet {
             .map(|gateway| gateway.view.spec.selector.clone())
             .filter(|selector| !selector.is_empty())
             .collect();
-        let mut found = BTreeSet::new();
+        // What is in a gateway is looked after though nobody names it any more.
+        let live = world.envoy_filters.all();
+        let mut found: BTreeSet<FilterNames> = live
+            .iter()
+            .map(|live| FilterNames { namespace: live.namespace().into(), selector: selector_of(live) })
+            .filter(|names| !names.selector.is_empty())
+            .collect();
         for pod in world.pods.all() {
             for selector in selectors.iter().filter(|selector| selects(selector, pod.metadata.labels.as_ref())) {
                 found.insert(FilterNames { namespace: pod.namespace().into(), selector: selector.clone() });
@@ -62,6 +80,73 @@ impl Fleet {
         }
     }
 
+    /// Decides anew which selectors stand for others; returns whether any Canary's gateways may be others now.
+    fn divide(&self, world: &World) -> bool {
+        let mut used = BTreeSet::new();
+        for canary in world.canaries.all() {
+            let Ok(spec) = &canary.view.spec else { continue };
+            used.extend(selectors(world, &Names::new(canary.namespace(), canary.name(), "", spec), spec));
+        }
+        let mut found: BTreeMap<String, Found> = BTreeMap::new();
+        let all = self.all();
+        let counts = |of: &FilterNames| used.contains(&of.selector) || inserted(world, of);
+        for workload in all.iter().filter(|workload| counts(&workload.names)) {
+            let FilterNames { namespace, selector } = &workload.names;
+            let pods = workload.pods(world).iter().map(|pod| pod.name().to_owned()).collect();
+            found.entry(namespace.clone()).or_default().insert(selector.clone(), pods);
+        }
+        let mut stands_for = self.stands_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let divided = found.iter().map(|(namespace, found)| {
+            let names = |selector: &Labels| FilterNames { namespace: namespace.clone(), selector: selector.clone() };
+            let before = stands_for.get(namespace).cloned().unwrap_or_default();
+            (namespace.clone(), representatives(found, &before, |of| inserted(world, &names(of))))
+        });
+        let divided = divided.collect();
+        let changed = *stands_for != divided;
+        *stands_for = divided;
+        changed
+    }
+
+    /// Returns the selector that stands for another one; none where it was not decided yet.
+    fn representative(&self, names: &FilterNames) -> Option<FilterNames> {
+        let stands_for = self.stands_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let selector = stands_for.get(&names.namespace)?.get(&names.selector)?;
+        Some(FilterNames { namespace: names.namespace.clone(), selector: selector.clone() })
+    }
+
+    /// Returns another workload that has its filter in some of a workload's pods, or will have it before this one.
+    pub(super) fn rival(&self, world: &World, workload: &Workload) -> Option<Arc<Workload>> {
+        let pods = workload.pods(world);
+        self.all().into_iter().find(|other| {
+            other.names.namespace == workload.names.namespace
+                && other.names != workload.names
+                && pods.iter().any(|pod| selects(&other.names.selector, pod.metadata.labels.as_ref()))
+                && (inserted(world, &other.names) || (other.busy() && other.names < workload.names))
+        })
+    }
+
+    /// Returns why a workload has no filter and will get none, where that is so: some of its pods are another's.
+    #[must_use]
+    pub(crate) fn shut_out(&self, world: &World, workload: &Workload) -> Option<String> {
+        let names = &workload.names;
+        if inserted(world, names) {
+            return None;
+        }
+        let rival = self.rival(world, workload)?;
+        // One that nobody stands for any more is about to leave.
+        if self.representative(&rival.names).as_ref() != Some(&rival.names) {
+            return None;
+        }
+        let text = |selector: &Labels| selector.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
+        Some(format!(
+            "Gateway selectors {} and {} find some pods of namespace {} both, and neither finds all pods of the other: one pod \
+             can have one filter only. Give the two Gateways one selector",
+            text(&names.selector),
+            text(&rival.names.selector),
+            names.namespace
+        ))
+    }
+
     /// Stops everything that looks after gateways: they go on as they are.
     pub(crate) fn stop(&self) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
@@ -70,14 +155,19 @@ impl Fleet {
     /// Returns the workloads that a Canary's requests come through.
     #[must_use]
     pub(crate) fn of(&self, world: &World, names: &Names, spec: &CanarySpec) -> Vec<Arc<Workload>> {
-        let selectors: BTreeSet<Labels> = gateways(world, names, spec)
-            .into_iter()
-            .filter_map(|(namespace, name)| world.gateways.get(&namespace, &name))
-            .map(|gateway| gateway.view.spec.selector.clone())
-            .collect();
-        let workloads = self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut of: Vec<_> =
-            workloads.values().filter(|workload| selectors.contains(&workload.names.selector)).cloned().collect();
+        let selectors = selectors(world, names, spec);
+        let all = self.all();
+        let through = all.iter().filter(|workload| selectors.contains(&workload.names.selector));
+        let mut decided: BTreeSet<FilterNames> = BTreeSet::new();
+        for workload in through {
+            let representative = self.representative(&workload.names).unwrap_or_else(|| {
+                // No Canary has used it yet. Its filter stays away from pods that have another until that is decided.
+                self.topology.notify_one();
+                workload.names.clone()
+            });
+            decided.insert(representative);
+        }
+        let mut of: Vec<_> = all.into_iter().filter(|workload| decided.contains(&workload.names)).collect();
         of.sort_by(|a, b| a.names.cmp(&b.names));
         of
     }
@@ -102,6 +192,18 @@ impl Fleet {
     pub(crate) fn filter_changed(&self, namespace: &str) {
         self.all().iter().filter(|workload| workload.names.namespace == namespace).for_each(|workload| workload.kick());
     }
+}
+
+/// Returns whether the gateways of a workload have its filter.
+fn inserted(world: &World, names: &FilterNames) -> bool {
+    world.envoy_filters.get(&names.namespace, &names.listener()).is_some()
+}
+
+/// Returns the selectors of the gateways that a Canary's requests come through.
+fn selectors(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels> {
+    let gateways = gateways(world, names, spec).into_iter();
+    let gateways = gateways.filter_map(|(namespace, name)| world.gateways.get(&namespace, &name));
+    gateways.map(|gateway| gateway.view.spec.selector.clone()).collect()
 }
 
 /// Returns the gateways that a Canary's requests come through, by namespace and name. The mesh is none. A Canary that is

@@ -5,9 +5,11 @@
 //! Canaries' entries ─────────────────^      └── scraper <── 15020 ─────────────────────┘
 //! ```
 //!
-//! A workload is the set of pods that one `Gateway` selector finds in one namespace. Everything about it has one writer.
+//! A workload is the set of pods that one `Gateway` selector finds in one namespace; of selectors that find the same pods one
+//! stands for all. Everything about a workload has one writer.
 
 mod fleet;
+mod overlap;
 mod placement;
 mod scraper;
 mod workload;

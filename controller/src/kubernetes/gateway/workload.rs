@@ -114,6 +114,12 @@ impl Workload {
         }
     }
 
+    /// Returns whether any Canary wants something of the gateways.
+    #[must_use]
+    pub(super) fn busy(&self) -> bool {
+        self.with(|inner| !inner.wanted.is_empty())
+    }
+
     /// Has the writer look again.
     pub(crate) fn kick(&self) {
         self.writes.notify_one();

@@ -90,9 +90,13 @@ impl Writer {
         if order.canaries.is_empty() {
             return self.retire(&order, now).await;
         }
-        if let Err(error) = self.listener(now).await {
-            warn!(namespace = self.workload.names.namespace, error = %Chain(&error), "filter not inserted");
-            return Span::seconds(2);
+        match self.listener(now).await {
+            Ok(true) => {}
+            Ok(false) => return Span::seconds(1),
+            Err(error) => {
+                warn!(namespace = self.workload.names.namespace, error = %Chain(&error), "filter not inserted");
+                return Span::seconds(2);
+            }
         }
         let Some(why) = self.why(&order, now) else { return self.next_look(&order, now) };
         let since = now.since(self.tried_at);
@@ -207,19 +211,24 @@ impl Writer {
         self.workload.kick();
     }
 
-    /// Inserts the filter into the gateway's listeners, once.
-    async fn listener(&mut self, now: Timestamp) -> Result<(), ActError> {
+    /// Inserts the filter into the gateway's listeners, once. Returns whether it is there: it is not while some of the pods
+    /// have that of another workload.
+    async fn listener(&mut self, now: Timestamp) -> Result<bool, ActError> {
         let (world, names) = (&self.world, &self.workload.names);
         let wanted = static_filter(names);
         let live = world.envoy_filters.get(&names.namespace, &names.listener());
         let same = live.is_some_and(|live| covers(&live.body()["spec"], &wanted["spec"]));
         if same || now.since(self.listener_at) < LAG {
-            return Ok(());
+            return Ok(true);
+        }
+        if let Some(rival) = world.fleet.rival(world, &self.workload) {
+            tracing::debug!(namespace = names.namespace, selector = ?names.selector, rival = ?rival.names.selector, "waiting");
+            return Ok(false);
         }
         apply(world, &world.envoy_filters, &wanted).await?;
         info!(namespace = names.namespace, selector = ?names.selector, "filter inserted");
         self.listener_at = now;
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the filter out of a gateway that has no Canary any more: first a configuration without any, then the filter, and

@@ -137,6 +137,13 @@ pub(crate) fn config_of(filter: &EnvoyFilter) -> Option<Config> {
     serde_json::from_str(text).ok()
 }
 
+/// Reads which pods a live object is for.
+#[must_use]
+pub(crate) fn selector_of(filter: &EnvoyFilter) -> Labels {
+    let labels = filter.body().pointer("/spec/workloadSelector/labels").cloned().unwrap_or_default();
+    serde_json::from_value(labels).unwrap_or_default()
+}
+
 fn object(names: &FilterNames, name: &str, version: Option<&str>, patches: Vec<Value>) -> Value {
     let mut metadata = Map::new();
     metadata.insert("name".into(), name.into());

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::names::Names;
+
 /// Annotation of an adopted object: what of it Weir changed, as JSON.
 pub(crate) const ORIGINAL: &str = "weir.dev/original";
 /// Keep Flux from taking back what is adopted, as Flagger does: what Git says of it is not what it must be meanwhile.
@@ -44,6 +46,32 @@ pub(crate) fn remember(live: &Value, wanted: &Value) -> Result<String, String> {
     Ok(original)
 }
 
+/// Returns where a VirtualService leads besides the services of a Canary: what it would lose by being adopted.
+#[must_use]
+pub(crate) fn elsewhere(spec: &Value, names: &Names) -> Vec<String> {
+    let own = [names.apex.clone(), names.primary_service(), names.canary_service()];
+    // A host without a dot is in the VirtualService's own namespace.
+    let is_own = |host: &str| {
+        let mut parts = host.split('.');
+        let name = parts.next().unwrap_or_default();
+        own.iter().any(|own| own == name) && parts.next().is_none_or(|namespace| namespace == names.namespace)
+    };
+    let http = spec["http"].as_array().into_iter().flatten();
+    let mut found: Vec<String> = Vec::new();
+    for route in http {
+        let hosts = route["route"].as_array().into_iter().flatten();
+        let hosts = hosts.filter_map(|to| to.pointer("/destination/host")?.as_str());
+        found.extend(hosts.filter(|host| !is_own(host)).map(str::to_owned));
+        let other = ["delegate", "redirect", "directResponse"].into_iter().filter(|what| route.get(what).is_some());
+        found.extend(other.map(|what| format!("a {what}")));
+    }
+    let others = ["tcp", "tls"].into_iter().filter(|what| spec[what].as_array().is_some_and(|list| !list.is_empty()));
+    found.extend(others.map(|what| format!("{what} routes")));
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// Adds to a wanted object that it is adopted, and from what, where that is known.
 #[must_use]
 pub(crate) fn adopt(mut wanted: Value, original: Option<&str>) -> Value {
@@ -76,4 +104,30 @@ pub(crate) fn restored((version, kind): &(&str, &str), metadata: &Value, origina
 fn part_of(live: &Value, wanted: &Value) -> Value {
     let wanted = wanted.as_object().cloned().unwrap_or_default();
     wanted.into_iter().filter_map(|(key, _)| live.get(&key).cloned().map(|value| (key, value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_to_anybody_but_the_canarys_own_services_lead_elsewhere() {
+        let names = Names {
+            namespace: "shop".into(),
+            canary: "cart".into(),
+            uid: String::new(),
+            target: "cart".into(),
+            apex: "cart".into(),
+            scaler: None,
+        };
+        let to = |host: &str| json!({"http": [{"route": [{"destination": {"host": host}}]}]});
+        for host in ["cart", "cart-primary", "cart-canary", "cart.shop", "cart.shop.svc.cluster.local"] {
+            assert!(elsewhere(&to(host), &names).is_empty(), "{host}");
+        }
+        for host in ["other", "cart.elsewhere.svc.cluster.local", "cart-v2"] {
+            assert_eq!(elsewhere(&to(host), &names), [host]);
+        }
+        let rest = json!({"http": [{"redirect": {"uri": "/"}}, {"delegate": {"name": "x"}}], "tls": [{}], "tcp": []});
+        assert_eq!(elsewhere(&rest, &names), ["a delegate", "a redirect", "tls routes"]);
+    }
 }

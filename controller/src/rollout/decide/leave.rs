@@ -21,7 +21,13 @@ impl Pass<'_> {
             // Where nothing was made yet, nothing was taken away.
             let made = self.state.installed.is_some();
             if made && self.seen.canary.readiness != Readiness::Ready && !late {
-                return Reason::Terminating { waiting_for: "the target to serve again".into() };
+                let why = match &self.seen.canary.readiness {
+                    Readiness::Unready(why) | Readiness::Broken(why) => format!(" ({why})"),
+                    Readiness::Ready | Readiness::Absent => String::new(),
+                };
+                let most = self.plan.progress_deadline;
+                let waiting_for = format!("the target to serve again, for {most} at most{why}");
+                return Reason::Terminating { waiting_for };
             }
             self.open_epoch(Weight::ZERO, false);
             self.state.unrouted = Some(self.state.traffic.epoch);
