@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import cgroups
-from layout import COVERED, DNS_IP, LOGS, NODE_IP, POD_CIDR, SERVICE_CIDR, SERVICES, SHARED, STATE
+from layout import COVERED, DNS_IP, FRESH, LOGS, NODE_IP, POD_CIDR, SERVICE_CIDR, SERVICES, SHARED, STATE
 from services import prepare, services
 
 # What the kubelet sets for the whole kernel, and won't run without; it finds them as it wants them, and the machine keeps its own.
@@ -65,6 +65,8 @@ def share(folder, aside):
     mount("--rbind", folder, aside)
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
     for entry in os.scandir(aside):
+        if entry.name in FRESH:
+            continue
         place = folder / entry.name
         if entry.is_symlink():
             place.symlink_to(os.readlink(entry.path))

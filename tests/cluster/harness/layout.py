@@ -30,6 +30,8 @@ LOGS = CACHE / "logs" / NAME
 STATE = Path("/run/weir")
 COVERED = (Path("/run"), Path("/var/log"))
 SHARED = Path("/var/lib")
+# New also where the machine has them, from a kubelet or a containerd of its own: two kubelets clean up after each other.
+FRESH = ("cni", "containerd", "kubelet")
 SERVICES = STATE / "services"
 KUBECONFIG = STATE / "kubeconfig"
 CONTAINERD = STATE / "containerd.sock"
