@@ -4,11 +4,11 @@ SHELL := /usr/bin/env bash
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm tools demo test test-cluster lint fmt bench generate verify clean \
+.PHONY: help build wasm tools demo test test-cluster test-cluster-full lint fmt bench generate verify clean \
 	cluster cluster-down cluster-env cluster-image
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: wasm ## Build the filter's module and the binaries (target/debug)
 	$(CARGO) build --locked --workspace --bins
@@ -28,6 +28,9 @@ test: ## Run every level of tests that this machine can host
 
 test-cluster: ## Run the tests of a real Kubernetes with Istio alone (KUBECONFIG, or root on Linux with Go; ARGS="PART OF A NAME")
 	@tests/tools/kubernetes $(ARGS)
+
+test-cluster-full: ## Run the long rows of these: every event in every phase of a rollout (not part of `test`)
+	@FULL=1 tests/tools/kubernetes $(ARGS)
 
 lint: ## Check format, clippy for both targets, licences, shell scripts
 	@tests/tools/lint

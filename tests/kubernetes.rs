@@ -1,7 +1,7 @@
 //! The whole of Weir in a real cluster, beside a real Istio, under real traffic through the real ingress gateway.
 //!
-//! Needs `KUBECONFIG`, `kubectl`, `helm`, Istio with an ingress gateway, and two images that the cluster has: `WEIR_IMAGE`
-//! (`/weir`, `/weir-filter.wasm`) and `WEIR_DEMO_IMAGE` (`weir-demo`). `GATEWAY` is the gateway's address, `host:port`, where
+//! Needs `KUBECONFIG`, `kubectl`, `helm`, Istio with an ingress gateway, and three images that the cluster has:
+//! `WEIR_IMAGE` (`/weir`, `/weir-filter.wasm`), `WEIR_NEXT_IMAGE` (with another module) and `WEIR_DEMO_IMAGE` (`weir-demo`). `GATEWAY` is the gateway's address, `host:port`, where
 //! its Service's cluster address cannot be reached. Tests wait for conditions; a time is only a sign that something is broken.
 
 #[path = "kubernetes/adoption.rs"]

@@ -232,8 +232,8 @@ async fn a_canary_of_the_mesh_alone_is_told_that_none_of_its_requests_is_split()
     until("the rollout says so too", || (stage.status()["reason"] == "NoGateway").then_some(())).await;
     // With a gateway it goes on.
     stage.canary(STEPS);
-    stage.phase("Succeeded").await;
-    let status = stage.status();
+    let _traffic = stage.traffic(50.0);
+    let status = stage.phase("Succeeded").await;
     let bound = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "GatewayBound").unwrap();
     assert_eq!(bound["status"], "True", "{bound}");
     stage.strike();

@@ -2,6 +2,7 @@
 
 use super::STEPS;
 use super::kubectl::{kubectl, run, until};
+use super::people::ask;
 use super::stage::{self, Release, SYSTEM, Stage, install, install_with, variable};
 
 /// One step, long enough to break things in it.
@@ -206,16 +207,26 @@ async fn an_upgrade_of_weir_changes_the_module_on_running_gateways_without_an_er
     let before = module();
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
+    ask(&stage, "pause", 1);
     let (repository, tag) = stage::split(&variable("WEIR_NEXT_IMAGE"));
     let next = Installed::with(&["--set", &repository, "--set-string", &tag]);
     let changed = until("gateways are given another module", || Some(module()).filter(|it| *it != before)).await;
-    let status = stage.phase("Succeeded").await;
+    until("every gateway runs it at the weight that was", || {
+        let status = stage.status();
+        let all = status["gateways"]["serving"] == status["gateways"]["acknowledged"];
+        (all && status["canaryWeight"].as_f64() == Some(30.0)).then_some(())
+    })
+    .await;
+    let counted = traffic.tally();
+    until("some requests more", || (traffic.tally().of("v2").ok > counted.of("v2").ok + 30).then_some(())).await;
+    ask(&stage, "resume", 2);
+    stage.phase("Succeeded").await;
     stage.rested().await;
     let tally = traffic.finish().await;
     println!("module {before} to {changed}: {}", serde_json::to_string(&tally.summary()).unwrap());
     assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{:?}", tally.summary());
-    assert!(tally.of("v2").ok > 0);
-    assert_eq!(status["gateways"]["serving"], status["gateways"]["acknowledged"]);
+    let started = stage.events().iter().filter(|text| text.starts_with("Starting canary analysis")).count();
+    assert_eq!(started, 1, "{:?}", stage.events());
     // The module that runs now splits and counts: a bad release is stopped, and back again changes it once more.
     let traffic = stage.traffic(100.0);
     stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v3") });

@@ -239,6 +239,18 @@ fn a_deleted_canary_gives_the_traffic_back_in_order() {
 }
 
 #[test]
+fn a_deletion_that_waits_for_its_target_says_for_what_and_how_long_at_most() {
+    let mut world = World::initialized(plan());
+    world.canary_comes_up = false;
+    world.deleted = true;
+    world.run_for(5);
+    assert_eq!(world.phase(), Phase::Terminating);
+    let said = world.last.as_ref().map(|last| last.reason.to_string()).unwrap_or_default();
+    assert!(said.contains("the target to serve again, for 60s at most ("), "{said}");
+    world.until(70, |world| world.phase() == Phase::Terminated);
+}
+
+#[test]
 fn equal_revisions_that_both_fail_are_not_taken_back_by_evidence() {
     let mut world = World::initialized(Plan { checks: Vec::new(), ..plan() });
     (world.canary_fails, world.primary_fails) = (3, 3);
