@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm tools demo test test-cluster test-cluster-full lint fmt bench generate verify clean \
+.PHONY: help build wasm tools demo test test-cluster test-cluster-full lint fmt bench bench-cluster generate verify clean \
 	cluster cluster-down cluster-env cluster-image
 
 help: ## List the targets
@@ -40,6 +40,9 @@ fmt: ## Format the sources
 
 bench: ## Measure the cost of the filter and the harm of a bad canary, into docs/benchmarks.md (ARGS=rollback: one part)
 	@tests/tools/bench $(ARGS)
+
+bench-cluster: ## Measure a real Kubernetes with Istio, into docs/benchmarks.md (as test-cluster; ARGS="harm --rounds 3": one part)
+	@tests/tools/bench cluster $(ARGS)
 
 generate: ## Rewrite the generated files: goldens, transcripts, tables
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --workspace

@@ -10,12 +10,16 @@ mod adoption;
 mod configs;
 #[path = "kubernetes/faults.rs"]
 mod faults;
+#[path = "kubernetes/fleet.rs"]
+mod fleet;
 #[path = "kubernetes/fronts.rs"]
 mod fronts;
 #[path = "kubernetes/installing.rs"]
 mod installing;
 #[path = "kubernetes/kubectl.rs"]
 mod kubectl;
+#[path = "kubernetes/many.rs"]
+mod many;
 #[path = "kubernetes/outages.rs"]
 mod outages;
 #[path = "kubernetes/people.rs"]

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use weir_wire::SLOTS;
-use weir_wire::names::{Metric, PREFIX};
+use weir_wire::names::{Arm, Metric, PREFIX};
 
 use crate::rollout::{Counts, Scrape, Timestamp};
 
@@ -166,6 +166,14 @@ impl Report {
         self.generations.iter().flatten().map(|(generation, _)| *generation).filter(|g| self.runs(*g)).max()
     }
 
+    /// Returns a number that is another one once more of a canary's requests ended badly, or its guard tripped.
+    #[must_use]
+    pub fn trouble(&self, id: &str) -> u64 {
+        let Some(known) = self.places.get(id).and_then(|place| self.canaries.get(*place)) else { return 0 };
+        let bad = known.slots.iter().map(|slot| slot.arm(Arm::Canary)).map(|cell| cell.failure + cell.abandoned);
+        bad.sum::<u64>() + known.tripped
+    }
+
     /// Returns what the process counted for one canary; zeros for one that it has not met yet.
     #[must_use]
     pub fn scrape(&self, id: &str, gateway: &str, begun: Timestamp) -> Scrape {
@@ -191,7 +199,7 @@ fn value(line: &str) -> Result<u64, ScrapeError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use weir_wire::names::{Arm, Cohort, Kind};
+    use weir_wire::names::{Cohort, Kind};
 
     const ID: &str = "a3f09c11d2e4b877";
     const TEXT: &str = "\
@@ -242,6 +250,8 @@ envoy_http_rq_time_bucket{le=\"0.5\"} 0
         expected.slots[1].cell_mut(Arm::Primary, Cohort::Sticky).count(Kind::Success, 1_000_000);
         assert_eq!(scrape, expected);
         assert_eq!(report.scrape("0000000000000000", "envoy", Timestamp(5)).slots, <[Counts; 8]>::default());
+        // Three failures, and the epoch whose table tripped the guard.
+        assert_eq!((report.trouble(ID), report.trouble("0000000000000000")), (3 + 9, 0));
     }
 
     #[test]

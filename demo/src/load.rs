@@ -59,9 +59,15 @@ impl Load {
     /// Starts the traffic.
     #[must_use]
     pub fn start(&self) -> Running {
+        self.start_telling(|_| {})
+    }
+
+    /// Starts the traffic, and tells of every request as it ends.
+    #[must_use]
+    pub fn start_telling(&self, tell: impl Fn(&Ended) + Send + Sync + 'static) -> Running {
         let tally = Arc::new(Mutex::new(Tally::default()));
         let outstanding = Arc::new(AtomicUsize::new(0));
-        let sender = tokio::spawn(send(self.clone(), tally.clone(), outstanding.clone()));
+        let sender = tokio::spawn(send(self.clone(), tally.clone(), outstanding.clone(), Arc::new(tell)));
         Running { tally, outstanding, sender }
     }
 
@@ -119,7 +125,12 @@ impl Drop for Running {
     }
 }
 
-async fn send(load: Load, tally: Arc<Mutex<Tally>>, outstanding: Arc<AtomicUsize>) {
+async fn send(
+    load: Load,
+    tally: Arc<Mutex<Tally>>,
+    outstanding: Arc<AtomicUsize>,
+    tell: Arc<dyn Fn(&Ended) + Send + Sync>,
+) {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
@@ -137,7 +148,7 @@ async fn send(load: Load, tally: Arc<Mutex<Tally>>, outstanding: Arc<AtomicUsize
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = load.url.clone();
         *request.headers_mut() = headers.clone();
-        let (client, tally, outstanding) = (client.clone(), tally.clone(), outstanding.clone());
+        let (client, tally, outstanding, tell) = (client.clone(), tally.clone(), outstanding.clone(), tell.clone());
         tokio::spawn(async move {
             let answer = tokio::time::timeout(timeout, exchange(&client, request)).await;
             let (revision, status) = match answer {
@@ -145,6 +156,7 @@ async fn send(load: Load, tally: Arc<Mutex<Tally>>, outstanding: Arc<AtomicUsize
                 Err(_) => (TIMEOUT.to_owned(), 0),
             };
             let ended = Ended { revision, status, took: due.elapsed() };
+            tell(&ended);
             tally.lock().unwrap_or_else(PoisonError::into_inner).add(ended);
             outstanding.fetch_sub(1, Ordering::Relaxed);
         });

@@ -47,6 +47,9 @@ pub struct Serve {
     /// Share of requests that never get a response, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     pub hang_ratio: f64,
+    /// Share of requests that end the process, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub crash_ratio: f64,
     /// Time that every response takes.
     #[arg(long, default_value_t = 0)]
     pub latency_ms: u64,
@@ -56,7 +59,8 @@ pub struct Serve {
     /// Start as not ready where this machine's name, or its pod's, contains this.
     #[arg(long)]
     pub unready_at: Option<String>,
-    /// JSON file of switches; what it names replaces what was given, whenever it changes.
+    /// JSON file of switches; what it names replaces what was given, whenever it changes. A change by `POST /switch` is kept
+    /// there too, so that the next process is as ill as the last.
     #[arg(long)]
     pub switch_file: Option<PathBuf>,
 }
@@ -70,6 +74,8 @@ pub struct Switches {
     pub failure_status: u16,
     /// Share of requests that never get a response.
     pub hang_ratio: f64,
+    /// Share of requests that end the process.
+    pub crash_ratio: f64,
     /// Time that every response takes.
     pub latency_ms: u64,
     /// What `/healthz` says.
@@ -83,6 +89,7 @@ pub struct Change {
     failure_ratio: Option<f64>,
     failure_status: Option<u16>,
     hang_ratio: Option<f64>,
+    crash_ratio: Option<f64>,
     latency_ms: Option<u64>,
     ready: Option<bool>,
 }
@@ -93,6 +100,7 @@ impl Switches {
             failure_ratio: change.failure_ratio.unwrap_or(self.failure_ratio),
             failure_status: change.failure_status.unwrap_or(self.failure_status),
             hang_ratio: change.hang_ratio.unwrap_or(self.hang_ratio),
+            crash_ratio: change.crash_ratio.unwrap_or(self.crash_ratio),
             latency_ms: change.latency_ms.unwrap_or(self.latency_ms),
             ready: change.ready.unwrap_or(self.ready),
         }
@@ -101,6 +109,7 @@ impl Switches {
 
 struct Service {
     version: String,
+    switch_file: Option<PathBuf>,
     switches: Mutex<Switches>,
 }
 
@@ -126,10 +135,12 @@ impl Serve {
         let unready_here = self.unready_at.is_some_and(|name| here.contains(&name));
         let service = Arc::new(Service {
             version: self.version,
+            switch_file: self.switch_file.clone(),
             switches: Mutex::new(Switches {
                 failure_ratio: self.failure_ratio,
                 failure_status: self.failure_status,
                 hang_ratio: self.hang_ratio,
+                crash_ratio: self.crash_ratio,
                 latency_ms: self.latency_ms,
                 ready: !self.unready && !unready_here,
             }),
@@ -169,14 +180,19 @@ async fn show(State(service): State<Arc<Service>>) -> Json<Switches> {
 
 /// Takes JSON by whatever name it comes: `kubectl create --raw` gives none.
 async fn switch(State(service): State<Arc<Service>>, body: Bytes) -> Result<Json<Switches>, (StatusCode, String)> {
-    match serde_json::from_slice(&body) {
-        Ok(change) => Ok(Json(service.change(change))),
-        Err(error) => Err((StatusCode::BAD_REQUEST, format!("{error}\n"))),
+    let change = serde_json::from_slice(&body).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+    if let Some(path) = &service.switch_file {
+        let kept = tokio::fs::write(path, &body).await;
+        kept.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("write {}: {error}\n", path.display())))?;
     }
+    Ok(Json(service.change(change)))
 }
 
 async fn answer(State(service): State<Arc<Service>>) -> Response {
     let switches = service.switches();
+    if rand::random::<f64>() < switches.crash_ratio {
+        std::process::exit(1);
+    }
     if rand::random::<f64>() < switches.hang_ratio {
         std::future::pending::<()>().await;
     }
@@ -220,7 +236,14 @@ mod tests {
 
     #[test]
     fn a_change_leaves_alone_what_it_does_not_name() {
-        let healthy = Switches { failure_ratio: 0.0, failure_status: 500, hang_ratio: 0.0, latency_ms: 3, ready: true };
+        let healthy = Switches {
+            failure_ratio: 0.0,
+            failure_status: 500,
+            hang_ratio: 0.0,
+            crash_ratio: 0.0,
+            latency_ms: 3,
+            ready: true,
+        };
         let change: Change = serde_json::from_str(r#"{"failure_ratio": 1}"#).unwrap();
         assert_eq!(healthy.changed_by(change), Switches { failure_ratio: 1.0, ..healthy });
         assert!(serde_json::from_str::<Change>(r#"{"failure-ratio": 1}"#).is_err());

@@ -17,7 +17,7 @@ static INSTALLED: OnceCell<()> = OnceCell::const_new();
 static CLUSTER: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
 
 /// A test's turn on the cluster.
-enum Turn {
+pub(crate) enum Turn {
     Beside { _others: OwnedRwLockReadGuard<()> },
     Alone { _cluster: OwnedRwLockWriteGuard<()> },
 }
@@ -27,7 +27,7 @@ impl Turn {
         Self::Beside { _others: CLUSTER.clone().read_owned().await }
     }
 
-    async fn alone() -> Self {
+    pub(crate) async fn alone() -> Self {
         Self::Alone { _cluster: CLUSTER.clone().write_owned().await }
     }
 }
@@ -35,6 +35,13 @@ impl Turn {
 /// Returns an environment variable that these tests cannot do without.
 pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; CONTRIBUTING.md says what these tests need"))
+}
+
+/// Returns the address of the ingress gateway.
+pub(crate) fn gateway() -> String {
+    std::env::var("GATEWAY").unwrap_or_else(|_| {
+        kubectl(&["-n", "istio-ingress", "get", "svc", "istio-ingressgateway", "-o", "jsonpath={.spec.clusterIP}"])
+    })
 }
 
 /// Installs Weir by its chart, as the README says.
@@ -208,6 +215,7 @@ spec:
         let namespace = &self.namespace;
         let image = release.image.map_or_else(|| variable("WEIR_DEMO_IMAGE"), str::to_owned);
         let mut arguments = vec!["serve", "--address", "0.0.0.0", "--port", "8080", "--version", release.version];
+        arguments.extend(["--switch-file", "/switches/file.json"]);
         arguments.extend(release.arguments);
         let arguments = serde_json::to_string(&arguments).unwrap();
         apply(&format!(
@@ -230,6 +238,9 @@ spec:
         lifecycle: {{preStop: {{sleep: {{seconds: 3}}}}}}
         readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
         resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+        # A process that is ill is as ill when it is started again.
+        volumeMounts: [{{name: switches, mountPath: /switches}}]
+      volumes: [{{name: switches, emptyDir: {{}}}}]
 "#
         ));
     }
@@ -277,25 +288,30 @@ spec:
 
     /// Starts traffic to a path through the real gateway, with more headers.
     pub(crate) fn traffic_to(&self, path: &str, rate: f64, headers: &[(&str, &str)]) -> Running {
-        let gateway = std::env::var("GATEWAY").unwrap_or_else(|_| {
-            kubectl(&["-n", "istio-ingress", "get", "svc", "istio-ingressgateway", "-o", "jsonpath={.spec.clusterIP}"])
-        });
-        self.traffic_through(&gateway, path, rate, headers)
+        self.load(path, rate, headers).start()
+    }
+
+    /// Returns traffic to a path through the real gateway, with more headers, that nobody has started yet.
+    pub(crate) fn load(&self, path: &str, rate: f64, headers: &[(&str, &str)]) -> Load {
+        self.load_through(&gateway(), path, rate, headers)
     }
 
     /// Starts traffic through the gateway at an address.
     pub(crate) fn traffic_through(&self, gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)]) -> Running {
+        self.load_through(gateway, path, rate, headers).start()
+    }
+
+    fn load_through(&self, gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)]) -> Load {
         let host = ("host", self.host.as_str());
         let host = (!headers.iter().any(|(name, _)| *name == "host")).then_some(&host);
         let headers = headers.iter().chain(host).map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let load = Load {
+        Load {
             url: format!("http://{gateway}{path}").parse().unwrap(),
             rate,
             seconds: None,
             headers: headers.collect(),
             timeout_ms: 10_000,
-        };
-        load.start()
+        }
     }
 
     /// Returns the Canary's status.

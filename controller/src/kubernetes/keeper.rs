@@ -175,7 +175,7 @@ impl Keeper {
         self.state = Some(state);
         let Passed { recheck_after, .. } = passed?;
         for workload in &gateways {
-            workload.want(&self.key, recheck_after);
+            workload.want(&self.key, &self.id, recheck_after, at);
         }
         Ok(recheck_after)
     }

@@ -15,6 +15,10 @@ use crate::scrape::Report;
 
 /// How often gateways are looked at when nobody asks for more.
 const RESTING: Span = Span::seconds(10);
+/// Canaries that want to know more within this time are rolling out.
+const ROLLING: Span = Span::seconds(1);
+/// A Canary whose time comes so soon hears of a look now: it would find nothing newer then.
+const SOON: Span = Span(100);
 /// Pushes of one canary that are remembered: older ones no gateway can still be on for long.
 const REMEMBERED: usize = 64;
 
@@ -41,10 +45,22 @@ struct Inner {
     told_at: Timestamp,
     /// By id of the canary, the generation that first carried an epoch.
     history: HashMap<String, Vec<(u64, u64)>>,
-    /// How soon each Canary wants to know more.
-    cadence: HashMap<Key, Span>,
+    /// What each Canary wants to know more of.
+    wishes: HashMap<Key, Wish>,
     /// When pods were asked, and what they said last: nothing where the filter does not run.
     reports: BTreeMap<String, (Timestamp, Option<Report>)>,
+}
+
+/// What a Canary wants to know of its gateways.
+struct Wish {
+    /// Its id in metrics.
+    id: String,
+    /// How soon it wants to know more.
+    after: Span,
+    /// When that is.
+    due: Timestamp,
+    /// Its requests that ended badly, as it was told last.
+    trouble: u64,
 }
 
 /// What the writer has to do.
@@ -98,7 +114,7 @@ impl Workload {
     /// Takes a Canary out.
     pub(crate) fn dismiss(&self, key: &Key, id: &str) {
         let known = self.with(|inner| {
-            inner.cadence.remove(key);
+            inner.wishes.remove(key);
             inner.wanted.remove(id).is_some()
         });
         if known {
@@ -107,8 +123,12 @@ impl Workload {
     }
 
     /// Takes note of how soon a Canary wants to know more.
-    pub(crate) fn want(&self, key: &Key, after: Span) {
-        let sooner = self.with(|inner| inner.cadence.insert(key.clone(), after).is_none_or(|old| after < old));
+    pub(crate) fn want(&self, key: &Key, id: &str, after: Span, now: Timestamp) {
+        let sooner = self.with(|inner| {
+            let trouble = inner.trouble(id);
+            let wish = Wish { id: id.to_owned(), after, due: now + after, trouble };
+            inner.wishes.insert(key.clone(), wish).is_none_or(|old| after < old.after)
+        });
         if sooner {
             self.looks.notify_one();
         }
@@ -204,13 +224,17 @@ impl Workload {
     }
 
     pub(super) fn cadence(&self) -> Span {
-        self.with(|inner| inner.cadence.values().min().copied().unwrap_or(RESTING).min(RESTING))
+        self.with(|inner| inner.wishes.values().map(|wish| wish.after).min().unwrap_or(RESTING).min(RESTING))
     }
 
-    /// Returns the Canaries that want to know of what the next look shows.
-    pub(super) fn curious(&self) -> Vec<Key> {
-        let often = |(key, after): (&Key, &Span)| (*after <= Span::seconds(1)).then(|| key.clone());
-        self.with(|inner| inner.cadence.iter().filter_map(often).collect())
+    /// Returns the Canaries of a rollout that must hear of the last look: those whose time it is anyway, and those of which
+    /// more requests ended badly. All others wait for their own time: a look may have been for the sake of one of them alone.
+    pub(super) fn curious(&self, now: Timestamp) -> Vec<Key> {
+        self.with(|inner| {
+            let often = inner.wishes.iter().filter(|(_, wish)| wish.after <= ROLLING);
+            let told = often.filter(|(_, wish)| wish.due <= now + SOON || inner.trouble(&wish.id) != wish.trouble);
+            told.map(|(key, _)| key.clone()).collect()
+        })
     }
 
     pub(super) fn report(&self, pod: &str, begun: Timestamp, report: Option<Report>) {
@@ -227,6 +251,11 @@ impl Workload {
 }
 
 impl Inner {
+    /// Returns how many requests of a canary ended badly, with the guards' own verdicts, as all pods together say.
+    fn trouble(&self, id: &str) -> u64 {
+        self.reports.values().filter_map(|(_, report)| report.as_ref()).map(|report| report.trouble(id)).sum()
+    }
+
     fn record(&mut self, config: &Config) {
         for canary in &config.canaries {
             let history = self.history.entry(canary.id.clone()).or_default();

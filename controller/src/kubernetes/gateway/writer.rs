@@ -57,6 +57,8 @@ struct Writer {
     failed: bool,
     /// What the last write was made of.
     asked: Option<Vec<Canary>>,
+    /// The resource version that was last found to say what it should, and the generation that it says.
+    intact: Option<(Option<String>, u64)>,
 }
 
 /// Writes whatever must be written, for ever.
@@ -72,6 +74,7 @@ pub(super) async fn write(world: Arc<World>, workload: Arc<Workload>) {
         version,
         failed: false,
         asked: None,
+        intact: None,
     };
     loop {
         let wait = writer.pass().await;
@@ -138,14 +141,23 @@ impl Writer {
     }
 
     /// Returns whether somebody else changed or deleted the small object, or it is of another module.
-    fn altered(&self, told: &Config, told_at: Timestamp, now: Timestamp) -> bool {
+    fn altered(&mut self, told: &Config, told_at: Timestamp, now: Timestamp) -> bool {
         let names = &self.workload.names;
         let Some(live) = self.world.envoy_filters.get(&names.namespace, &names.config()) else {
             return now.since(told_at) >= LAG;
         };
+        // A thousand Canaries make it half a megabyte: too much to be read again for nothing.
+        let seen = Some((live.metadata.resource_version.clone(), told.generation));
+        if self.intact == seen {
+            return false;
+        }
         let own = self.version.is_none() || live.metadata.resource_version == self.version;
         let wanted = config_filter(names, &self.world.settings.module, told, None);
-        (own || now.since(told_at) >= LAG) && !covers(&live.body()["spec"], &wanted["spec"])
+        if covers(&live.body()["spec"], &wanted["spec"]) {
+            self.intact = seen;
+            return false;
+        }
+        own || now.since(told_at) >= LAG
     }
 
     fn next_look(&self, order: &Order, now: Timestamp) -> Span {
@@ -166,8 +178,8 @@ impl Writer {
                 self.version = version;
                 self.asked = Some(asked);
                 let namespace = &self.workload.names.namespace;
-                let weights: Vec<_> = config.canaries.iter().map(|c| format!("{}={}", c.name, c.weight)).collect();
-                tracing::debug!(namespace, generation = config.generation, why, weights = weights.join(" "), "pushed");
+                let (generation, weights) = (config.generation, Weights(&config.canaries));
+                tracing::debug!(namespace, generation, why, %weights, "pushed");
                 if why != "unanswered" {
                     self.patience = UNANSWERED;
                 }
@@ -281,6 +293,16 @@ fn acceptable(mut config: Config) -> Config {
         }
     }
     config
+}
+
+/// What canaries are given, for the log.
+struct Weights<'a>(&'a [Canary]);
+
+impl std::fmt::Display for Weights<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let reached = self.0.iter().filter(|canary| reaches(canary));
+        reached.map(|canary| write!(f, "{}={} ", canary.name, canary.weight)).collect()
+    }
 }
 
 fn reaches(canary: &Canary) -> bool {

@@ -1,0 +1,21 @@
+//! Very many Canaries at once.
+
+use super::fleet::Fleet;
+
+/// Steps that few requests can pass: the machine has two processors for everything.
+const QUICK: &str = "{interval: 2s, threshold: 5, minRequests: 1, stepWeights: [50]}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_canaries_roll_out_at_once() {
+    let fleet = Fleet::set("fifty", 50, QUICK).await;
+    let traffic: Vec<_> = fleet.members().map(|member| (fleet.load(&member, 3.0).start(), member.bad)).collect();
+    fleet.release();
+    fleet.ended().await;
+    fleet.rested().await;
+    for (traffic, bad) in traffic {
+        let tally = traffic.finish().await;
+        let served = tally.of("v1").ok > 0 && (bad || tally.of("v2").ok > 0);
+        assert!(served && (bad || tally.totals().1 == 0), "bad: {bad}: {:?}", tally.summary());
+    }
+    fleet.strike();
+}
