@@ -67,7 +67,7 @@ impl<V: View> Cache<V> {
         self: Arc<Self>,
         client: Client,
         selector: Option<&str>,
-        changed: impl Fn(&Kept<V>) + Send,
+        mut changed: impl FnMut(&Kept<V>) + Send,
     ) {
         let mut events = events::<V>(client, selector);
         let mut fresh = Objects::new();
@@ -79,7 +79,7 @@ impl<V: View> Cache<V> {
                         fresh.insert(key(&object), object);
                     }
                 }
-                Ok(Event::InitDone) => self.replace(std::mem::take(&mut fresh), &changed),
+                Ok(Event::InitDone) => self.replace(std::mem::take(&mut fresh), &mut changed),
                 Ok(Event::Apply(object)) => {
                     let Some(object) = read(object) else { continue };
                     let older = self.write(|objects| objects.insert(key(&object), object.clone()));
@@ -98,7 +98,7 @@ impl<V: View> Cache<V> {
     }
 
     /// Takes over a complete list, and tells of what is not as it was.
-    fn replace(&self, fresh: Objects<V>, changed: &impl Fn(&Kept<V>)) {
+    fn replace(&self, fresh: Objects<V>, changed: &mut impl FnMut(&Kept<V>)) {
         let old = self.write(|objects| std::mem::replace(objects, fresh.clone()));
         self.complete.send_replace(true);
         let version = |object: &Arc<Kept<V>>| object.metadata.resource_version.clone();

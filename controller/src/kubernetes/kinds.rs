@@ -326,7 +326,7 @@ pub(crate) struct VirtualServiceView {
 }
 
 /// What is asked of a VirtualService.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct VirtualServiceBody {
     /// Hosts of its requests.
@@ -341,7 +341,7 @@ pub(crate) struct VirtualServiceBody {
 }
 
 /// A route of a VirtualService.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct HttpRoute {
     /// The route's name.
@@ -351,7 +351,7 @@ pub(crate) struct HttpRoute {
 }
 
 /// Names a VirtualService that is delegated to.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Delegate {
     /// Its name.

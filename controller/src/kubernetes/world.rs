@@ -7,16 +7,17 @@ use kube::Client;
 use tokio::sync::Notify;
 
 use super::cache::Cache;
-use super::canary::CanaryView;
+use super::canary::{Canary, CanaryView};
 use super::configs::{Config, ConfigMapView, SecretView};
-use super::gateway::Fleet;
+use super::gateway::{Claims, Fleet, affects};
 use super::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
-    RevisionView, ScalerView, ServiceView, VirtualServiceView,
+    RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
 };
 use super::object::{Kept, View};
-use super::render::{CANARY_LABEL, MANAGER, Names};
+use super::render::{CANARY_LABEL, MANAGER, concerns};
 use super::settings::Settings;
+use crate::api::CanarySpec;
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
@@ -58,6 +59,8 @@ pub(crate) struct World {
     /// The gateway workloads.
     pub(crate) fleet: Fleet,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
+    /// Made when it is asked for; nothing once some VirtualService changed.
+    claims: Mutex<Option<Arc<Claims>>>,
     /// Told when Canaries come or go.
     pub(crate) population: Notify,
 }
@@ -85,6 +88,7 @@ impl World {
             secrets: Cache::empty(),
             fleet: Fleet::default(),
             wakes: Mutex::default(),
+            claims: Mutex::default(),
             population: Notify::new(),
         })
     }
@@ -111,10 +115,21 @@ impl World {
             world.fleet.topology.notify_one();
             world.wake_all();
         });
-        self.watch(&self.virtual_services, None, |world, routes| {
+        // As it was when it was last told of: what Weir writes itself is in the cache before.
+        let mut known: HashMap<Key, VirtualServiceBody> = HashMap::new();
+        self.watch(&self.virtual_services, None, move |world, routes| {
+            *world.claims.lock().unwrap_or_else(PoisonError::into_inner) = None;
             world.wake_around(routes);
+            let key = (routes.namespace().to_owned(), routes.name().to_owned());
+            let older = match world.virtual_services.get(&key.0, &key.1) {
+                Some(_) => known.insert(key, routes.view.spec.clone()),
+                None => known.remove(&key).and(None),
+            };
             // A host that is no longer exclusive changes how its Canary's requests are found.
-            world.wake_all();
+            if older.as_ref() != Some(&routes.view.spec) {
+                world.wake_affected(routes.namespace(), &routes.view.spec);
+                older.inspect(|older| world.wake_affected(routes.namespace(), older));
+            }
         });
         self.watch(&self.envoy_filters, Some(own), |world, filter| world.fleet.filter_changed(filter.namespace()));
         if self.settings.config_tracking {
@@ -127,7 +142,7 @@ impl World {
         self: &Arc<Self>,
         cache: &Arc<Cache<V>>,
         selector: Option<String>,
-        changed: impl Fn(&World, &Kept<V>) + Send + 'static,
+        mut changed: impl FnMut(&World, &Kept<V>) + Send + 'static,
     ) {
         let (world, cache) = (self.clone(), cache.clone());
         tokio::spawn(async move {
@@ -176,17 +191,29 @@ impl World {
         self.wakes(|wakes| wakes.values().for_each(|notify| notify.notify_one()));
     }
 
+    /// Returns who claims which hosts.
+    pub(crate) fn claims(&self) -> Arc<Claims> {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.get_or_insert_with(|| Arc::new(Claims::of(self.virtual_services.all()))).clone()
+    }
+
     /// Wakes whoever an object is the target or a service of.
     fn wake_around<V: View>(&self, object: &Kept<V>) {
-        self.wake_in(object.namespace(), |names| names.concerns(object.name()));
+        self.wake_where(Some(object.namespace()), |_, spec| concerns(spec, object.name()));
     }
 
     /// Wakes whoever a pod or a version of a Deployment belongs to: by the beginning of its name.
     fn wake_owner<V: View>(&self, object: &Kept<V>) {
         let name = object.name();
-        self.wake_in(object.namespace(), |names| {
-            name.strip_prefix(names.target.as_str()).is_some_and(|rest| rest.starts_with('-'))
+        self.wake_where(Some(object.namespace()), |_, spec| {
+            name.strip_prefix(spec.target_ref.name.as_str()).is_some_and(|rest| rest.starts_with('-'))
         });
+    }
+
+    /// Wakes whoever's requests are found otherwise because of these routes.
+    fn wake_affected(&self, of: &str, routes: &VirtualServiceBody) {
+        let domain = &self.settings.cluster_domain;
+        self.wake_where(None, |canary, spec| affects(of, routes, canary.namespace(), spec, domain));
     }
 
     fn wake_labelled<V: View>(&self, object: &Kept<V>) {
@@ -203,14 +230,19 @@ impl World {
         let namespace = config.namespace();
         let reads =
             |target: &str| self.deployments.get(namespace, target).is_some_and(|target| target.mentions(config.name()));
-        self.wake_in(namespace, |names| reads(&names.target));
+        self.wake_where(Some(namespace), |_, spec| reads(&spec.target_ref.name));
     }
 
-    fn wake_in(&self, namespace: &str, concerned: impl Fn(&Names) -> bool) {
-        for canary in self.canaries.of(namespace) {
+    fn wake_where(&self, namespace: Option<&str>, concerned: impl Fn(&Canary, &CanarySpec) -> bool) {
+        // While the caches fill, every object of the cluster is news, and nobody is there yet to be woken.
+        if self.wakes(|wakes| wakes.is_empty()) {
+            return;
+        }
+        let canaries = namespace.map_or_else(|| self.canaries.all(), |namespace| self.canaries.of(namespace));
+        for canary in canaries {
             let Ok(spec) = &canary.view.spec else { continue };
-            if concerned(&Names::new(namespace, canary.name(), "", spec)) {
-                self.wake(&(namespace.into(), canary.name().into()));
+            if concerned(&canary, spec) {
+                self.wake(&(canary.namespace().into(), canary.name().into()));
             }
         }
     }

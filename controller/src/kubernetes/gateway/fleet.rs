@@ -11,7 +11,7 @@ use super::overlap::{Found, representatives};
 use super::workload::Workload;
 use super::{scraper, writer};
 use crate::api::CanarySpec;
-use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualService};
+use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualServiceBody};
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
 use crate::kubernetes::world::World;
 
@@ -217,17 +217,25 @@ pub(crate) fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTree
     if spec.service.delegation != Some(true) {
         return own(&spec.service.gateways, &names.namespace).into_iter().collect();
     }
-    let all = world.virtual_services.all();
-    let roots = all.iter().filter(|root| delegates(root, names).next().is_some());
+    let claims = world.claims();
+    let roots = claims
+        .roots()
+        .iter()
+        .filter(|root| delegates(root.namespace(), &root.view.spec, &names.namespace, &names.apex).next().is_some());
     roots.flat_map(|root| own(&root.view.spec.gateways, root.namespace())).collect()
 }
 
-/// Returns the routes of a VirtualService that delegate to the Canary's.
-pub(super) fn delegates<'a>(root: &'a VirtualService, names: &'a Names) -> impl Iterator<Item = &'a HttpRoute> {
-    root.view.spec.http.iter().filter(|route| {
+/// Returns the routes of a VirtualService in the namespace `of` that delegate to a Canary's own, which is called `apex`.
+pub(super) fn delegates<'a>(
+    of: &'a str,
+    root: &'a VirtualServiceBody,
+    namespace: &'a str,
+    apex: &'a str,
+) -> impl Iterator<Item = &'a HttpRoute> {
+    root.http.iter().filter(move |route| {
         let Some(delegate) = &route.delegate else { return false };
-        let namespace = if delegate.namespace.is_empty() { root.namespace() } else { &delegate.namespace };
-        namespace == names.namespace && delegate.name == names.apex
+        let of = if delegate.namespace.is_empty() { of } else { &delegate.namespace };
+        of == namespace && delegate.name == apex
     })
 }
 

@@ -8,6 +8,7 @@
 //! A workload is the set of pods that one `Gateway` selector finds in one namespace; of selectors that find the same pods one
 //! stands for all. Everything about a workload has one writer.
 
+mod claims;
 mod fleet;
 mod overlap;
 mod placement;
@@ -15,6 +16,7 @@ mod scraper;
 mod workload;
 mod writer;
 
+pub(crate) use claims::Claims;
 pub(crate) use fleet::{Fleet, gateways, selects};
-pub(crate) use placement::placement;
+pub(crate) use placement::{affects, placement};
 pub(crate) use workload::Workload;

@@ -5,28 +5,29 @@
 
 use weir_wire::Lookup;
 
-use super::fleet::{delegates, resolve};
+use super::claims;
+use super::fleet::delegates;
 use crate::api::CanarySpec;
 use crate::gateway_config::Placement;
-use crate::kubernetes::kinds::VirtualService;
+use crate::kubernetes::kinds::VirtualServiceBody;
 use crate::kubernetes::render::{Names, home_route};
 use crate::kubernetes::world::World;
 
 /// Returns how the requests of a Canary are found.
 #[must_use]
 pub(crate) fn placement(world: &World, names: &Names, spec: &CanarySpec) -> Placement {
-    let mut hosts: Vec<String> = spec.service.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    if !hosts.iter().any(|host| host == "*") {
-        hosts.push(format!("{}.{}.svc.{}", names.apex, names.namespace, world.settings.cluster_domain));
-    }
-    let others = world.virtual_services.all();
-    let others: Vec<_> =
-        others.iter().filter(|other| (other.namespace(), other.name()) != (&*names.namespace, &*names.apex)).collect();
+    let hosts = hosts(&names.namespace, spec, &world.settings.cluster_domain);
+    let claims = world.claims();
     let delegated = spec.service.delegation == Some(true);
-    let alone = !delegated && spec.service.r#match.is_empty() && !others.iter().any(|other| shares(other, &hosts));
+    let shared = || claims.shared((&names.namespace, &names.apex), &hosts);
+    let alone = !delegated && spec.service.r#match.is_empty() && !shared();
     let own = home_route(names, spec);
     let mut routes = own.clone();
-    for root in others.iter().flat_map(|other| delegates(other, names)).filter(|root| !root.name.is_empty()) {
+    let roots = claims
+        .roots()
+        .iter()
+        .flat_map(|root| delegates(root.namespace(), &root.view.spec, &names.namespace, &names.apex));
+    for root in roots.filter(|root| !root.name.is_empty()) {
         // istiod joins both names.
         routes.extend(own.iter().map(|route| format!("{}-{route}", root.name)));
     }
@@ -42,22 +43,21 @@ pub(crate) fn placement(world: &World, names: &Names, spec: &CanarySpec) -> Plac
     }
 }
 
-/// Returns whether another VirtualService of some gateway may have routes for requests to any of the hosts.
-fn shares(other: &VirtualService, hosts: &[String]) -> bool {
-    let on_gateway = other.view.spec.gateways.iter().any(|name| resolve(name, other.namespace()).1 != "mesh");
-    on_gateway
-        && other.view.spec.hosts.iter().any(|theirs| {
-            let theirs = theirs.to_ascii_lowercase();
-            hosts.iter().any(|ours| ours_covers(ours, &theirs))
-        })
+/// Returns whether routes in the namespace `of` may change how the requests of a Canary are found: they share a host with it, or delegate to it.
+#[must_use]
+pub(crate) fn affects(of: &str, routes: &VirtualServiceBody, namespace: &str, spec: &CanarySpec, domain: &str) -> bool {
+    let (ours, theirs) = (hosts(namespace, spec, domain), claims::hosts(of, routes));
+    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| claims::covers(ours, theirs)));
+    shares || delegates(of, routes, namespace, spec.apex()).next().is_some()
 }
 
-/// Envoy takes the most specific host: another one's wildcard takes nothing from an exact host of ours, but another one's
-/// exact host takes requests from a wildcard of ours.
-fn ours_covers(ours: &str, theirs: &str) -> bool {
-    ours == theirs
-        || ours == "*"
-        || ours.strip_prefix('*').is_some_and(|suffix| theirs.strip_prefix('*').unwrap_or(theirs).ends_with(suffix))
+/// Returns the hosts of a Canary's requests, in lower case.
+fn hosts(namespace: &str, spec: &CanarySpec, domain: &str) -> Vec<String> {
+    let mut hosts: Vec<String> = spec.service.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    if !hosts.iter().any(|host| host == "*") {
+        hosts.push(format!("{}.{namespace}.svc.{domain}", spec.apex()));
+    }
+    hosts
 }
 
 #[cfg(test)]
@@ -65,19 +65,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_shared_where_another_one_may_take_its_requests() {
+    fn routes_concern_whoever_they_share_a_host_with_or_delegate_to() {
         let rows = [
-            ("shop.example.com", "shop.example.com", true),
-            ("shop.example.com", "*.example.com", false),
-            ("shop.example.com", "*", false),
-            ("*.example.com", "shop.example.com", true),
-            ("*.example.com", "*.eu.example.com", true),
-            ("*.example.com", "*.com", false),
-            ("*.example.com", "example.com", false),
-            ("*", "anything", true),
+            (r#"{"hosts": ["Shop.example.com"], "gateways": ["public"]}"#, true),
+            (r#"{"hosts": ["cart.shop.svc.cluster.local"], "gateways": ["public"]}"#, true),
+            (r#"{"hosts": ["other.example.com"], "gateways": ["public"]}"#, false),
+            (r#"{"hosts": ["shop.example.com"]}"#, false),
+            (r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart"}}]}"#, true),
+            (
+                r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart", "namespace": "b"}}]}"#,
+                false,
+            ),
         ];
-        for (ours, theirs, expected) in rows {
-            assert_eq!(ours_covers(ours, theirs), expected, "{ours} {theirs}");
+        let canary = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80, "hosts": ["shop.example.com"]}}"#;
+        let canary: CanarySpec = serde_json::from_str(canary).unwrap();
+        for (spec, expected) in rows {
+            let routes: VirtualServiceBody = serde_json::from_str(spec).unwrap();
+            assert_eq!(affects("shop", &routes, "shop", &canary, "cluster.local"), expected, "{spec}");
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) use configs::{
 };
 pub(crate) use destination_rule::destination_rule;
 pub(crate) use envoy_filter::{FilterNames, Module, config_filter, config_of, selector_of, static_filter};
-pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, Tenure, owned};
+pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, Tenure, concerns, owned};
 pub(crate) use original::{ORIGINAL, adopt, elsewhere, remember, restored};
 pub(crate) use primary::{primary, snapshot, template_of};
 pub(crate) use routes::{Arms, home_route, virtual_service};

@@ -85,13 +85,6 @@ impl Names {
         format!("{}-{revision}", self.canary)
     }
 
-    /// Returns whether an object of this name is one of those around the Canary.
-    #[must_use]
-    pub(crate) fn concerns(&self, name: &str) -> bool {
-        let base = |base: &str| name == base || matches!(name.strip_prefix(base), Some("-primary" | "-canary"));
-        base(&self.target) || base(&self.apex) || self.scaler.as_deref().is_some_and(base)
-    }
-
     /// Returns the label that tells the primary's pods from the target's: the key, and the value on the target.
     ///
     /// # Errors
@@ -108,6 +101,14 @@ impl Names {
             )
         })
     }
+}
+
+/// Returns whether an object of this name is one of those around a Canary.
+#[must_use]
+pub(crate) fn concerns(spec: &CanarySpec, name: &str) -> bool {
+    let base = |base: &str| name == base || matches!(name.strip_prefix(base), Some("-primary" | "-canary"));
+    let scaler = spec.autoscaler_ref.as_ref().filter(|it| it.kind == SCALER);
+    base(&spec.target_ref.name) || base(spec.apex()) || scaler.is_some_and(|scaler| base(&scaler.name))
 }
 
 /// Whom an object around a Canary belongs to.

@@ -183,7 +183,7 @@ fn each_arm_has_a_service_and_a_policy() {
 
 #[test]
 fn the_primary_is_scaled_like_the_target_by_what_it_is_itself_busy_with() {
-    let (mut names, _, target, _) = subject();
+    let (mut names, canary, target, _) = subject();
     names.scaler = Some("cart".into());
     let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
     let metric = |selector: Value| json!({"name": "requests", "selector": selector});
@@ -203,7 +203,7 @@ fn the_primary_is_scaled_like_the_target_by_what_it_is_itself_busy_with() {
     });
     let bounds = ScalerReplicas { min_replicas: Some(3), max_replicas: None };
     golden("scaler.yaml", &[scaler(&names, "cart-primary", &selector, &bounds, &spec)]);
-    assert!(names.concerns("cart-primary"));
+    assert!(concerns(&canary, "cart-primary"));
 }
 
 #[test]
