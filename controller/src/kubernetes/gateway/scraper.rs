@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
 use hyper::body::Bytes;
+use hyper::header::{ACCEPT, HeaderValue};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -66,7 +68,11 @@ async fn look(http: &Http, address: &str) -> Looked {
     let begun = now();
     // An IPv6 address stands in brackets.
     let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    let answer = http.get(format!("http://{host}:{PORT}{PATH}").parse()?).await?;
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = format!("http://{host}:{PORT}{PATH}").parse()?;
+    // The agent complains in its log of whoever names none.
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/plain"));
+    let answer = http.request(request).await?;
     if !answer.status().is_success() {
         return Err(format!("status {}", answer.status()).into());
     }
