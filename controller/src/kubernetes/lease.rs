@@ -23,6 +23,9 @@ const DURATION: Duration = Duration::from_secs(15);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Time between two tries.
 const RETRY: Duration = Duration::from_secs(2);
+/// Longest time for one: an API server that is slow for everybody must not cost the lead, and one that is gone must leave time
+/// for another try.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Returns the replica that acts, if one does.
 ///
@@ -39,13 +42,15 @@ pub(crate) struct Candidate {
     identity: String,
     /// The lease as it was last seen, and when that version of it was first seen here: clocks of machines differ.
     seen: Option<(Option<String>, Instant)>,
+    /// The lease as it was last written here.
+    own: Option<Lease>,
 }
 
 impl Candidate {
     /// Returns a candidate for the lease in a namespace.
     #[must_use]
     pub(crate) fn new(client: Client, namespace: &str, identity: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity: identity.to_owned(), seen: None }
+        Self { api: Api::namespaced(client, namespace), identity: identity.to_owned(), seen: None, own: None }
     }
 
     /// Waits until this candidate leads.
@@ -65,7 +70,7 @@ impl Candidate {
         let mut renewed = Instant::now();
         while renewed.elapsed() < DEADLINE {
             tokio::time::sleep(RETRY).await;
-            match tokio::time::timeout(RETRY, self.attempt()).await {
+            match tokio::time::timeout(PATIENCE, self.renew()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "lease not renewed"),
@@ -86,6 +91,18 @@ impl Candidate {
         }
     }
 
+    /// Renews the lease that was last written here, by one request; where somebody else wrote it, looks first.
+    async fn renew(&mut self) -> kube::Result<bool> {
+        match self.own.take() {
+            Some(mut lease) => {
+                lease.spec = Some(self.spec(lease.spec.take()));
+                let renewed = self.api.replace(NAME, &PostParams::default(), &lease).await;
+                if self.written(renewed)? { Ok(true) } else { self.attempt().await }
+            }
+            None => self.attempt().await,
+        }
+    }
+
     /// Takes or renews the lease; returns whether it is ours.
     async fn attempt(&mut self) -> kube::Result<bool> {
         let Some(mut lease) = self.api.get_opt(NAME).await? else {
@@ -93,7 +110,8 @@ impl Candidate {
                 metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
                 spec: Some(self.spec(None)),
             };
-            return written(self.api.create(&PostParams::default(), &lease).await);
+            let created = self.api.create(&PostParams::default(), &lease).await;
+            return self.written(created);
         };
         let version = lease.metadata.resource_version.clone();
         let since = match &self.seen {
@@ -108,7 +126,20 @@ impl Candidate {
             return Ok(false);
         }
         lease.spec = Some(self.spec(lease.spec.take()));
-        written(self.api.replace(NAME, &PostParams::default(), &lease).await)
+        let replaced = self.api.replace(NAME, &PostParams::default(), &lease).await;
+        self.written(replaced)
+    }
+
+    /// A conflict means that somebody else was quicker, which is no error.
+    fn written(&mut self, result: kube::Result<Lease>) -> kube::Result<bool> {
+        match result {
+            Ok(lease) => {
+                self.own = Some(lease);
+                Ok(true)
+            }
+            Err(error) if is_status(&error, 409) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn spec(&self, old: Option<LeaseSpec>) -> LeaseSpec {
@@ -123,14 +154,5 @@ impl Candidate {
             lease_transitions: Some(old.lease_transitions.unwrap_or_default() + i32::from(!ours)),
             ..LeaseSpec::default()
         }
-    }
-}
-
-/// A conflict means that somebody else was quicker, which is no error.
-fn written(result: kube::Result<Lease>) -> kube::Result<bool> {
-    match result {
-        Ok(_) => Ok(true),
-        Err(error) if is_status(&error, 409) => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -56,7 +56,7 @@ pub(crate) async fn measure() {
     }
     let took = released.elapsed();
     let average = (weir.cpu() - cpu) / took.as_secs_f64();
-    assert!(weir.lives(), "the controller was started anew meanwhile");
+    assert!(weir.lives(), "the controller was started anew meanwhile: the machine is too busy to measure anything");
     fleet.rested().await;
     let mut ends = Vec::new();
     for requests in requests {
