@@ -12,7 +12,7 @@ use super::apex::stranger;
 use super::cache::Cache;
 use super::configs::{Declared, ensure};
 use super::cover::covers;
-use super::kinds::{Deployment, Service};
+use super::kinds::{Deployment, EnvoyFilterView, Service};
 use super::object::{Kept, View, resource};
 use super::render::{self, Configs, MANAGER, Names, REVISION, Role, STARTED_WITH};
 use super::revision::recall;
@@ -130,6 +130,9 @@ async fn patch(
     let (namespace, name) = (text("namespace"), text("name"));
     let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, resource);
     let (params, patch) = (PatchParams::apply(manager).force(), Patch::Apply(object));
+    // What takes requests away from a canary never waits for others: the status that says so, and the gateways' filter.
+    let waits = part == Part::Whole && kind != EnvoyFilterView::KIND;
+    let _turn = if waits { world.turns.acquire().await.ok() } else { None };
     tracing::debug!(kind, namespace, name, ?part, "apply");
     match part {
         Part::Whole => guarded("apply", kind, name, api.patch(name, &params, &patch)).await,

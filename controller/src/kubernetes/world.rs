@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::cache::Cache;
 use super::canary::{Canary, CanaryView};
@@ -18,6 +18,10 @@ use super::object::{Kept, View};
 use super::render::{CANARY_LABEL, MANAGER, concerns};
 use super::settings::Settings;
 use crate::api::CanarySpec;
+
+/// Objects that are written at a time. An API server that is asked for hundreds of writes at once answers none of them in time,
+/// and everybody tries again; so many keep a large one busy.
+const TURNS: usize = 16;
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
@@ -63,6 +67,8 @@ pub(crate) struct World {
     claims: Mutex<Option<Arc<Claims>>>,
     /// Told when Canaries come or go.
     pub(crate) population: Notify,
+    /// Turns to write an object that can wait.
+    pub(crate) turns: Semaphore,
 }
 
 impl World {
@@ -90,6 +96,7 @@ impl World {
             wakes: Mutex::default(),
             claims: Mutex::default(),
             population: Notify::new(),
+            turns: Semaphore::new(TURNS),
         })
     }
 

@@ -26,7 +26,7 @@ ISTIO = CACHE / "istio"
 LOGS = CACHE / "logs" / NAME
 
 # Inside. Where the programs write by themselves is memory: /run and /var/log as a whole; /var/lib holds what the machine has there,
-# and what is made beside it, as /var/lib/kubelet, is memory.
+# and what is made beside it, as /var/lib/cni, is memory.
 STATE = Path("/run/weir")
 COVERED = (Path("/run"), Path("/var/log"))
 SHARED = Path("/var/lib")
