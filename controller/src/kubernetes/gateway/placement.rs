@@ -77,7 +77,7 @@ mod tests {
                 false,
             ),
         ];
-        let canary = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80, "hosts": ["shop.example.com"]}}"#;
+        let canary = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80, "hosts": ["shop.example.com"]}, "analysis": {}}"#;
         let canary: CanarySpec = serde_json::from_str(canary).unwrap();
         for (spec, expected) in rows {
             let routes: VirtualServiceBody = serde_json::from_str(spec).unwrap();
