@@ -116,10 +116,8 @@ async fn a_primary_that_breaks_during_its_promotion_leaves_the_traffic_with_the_
     stage.release(&Release { arguments: &["--unready-at", "shop-primary-"], ..Release::good("v2") });
     let status = stage.phase("Failed").await;
     assert_eq!(status["reason"], "PromotionFailed", "{status}");
-    until("people are told", || {
-        stage.events().iter().any(|text| text.starts_with("Promotion of shop")).then_some(())
-    })
-    .await;
+    until("people are told", || stage.events().iter().any(|text| text.starts_with("Promotion of shop")).then_some(()))
+        .await;
     until("the canary serves everything", || (stage.status()["canaryWeight"].as_f64() == Some(100.0)).then_some(()))
         .await;
     until("every gateway has taken that over", || {

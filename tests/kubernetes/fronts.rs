@@ -106,8 +106,11 @@ async fn one_canary_on_gateways_in_several_namespaces_is_released_through_all_of
         assert!(tally.of("v2").ok > 0);
     }
 
-    let traffic =
-        [stage.traffic(40.0), stage.traffic_through(&second, "/", 40.0, &[]), stage.traffic_through(&third, "/", 40.0, &[])];
+    let traffic = [
+        stage.traffic(40.0),
+        stage.traffic_through(&second, "/", 40.0, &[]),
+        stage.traffic_through(&third, "/", 40.0, &[]),
+    ];
     stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v3") });
     stage.phase("Failed").await;
     stage.rested().await;
@@ -137,7 +140,8 @@ async fn gateways_that_find_the_same_pods_by_different_labels_share_one_filter()
     started(&namespace, "front");
     stage.release(&Release::good("v1"));
     stage.deploy("other", &Release::good("o1"));
-    let service = |gateway: &str, host: &str| format!("{{port: 80, targetPort: 8080, gateways: [{gateway}], hosts: [{host}]}}");
+    let service =
+        |gateway: &str, host: &str| format!("{{port: 80, targetPort: 8080, gateways: [{gateway}], hosts: [{host}]}}");
     let half = "{interval: 3s, threshold: 2, stepWeights: [20], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
     stage.canary_of(&service("one", stage.host()), "progressDeadlineSeconds: 120", half);
     stage.phase("Initialized").await;
@@ -224,7 +228,8 @@ async fn a_canary_of_the_mesh_alone_is_told_that_none_of_its_requests_is_split()
     stage.release(&Release::good("v1"));
     stage.canary_of("{port: 80, targetPort: 8080, gateways: [mesh]}", "progressDeadlineSeconds: 120", STEPS);
     let status = stage.phase("Initialized").await;
-    let bound = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "GatewayBound").unwrap().clone();
+    let bound =
+        status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "GatewayBound").unwrap().clone();
     assert_eq!((bound["status"].as_str(), bound["reason"].as_str()), (Some("False"), Some("MeshOnly")), "{bound}");
     assert!(bound["message"].as_str().unwrap().contains("none of its requests passes the filter"), "{bound}");
     // A rollout says why it does not go on.

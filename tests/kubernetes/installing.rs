@@ -77,7 +77,10 @@ fn every_value_of_the_chart_does_what_it_says() {
             &["--set", "networkPolicy.enabled=true"],
             &["kind: NetworkPolicy", "policyTypes: [Ingress, Egress]", "port: 15020", "port: 53"],
         ),
-        (&["--set", "image.tag=1.2@sha256:ab"], &["image: weir:1.2@sha256:ab", "app.kubernetes.io/version: \"1.2-sha256-ab\""]),
+        (
+            &["--set", "image.tag=1.2@sha256:ab"],
+            &["image: weir:1.2@sha256:ab", "app.kubernetes.io/version: \"1.2-sha256-ab\""],
+        ),
         (&["--set", "clusterDomain=corp.test"], &["svc.corp.test:8080", "WEIR_CLUSTER_DOMAIN, value: \"corp.test\""]),
     ];
     for (values, wanted) in rows {

@@ -87,8 +87,10 @@ impl Scene {
         match at {
             At::Starting => drop(stage.phase("Progressing").await),
             At::Analysing => {
-                until("the canary has requests", || (stage.status()["canaryWeight"].as_f64() > Some(0.0)).then_some(()))
-                    .await;
+                until("the canary has requests", || {
+                    (stage.status()["canaryWeight"].as_f64() > Some(0.0)).then_some(())
+                })
+                .await;
             }
             at => drop(stage.phase(&format!("{at:?}")).await),
         }
@@ -215,7 +217,11 @@ async fn a_controller_killed_in_every_phase_goes_on_where_it_was() {
 async fn gone(stage: &Stage) {
     until("the Canary is gone", || object(&stage.namespace, "canary", "shop").is_none().then_some(())).await;
     let target = object(&stage.namespace, "deployment", "shop").unwrap();
-    assert!(target["status"]["availableReplicas"].as_i64() > Some(0), "the target does not serve: {}", target["status"]);
+    assert!(
+        target["status"]["availableReplicas"].as_i64() > Some(0),
+        "the target does not serve: {}",
+        target["status"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 10)]
@@ -251,7 +257,8 @@ async fn a_canary_deleted_in_every_phase_takes_away_what_was_made_for_it() {
         scene.delete().await;
         gone(&scene.stage).await;
         for kind in ["deployment", "service", "virtualservice", "destinationrule", "controllerrevision"] {
-            let own = ["-n", &scene.stage.namespace, "get", kind, "-l", "app.kubernetes.io/managed-by=weir", "-o", "json"];
+            let own =
+                ["-n", &scene.stage.namespace, "get", kind, "-l", "app.kubernetes.io/managed-by=weir", "-o", "json"];
             until(&format!("{at:?}: no {kind} of Weir is left"), || {
                 let list: Value = serde_json::from_str(&kubectl(&own)).ok()?;
                 list["items"].as_array()?.is_empty().then_some(())
