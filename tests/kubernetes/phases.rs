@@ -110,8 +110,15 @@ impl Scene {
         };
         // Pods may only just be starting.
         until(&format!("{app} takes {change}"), || self.stage.try_switch(app, change).ok()).await;
-        if self.at == At::Initializing {
-            until("the primary takes it", || self.stage.try_switch("shop-primary", change).ok()).await;
+        if matches!(self.at, At::Initializing | At::Starting) {
+            // The primary's pods, which start as unready, when they come.
+            until("the primary takes it", || {
+                let taken = self.stage.try_switch("shop-primary", change).is_ok();
+                let over =
+                    ["Initialized", "Finalising", "Succeeded"].iter().any(|it| self.stage.status()["phase"] == *it);
+                (taken && over).then_some(())
+            })
+            .await;
         }
     }
 
@@ -134,6 +141,7 @@ impl Scene {
         let Some(traffic) = self.traffic.take() else { return };
         let tally = traffic.finish().await;
         println!("{}: {}", self.stage.namespace, serde_json::to_string(&tally.summary()).unwrap());
+        assert!(tally.totals().0 > 0, "{}: nothing was sent", self.stage.namespace);
         let most = if self.at == At::Failed { 10 } else { 0 };
         assert!(tally.totals().1 <= most, "{}: {:?}", self.stage.namespace, tally.summary());
     }

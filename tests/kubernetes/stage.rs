@@ -16,6 +16,9 @@ static INSTALLED: OnceCell<()> = OnceCell::const_new();
 /// Whose turn it is on the cluster: many tests that each keep to their namespace, or one that takes parts of the cluster away.
 static CLUSTER: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
 
+/// Where clients run: apart from tests, which block their threads with what they run.
+static CLIENTS: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
+
 /// A test's turn on the cluster.
 pub(crate) enum Turn {
     Beside { _others: OwnedRwLockReadGuard<()> },
@@ -288,6 +291,7 @@ spec:
 
     /// Starts traffic to a path through the real gateway, with more headers.
     pub(crate) fn traffic_to(&self, path: &str, rate: f64, headers: &[(&str, &str)]) -> Running {
+        let _clients = CLIENTS.enter();
         self.load(path, rate, headers).start()
     }
 
@@ -298,6 +302,7 @@ spec:
 
     /// Starts traffic through the gateway at an address.
     pub(crate) fn traffic_through(&self, gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)]) -> Running {
+        let _clients = CLIENTS.enter();
         self.load_through(gateway, path, rate, headers).start()
     }
 
