@@ -17,16 +17,14 @@ use super::kinds::Deployment;
 use super::observe::{Look, Memory, VERB, verb};
 use super::render::Names;
 use super::scaler::unscaled;
-use super::status::{Fault, gist, recollection, stalled, status};
+use super::status::{Fault, gist, recall, recollection, stalled, status};
 use super::world::{Key, World};
 use super::{events, revision};
 use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
 use crate::board::{Board, Name};
 use crate::gateway_config::entry;
 use crate::reconcile::{Passed, Platform, pass};
-use crate::rollout::{
-    Action, Ask, Decision, Event, Observation, Phase, Plan, Severity, Span, Stage, State, Timestamp,
-};
+use crate::rollout::{Action, Ask, Decision, Event, Observation, Phase, Plan, Severity, Span, Stage, State, Timestamp};
 use crate::standalone::answers::Answers;
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
@@ -137,7 +135,7 @@ impl Keeper {
         let fault = fault.or(taken.clone()).or(shut_out.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
             Some(state) => state,
-            None => self.recall(canary)?,
+            None => recall(&canary.view.status).map_err(ActError::Impossible)?,
         };
         let declared = declared(&self.world, &names, target.as_deref(), &state);
         let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.world, &names));
@@ -201,15 +199,6 @@ impl Keeper {
     fn answer(&mut self, canary: &Canary, state: &State, interval: Span) {
         if let Ok(object) = canary.object() {
             self.answers.update(&object, &format!("{:?}", state.phase), interval);
-        }
-    }
-
-    fn recall(&self, canary: &Canary) -> Result<State, ActError> {
-        match &canary.view.status.state {
-            None => Ok(State::default()),
-            Some(text) => serde_json::from_str(text).map_err(|error| {
-                ActError::Impossible(format!("status.state cannot be read ({error}); a newer Weir may have written it"))
-            }),
         }
     }
 

@@ -121,6 +121,16 @@ pub(crate) fn gist(status: &CanaryStatus) -> CanaryStatus {
     gist
 }
 
+/// Returns what the engine remembered.
+///
+/// # Errors
+/// In words, when it cannot be read.
+pub(crate) fn recall(status: &CanaryStatus) -> Result<State, String> {
+    let Some(text) = &status.state else { return Ok(State::default()) };
+    serde_json::from_str(text)
+        .map_err(|error| format!("status.state cannot be read ({error}); a newer Weir may have written it"))
+}
+
 /// Returns what of the engine's memory must be stored before anything is done: not what is counted or seen anew anyway.
 #[must_use]
 pub(crate) fn recollection(state: &State) -> State {
