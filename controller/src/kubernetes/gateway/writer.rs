@@ -300,8 +300,8 @@ struct Weights<'a>(&'a [Canary]);
 
 impl std::fmt::Display for Weights<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let reached = self.0.iter().filter(|canary| reaches(canary));
-        reached.map(|canary| write!(f, "{}={} ", canary.name, canary.weight)).collect()
+        let mut reached = self.0.iter().filter(|canary| reaches(canary));
+        reached.try_for_each(|canary| write!(f, "{}={} ", canary.name, canary.weight))
     }
 }
 

@@ -246,7 +246,7 @@ fn a_deletion_that_waits_for_its_target_says_for_what_and_how_long_at_most() {
     world.run_for(5);
     assert_eq!(world.phase(), Phase::Terminating);
     let said = world.last.as_ref().map(|last| last.reason.to_string()).unwrap_or_default();
-    assert!(said.contains("the target to serve again, for 60s at most"), "{said}");
+    assert!(said.contains("the target to serve again, for 1m00s at most"), "{said}");
     world.until(90, |world| world.phase() == Phase::Terminated);
 }
 
