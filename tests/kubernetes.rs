@@ -10,6 +10,7 @@ mod adoption;
 mod configs;
 #[path = "kubernetes/faults.rs"]
 mod faults;
+#[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/fleet.rs"]
 mod fleet;
 #[path = "kubernetes/fronts.rs"]
@@ -18,6 +19,7 @@ mod fronts;
 mod installing;
 #[path = "kubernetes/kubectl.rs"]
 mod kubectl;
+#[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/many.rs"]
 mod many;
 #[path = "kubernetes/outages.rs"]

@@ -3,7 +3,7 @@
 use super::fleet::Fleet;
 
 /// Steps that few requests can pass: the machine has two processors for everything.
-const QUICK: &str = "{interval: 2s, threshold: 5, minRequests: 1, stepWeights: [50]}";
+const QUICK: &str = "{interval: 2s, threshold: 2, minRequests: 2, stepWeights: [50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_canaries_roll_out_at_once() {
