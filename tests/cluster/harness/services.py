@@ -50,10 +50,8 @@ def services():
             "--kube-api-qps=200", "--kube-api-burst=400",
         ], needs=(API,)),
         Service("kube-scheduler", [BIN / "kube-scheduler", kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1"], needs=(API,)),
-        # A machine that has a kubelet of its own has its folder too: two of them in one would clean up each other's pods.
         Service("kubelet", [BIN / "kubelet", kubeconfig, f"--config={STATE}/kubelet.json", f"--hostname-override={NODE}",
-                            f"--root-dir={STATE}/kubelet", f"--node-ip={NODE_IP}", f"--cert-dir={STATE}/kubelet-certificates"],
-                needs=(API, CONTAINERD)),
+                            f"--node-ip={NODE_IP}", f"--cert-dir={STATE}/kubelet-certificates"], needs=(API, CONTAINERD)),
         Service("kube-proxy", [BIN / "kube-proxy", f"--config={STATE}/kube-proxy.json", f"--hostname-override={NODE}"], needs=(API,)),
     )
 
