@@ -3,7 +3,7 @@
 //! What is known is read from the replica that acts, by the API server's proxy to its pod; the others know nothing. A verb is
 //! written as an annotation, so that the rights on the Canary decide who may.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
 use http_body_util::BodyExt as _;
@@ -15,13 +15,12 @@ use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
+use crate::kubernetes::act::guarded;
 use crate::kubernetes::canary::CanaryView;
 use crate::kubernetes::lease::holder;
-use crate::kubernetes::object::resource;
+use crate::kubernetes::object::{View, resource};
 use crate::kubernetes::observe::VERB;
 
-/// The API server and Weir answer from memory: an answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The controller's port (the chart's).
 const PORT: u16 = 8080;
 
@@ -42,7 +41,7 @@ impl Cluster {
         let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
         let config = Config::from_kubeconfig(&options).await.context("read the kubeconfig")?;
         let client = Client::try_from(config).context("use the kubeconfig")?;
-        let pod = in_time(holder(client.clone(), namespace)).await.context("find the Weir that acts, by its lease")?;
+        let pod = holder(client.clone(), namespace).await.context("find the Weir that acts")?;
         let Some(pod) = pod else {
             bail!("no Weir acts in namespace {namespace}: is it installed there? Name another with --weir-namespace");
         };
@@ -54,7 +53,7 @@ impl Cluster {
         let Self { namespace, pod, .. } = self;
         let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{PORT}/proxy{path}");
         let request = Request::get(uri).body(Body::empty()).context("make the request")?;
-        let answer = in_time(self.client.send(request)).await.context("ask the API server")?;
+        let answer = guarded("ask", "Pod", pod, self.client.send(request)).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await.context("read the answer")?.to_bytes();
         if status.is_success() {
@@ -74,13 +73,7 @@ impl Cluster {
         // Anything that differs from the last time.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let patch = json!({"metadata": {"annotations": {VERB: format!("{verb} {now}")}}});
-        in_time(api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))).await.map(drop).context("annotate it")
-    }
-}
-
-async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
-    match tokio::time::timeout(PATIENCE, call).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => bail!("no answer within {} s", PATIENCE.as_secs()),
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        Ok(guarded("annotate", CanaryView::KIND, name, api.patch(name, &params, &patch)).await.map(drop)?)
     }
 }

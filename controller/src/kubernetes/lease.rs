@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::act::is_status;
+use super::act::{ActError, guarded, is_status};
 use crate::telemetry::Chain;
 
 /// The lease's name.
@@ -30,9 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Returns the replica that acts, if one does.
 ///
 /// # Errors
-/// When the API refuses.
-pub(crate) async fn holder(client: Client, namespace: &str) -> kube::Result<Option<String>> {
-    let lease = Api::<Lease>::namespaced(client, namespace).get_opt(NAME).await?;
+/// When the API refuses or does not answer.
+pub(crate) async fn holder(client: Client, namespace: &str) -> Result<Option<String>, ActError> {
+    let api = Api::<Lease>::namespaced(client, namespace);
+    let lease = guarded("get", "Lease", NAME, api.get_opt(NAME)).await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
 }
 

@@ -9,7 +9,7 @@
 //! Every replica watches and serves the module; the one that holds the lease acts. Reading order: [`world`], [`keeper`],
 //! [`observe`], [`act`], [`apex`], [`render`], [`gateway`].
 
-mod act;
+pub(crate) mod act;
 mod apex;
 mod cache;
 pub(crate) mod canary;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 
-use super::{Config, Declared, recorded};
+use super::{Config, Declared, recorded, runnable};
 use crate::kubernetes::act::{ActError, delete, guarded, is_status};
 use crate::kubernetes::cache::Cache;
 use crate::kubernetes::kinds::Deployment;
@@ -56,8 +56,7 @@ impl Copies {
             self.problem = ensure(world, names, declared).await.err().map(|error| Chain(&error).to_string());
         }
         let mut needed = BTreeSet::new();
-        let run = state.run.as_ref().map(|run| &run.revision);
-        for revision in [run, state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten() {
+        for revision in runnable(state) {
             needed.extend(names_of(names, &configs_of(world, names, declared, revision)));
         }
         if self.swept.as_ref() != Some(&needed) {

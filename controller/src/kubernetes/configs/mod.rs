@@ -67,13 +67,11 @@ pub(crate) fn declared(
     let plain = plain(&template);
     if !world.settings.config_tracking {
         // What has copies keeps its name until its template changes.
-        let run = state.run.as_ref().map(|run| &run.revision);
-        let mut copied = [run, state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten();
         let same = |revision: &&Revision| {
             let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0));
             kept.is_some_and(|kept| kept.view.data["template"] == template)
         };
-        return Ok(match copied.find(same) {
+        return Ok(match runnable(state).find(same) {
             Some(revision) => recalled(world, names, revision, &template),
             None => Declared { revision: plain, configs: Configs::new(), copied: false },
         });
@@ -118,10 +116,15 @@ pub(crate) fn recalled(world: &World, names: &Names, revision: &Revision, templa
     Declared { revision: revision.clone(), configs, copied: *revision != plain(template) }
 }
 
-/// Returns the revisions that a state speaks of: what may be promoted, run, or taken for dealt with.
-pub(crate) fn spoken_of(state: &State) -> impl Iterator<Item = &Revision> {
+/// Returns the revisions that may still run.
+fn runnable(state: &State) -> impl Iterator<Item = &Revision> {
     let run = state.run.as_ref().map(|run| &run.revision);
-    [run, state.applied.as_ref(), state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten()
+    [run, state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten()
+}
+
+/// Returns the revisions that a state speaks of: those that may still run, and the one that was last dealt with.
+pub(crate) fn spoken_of(state: &State) -> impl Iterator<Item = &Revision> {
+    runnable(state).chain(state.applied.as_ref())
 }
 
 /// Returns what a revision's pods read, if that was recorded: not where nothing was tracked then.
