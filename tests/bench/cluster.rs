@@ -12,6 +12,7 @@ mod agent;
 mod api;
 #[allow(dead_code, reason = "shared with the other measurements")]
 mod ask;
+mod cost;
 #[path = "cluster/costs.rs"]
 mod costs;
 #[path = "cluster/fifty.rs"]

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cost::ran_ns;
+
 /// A running Envoy; ends with this value.
 pub(crate) struct Envoy {
     process: Child,
@@ -45,13 +47,7 @@ impl Envoy {
 
     /// Returns the run time of all threads so far.
     pub(crate) fn cpu_ns(&self) -> Result<u64, String> {
-        let tasks = format!("/proc/{}/task", self.process.id());
-        let mut sum = 0;
-        for task in std::fs::read_dir(&tasks).map_err(|error| format!("{tasks}: {error}"))?.flatten() {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            sum += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(sum)
+        ran_ns(self.process.id()).map_err(|error| format!("run time of process {}: {error}", self.process.id()))
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…]`
 
+mod cost;
 mod envoy;
 mod load;
 mod variants;
@@ -14,6 +15,7 @@ mod variants;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use cost::error_of_median;
 use envoy::Envoy;
 use load::Load;
 use variants::Variant;
@@ -107,9 +109,8 @@ fn print(list: &[Variant], base: &str, rounds: &[BTreeMap<String, f64>]) {
         let costs = sorted(rounds.iter().map(|round| round[name]));
         let ratios = sorted(rounds.iter().map(|round| round[name] / round[base]));
         let quartile = |quarter: usize| ratios[(ratios.len() - 1) * quarter / 4];
-        // Of a normal distribution, whose quartiles are 1.35 sigma apart; the median's error is 1.25 that of the mean.
-        let error = (quartile(3) - quartile(1)) / 1.35 * 1.25 / (ratios.len() as f64).sqrt();
         let (from, to) = (quartile(1), quartile(3));
+        let error = error_of_median(from, to, ratios.len());
         let cost = costs[costs.len() / 2];
         print!("| {name} | {cost:.2} | {:.3} | {from:.3}–{to:.3} | {error:.3} |", quartile(2));
         if *calls > 0 {

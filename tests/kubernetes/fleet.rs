@@ -3,8 +3,8 @@
 use serde_json::Value;
 use weir_demo::load::Load;
 
-use super::kubectl::{apply, kubectl, run, until};
-use super::stage::{Turn, installed, variable};
+use super::kubectl::{apply, kubectl, until};
+use super::stage::{Turn, canary, gateway, ground, installed, load, variable};
 
 /// Every so many is bad.
 const BAD: usize = 5;
@@ -30,22 +30,8 @@ impl Fleet {
     pub(crate) async fn set(name: &str, size: usize, analysis: &str) -> Self {
         installed().await;
         let fleet = Self { namespace: format!("weir-test-{name}"), size, _turn: Turn::alone().await };
-        let namespace = &fleet.namespace;
-        let _ = run("kubectl", &["delete", "namespace", namespace, "--ignore-not-found", "--wait"], "");
-        let mut manifest = format!(
-            r#"
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}}}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{name: public, namespace: {namespace}}}
-spec:
-  selector: {{istio: ingressgateway}}
-  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ["*.{namespace}.example.com"]}}]
-"#
-        );
+        ground(&fleet.namespace, &format!("*.{}.example.com", fleet.namespace));
+        let mut manifest = String::new();
         for member in fleet.members() {
             manifest += &fleet.deployment(&member, "v1", &[]);
             manifest += &fleet.canary(&member, analysis);
@@ -62,13 +48,7 @@ spec:
 
     /// Returns traffic to one Canary's service that nobody has started yet.
     pub(crate) fn load(&self, member: &Member, rate: f64) -> Load {
-        Load {
-            url: format!("http://{}/", super::stage::gateway()).parse().unwrap(),
-            rate,
-            seconds: None,
-            headers: vec![("host".parse().unwrap(), self.host(member).parse().unwrap())],
-            timeout_ms: 10_000,
-        }
+        load(&gateway(), "/", rate, &[("host", &self.host(member))])
     }
 
     /// Pushes a revision of every service at once.
@@ -118,20 +98,8 @@ spec:
     }
 
     fn canary(&self, member: &Member, analysis: &str) -> String {
-        let (namespace, name, host) = (&self.namespace, &member.name, self.host(member));
-        format!(
-            r#"
----
-apiVersion: weir.dev/v1beta1
-kind: Canary
-metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  targetRef: {{kind: Deployment, name: {name}}}
-  progressDeadlineSeconds: 600
-  service: {{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}]}}
-  analysis: {analysis}
-"#
-        )
+        let service = format!("{{port: 80, targetPort: 8080, gateways: [public], hosts: [{}]}}", self.host(member));
+        canary(&self.namespace, &member.name, "progressDeadlineSeconds: 600", &service, analysis)
     }
 
     fn deployment(&self, member: &Member, version: &str, arguments: &[&str]) -> String {

@@ -3,7 +3,7 @@
 use super::STEPS;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::people::ask;
-use super::stage::{Release, Stage};
+use super::stage::{Release, Stage, canary, open};
 
 /// Starts a gateway as Istio's own chart does, and returns the address of its Service.
 fn front(namespace: &str, name: &str, labels: &str) -> String {
@@ -41,21 +41,6 @@ fn started(namespace: &str, name: &str) {
     kubectl(&["-n", namespace, "rollout", "status", "deployment", name, "--timeout=120s"]);
 }
 
-/// Opens a Gateway for one host.
-fn gateway(stage: &Stage, name: &str, selector: &str, host: &str) {
-    let namespace = &stage.namespace;
-    apply(&format!(
-        r#"
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  selector: {selector}
-  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ["{host}"]}}]
-"#
-    ));
-}
-
 fn filters(namespace: &str) -> Vec<String> {
     let own = ["-n", namespace, "get", "envoyfilters", "-l", "app.kubernetes.io/managed-by=weir", "-o", "name"];
     kubectl(&own).lines().map(str::to_owned).collect()
@@ -69,7 +54,7 @@ async fn one_canary_on_gateways_in_several_namespaces_is_released_through_all_of
     kubectl(&["create", "namespace", &far]);
     let labels = "weir-test: fronts";
     let second = front(&near, "second", labels);
-    gateway(&stage, "second", &format!("{{{labels}}}"), stage.host());
+    open(&stage.namespace, "second", &format!("{{{labels}}}"), stage.host());
     let service = format!("{{port: 80, targetPort: 8080, gateways: [public, second], hosts: [{}]}}", stage.host());
     stage.release(&Release::good("v1"));
     started(&near, "second");
@@ -135,8 +120,8 @@ async fn gateways_that_find_the_same_pods_by_different_labels_share_one_filter()
     let namespace = stage.namespace.clone();
     let address = front(&namespace, "front", "weir-test: shared, lane: shared");
     let other = format!("other.{}", stage.host());
-    gateway(&stage, "one", "{weir-test: shared}", stage.host());
-    gateway(&stage, "two", "{lane: shared, app: front}", &other);
+    open(&stage.namespace, "one", "{weir-test: shared}", stage.host());
+    open(&stage.namespace, "two", "{lane: shared, app: front}", &other);
     started(&namespace, "front");
     stage.release(&Release::good("v1"));
     stage.deploy("other", &Release::good("o1"));
@@ -145,19 +130,7 @@ async fn gateways_that_find_the_same_pods_by_different_labels_share_one_filter()
     let half = "{interval: 3s, threshold: 2, stepWeights: [20], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
     stage.canary_of(&service("one", stage.host()), "progressDeadlineSeconds: 120", half);
     stage.phase("Initialized").await;
-    apply(&format!(
-        r#"
-apiVersion: weir.dev/v1beta1
-kind: Canary
-metadata: {{name: other, namespace: {namespace}}}
-spec:
-  targetRef: {{kind: Deployment, name: other}}
-  progressDeadlineSeconds: 120
-  service: {}
-  analysis: {half}
-"#,
-        service("two", &other)
-    ));
+    apply(&canary(&namespace, "other", "progressDeadlineSeconds: 120", &service("two", &other), half));
     let state = |name: &str| object(&namespace, "canary", name).unwrap_or_default()["status"].clone();
     until("the other one is initialized", || (state("other")["phase"] == "Initialized").then_some(())).await;
     assert_eq!(filters(&namespace).len(), 2, "{:?}", filters(&namespace));
@@ -199,8 +172,8 @@ async fn gateways_that_find_some_pods_both_and_others_not_are_told_so() {
     for (name, labels) in [("left", "a: across"), ("middle", "a: across, b: across"), ("right", "b: across")] {
         front(&namespace, name, labels);
     }
-    gateway(&stage, "a", "{a: across}", stage.host());
-    gateway(&stage, "b", "{b: across}", stage.host());
+    open(&stage.namespace, "a", "{a: across}", stage.host());
+    open(&stage.namespace, "b", "{b: across}", stage.host());
     for name in ["left", "middle", "right"] {
         started(&namespace, name);
     }

@@ -4,22 +4,12 @@ use serde_json::Value;
 
 use super::STEPS;
 use super::kubectl::{apply, kubectl, object, until};
-use super::stage::{Release, Stage};
+use super::stage::{Release, Stage, canary};
 
-fn canary(stage: &Stage, name: &str) {
-    let (namespace, host) = (&stage.namespace, stage.host());
-    apply(&format!(
-        r#"
-apiVersion: weir.dev/v1beta1
-kind: Canary
-metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  targetRef: {{kind: Deployment, name: {name}}}
-  progressDeadlineSeconds: 120
-  service: {{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}], match: [{{uri: {{prefix: /{name}}}}}]}}
-  analysis: {STEPS}
-"#
-    ));
+fn share(stage: &Stage, name: &str) {
+    let (host, paths) = (stage.host(), format!("[{{uri: {{prefix: /{name}}}}}]"));
+    let service = format!("{{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}], match: {paths}}}");
+    apply(&canary(&stage.namespace, name, "progressDeadlineSeconds: 120", &service, STEPS));
 }
 
 async fn phase(stage: &Stage, name: &str, wanted: &str) {
@@ -34,7 +24,7 @@ async fn two_canaries_on_one_host_split_only_their_own_requests() {
     let stage = Stage::bare("paths").await;
     for name in ["a", "b"] {
         stage.deploy(name, &Release::good(&format!("{name}1")));
-        canary(&stage, name);
+        share(&stage, name);
     }
     phase(&stage, "a", "Initialized").await;
     phase(&stage, "b", "Initialized").await;

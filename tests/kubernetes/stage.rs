@@ -77,6 +77,56 @@ pub(crate) async fn installed() {
     INSTALLED.get_or_init(|| async { install() }).await;
 }
 
+/// Makes a namespace anew, and has the ingress gateway serve a host, or many, for it.
+pub(crate) fn ground(namespace: &str, host: &str) {
+    let _ = run("kubectl", &["delete", "namespace", namespace, "--ignore-not-found", "--wait"], "");
+    apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"));
+    open(namespace, "public", "{istio: ingressgateway}", host);
+}
+
+/// Has the gateways that a selector finds serve a host, or many.
+pub(crate) fn open(namespace: &str, name: &str, selector: &str, host: &str) {
+    apply(&format!(
+        r#"
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  selector: {selector}
+  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ["{host}"]}}]
+"#
+    ));
+}
+
+/// Returns the Canary of the Deployment of its name, with one more line of its spec.
+pub(crate) fn canary(namespace: &str, name: &str, line: &str, service: &str, analysis: &str) -> String {
+    format!(
+        r#"
+---
+apiVersion: weir.dev/v1beta1
+kind: Canary
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  targetRef: {{kind: Deployment, name: {name}}}
+  {line}
+  service: {service}
+  analysis: {analysis}
+"#
+    )
+}
+
+/// Returns traffic through the gateway at an address that nobody has started yet.
+pub(crate) fn load(gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)]) -> Load {
+    let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    Load {
+        url: format!("http://{gateway}{path}").parse().unwrap(),
+        rate,
+        seconds: None,
+        headers: headers.collect(),
+        timeout_ms: 10_000,
+    }
+}
+
 /// A service under release.
 pub(crate) struct Stage {
     /// Its namespace.
@@ -145,23 +195,7 @@ impl Stage {
     async fn build(name: &str, turn: Turn) -> Self {
         installed().await;
         let stage = Self { namespace: format!("weir-test-{name}"), host: format!("{name}.example.com"), _turn: turn };
-        let namespace = &stage.namespace;
-        let _ = run("kubectl", &["delete", "namespace", namespace, "--ignore-not-found", "--wait"], "");
-        apply(&format!(
-            r#"
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}}}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{name: public, namespace: {namespace}}}
-spec:
-  selector: {{istio: ingressgateway}}
-  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ["{host}"]}}]
-"#,
-            host = stage.host,
-        ));
+        ground(&stage.namespace, &stage.host);
         stage
     }
 
@@ -193,19 +227,7 @@ spec:
 
     /// Writes the Canary, with a service of its own.
     pub(crate) fn canary_of(&self, service: &str, line: &str, analysis: &str) {
-        let namespace = &self.namespace;
-        apply(&format!(
-            r#"
-apiVersion: weir.dev/v1beta1
-kind: Canary
-metadata: {{name: shop, namespace: {namespace}}}
-spec:
-  targetRef: {{kind: Deployment, name: shop}}
-  {line}
-  service: {service}
-  analysis: {analysis}
-"#
-        ));
+        apply(&canary(&self.namespace, "shop", line, service, analysis));
     }
 
     /// Pushes a revision.
@@ -308,15 +330,8 @@ spec:
 
     fn load_through(&self, gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)]) -> Load {
         let host = ("host", self.host.as_str());
-        let host = (!headers.iter().any(|(name, _)| *name == "host")).then_some(&host);
-        let headers = headers.iter().chain(host).map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        Load {
-            url: format!("http://{gateway}{path}").parse().unwrap(),
-            rate,
-            seconds: None,
-            headers: headers.collect(),
-            timeout_ms: 10_000,
-        }
+        let host = (!headers.iter().any(|(name, _)| *name == "host")).then_some(host);
+        load(gateway, path, rate, &headers.iter().copied().chain(host).collect::<Vec<_>>())
     }
 
     /// Returns the Canary's status.

@@ -11,12 +11,13 @@ use weir_demo::load::Load;
 use weir_wire::{Canary, Weight};
 
 use crate::api::Api;
+use crate::cost::error_of_median;
 use crate::figures::{quantile, table};
 use crate::gateways::{NAMESPACE, Pod, Small, acknowledged, pods};
 use crate::kubectl::{apply, kubectl};
 use crate::process::Process;
 use crate::requests::Requests;
-use crate::stage::{Release, SYSTEM, Stage};
+use crate::stage::{Release, SYSTEM, Stage, open};
 
 /// The gateways; the first one is what the others are compared with.
 const GATEWAYS: [&str; 3] = ["bench-native", "bench-one", "bench-thousand"];
@@ -100,21 +101,10 @@ fn start(api: &Api, name: &str) {
 /// Has all gateways serve the stage's host: two by a Canary, one by weighted clusters to the same services.
 fn expose(stage: &Stage) {
     let (namespace, host) = (&stage.namespace, stage.host());
-    let gateway = |name: &str| {
-        format!(
-            r#"
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {{name: {name}, namespace: {namespace}}}
-spec:
-  selector: {{istio: {name}}}
-  servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ["{host}"]}}]
----"#
-        )
-    };
+    GATEWAYS.iter().for_each(|name| open(namespace, name, &format!("{{istio: {name}}}"), host));
     let [native, one, thousand] = GATEWAYS;
     apply(&format!(
-        r#"{}
+        r#"
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {{name: native, namespace: {namespace}}}
@@ -125,17 +115,10 @@ spec:
   - route:
     - {{destination: {{host: shop-primary, port: {{number: 80}}}}, weight: 90}}
     - {{destination: {{host: shop-canary, port: {{number: 80}}}}, weight: 10}}
----
-apiVersion: weir.dev/v1beta1
-kind: Canary
-metadata: {{name: shop, namespace: {namespace}}}
-spec:
-  targetRef: {{kind: Deployment, name: shop}}
-  service: {{port: 80, targetPort: 8080, gateways: [{one}, {thousand}], hosts: [{host}]}}
-  analysis: {STEPS}
-"#,
-        GATEWAYS.map(gateway).concat()
+"#
     ));
+    let service = format!("{{port: 80, targetPort: 8080, gateways: [{one}, {thousand}], hosts: [{host}]}}");
+    stage.canary_of(&service, "progressDeadlineSeconds: 600", STEPS);
 }
 
 /// Returns a canary at rest beside the one under release.
@@ -189,8 +172,7 @@ fn print_costs(costs: &[[f64; 3]]) {
     let row = |what: &str, at: usize, base: usize| {
         let ratios = ratio(at, base);
         let (low, high) = (quantile(&ratios, 0.25), quantile(&ratios, 0.75));
-        // Of a normal distribution, whose quartiles are 1.35 sigma apart; the median's error is 1.25 that of the mean.
-        let error = (high - low) / 1.35 * 1.25 / (ratios.len() as f64).sqrt();
+        let error = error_of_median(low, high, ratios.len());
         let cost = quantile(&costs.iter().map(|of| of[at]).collect::<Vec<_>>(), 0.5);
         let median = quantile(&ratios, 0.5);
         vec![

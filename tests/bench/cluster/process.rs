@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
+use crate::cost::ran_ns;
+
 /// Ticks of `/proc/PID/stat` per second; the same on every Linux that Kubernetes runs on.
 const TICKS: f64 = 100.0;
 
@@ -30,12 +32,7 @@ impl Process {
 
     /// Returns the processor time of all its threads so far, in seconds.
     pub(crate) fn cpu(self) -> f64 {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
-        let ran = threads.filter_map(|thread| {
-            let schedule = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            schedule.split(' ').next()?.parse::<f64>().ok()
-        });
-        ran.sum::<f64>() / 1e9
+        ran_ns(self.0).unwrap_or_default() as f64 / 1e9
     }
 
     /// Returns a line of `/proc/PID/status` in MiB: `VmRSS` is what it has now, `VmHWM` the most that it ever had.
