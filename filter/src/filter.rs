@@ -15,6 +15,9 @@ use crate::outcome;
 use crate::process::{self, Boot, Standing};
 use crate::stream::Streams;
 
+/// Time to the first tick of a configuration, in milliseconds: as soon as Envoy is back in its event loop.
+const FIRST_TICK_MS: u32 = 1;
+
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -156,7 +159,8 @@ impl Filter {
         if self.generator.is_none() {
             self.generator = Some(Generator::seeded(|| host.random()));
         }
-        host.set_tick(tick_ms);
+        // The first tick says that the generation runs here: whoever pushed it waits for that.
+        host.set_tick(FIRST_TICK_MS);
     }
 
     /// Gives a plan to the canary with this id, and returns the canary's place.
@@ -268,6 +272,7 @@ impl Filter {
         if !self.running.counted {
             self.running.counted = true;
             process::count_vm(host, self.running.generation);
+            host.set_tick(self.running.tick_ms);
         }
         self.flush(host);
         for place in &self.running.watched {

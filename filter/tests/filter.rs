@@ -264,10 +264,22 @@ fn a_vm_reports_a_generation_once_and_after_its_first_tick() {
 
 #[test]
 fn ticks_are_quicker_during_a_run() {
-    let vm = Vm::running(&config(1, vec![canary(0)]));
+    let idle = Canary { run: String::new(), ..canary(0) };
+    for (canary, period) in [(canary(0), weir_wire::RUN_TICK_MS), (idle, weir_wire::TICK_MS)] {
+        let mut vm = Vm::running(&config(1, vec![canary]));
+        vm.filter.tick(&mut vm.host);
+        assert_eq!(vm.host.tick_ms, period);
+    }
+}
+
+#[test]
+fn a_configuration_is_acknowledged_without_waiting_for_the_tick_of_the_one_before() {
+    let mut vm = Vm::running(&config(1, vec![canary(0)]));
+    vm.filter.tick(&mut vm.host);
+    vm.configure(&config(2, vec![canary(0)])).unwrap();
+    assert_eq!(vm.host.tick_ms, 1);
+    vm.filter.tick(&mut vm.host);
     assert_eq!(vm.host.tick_ms, weir_wire::RUN_TICK_MS);
-    let idle = Vm::running(&config(1, vec![Canary { run: String::new(), ..canary(0) }]));
-    assert_eq!(idle.host.tick_ms, weir_wire::TICK_MS);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::apex::{occupied, restore_all};
 use super::canary::{Canary, CanaryStatus};
 use super::clock::now;
 use super::configs::{Copies, Declared, changed, declared, unmarked};
-use super::gateway::{Workload, gateways, placement};
+use super::gateway::{Workload, placement, unbound};
 use super::kinds::Deployment;
 use super::observe::{Look, Memory, VERB, verb};
 use super::render::Names;
@@ -198,7 +198,7 @@ impl Keeper {
     /// Takes in the webhooks as they are now.
     fn answer(&mut self, canary: &Canary, state: &State, interval: Span) {
         if let Ok(object) = canary.object() {
-            self.answers.update(&object, &format!("{:?}", state.phase), interval);
+            self.answers.update(&object, state, interval);
         }
     }
 
@@ -318,8 +318,8 @@ impl Platform for Body<'_> {
         let generation = self.canary.metadata.generation.unwrap_or_default();
         let old = self.keeper.stored.as_ref().map_or(&self.canary.view.status, |(status, _)| status);
         let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
-        let bound = !gateways(&self.keeper.world, &self.names, &self.spec).is_empty();
-        let mut new = status(old, &view, state, generation, bound, self.now);
+        let unbound = unbound(&self.keeper.world, &self.names, &self.spec);
+        let mut new = status(old, &view, state, generation, unbound, self.now);
         new.tracked_configs =
             self.declared.as_ref().map_or_else(|_| old.tracked_configs.clone(), |it| it.tracked(&self.keeper.world));
         if let Some((reason, problem)) = &self.fault {

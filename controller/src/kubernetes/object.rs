@@ -25,8 +25,8 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
     const WHOLE: bool;
     /// Which objects are watched, by their fields; all if there is none.
     const FIELDS: Option<&'static str> = None;
-    /// Objects of a list that are in memory at a time: what the API's own tools take.
-    const PAGE: u32 = 500;
+    /// Objects of a list that are in memory at a time: parsed whole, each is ten times the size of what is kept.
+    const PAGE: u32 = 100;
 
     /// Drops what nobody looks at of the metadata.
     fn trim(_metadata: &mut ObjectMeta) {}

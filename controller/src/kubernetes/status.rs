@@ -5,20 +5,20 @@
 
 use super::canary::{CanaryStatus, Condition, EvidenceStatus, GatewayStatus};
 use super::clock::rfc3339;
-use crate::rollout::{Phase, State, Timestamp};
+use crate::rollout::{Outcome, Phase, State, Timestamp};
 use crate::view::CanaryView;
 
 /// One word for why an object cannot work, and a sentence.
 pub(crate) type Fault = (&'static str, String);
 
-/// Returns the status after a pass. `bound` is whether any gateway is named.
+/// Returns the status after a pass. `unbound` says why none of its requests passes a gateway.
 #[must_use]
 pub(crate) fn status(
     old: &CanaryStatus,
     view: &CanaryView,
     state: &State,
     generation: i64,
-    bound: bool,
+    unbound: Option<&str>,
     now: Timestamp,
 ) -> CanaryStatus {
     let run = state.run.as_ref();
@@ -47,11 +47,9 @@ pub(crate) fn status(
         Phase::Initializing => ("Unknown", "Initializing", message.clone()),
         _ => ("True", "Reconciling", "the Canary is accepted and looked after".to_owned()),
     };
-    let gateway = match bound {
-        true => ("True", "Bound", "requests through its gateways are split"),
-        false => {
-            ("False", "MeshOnly", "spec.service.gateways names no gateway: none of its requests passes the filter")
-        }
+    let gateway = match unbound {
+        None => ("True", "Bound", "requests through its gateways are split"),
+        Some(why) => ("False", "MeshOnly", why),
     };
     CanaryStatus {
         observed_generation: Some(generation),
@@ -148,7 +146,13 @@ pub(crate) fn recollection(state: &State) -> State {
 
 fn promoted_text(state: &State, message: &str) -> String {
     match (&state.phase, &state.ended) {
-        (Phase::Failed, Some(ended)) => format!("revision {} was taken back: {}", ended.revision, ended.text),
+        (Phase::Failed, Some(ended)) => {
+            let what = match ended.result {
+                Outcome::PromotionFailed => "not promoted",
+                _ => "taken back",
+            };
+            format!("revision {} was {what}: {}", ended.revision, ended.text)
+        }
         (Phase::Initialized | Phase::Succeeded, _) => "the newest revision is in production".into(),
         _ => message.into(),
     }
@@ -185,7 +189,7 @@ mod tests {
 
     fn made(old: &CanaryStatus, phase: Phase, now: Timestamp) -> CanaryStatus {
         let state = State { phase, ..State::default() };
-        status(old, &CanaryView::default(), &state, 3, true, now)
+        status(old, &CanaryView::default(), &state, 3, None, now)
     }
 
     #[test]
@@ -204,12 +208,15 @@ mod tests {
 
     #[test]
     fn the_message_of_a_failed_release_says_why() {
-        let ended = Ended { revision: Revision("5c6b".into()), text: "3 of 4 failed".into(), ..Ended::default() };
-        let state = State { phase: Phase::Failed, ended: Some(ended), ..State::default() };
-        let view = CanaryView { message: "waiting for another one".into(), ..CanaryView::default() };
-        let status = status(&CanaryStatus::default(), &view, &state, 3, true, Timestamp(0));
-        let message = status.message.unwrap();
-        assert_eq!(message, "revision 5c6b was taken back: 3 of 4 failed; waiting for another one");
+        for (result, what) in [(Outcome::RolledBack, "taken back"), (Outcome::PromotionFailed, "not promoted")] {
+            let revision = Revision("5c6b".into());
+            let ended = Ended { revision, result, text: "3 of 4 failed".into(), ..Ended::default() };
+            let state = State { phase: Phase::Failed, ended: Some(ended), ..State::default() };
+            let view = CanaryView { message: "waiting for another one".into(), ..CanaryView::default() };
+            let status = status(&CanaryStatus::default(), &view, &state, 3, None, Timestamp(0));
+            let message = status.message.unwrap();
+            assert_eq!(message, format!("revision 5c6b was {what}: 3 of 4 failed; waiting for another one"));
+        }
     }
 
     #[test]

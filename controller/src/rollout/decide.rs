@@ -70,7 +70,8 @@ impl Pass<'_> {
         if let Some(cause) = self.cause_to_take_back(stage) {
             return self.take_back(cause);
         }
-        if stage < Stage::Promoting && self.seen.target != self.run().revision {
+        let restored = self.state.promoted.as_ref() == Some(&self.seen.target) && !self.state.canary_is_home;
+        if stage < Stage::Promoting && (restored || self.seen.target != self.run().revision) {
             return self.follow_target();
         }
         match stage {

@@ -123,7 +123,7 @@ pub enum Reason {
     Reverted,
     /// The canary was taken back.
     RolledBack(Cause),
-    /// The primary did not come up with the analysed revision; the canary serves.
+    /// The primary did not come up with the analysed revision; the canary serves until the former one is back.
     PromotionFailed {
         /// Why, in words.
         why: String,
@@ -284,7 +284,7 @@ impl fmt::Display for Reason {
             Self::Reverted => f.write_str("the target went back to the primary's revision"),
             Self::RolledBack(cause) => cause.fmt(f),
             Self::PromotionFailed { why } => {
-                write!(f, "the primary did not come up with the analysed revision, so the canary serves: {why}")
+                write!(f, "the primary did not come up with the analysed revision and gets its former one back: {why}")
             }
             Self::Terminating { waiting_for } => write!(f, "being deleted: waiting for {waiting_for}"),
             Self::Terminated => f.write_str("everything is given back"),

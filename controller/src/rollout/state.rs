@@ -60,7 +60,7 @@ pub struct State {
     pub run: Option<Run>,
     /// The split that gateways were last asked for.
     pub traffic: Traffic,
-    /// Whether the canary is the revision to fall back to: its promotion failed and the primary is broken.
+    /// Whether the canary stands in for the primary: its promotion failed, and the primary's former revision is not back.
     pub canary_is_home: bool,
     /// Whether a person paused this Canary.
     pub paused: bool,
@@ -146,7 +146,7 @@ pub enum Stage {
     Returning,
     /// Weight 0 was asked; the canary stays until no gateway sends to it.
     Draining,
-    /// The primary did not come up with the revision; the canary serves.
+    /// The primary did not come up with the revision; the canary serves until the former one is back.
     Stranded,
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::api::{CanarySpec, Object, parse_duration};
-use crate::rollout::{Answer, Ask, Span};
+use crate::rollout::{Answer, Ask, Span, State};
 
 /// Time for one try where the webhook gives none; Flagger's.
 const TIMEOUT: Span = Span::seconds(10);
@@ -53,7 +53,7 @@ impl Answers {
     }
 
     /// Takes in the webhooks of a Canary, and what to tell them.
-    pub(crate) fn update(&mut self, canary: &Object<CanarySpec>, phase: &str, interval: Span) {
+    pub(crate) fn update(&mut self, canary: &Object<CanarySpec>, state: &State, interval: Span) {
         let duration = |span: Span| Duration::from_millis(span.0);
         let call = |webhook: &crate::api::analysis::WebhookSpec| Call {
             url: webhook.url.clone(),
@@ -62,7 +62,8 @@ impl Answers {
             body: json!({
                 "name": canary.metadata.name,
                 "namespace": canary.metadata.namespace,
-                "phase": phase,
+                "phase": format!("{:?}", state.phase),
+                "checksum": state.applied,
                 "metadata": webhook.metadata,
             })
             .to_string(),
@@ -101,7 +102,7 @@ impl Answers {
 
     /// Answers for a metric server: a check that nobody makes must not hold a rollout without a word.
     fn decline(&self, key: &str) {
-        let why = "weir standalone asks no metrics server; use a built-in metric, or a webhook that asks it";
+        let why = "Weir asks no metrics server; use a built-in metric, or a webhook that asks it";
         lock(&self.known).insert(key.to_owned(), Answer::NoValue(why.into()));
         self.wake.notify_one();
     }
@@ -180,7 +181,7 @@ fn lock(known: &Mutex<BTreeMap<String, Answer>>) -> MutexGuard<'_, BTreeMap<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::WebhookKind;
+    use crate::rollout::{Revision, WebhookKind};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -206,7 +207,8 @@ mod tests {
             r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "a"}}, "spec": {{
                 "targetRef": {{"kind": "Process", "name": "a"}}, "analysis": {{"webhooks": [{{"name": "gate", "url": "{url}"}}]}}}}}}"#
         );
-        answers.update(&serde_json::from_str(&spec).unwrap(), "Progressing", Span(10));
+        let state = State { applied: Some(Revision("5c6b".into())), ..State::default() };
+        answers.update(&serde_json::from_str(&spec).unwrap(), &state, Span(10));
         answers
     }
 
@@ -227,6 +229,13 @@ mod tests {
         answers.ask(&[ask(true)]);
         until(&answers, |answer| matches!(answer, Answer::Failed(why) if why.contains("403"))).await;
         until(&answers, |answer| *answer == Answer::Passed).await;
+    }
+
+    #[tokio::test]
+    async fn a_webhook_is_told_which_revision_it_is_asked_about() {
+        let answers = answers("http://127.0.0.1:9/gate");
+        let body: serde_json::Value = serde_json::from_str(&answers.calls["gate"].body).unwrap();
+        assert_eq!(body["checksum"], "5c6b", "{body}");
     }
 
     #[tokio::test]

@@ -201,8 +201,7 @@ impl Machine {
             }
             let plan = release.plan.clone();
             let mut state = release.memory.state.clone();
-            let phase = format!("{:?}", state.phase);
-            release.answers.update(&release.memory.canary, &phase, plan.interval);
+            release.answers.update(&release.memory.canary, &state, plan.interval);
             let (gateway, board) = (&mut self.gateway, &self.board);
             let mut hands = Hands { release, gateway, board, serving, now };
             match pass(&mut hands, &plan, &mut state, now).await {

@@ -22,7 +22,11 @@ impl CanaryView {
             name: name.to_owned(),
             phase: state.phase,
             since: state.since,
-            reason: reason.code().to_owned(),
+            // That a revision has failed is in the phase: what people look for is why.
+            reason: match (reason, &state.ended) {
+                (Reason::FailedRevision, Some(ended)) => ended.reason.clone(),
+                _ => reason.code().to_owned(),
+            },
             message: reason.to_string(),
             run: run.map(|run| run.id.clone()).unwrap_or_default(),
             started: run.map(|run| run.started),

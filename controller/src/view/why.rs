@@ -143,7 +143,7 @@ fn advice(view: &CanaryView) -> String {
     match (view.phase, view.reason.as_str()) {
         _ if view.paused => format!("{} goes on, {} takes it back", verb("resume"), verb("abort")),
         (Phase::Failed, "PromotionFailed") => {
-            "the canary serves, because the primary did not come up; put a revision that starts into the target"
+            "the canary serves until the primary is back; put a revision into the target that starts as the primary"
                 .to_owned()
         }
         (Phase::Failed, _) => {

@@ -21,6 +21,8 @@ const CANARIES: usize = 50;
 const RATE: f64 = 5.0;
 /// Steps that a twentieth of a second's requests can pass.
 const STEPS: &str = "{interval: 5s, threshold: 3, minRequests: 3, stepWeights: [20, 40, 60]}";
+/// What all of them are released to.
+const RELEASED: &str = "v2";
 /// Time between two looks at the controller's memory.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -71,10 +73,16 @@ pub(crate) async fn measure() {
         .filter_map(|(member, ends)| delay(&member, ends, &said, &zeros))
         .collect();
     let wrong = fleet.members().filter(|it| ended[&it.name] != if it.bad { "Failed" } else { "Succeeded" }).count();
-    let failed = |bad: bool| {
-        let of = fleet.members().zip(&ends).filter(|(member, _)| member.bad == bad);
-        of.map(|(_, ends)| ends.iter().filter(|end| end.failed).count()).collect::<Vec<_>>()
-    };
+    let bad = fleet.members().zip(&ends).filter(|(member, _)| member.bad);
+    let by_canary: Vec<f64> = bad.map(|(_, ends)| failures(ends).len() as f64).collect();
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    for (member, ends) in fleet.members().zip(&ends) {
+        for end in ends.iter().filter(|end| end.failed && !(member.bad && end.revision == RELEASED)) {
+            *others.entry(&end.revision).or_default() += 1;
+        }
+    }
+    let all: usize = ends.iter().map(Vec::len).sum();
+    let others: Vec<String> = others.iter().map(|(who, count)| format!("{count} {who}")).collect();
     let row = |what: &str, value: String| vec![what.to_owned(), value];
     let of = |of: fn(&Delay) -> f64| tail(&delays.iter().map(of).collect::<Vec<_>>());
     table(
@@ -90,10 +98,10 @@ pub(crate) async fn measure() {
             row("decided → weight 0 written for the gateways, ms", of(|it| it.pushed)),
             row("verdict-giving failure → weight 0 written for the gateways, ms", of(|it| it.since_failure)),
             row("verdict-giving failure → weight 0 acknowledged, ms", of(|it| it.acknowledged)),
-            row("failed requests of good releases, all together", failed(false).iter().sum::<usize>().to_string()),
+            row("requests that each bad canary failed", tail(&by_canary)),
             row(
-                "failed requests of each bad release",
-                tail(&failed(true).iter().map(|it| *it as f64).collect::<Vec<_>>()),
+                "all other failures of all requests, by who gave the answer",
+                format!("{} of {all}", others.join(", ")),
             ),
         ],
     );
@@ -109,11 +117,16 @@ struct Delay {
     acknowledged: f64,
 }
 
+/// Returns the requests that a bad canary failed.
+fn failures(ends: &[End]) -> Vec<&End> {
+    ends.iter().filter(|end| end.failed && end.revision == RELEASED).collect()
+}
+
 fn delay(member: &Member, ends: &[End], said: &[Said], zeros: &BTreeMap<String, Vec<Instant>>) -> Option<Delay> {
     let own = |said: &&Said| said.name == member.name;
     let decided = said.iter().filter(own).find(|said| said.phase == "Failed")?;
     let acknowledged = said.iter().filter(own).find(|said| said.phase == "Failed" && said.acknowledged)?;
-    let failures: Vec<&End> = ends.iter().filter(|end| end.failed).collect();
+    let failures = failures(ends);
     let verdict = failures.get(decided.failures.clamp(1, failures.len().max(1)) - 1)?;
     let zero = zeros.get(&member.name)?.iter().rev().find(|at| **at <= acknowledged.at)?;
     Some(Delay {

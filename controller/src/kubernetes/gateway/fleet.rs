@@ -208,8 +208,7 @@ fn selectors(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels
 
 /// Returns the gateways that a Canary's requests come through, by namespace and name. The mesh is none. A Canary that is
 /// delegated to has those of whoever delegates.
-#[must_use]
-pub(crate) fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<(String, String)> {
+fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<(String, String)> {
     let own = |gateways: &[String], namespace: &str| {
         let gateways = gateways.iter().filter(|name| *name != "mesh");
         gateways.map(|name| resolve(name, namespace)).collect::<Vec<_>>()
@@ -223,6 +222,18 @@ pub(crate) fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTree
         .iter()
         .filter(|root| delegates(root.namespace(), &root.view.spec, &names.namespace, &names.apex).next().is_some());
     roots.flat_map(|root| own(&root.view.spec.gateways, root.namespace())).collect()
+}
+
+/// Returns why none of a Canary's requests passes a gateway, if that is so.
+#[must_use]
+pub(crate) fn unbound(world: &World, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
+    let why = match spec.service.delegation {
+        Some(true) => {
+            "spec.service.delegation: no VirtualService delegates to it from a gateway, so none of its requests passes the filter"
+        }
+        _ => "spec.service.gateways names no gateway: none of its requests passes the filter",
+    };
+    gateways(world, names, spec).is_empty().then_some(why)
 }
 
 /// Returns the routes of a VirtualService in the namespace `of` that delegate to a Canary's own, which is called `apex`.

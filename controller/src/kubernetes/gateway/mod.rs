@@ -17,6 +17,6 @@ mod workload;
 mod writer;
 
 pub(crate) use claims::Claims;
-pub(crate) use fleet::{Fleet, gateways, selects};
+pub(crate) use fleet::{Fleet, selects, unbound};
 pub(crate) use placement::{affects, placement};
 pub(crate) use workload::Workload;

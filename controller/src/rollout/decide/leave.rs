@@ -12,7 +12,10 @@ impl Pass<'_> {
             _ => {
                 self.tell(Severity::Info, "Terminating", format!("Terminating canary {}", self.plan.canary));
                 self.state.run = None;
-                self.open_epoch(Weight::ZERO, false);
+                // The target gets everything in the end, so nothing is lost where it serves already and the primary does not.
+                let primary = self.seen.primary.available || !self.seen.canary.available;
+                let never = self.state.promoted.is_none();
+                self.open_epoch(if primary || never { Weight::ZERO } else { Weight::FULL }, false);
                 self.enter(Phase::Terminating);
             }
         }

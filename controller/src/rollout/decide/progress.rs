@@ -168,9 +168,9 @@ impl Pass<'_> {
         Reason::Analysing { left: due.since(now) }
     }
 
-    /// Returns the step under way. A canary that is home is judged with all of the traffic, as it has all of it anyway.
+    /// Returns the step under way. A canary that serves alone is judged with all of the traffic, as it has all of it anyway.
     pub(super) fn step(&self) -> Step {
-        if self.state.canary_is_home {
+        if self.is_alone() {
             return Step { confirm: false, ..Step::weight(Weight::FULL, false) };
         }
         let last = self.plan.steps.len().saturating_sub(1);
@@ -179,7 +179,7 @@ impl Pass<'_> {
     }
 
     fn following(&self) -> Option<Step> {
-        if self.state.canary_is_home { None } else { self.plan.steps.get(self.run().step + 1).copied() }
+        if self.is_alone() { None } else { self.plan.steps.get(self.run().step + 1).copied() }
     }
 
     /// Gives the weight of the step under way.
@@ -267,6 +267,9 @@ impl Pass<'_> {
     }
 
     fn increase_gate(&mut self, next: Step) -> Option<Reason> {
+        if self.is_alone() {
+            return None;
+        }
         let more = next.weight > self.state.traffic.weight || (next.matching && !self.state.traffic.matching);
         if more { self.gate(WebhookKind::ConfirmTrafficIncrease, 0) } else { None }
     }
@@ -310,7 +313,7 @@ impl Pass<'_> {
     /// where the primary will not come up, the canary may be the cure.
     fn primary_unready(&self) -> Option<Reason> {
         let waited = self.now.since(self.run().primary_ready_last.max(self.run().started));
-        if self.state.canary_is_home || waited >= self.plan.progress_deadline {
+        if self.is_alone() || waited >= self.plan.progress_deadline {
             return None;
         }
         let why = match &self.seen.primary.readiness {

@@ -120,12 +120,14 @@ impl Pass<'_> {
         Reason::Draining { by: self.acknowledging(), of: self.seen.gateways.len() }
     }
 
-    /// The primary did not come up with the analysed revision: the canary, which is healthy, serves.
+    /// The primary did not come up with the analysed revision: it gets its former one back, and the canary, which is
+    /// healthy, serves until it has.
     fn strand(&mut self, why: String) -> Reason {
         let reason = Reason::PromotionFailed { why: why.clone() };
         self.end(Outcome::PromotionFailed, &reason);
         let text = format!("Promotion of {} failed, primary not ready: {why}", self.plan.target);
         self.tell(Severity::Error, reason.code(), text);
+        self.state.installed.clone_from(&self.state.promoted);
         self.state.canary_is_home = true;
         let home = self.home();
         self.open_epoch(home, false);
@@ -134,31 +136,23 @@ impl Pass<'_> {
         reason
     }
 
-    /// Waits for the primary to come up after all, or for a fix, with the canary serving.
+    /// Waits for the primary to be restored, or for a fix, with the canary serving.
     pub(super) fn stay_on_canary(&mut self) -> Reason {
         let primary = &self.seen.primary;
         if primary.readiness == Readiness::Ready && primary.revision == self.state.installed {
-            self.state.promoted.clone_from(&self.state.installed);
             self.state.canary_is_home = false;
-            let recovered = self.state.installed.as_ref() == Some(&self.run().revision);
             self.tell(Severity::Info, "PrimaryRecovered", "Routing all traffic to primary".into());
             self.open_epoch(Weight::ZERO, false);
             self.enter_stage(Stage::Draining);
-            if recovered {
-                self.enter(Phase::Finalising);
-            }
             return self.draining();
         }
-        if self.state.traffic.weight != self.home() {
-            let home = self.home();
-            self.open_epoch(home, false);
-        }
-        if self.seen.target != self.run().revision && self.held().is_none() {
+        let target = Some(&self.seen.target);
+        if target != Some(&self.run().revision) && target != self.state.promoted.as_ref() && self.held().is_none() {
             return self.start_run();
         }
         let why = match &primary.readiness {
             Readiness::Unready(why) | Readiness::Broken(why) => why.clone(),
-            _ => "it does not run the revision".into(),
+            _ => "it does not run its former revision yet".into(),
         };
         Reason::PromotionFailed { why }
     }

@@ -99,10 +99,8 @@ impl Pass<'_> {
         let reason = Reason::RolledBack(cause);
         self.end(Outcome::RolledBack, &reason);
         self.tell(severity, code, text);
-        if !self.state.canary_is_home {
-            // A promotion that had begun is undone.
-            self.state.installed.clone_from(&self.state.promoted);
-        }
+        // A promotion that had begun is undone.
+        self.state.installed.clone_from(&self.state.promoted);
         let home = self.home();
         self.open_epoch(home, false);
         if self.state.canary_is_home {

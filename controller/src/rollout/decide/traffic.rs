@@ -3,7 +3,7 @@
 use weir_wire::{SLOTS, Weight};
 
 use super::{Pass, Readiness, Reason};
-use crate::rollout::state::{Phase, Stage, Traffic};
+use crate::rollout::state::{Outcome, Phase, Stage, Traffic};
 use crate::rollout::time::Span;
 
 /// Longest epoch during a run. The evidence looks for the moment of onset in blocks of this length (statistics §12).
@@ -112,17 +112,41 @@ impl Pass<'_> {
         }
     }
 
-    /// Returns the canary's weight when it is not analysed: none, unless it is the revision to fall back to.
+    /// Returns the canary's weight when it is not analysed: none, unless the primary is still to be restored.
+    ///
+    /// Then everything, if nothing else serves. If something does, the revision that passed its analysis keeps the share
+    /// that it had, and any other one gets nothing.
     pub(super) fn home(&self) -> Weight {
-        if self.state.canary_is_home && self.seen.canary.available { Weight::FULL } else { Weight::ZERO }
+        if self.is_alone() {
+            return Weight::FULL;
+        }
+        let run = self.run();
+        let ended = self.state.ended.as_ref().filter(|ended| ended.run == run.id);
+        let passed = ended.is_some_and(|ended| ended.result == Outcome::PromotionFailed);
+        match self.state.canary_is_home && self.seen.canary.available && passed && self.seen.target == run.revision {
+            true => self.state.traffic.weight,
+            false => Weight::ZERO,
+        }
     }
 
-    /// Notices a primary that came up after all, so that it is home again.
+    /// Returns whether nothing but the canary serves, since a promotion failed.
+    pub(super) fn is_alone(&self) -> bool {
+        self.state.canary_is_home && self.seen.canary.available && !self.seen.primary.available
+    }
+
+    /// Notices a primary that was restored, so that it is home again; until then, whether anything but the canary serves.
     pub(super) fn welcome_primary(&mut self) {
         let primary = &self.seen.primary;
         let up = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
-        let stranded = self.run().stage == Stage::Stranded;
-        if !(up && self.state.canary_is_home) || stranded {
+        let (stage, home) = (self.run().stage, self.home());
+        let stranded = stage == Stage::Stranded;
+        if !self.state.canary_is_home {
+            return;
+        }
+        if !up || stranded {
+            if (stage < Stage::Analysing || stranded) && self.state.traffic.weight != home {
+                self.open_epoch(home, false);
+            }
             return;
         }
         self.state.canary_is_home = false;

@@ -234,7 +234,8 @@ pub(super) fn is_taken_back_at_once(play: &Play) {
         let decision = bad.pass();
         let (state, weight) = (&decision.state, decision.state.traffic.weight);
         assert_eq!(state.phase, Phase::Failed, "{code} is not a rollback but {}", decision.reason);
-        let home = if state.canary_is_home && bad.world.canary.available { Weight::FULL } else { Weight::ZERO };
+        let alone = state.canary_is_home && bad.world.canary.available && !bad.world.primary.available;
+        let home = if alone { Weight::FULL } else { Weight::ZERO };
         assert!(weight == home && !state.traffic.matching, "{code} leaves weight {weight}");
     }
 }

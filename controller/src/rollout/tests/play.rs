@@ -323,7 +323,8 @@ impl Witness {
         if let Some(ended) = after.ended.as_ref().filter(|ended| ended.result == Outcome::RolledBack) {
             self.taken_back.insert(ended.run.clone());
         }
-        if self.taken_back.contains(&after.traffic.run) && !after.canary_is_home {
+        let alone = after.canary_is_home && !seen.primary.available;
+        if self.taken_back.contains(&after.traffic.run) && !alone {
             assert!(!after.traffic.reaches_canary(), "taken back, and yet sent requests: {}", text());
         }
 
@@ -331,7 +332,7 @@ impl Witness {
         if let Some(run) = &after.run
             && run.stage < Stage::Promoting
             && after.traffic.reaches_canary()
-            && !after.canary_is_home
+            && !alone
         {
             assert_eq!(run.revision, seen.target, "requests for another revision: {}", text());
             assert_eq!(run.stage, Stage::Analysing, "requests outside of a step: {}", text());
@@ -362,7 +363,8 @@ impl Witness {
             let run = before.run.as_ref().unwrap();
             assert_eq!(after.installed.as_ref(), Some(&run.revision), "not what was analysed: {}", text());
             let asked = world.plan.skip_analysis || run.promote || after.run.as_ref().is_some_and(|run| run.promote);
-            let last = run.step + 1 >= world.plan.steps.len() || before.canary_is_home;
+            let alone = before.canary_is_home && !world.primary.available;
+            let last = run.step + 1 >= world.plan.steps.len() || alone;
             assert!(asked || (last && run.stage == Stage::Analysing), "promoted too early: {}", text());
             if !asked && !run.cleared {
                 self.check_window(world, before, text);

@@ -96,23 +96,58 @@ fn a_fix_pushed_while_promoting_is_analysed_after_the_promotion() {
     assert_eq!(world.state.promoted, Some(revision("v3")));
 }
 
-#[test]
-fn a_primary_that_breaks_during_promotion_leaves_the_traffic_with_the_healthy_canary() {
+/// A rollout whose promotion failed, with some of the primary's former pods still there, or none.
+fn stranded(some: bool) -> World {
     let mut world = World::rolling(plan(), Phase::Progressing, 30.0);
     world.primary_comes_up = false;
     world.until(30, |world| world.phase() == Phase::Promoting);
+    world.primary.available = some;
     world.until(90, |world| world.phase() == Phase::Failed);
     assert_eq!(world.code(), "PromotionFailed");
-    assert_eq!(world.state.traffic.weight, Weight::FULL);
-    world.run_for(30);
-    assert_eq!((world.phase(), world.state.traffic.weight), (Phase::Failed, Weight::FULL));
-    assert_eq!(world.canary.readiness, Readiness::Ready, "the canary is kept");
-    // The fix: analysed with the traffic that the canary has anyway, then promoted.
+    world
+}
+
+#[test]
+fn a_primary_that_breaks_during_promotion_gets_its_former_revision_back_while_the_healthy_canary_serves() {
+    for (some, share) in [(true, weight(30.0)), (false, Weight::FULL)] {
+        let mut world = stranded(some);
+        world.run_for(30);
+        assert_eq!(world.primary.revision, Some(revision("v1")));
+        assert_eq!((world.code(), world.state.traffic.weight), ("PromotionFailed", share));
+        assert_eq!(world.canary.readiness, Readiness::Ready, "the canary is kept");
+        world.primary_comes_up = true;
+        world.until(10, |world| world.state.run.is_none());
+        assert_eq!((world.phase(), world.state.traffic.weight), (Phase::Failed, Weight::ZERO));
+        assert_eq!(world.state.promoted, Some(revision("v1")));
+        assert_eq!(world.state.ended.as_ref().unwrap().reason, "PromotionFailed");
+        // The fix is analysed from the first step.
+        world.target = revision("v3");
+        world.until(30, |world| world.state.traffic.weight == weight(10.0));
+        world.until(60, |world| world.phase() == Phase::Succeeded);
+        assert_eq!(world.primary.revision, Some(revision("v3")));
+    }
+}
+
+#[test]
+fn a_fix_of_a_failed_promotion_gets_no_request_unanalysed_where_anything_of_the_primary_serves() {
+    let mut world = stranded(true);
     world.target = revision("v3");
     drop(world.step());
-    drop(world.step());
-    assert_eq!(world.phase(), Phase::Progressing);
+    assert_eq!(world.state.traffic.weight, Weight::ZERO);
     world.run_for(20);
+    assert_eq!((world.code(), world.state.traffic.weight), ("PrimaryNotReady", Weight::ZERO));
+    world.primary_comes_up = true;
+    world.until(60, |world| world.phase() == Phase::Succeeded);
+    assert_eq!(world.primary.revision, Some(revision("v3")));
+}
+
+#[test]
+fn a_fix_of_a_failed_promotion_is_judged_with_all_traffic_where_nothing_else_serves_and_promoted() {
+    let mut world = stranded(false);
+    world.target = revision("v3");
+    world.run_for(3);
+    assert_eq!((world.phase(), world.state.traffic.weight), (Phase::Progressing, Weight::FULL));
+    world.until(60, |world| world.phase() == Phase::Promoting);
     world.primary_comes_up = true;
     world.until(60, |world| world.phase() == Phase::Succeeded);
     assert_eq!(world.primary.revision, Some(revision("v3")));
@@ -120,14 +155,26 @@ fn a_primary_that_breaks_during_promotion_leaves_the_traffic_with_the_healthy_ca
 }
 
 #[test]
-fn a_primary_that_comes_up_after_a_failed_promotion_gets_its_traffic_back() {
-    let mut world = World::rolling(plan(), Phase::Progressing, 30.0);
-    world.primary_comes_up = false;
-    world.until(120, |world| world.phase() == Phase::Failed);
+fn a_target_that_goes_back_after_a_failed_promotion_is_not_analysed() {
+    let mut world = stranded(true);
+    world.target = revision("v1");
+    world.run_for(5);
+    assert_eq!((world.phase(), world.state.traffic.weight), (Phase::Failed, Weight::ZERO));
     world.primary_comes_up = true;
     world.until(10, |world| world.phase() == Phase::Succeeded);
-    assert_eq!(world.state.promoted, Some(revision("v2")));
-    assert_eq!(world.state.traffic.weight, Weight::ZERO);
+    assert_eq!(world.code(), "Reverted");
+}
+
+#[test]
+fn a_canary_that_serves_alone_keeps_the_traffic_when_its_canary_object_is_deleted() {
+    let mut world = stranded(false);
+    (world.canary.readiness, world.canary_comes_up) =
+        (Readiness::Unready("1 of 2 replicas are available".into()), false);
+    world.deleted = true;
+    world.run_for(5);
+    assert_eq!((world.phase(), world.state.traffic.weight), (Phase::Terminating, Weight::FULL));
+    world.canary_comes_up = true;
+    world.until(20, |world| world.phase() == Phase::Terminated);
 }
 
 #[test]
