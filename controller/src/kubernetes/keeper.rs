@@ -87,7 +87,8 @@ impl Keeper {
     pub(crate) async fn keep(mut self, wake: Arc<Notify>) {
         let (namespace, name) = self.key.clone();
         while let Some(canary) = self.world.canaries.get(&namespace, &name) {
-            let rest = match self.look(&canary).await {
+            // Boxed: a pass needs 30 KB, and a thousand Canaries may be at rest.
+            let rest = match Box::pin(self.look(&canary)).await {
                 Ok(rest) => rest,
                 Err(error) => {
                     warn!(namespace, canary = name, error = %Chain(&error), "pass failed");
@@ -305,10 +306,9 @@ impl Platform for Body<'_> {
     }
 
     async fn remember(&mut self, decision: &Decision) -> Result<(), ActError> {
-        let (plan, state) = (self.plan, &decision.state);
+        let (plan, state, world) = (self.plan, &decision.state, &self.keeper.world.clone());
         self.analysing = state.run.as_ref().is_some_and(|run| run.stage < Stage::Promoting);
         if let (Some(target), Ok(declared)) = (&self.target, &self.declared) {
-            let world = &self.keeper.world;
             self.mark = self.analysing.then(|| unmarked(world, target, declared, state)).flatten();
             revision::keep(world, &self.names, target, declared, state).await?;
             self.keeper.copies.keep(world, &self.names, declared, state).await?;
@@ -318,10 +318,10 @@ impl Platform for Body<'_> {
         let generation = self.canary.metadata.generation.unwrap_or_default();
         let old = self.keeper.stored.as_ref().map_or(&self.canary.view.status, |(status, _)| status);
         let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
-        let unbound = unbound(&self.keeper.world, &self.names, &self.spec);
+        let unbound = unbound(world, &self.names, &self.spec);
         let mut new = status(old, &view, state, generation, unbound, self.now);
-        new.tracked_configs =
-            self.declared.as_ref().map_or_else(|_| old.tracked_configs.clone(), |it| it.tracked(&self.keeper.world));
+        let tracked = self.declared.as_ref().map(|declared| declared.tracked(world));
+        new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
         if let Some((reason, problem)) = &self.fault {
             new = stalled(
                 &CanaryStatus { conditions: old.conditions.clone(), ..new },
@@ -331,12 +331,16 @@ impl Platform for Body<'_> {
                 self.now,
             );
         }
-        let news = gist(old) != gist(&new) || recollection(&self.before) != recollection(state);
+        let decided = recollection(&self.before) != recollection(state);
+        let news = decided || gist(old) != gist(&new);
         // What a Canary waits for before and after its life changes in words alone.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let figures = *old != new && moving && self.now.since(at) >= FIGURES;
         let changed = changed(&old.tracked_configs, &new.tracked_configs);
         if news || figures {
+            // What all Canaries at rest have to say at once must not be a thousand connections.
+            let waits = !decided && state.run.is_none();
+            let _turn = if waits { world.turns.acquire().await.ok() } else { None };
             self.keeper.store(new).await?;
         }
         if let Some(text) = changed {
@@ -368,8 +372,7 @@ impl Platform for Body<'_> {
                 Ok(())
             }
             Action::Release => {
-                let late = self.now.since(self.before.since) >= self.plan.progress_deadline;
-                if !late {
+                if self.now.since(self.before.since) < self.plan.progress_deadline {
                     self.hands().handed_over().await?;
                 }
                 for workload in self.keeper.world.fleet.all() {

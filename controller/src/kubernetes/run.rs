@@ -97,6 +97,7 @@ async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
         info!(identity = settings.identity, "leading");
     }
     world.fleet.survey(&world);
+    world.fleet.looked_at().await;
     // Dropped with this future, and with it every keeper.
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(Fleet::follow(world.clone()));

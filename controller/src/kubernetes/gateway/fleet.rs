@@ -44,6 +44,14 @@ impl Fleet {
         }
     }
 
+    /// Waits until the gateways that were found have said once what they run. A Canary that is looked after before says that
+    /// none of them has taken its split over, and then the contrary.
+    pub(crate) async fn looked_at(&self) {
+        for workload in self.all() {
+            workload.looked_at().await;
+        }
+    }
+
     /// Finds workloads, and starts whoever looks after each.
     fn find(&self, world: &Arc<World>) {
         let selectors: BTreeSet<Labels> = world

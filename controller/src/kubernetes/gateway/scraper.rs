@@ -37,6 +37,7 @@ pub(super) async fn scrape(world: Arc<World>, workload: Arc<Workload>) {
     loop {
         let begun = now();
         round(&world, &workload, &http).await;
+        workload.was_looked_at();
         workload.curious(now()).iter().for_each(|key| world.wake(key));
         // A look that is asked for while one is under way follows it at once.
         let rest = workload.cadence().0.saturating_sub(now().since(begun).0).max(20);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use weir_wire::{Canary, Config, Weight};
 
 use super::fleet::selects;
@@ -31,6 +31,8 @@ pub(crate) struct Workload {
     pub(super) writes: Notify,
     /// Told when its pods should be looked at sooner.
     pub(super) looks: Notify,
+    /// Whether each of its pods was asked once.
+    looked: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -90,7 +92,13 @@ impl Workload {
             inner.wanted = config.canaries.iter().filter(|canary| alive(canary)).map(by_id).collect();
             inner.told = Some(config);
         }
-        Self { names, inner: Mutex::new(inner), writes: Notify::new(), looks: Notify::new() }
+        Self {
+            names,
+            inner: Mutex::new(inner),
+            writes: Notify::new(),
+            looks: Notify::new(),
+            looked: watch::channel(false).0,
+        }
     }
 
     /// Takes in what a Canary wants of the gateways.
@@ -138,6 +146,17 @@ impl Workload {
     #[must_use]
     pub(super) fn busy(&self) -> bool {
         self.with(|inner| !inner.wanted.is_empty())
+    }
+
+    /// Takes note that each pod was asked.
+    pub(super) fn was_looked_at(&self) {
+        self.looked.send_if_modified(|looked| !std::mem::replace(looked, true));
+    }
+
+    /// Waits until each pod was asked once, which takes no longer than a pod that does not answer is waited for.
+    pub(super) async fn looked_at(&self) {
+        // The sender lives as long as the workload, so waiting cannot fail.
+        let _ = self.looked.subscribe().wait_for(|looked| *looked).await;
     }
 
     /// Has the writer look again.
