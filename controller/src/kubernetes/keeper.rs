@@ -63,10 +63,10 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Returns a keeper that has not looked yet.
     #[must_use]
-    pub(crate) fn new(world: Arc<World>, board: Arc<Board>, key: Key) -> Self {
+    pub(crate) fn new(world: Arc<World>, board: Arc<Board>, key: Key) -> Box<Self> {
         let id = canary_id(&key.0, &key.1);
         let wake = world.waker(&key);
-        Self {
+        Box::new(Self {
             world,
             board,
             key,
@@ -80,11 +80,11 @@ impl Keeper {
             answers: Answers::new(wake),
             seen: Observation::default(),
             told: 0,
-        }
+        })
     }
 
     /// Looks after the Canary until it is gone.
-    pub(crate) async fn keep(mut self, wake: Arc<Notify>) {
+    pub(crate) async fn keep(mut self: Box<Self>, wake: Arc<Notify>) {
         let (namespace, name) = self.key.clone();
         while let Some(canary) = self.world.canaries.get(&namespace, &name) {
             // Boxed: a pass needs 30 KB, and a thousand Canaries may be at rest.
@@ -112,7 +112,7 @@ impl Keeper {
     async fn look(&mut self, canary: &Arc<Canary>) -> Result<Span, ActError> {
         if self.uid != canary.metadata.uid {
             // Another object under the same name: nothing that is remembered is about it.
-            *self = Self::new(self.world.clone(), self.board.clone(), self.key.clone());
+            *self = *Self::new(self.world.clone(), self.board.clone(), self.key.clone());
             self.uid.clone_from(&canary.metadata.uid);
         }
         let finalized = canary.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);

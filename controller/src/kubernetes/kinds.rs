@@ -170,12 +170,17 @@ pub(crate) struct DeploymentStatus {
 #[serde(default)]
 pub(crate) struct ReplicaSetView {}
 
-/// See [`ControllerRevision`].
+/// See [`ControllerRevision`]; what was kept is in its text.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct RevisionView {
-    /// What was kept.
-    pub(crate) data: Value,
+pub(crate) struct RevisionView {}
+
+impl ControllerRevision {
+    /// Returns what was kept.
+    #[must_use]
+    pub(crate) fn data(&self) -> Value {
+        self.body()["data"].take()
+    }
 }
 
 /// See [`Pod`].

@@ -42,7 +42,7 @@ pub(crate) async fn keep(
             metadata.insert("annotations".into(), json!({CONFIGS: json!(declared.configs).to_string()}));
         }
         // Immutable: what was kept stays, though the target says the rest otherwise by now.
-        let data = old.map_or_else(|| snapshot(&target.body()["spec"]), |old| old.view.data.clone());
+        let data = old.map_or_else(|| snapshot(&target.body()["spec"]), |old| old.data());
         let object = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
             "data": data, "revision": target.metadata.generation.unwrap_or(1),
@@ -70,7 +70,7 @@ pub(crate) fn recall(
     if let Some((target, declared)) = target.filter(|(_, declared)| declared.revision == *wanted) {
         return Some((snapshot(&target.body()["spec"]), declared.clone()));
     }
-    let kept = world.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.view.data.clone();
+    let kept = world.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.data();
     let recalled = recalled(world, names, wanted, &kept["template"]);
     Some((kept, recalled))
 }

@@ -69,7 +69,7 @@ pub(crate) fn declared(
         // What has copies keeps its name until its template changes.
         let same = |revision: &&Revision| {
             let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0));
-            kept.is_some_and(|kept| kept.view.data["template"] == template)
+            kept.is_some_and(|kept| kept.data()["template"] == template)
         };
         return Ok(match runnable(state).find(same) {
             Some(revision) => recalled(world, names, revision, &template),

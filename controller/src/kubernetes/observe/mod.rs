@@ -113,7 +113,7 @@ impl Look<'_> {
             Err(why) => {
                 let kept =
                     self.known().and_then(|known| world.revisions.get(&names.namespace, &names.snapshot(&known.0)));
-                if kept.is_none_or(|kept| kept.view.data["template"] != template_of(&target.body()["spec"])) {
+                if kept.is_none_or(|kept| kept.data()["template"] != template_of(&target.body()["spec"])) {
                     // Whatever runs is no longer what was analysed, and what it is cannot be told.
                     arm = Arm { revision: None, readiness: Readiness::Unready(why.into()), available: false, ..arm };
                 }
