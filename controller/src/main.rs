@@ -13,9 +13,6 @@ use weir::command::standalone::{self, StandaloneArgs};
 use weir::command::uninstall::{self, UninstallArgs};
 use weir::command::verb;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "weir", version, about = "Progressive delivery behind an Istio ingress gateway")]
 struct Weir {

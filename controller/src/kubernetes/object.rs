@@ -11,6 +11,9 @@ use kube::api::{ApiResource, DynamicObject};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+/// Annotation of a Deployment and of its versions: which of them is the newest.
+pub(crate) const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
+
 /// What Weir looks at in one kind of object.
 pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// API group; empty for the core group.
@@ -63,6 +66,20 @@ pub(crate) fn resource<V: View>() -> ApiResource {
     }
 }
 
+/// Drops what nobody looks at of objects that are neither copied nor compared: of some of them there are very many.
+fn trim(metadata: &mut ObjectMeta) {
+    let looked_at = |key: &str| key.contains("weir.dev/") || key.contains("flagger.app/") || key == DEPLOYMENT_REVISION;
+    metadata.annotations = metadata.annotations.take().and_then(|mut annotations| {
+        annotations.retain(|key, _| looked_at(key));
+        (!annotations.is_empty()).then_some(annotations)
+    });
+    metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
+        owners.retain(|owner| ["Deployment", "Canary"].contains(&owner.kind.as_str()));
+        (!owners.is_empty()).then_some(owners)
+    });
+    (metadata.generate_name, metadata.creation_timestamp) = (None, None);
+}
+
 impl<V: View> Kept<V> {
     /// Keeps an object that the API served.
     ///
@@ -73,6 +90,9 @@ impl<V: View> Kept<V> {
         metadata.managed_fields = None;
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+        if !V::WHOLE {
+            trim(&mut metadata);
         }
         V::trim(&mut metadata);
         let body = if V::WHOLE { data.to_string().into() } else { Box::default() };
@@ -129,5 +149,30 @@ impl<V: View> Kept<V> {
     #[must_use]
     pub(crate) fn deleted(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::kinds::{Pod, ReplicaSet};
+
+    #[test]
+    fn what_nobody_looks_at_is_not_kept() {
+        let owner = |kind: &str| serde_json::json!({"apiVersion": "v1", "kind": kind, "name": "a", "uid": "u"});
+        let object = |kind: &str| {
+            let metadata = serde_json::json!({
+                "name": "a", "labels": {"app": "a"}, "ownerReferences": [owner(kind)], "generateName": "a-",
+                "annotations": {DEPLOYMENT_REVISION: "3", "weir.dev/x": "y", "example.com/long": "text"},
+            });
+            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Any", "metadata": metadata}))
+                .unwrap()
+        };
+        let set: ReplicaSet = Kept::new(object("Deployment")).unwrap();
+        assert_eq!((set.annotation(DEPLOYMENT_REVISION), set.annotation("weir.dev/x")), (Some("3"), Some("y")));
+        assert_eq!((set.annotation("example.com/long"), set.label("app")), (None, Some("a")));
+        assert!(set.metadata.owner_references.is_some() && set.metadata.generate_name.is_none());
+        let pod: Pod = Kept::new(object("ReplicaSet")).unwrap();
+        assert!(pod.metadata.owner_references.is_none());
     }
 }

@@ -1,13 +1,12 @@
 //! How far a Deployment is: from its own numbers, its pods' troubles and the addresses behind its service.
 
 use crate::kubernetes::kinds::{Deployment, Pod};
+use crate::kubernetes::object::DEPLOYMENT_REVISION;
 use crate::kubernetes::world::World;
 use crate::rollout::{Readiness, Timestamp};
 
 /// Why a container waits, where waiting will not help.
 const HOPELESS: [&str; 4] = ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
-/// Annotation of a Deployment and of its versions: which of them is the newest.
-const VERSION: &str = "deployment.kubernetes.io/revision";
 /// Label of a version and of its pods.
 const HASH: &str = "pod-template-hash";
 
@@ -71,7 +70,7 @@ pub(crate) fn readiness(world: &World, deployment: &Deployment, threshold: i64, 
 /// Returns why a pod of the newest version will not come up, if one will not.
 fn trouble(world: &World, deployment: &Deployment) -> Option<String> {
     let (namespace, uid) = (deployment.namespace(), deployment.metadata.uid.as_deref()?);
-    let newest = deployment.annotation(VERSION)?;
+    let newest = deployment.annotation(DEPLOYMENT_REVISION)?;
     let owned = |owners: &Option<Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>>| {
         owners.iter().flatten().any(|owner| owner.uid == uid)
     };
@@ -79,7 +78,7 @@ fn trouble(world: &World, deployment: &Deployment) -> Option<String> {
         .replica_sets
         .of(namespace)
         .into_iter()
-        .find(|set| owned(&set.metadata.owner_references) && set.annotation(VERSION) == Some(newest))?;
+        .find(|set| owned(&set.metadata.owner_references) && set.annotation(DEPLOYMENT_REVISION) == Some(newest))?;
     let hash = set.label(HASH)?.to_owned();
     let selector = &deployment.view.spec.selector.match_labels;
     world
