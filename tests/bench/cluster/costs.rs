@@ -36,8 +36,10 @@ const PUSHED_RATE: f64 = 400.0;
 const PUSHES: usize = 40;
 /// Time between two pushes.
 const PAUSE: Duration = Duration::from_millis(1311);
-/// A push is over for requests that begin this long after every VM says that it took it.
-const AFTER: Duration = Duration::from_millis(50);
+/// Time between two looks at whether a gateway has taken a push over: Weir's own.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a gateway may take for native weights, of which it does not say that it uses them.
+const TAKEN: Duration = Duration::from_millis(300);
 
 /// Measures, and prints what came of it.
 pub(crate) async fn measure(rounds: usize) {
@@ -56,21 +58,26 @@ pub(crate) async fn measure(rounds: usize) {
     smalls[1].config.canaries.extend((1..THOUSAND).map(|number| another(&own, number)));
     for (small, pod) in smalls.iter_mut().zip(&pods[1..]) {
         small.push(&api);
-        acknowledged(std::slice::from_ref(pod), small.config.generation);
+        acknowledged(std::slice::from_ref(pod), small.config.generation, LOOK);
     }
     let loads = pods.clone().map(|pod| load(&stage, &pod, RATE));
     let costs = turns(&pods, &loads, rounds).await;
     print_costs(&costs);
-    let mut rows = Vec::new();
-    for ((small, pod), name) in smalls.iter_mut().zip(&pods[1..]).zip(["1 canary", "1,000 canaries"]) {
-        rows.push(delays(&api, small, pod, &load(&stage, pod, PUSHED_RATE), name).await);
+    let load = |pod: &Pod| load(&stage, pod, PUSHED_RATE);
+    let mut rows = vec![delays("native weights, by a VirtualService", &load(&pods[0]), native(&api, &stage)).await];
+    for ((small, pod), name) in smalls.iter_mut().zip(&pods[1..]).zip(["Weir, 1 canary", "Weir, 1,000 canaries"]) {
+        let push = || {
+            small.push(&api);
+            acknowledged(std::slice::from_ref(pod), small.config.generation, LOOK);
+        };
+        rows.push(delays(name, &load(pod), push).await);
     }
     table(
         &[
-            "while nothing else happens",
-            "requests: p50 / p99 / p99.9 / maximum, ms",
-            "during a push",
-            "of them, requests",
+            "pushes of",
+            "requests while nothing happens: p50 / p99 / p99.9 / maximum, ms",
+            "requests during a push",
+            "number of these",
         ],
         &rows,
     );
@@ -195,17 +202,30 @@ fn print_costs(costs: &[[f64; 3]]) {
     println!("{} rounds of {} s, {RATE} requests per second.\n", costs.len(), TURN.as_secs());
 }
 
+/// Returns what changes the native weights back and forth, as tools do that split by them.
+fn native(api: &Api, stage: &Stage) -> impl FnMut() {
+    let path = format!("/apis/networking.istio.io/v1/namespaces/{}/virtualservices/native", stage.namespace);
+    let mut canary = 10;
+    move || {
+        canary = if canary == 10 { 20 } else { 10 };
+        let to =
+            |host: &str, weight: u32| json!({"destination": {"host": host, "port": {"number": 80}}, "weight": weight});
+        let route = json!([to("shop-primary", 100 - canary), to("shop-canary", canary)]);
+        api.patch(&path, &json!({"spec": {"http": [{"route": route}]}})).unwrap();
+        std::thread::sleep(TAKEN);
+    }
+}
+
 /// Pushes again and again; returns how long requests took meanwhile, and in between.
-async fn delays(api: &Api, small: &mut Small, pod: &Pod, load: &Load, name: &str) -> Vec<String> {
+async fn delays(name: &str, load: &Load, mut push: impl FnMut()) -> Vec<String> {
     let requests = Requests::start(load);
     tokio::time::sleep(PAUSE).await;
     let (began, mut pushes) = (Instant::now(), Vec::new());
     for _ in 0..PUSHES {
         tokio::time::sleep(PAUSE).await;
         let written = Instant::now();
-        small.push(api);
-        let said = acknowledged(std::slice::from_ref(pod), small.config.generation);
-        pushes.push((written, said + AFTER));
+        push();
+        pushes.push((written, Instant::now()));
     }
     let ends = requests.finish().await;
     let (mut during, mut between) = (Vec::new(), Vec::new());

@@ -72,12 +72,13 @@ impl Pod {
     }
 }
 
-/// Waits until every gateway runs a generation; returns when that was seen.
-pub(crate) fn acknowledged(pods: &[Pod], generation: u64) -> Instant {
+/// Waits until every gateway runs a generation; returns when that was seen. Each look costs the gateway some of its time, so
+/// where that matters there is a `pause` between two.
+pub(crate) fn acknowledged(pods: &[Pod], generation: u64, pause: Duration) -> Instant {
     let began = Instant::now();
     while !pods.iter().all(|pod| pod.runs(generation)) {
         assert!(began.elapsed() < PATIENCE, "generation {generation} is not taken over within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
     }
     Instant::now()
 }

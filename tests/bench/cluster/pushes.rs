@@ -54,7 +54,7 @@ pub(crate) async fn measure(pushes: usize) {
         let written = Instant::now();
         small.push(&api);
         let stored = Instant::now();
-        let said = acknowledged(&gateways, small.config.generation);
+        let said = acknowledged(&gateways, small.config.generation, Duration::from_millis(2));
         tokio::time::sleep(Duration::from_millis(100)).await;
         let ends = requests.since(written);
         let (new, old) = if full { ("v2", "v1") } else { ("v1", "v2") };
