@@ -197,7 +197,8 @@ async fn a_secret_that_opts_out_is_left_alone() {
     stage.phase("Progressing").await;
     stage.phase("Succeeded").await;
     stage.rested().await;
-    assert_eq!(traffic.finish().await.totals().1, 0);
+    let tally = traffic.finish().await;
+    assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
     assert_eq!(rollouts(&stage), 1, "{:?}", stage.events());
     assert_eq!(read_by(&primary(&stage))[2], "rotated");
     stage.strike();
@@ -283,7 +284,8 @@ async fn switching_tracking_on_or_off_starts_no_rollout_and_restarts_nothing() {
     stage.phase("Progressing").await;
     stage.phase("Succeeded").await;
     stage.rested().await;
-    assert_eq!(traffic.finish().await.totals().1, 0);
+    let tally = traffic.finish().await;
+    assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
     let (tracked, running) = (read_by(&primary(&stage)), pods());
     assert_ne!(tracked, ["settings"]);
 

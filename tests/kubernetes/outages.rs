@@ -69,7 +69,8 @@ async fn a_canary_that_goes_bad_after_the_controller_is_gone_is_stopped_by_the_g
     drop(away);
     stage.phase("Failed").await;
     stage.rested().await;
-    assert_eq!(later.finish().await.totals().1, 0);
+    let tally = later.finish().await;
+    assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
     stage.strike();
 }
 
@@ -237,6 +238,7 @@ async fn an_upgrade_of_weir_changes_the_module_on_running_gateways_without_an_er
     let traffic = stage.traffic(50.0);
     drop(next);
     until("the module is the one before", || (module() == before).then_some(())).await;
-    assert_eq!(traffic.finish().await.totals().1, 0);
+    let tally = traffic.finish().await;
+    assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
     stage.strike();
 }

@@ -76,7 +76,8 @@ async fn a_person_pauses_resumes_and_aborts_by_an_annotation() {
     stage.rested().await;
     let primary = object(&stage.namespace, "deployment", "shop-primary").unwrap().to_string();
     assert!(primary.contains("\"v2\"") && !primary.contains("\"v3\""), "{primary}");
-    assert_eq!(traffic.finish().await.totals().1, 0);
+    let tally = traffic.finish().await;
+    assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
     stage.strike();
 }
 

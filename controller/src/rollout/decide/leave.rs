@@ -13,9 +13,9 @@ impl Pass<'_> {
                 self.tell(Severity::Info, "Terminating", format!("Terminating canary {}", self.plan.canary));
                 self.state.run = None;
                 // The target gets everything in the end, so nothing is lost where it serves already and the primary does not.
-                let primary = self.seen.primary.available || !self.seen.canary.available;
-                let never = self.state.promoted.is_none();
-                self.open_epoch(if primary || never { Weight::ZERO } else { Weight::FULL }, false);
+                let target_alone = self.seen.canary.available && !self.seen.primary.available;
+                let initialized = self.state.promoted.is_some();
+                self.open_epoch(if initialized && target_alone { Weight::FULL } else { Weight::ZERO }, false);
                 self.enter(Phase::Terminating);
             }
         }
