@@ -210,6 +210,15 @@ fn why_fits_a_screen_and_says_what_to_do() {
 }
 
 #[test]
+fn after_a_failed_promotion_a_retry_is_offered_once_the_primary_is_back() {
+    for (run, offered) in [("6f2c", false), ("", true)] {
+        let view = CanaryView { reason: "PromotionFailed".into(), run: run.into(), ..taken_back() };
+        let text = why::why(&detail(view), NOW, PLAIN);
+        assert_eq!(text.contains("weir retry"), offered, "{text}");
+    }
+}
+
+#[test]
 fn colours_change_no_text() {
     let colored =
         live::screen(&list(), NOW, Paint { color: true }) + &table::table(&list(), NOW, false, Paint { color: true });

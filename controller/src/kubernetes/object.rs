@@ -4,6 +4,7 @@
 //! tree of everything is several times the size of its text. So each kind has a small view, read with the object, and the
 //! kinds that are copied or compared keep their text, with sorted keys.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -31,8 +32,18 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
     /// Objects of a list that are in memory at a time: parsed whole, each is ten times the size of what is kept.
     const PAGE: u32 = 100;
 
-    /// Drops what nobody looks at of the metadata.
-    fn trim(_metadata: &mut ObjectMeta) {}
+    /// Drops what nobody looks at of the metadata, where the object is neither copied nor compared: of some there are very many.
+    fn trim(metadata: &mut ObjectMeta) {
+        if !Self::WHOLE {
+            let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION;
+            metadata.annotations = only(metadata.annotations.take(), looked_at);
+            metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
+                owners.retain(|owner| ["Deployment", "Canary"].contains(&owner.kind.as_str()));
+                (!owners.is_empty()).then_some(owners)
+            });
+            (metadata.generate_name, metadata.creation_timestamp) = (None, None);
+        }
+    }
 
     /// Returns whether anybody needs to look again, where `older` is what was known.
     fn is_news(&self, _older: &Self) -> bool {
@@ -66,18 +77,19 @@ pub(crate) fn resource<V: View>() -> ApiResource {
     }
 }
 
-/// Drops what nobody looks at of objects that are neither copied nor compared: of some of them there are very many.
-fn trim(metadata: &mut ObjectMeta) {
-    let looked_at = |key: &str| key.contains("weir.dev/") || key.contains("flagger.app/") || key == DEPLOYMENT_REVISION;
-    metadata.annotations = metadata.annotations.take().and_then(|mut annotations| {
-        annotations.retain(|key, _| looked_at(key));
-        (!annotations.is_empty()).then_some(annotations)
-    });
-    metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
-        owners.retain(|owner| ["Deployment", "Canary"].contains(&owner.kind.as_str()));
-        (!owners.is_empty()).then_some(owners)
-    });
-    (metadata.generate_name, metadata.creation_timestamp) = (None, None);
+/// Returns whether a label or annotation is Weir's, or one of Flagger's that Weir honours.
+pub(crate) fn is_ours(key: &str) -> bool {
+    key.contains("weir.dev/") || key.contains("flagger.app/")
+}
+
+/// Returns some of an object's labels or annotations; nothing where none is left.
+pub(crate) fn only(
+    map: Option<BTreeMap<String, String>>,
+    kept: impl Fn(&str) -> bool,
+) -> Option<BTreeMap<String, String>> {
+    let mut map = map?;
+    map.retain(|key, _| kept(key));
+    (!map.is_empty()).then_some(map)
 }
 
 impl<V: View> Kept<V> {
@@ -90,9 +102,6 @@ impl<V: View> Kept<V> {
         metadata.managed_fields = None;
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
-        if !V::WHOLE {
-            trim(&mut metadata);
         }
         V::trim(&mut metadata);
         let body = if V::WHOLE { data.to_string().into() } else { Box::default() };

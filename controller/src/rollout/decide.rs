@@ -70,8 +70,7 @@ impl Pass<'_> {
         if let Some(cause) = self.cause_to_take_back(stage) {
             return self.take_back(cause);
         }
-        let restored = self.state.promoted.as_ref() == Some(&self.seen.target) && !self.state.canary_is_home;
-        if stage < Stage::Promoting && (restored || self.seen.target != self.run().revision) {
+        if stage < Stage::Promoting && (self.is_back() || self.seen.target != self.run().revision) {
             return self.follow_target();
         }
         match stage {

@@ -142,7 +142,7 @@ fn advice(view: &CanaryView) -> String {
     let verb = |verb: &str| format!("weir {verb} {name}");
     match (view.phase, view.reason.as_str()) {
         _ if view.paused => format!("{} goes on, {} takes it back", verb("resume"), verb("abort")),
-        (Phase::Failed, "PromotionFailed") => {
+        (Phase::Failed, "PromotionFailed") if !view.run.is_empty() => {
             "the canary serves until the primary is back; put a revision into the target that starts as the primary"
                 .to_owned()
         }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::kubernetes::object::{Kept, View};
+use crate::kubernetes::object::{Kept, View, is_ours, only};
 use crate::kubernetes::render::{ConfigKind, hex};
 
 /// Annotations by which an object's owner says that it is not to be tracked: Weir's, and that of those who come from Flagger.
@@ -143,19 +143,14 @@ impl<V: Config> Kept<V> {
 /// Leaves of an object's metadata what is looked at: there may be very many of these objects.
 fn trim(metadata: &mut ObjectMeta) {
     let whole = std::mem::take(metadata);
-    let ours = |map: Option<BTreeMap<String, String>>| {
-        let map: BTreeMap<_, _> =
-            map?.into_iter().filter(|(key, _)| key.contains("weir.dev/") || key.contains("flagger.app/")).collect();
-        (!map.is_empty()).then_some(map)
-    };
     *metadata = ObjectMeta {
         name: whole.name,
         namespace: whole.namespace,
         resource_version: whole.resource_version,
         deletion_timestamp: whole.deletion_timestamp,
         owner_references: whole.owner_references.filter(|owners| owners.iter().any(|owner| owner.kind == "Canary")),
-        labels: ours(whole.labels),
-        annotations: ours(whole.annotations),
+        labels: only(whole.labels, is_ours),
+        annotations: only(whole.annotations, is_ours),
         ..ObjectMeta::default()
     };
 }

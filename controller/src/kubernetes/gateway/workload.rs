@@ -150,7 +150,7 @@ impl Workload {
 
     /// Takes note that each pod was asked.
     pub(super) fn was_looked_at(&self) {
-        self.looked.send_if_modified(|looked| !std::mem::replace(looked, true));
+        self.looked.send_replace(true);
     }
 
     /// Waits until each pod was asked once, which takes no longer than a pod that does not answer is waited for.

@@ -90,9 +90,15 @@ impl Pass<'_> {
         self.enter(Phase::Progressing);
     }
 
+    /// Returns whether the target declares what the primary serves: nothing of it is to be analysed. A run may have begun all the
+    /// same, while the primary was still to be restored.
+    pub(super) fn is_back(&self) -> bool {
+        self.state.promoted.as_ref() == Some(&self.seen.target) && !self.state.canary_is_home
+    }
+
     /// Follows a target that changed while its former revision was analysed: the canary gets no request of it.
     pub(super) fn follow_target(&mut self) -> Reason {
-        if self.state.promoted.as_ref() == Some(&self.seen.target) && !self.state.canary_is_home {
+        if self.is_back() {
             let reason = Reason::Reverted;
             self.end(Outcome::Superseded, &reason);
             self.state.applied = Some(self.seen.target.clone());

@@ -136,14 +136,14 @@ impl Pass<'_> {
 
     /// Notices a primary that was restored, so that it is home again; until then, whether anything but the canary serves.
     pub(super) fn welcome_primary(&mut self) {
-        let primary = &self.seen.primary;
-        let up = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
-        let (stage, home) = (self.run().stage, self.home());
-        let stranded = stage == Stage::Stranded;
         if !self.state.canary_is_home {
             return;
         }
+        let (primary, stage) = (&self.seen.primary, self.run().stage);
+        let up = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
+        let stranded = stage == Stage::Stranded;
         if !up || stranded {
+            let home = self.home();
             if (stage < Stage::Analysing || stranded) && self.state.traffic.weight != home {
                 self.open_epoch(home, false);
             }
