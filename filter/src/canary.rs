@@ -5,6 +5,7 @@
 use weir_wire::names::{Arm, Cohort, Kind, Metric};
 use weir_wire::{Affinity, Limits, SLOTS, Weight};
 
+use crate::absence::Absence;
 use crate::admission::Admission;
 use crate::affinity::{self, Client};
 use crate::condition::Conditions;
@@ -13,7 +14,7 @@ use crate::draw::{self, Generator};
 use crate::guard::{Event, Guard, Trip};
 use crate::hashing;
 use crate::host::{Host, MetricKind};
-use crate::outcome::{Outcome, Timing};
+use crate::outcome::{self, Outcome, Timing};
 use crate::stream::Stream;
 
 /// What a configuration asks of a canary, compiled.
@@ -66,7 +67,7 @@ impl Plan {
 /// What was chosen for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// The canary was full; the request goes to the primary and is counted nowhere else.
+    /// The canary was full, or nobody serves it; the request goes to the primary and is counted nowhere else.
     Refused,
     /// The request was given an arm.
     Given {
@@ -87,6 +88,7 @@ pub struct Canary {
     counters: Counters,
     dirty: bool,
     guard: Guard,
+    absence: Absence,
     admission: Admission,
     /// Counts the runs that this VM has seen, so that a stream of an earlier run is known as such.
     run: u32,
@@ -110,6 +112,7 @@ impl Canary {
             counters: Counters::default(),
             dirty: false,
             guard: Guard::new(id),
+            absence: Absence::new(id),
             admission: Admission::default(),
             run: 0,
             streams: 0,
@@ -168,7 +171,7 @@ impl Canary {
         if wanted {
             if !armed || self.is_tripped(host) {
                 cookie = None;
-            } else if self.admission.admit(self.plan.admission) {
+            } else if !self.absence.lasts(host) && self.admission.admit(self.plan.admission) {
                 arm = Arm::Canary;
             } else {
                 self.counters.refused();
@@ -225,7 +228,7 @@ impl Canary {
             cohort,
             began_ns: now_ns,
             cookie,
-            body: crate::outcome::Body::default(),
+            body: outcome::Body::default(),
         }
     }
 
@@ -261,6 +264,9 @@ impl Canary {
         }
         if outcome != Outcome::Success {
             self.flush(host);
+        }
+        if stream.arm == Arm::Canary && outcome == Outcome::Failure && outcome::found_nobody(host) {
+            self.absence.note(host);
         }
         self.judge(host, stream, outcome);
     }

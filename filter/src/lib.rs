@@ -2,15 +2,16 @@
 //! by itself.
 //!
 //! ```text
-//!  request ─> lookup ─> condition / affinity / draw ─> guard ─> admission ─> token header ─> route to the canary
-//!             (host)                                  (tripped?)  (full?)
-//!  end     ─> outcome ─> counters ─> guard (judge)            tick ─> counters, gauges
+//!  request ─> lookup ─> condition / affinity / draw ─> guard ─> absence ─> admission ─> token header ─> route
+//!             (host)                              (tripped?)  (nobody there?)  (full?)             to the canary
+//!  end     ─> outcome ─> counters ─> absence (note), guard (judge)            tick ─> counters, gauges
 //! ```
 //!
 //! [`Filter`] holds all of it and asks a [`Host`] for everything else. In the gateway the host is Envoy (`abi`, compiled for
 //! WebAssembly only); in tests and in the controller's simulator it is [`simulated::SimulatedHost`]. A request that belongs
 //! to no canary, and every request when something is wrong, is left as it is and goes to the primary.
 
+pub mod absence;
 pub mod admission;
 pub mod affinity;
 pub mod canary;

@@ -46,6 +46,10 @@ impl Flags {
     pub const CLIENT_BROKE: u64 = 0x4_0000;
     /// Downstream remote reset: the client reset its HTTP/2 stream.
     pub const CLIENT_RESET: u64 = 0x1000_0000;
+    /// No healthy upstream (UH): the gateway has no endpoint to send the request to.
+    pub const NO_ENDPOINT: u64 = 0x0000_0002;
+    /// No cluster (NC): the gateway has not heard of the service yet, or no longer knows it.
+    pub const NO_CLUSTER: u64 = 0x0100_0000;
     const CLIENT: u64 = Self::CLIENT_GONE | Self::CLIENT_BROKE | Self::CLIENT_RESET;
     /// Whatever else may end a stream early is the upstream's or the gateway's doing: remote and local reset, connection
     /// failure and termination, overflow, timeouts (UT, SI, UMSDR, DT), protocol error, no cluster, overload.
@@ -60,7 +64,7 @@ impl Flags {
         | 0x0008_0000 // UMSDR
         | 0x0040_0000 // DT
         | 0x0080_0000 // UPE
-        | 0x0100_0000 // NC
+        | Self::NO_CLUSTER // NC
         | 0x0200_0000; // OM
 }
 
@@ -98,6 +102,11 @@ pub fn judge<H: Host>(host: &mut H, body: Body) -> Ending {
             _ => Ending::plain(Outcome::Failure),
         },
     }
+}
+
+/// Returns whether the request that failed never had anybody to go to. Asked of the canary's failures only: it is a crossing.
+pub fn found_nobody<H: Host>(host: &mut H) -> bool {
+    host.response_flags().is_some_and(|flags| flags & (Flags::NO_ENDPOINT | Flags::NO_CLUSTER) != 0)
 }
 
 /// Judges a response that ended with its headers, with trailers, or too early.

@@ -208,6 +208,33 @@ fn the_guard_stops_every_vm_and_only_its_own_run() {
 }
 
 #[test]
+fn a_canary_that_nobody_serves_is_left_alone_by_every_vm_for_a_second() {
+    let no_endpoint = weir_filter::outcome::Flags::NO_ENDPOINT;
+    let mut one = Vm::running(&config(1, vec![canary(10_000)]));
+    let mut two = Vm::new(one.host.another_vm());
+    two.configure(&config(1, vec![canary(10_000)])).unwrap();
+    assert_eq!(one.exchange("503"), to(Arm::Canary), "a server's own error");
+    one.host.flags = no_endpoint;
+    assert_eq!(one.exchange("503"), to(Arm::Canary), "that is found out by the first request");
+    one.host.flags = 0;
+    for vm in [&mut one, &mut two] {
+        assert_eq!(vm.exchange("200"), Some(Choice::Refused));
+        vm.host.now_ns += 1_000_000_000;
+        assert_eq!(vm.exchange("200"), to(Arm::Canary), "then the next one tries");
+    }
+    assert_eq!((one.counter(1, Arm::Canary, Kind::Failure), one.metric(Metric::Refused(ID))), (2, 2));
+}
+
+#[test]
+fn a_primary_that_nobody_serves_changes_nothing() {
+    let mut vm = Vm::running(&config(1, vec![canary(0)]));
+    vm.host.flags = weir_filter::outcome::Flags::NO_ENDPOINT;
+    assert_eq!((vm.exchange("503"), vm.exchange("503")), (to(Arm::Primary), to(Arm::Primary)));
+    vm.configure(&config(2, vec![canary(10_000)])).unwrap();
+    assert_eq!(vm.exchange("200"), to(Arm::Canary));
+}
+
+#[test]
 fn failures_of_an_earlier_run_do_not_stop_the_next() {
     let limits = |epoch| Limits { epoch, comparison: vec![[0, 1]], absolute: vec![], end: [9, 0] };
     let in_run = |generation, run: &str, epoch: u64| {

@@ -1,11 +1,14 @@
 //! The guard, in the process and with no controller: what stops a run, and for how long.
 
+use std::time::Instant;
+
 use weir_wire::names::Arm;
 use weir_wire::{Canary, Limits};
 
 use crate::harness::client::{self, Client};
 use crate::harness::config::{canary, config};
 use crate::harness::envoy::{Gateway, Options};
+use crate::harness::metrics::Metrics;
 
 /// Tables that are easy to count along with: three failures of the canary while the primary has none, four failures in all.
 fn guarded(parts: u32) -> Canary {
@@ -74,6 +77,25 @@ async fn failures_add_up_across_workers() {
     }
     assert_eq!(failed, 3, "not three per worker");
     gateway.metrics_when("the trip is told", |metrics| metrics.trip() == [1, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_without_endpoints_is_tried_once_a_second_by_all_workers_together() {
+    let mut lonely = guarded(10_000);
+    lonely.hosts = vec!["lonely.example.com".into()];
+    let options = Options { concurrency: 2, ..Options::default() };
+    let gateway = Gateway::start_with(options, &config(vec![lonely])).await;
+    let began = Instant::now();
+    let mut failed = 0;
+    for _ in 0..40 {
+        let status = Client::connect(gateway.address).await.ask("lonely.example.com", "/", &[]).await.status;
+        failed += u64::from(status == 503);
+    }
+    let seconds = began.elapsed().as_secs();
+    assert!((1..=1 + seconds).contains(&failed), "{failed} failed in {seconds} s");
+    let all = |metrics: &Metrics| metrics.refused() == 40 - failed && metrics.arm(Arm::Canary)[2] == failed;
+    let metrics = gateway.metrics_when("all are counted", all).await;
+    assert_eq!(metrics.arm(Arm::Primary)[0], 0, "what was kept from the canary is in no arm");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,9 +72,7 @@ async fn a_release_that_never_gets_ready_gets_no_request_and_is_taken_back_at_th
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_that_stop_being_ready_in_mid_rollout_lose_their_weight_at_once_and_get_it_back() {
     let stage = Stage::set("flapping", "{interval: 3s, threshold: 5, stepWeights: [30, 50]}").await;
-    // Few requests: what the gateway answers itself until it hears of the weight counts against the canary, and six would be
-    // the guard's verdict.
-    let traffic = stage.traffic(10.0);
+    let traffic = stage.traffic(100.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     stage.switch(r#"{"ready": false}"#);
     until("the weight is 0", || (stage.status()["canaryWeight"].as_f64() == Some(0.0)).then_some(())).await;
@@ -83,9 +81,10 @@ async fn pods_that_stop_being_ready_in_mid_rollout_lose_their_weight_at_once_and
     stage.phase("Succeeded").await;
     let tally = traffic.finish().await;
     println!("flapping: {}", serde_json::to_string(&tally.summary()).unwrap());
-    // A gateway may hear that the pods are gone before it hears of the weight: it answers what it has chosen for them itself.
+    // A gateway may hear that the pods are gone before it hears of the weight. It answers the first request that it has chosen
+    // for them itself, and chooses them no more; others may have been on their way.
     assert_eq!((tally.of("v1").failed, tally.of("v2").failed), (0, 0), "{:?}", tally.summary());
-    assert!(tally.totals().1 <= 10, "{:?}", tally.summary());
+    assert!(tally.totals().1 <= 5, "{:?}", tally.summary());
     stage.strike();
 }
 

@@ -32,7 +32,7 @@ pub struct Cell {
 #[serde(default)]
 pub struct Counts {
     cells: [[Cell; 3]; 2],
-    /// Draws that admission sent to the primary; they are in no cell.
+    /// Requests that were kept from the canary, by admission or because nobody served it; they are in no cell.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused: u64,
 }
@@ -50,7 +50,7 @@ pub struct Scrape {
     pub slots: [Counts; SLOTS as usize],
     /// Streams that outlived their slot.
     pub late: u64,
-    /// Requests that admission sent to the primary.
+    /// Requests that were kept from the canary.
     pub refused: u64,
     /// The epoch whose table tripped the guard, 0 while it has not.
     pub tripped: u64,

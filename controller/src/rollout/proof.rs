@@ -174,7 +174,7 @@ fn judged(plan: &Plan, block: Block, counts: &Counts) -> Judged {
     };
     let edge = plan.latency_edge().and_then(|bound| plan.latency_ms.iter().position(|ms| f64::from(*ms) >= bound));
     let canary = counts.arm(Arm::Canary);
-    // Draws that admission refused are in no arm: what is left of such an epoch was not split as asked, and rightly so.
+    // Draws that were kept from the canary are in no arm: what is left of such an epoch was not split as asked, and rightly so.
     let assigned = if counts.refused == 0 { pair(|cell| cell.assigned) } else { Pair::default() };
     Judged {
         rho: block.weight.fraction(),

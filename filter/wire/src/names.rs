@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `weir_<id>_<slot>_<arm>_<cohort>_<kind>` | counter | one of [`Kind`], for requests assigned in the epoch that owns the slot |
 //! | `weir_<id>_late` | counter | streams that ended eight or more epochs after they were assigned |
-//! | `weir_<id>_refused` | counter | requests that admission sent to the primary; they are in no arm |
+//! | `weir_<id>_refused` | counter | requests that were chosen for the canary and sent to the primary, because enough were outstanding there or nobody served it; they are in no arm |
 //! | `weir_<id>_tripped` | gauge | the epoch whose table tripped the guard, 0 while it has not |
 //! | `weir_<id>_trip_test` | gauge | which table tripped: 1 comparison, 2 absolute |
 //! | `weir_vms_<slot>` | gauge | VMs (workers and the main thread's) that run the generation below |
@@ -123,7 +123,7 @@ pub enum Metric<'a> {
     },
     /// Streams that outlived their slot.
     Late(&'a str),
-    /// Requests that admission refused.
+    /// Requests that were kept from the canary: enough were outstanding, or nobody served it.
     Refused(&'a str),
     /// The epoch whose table tripped.
     Tripped(&'a str),
