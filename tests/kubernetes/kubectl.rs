@@ -1,10 +1,15 @@
-//! `kubectl` and `helm`, as a person would use them: what they say is what is tested.
+//! `kubectl` and `helm`, as a person would use them: what they say is what is tested. Only what is looked at many times a second is
+//! asked of the API server itself.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, Client};
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 
 /// Nothing in these tests takes longer on a machine that is not broken; it is no statement about Weir.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -34,10 +39,42 @@ pub(crate) fn apply(manifest: &str) {
     run("kubectl", &["apply", "-f", "-"], manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
 }
 
-/// Returns an object, if there is one.
+/// The API server for those who look at an object again and again. A process for each look would take the processors away from
+/// what is looked at, and so would a test's own threads, which block.
+static API: LazyLock<(Runtime, Client)> = LazyLock::new(|| {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let client = within(&runtime, Client::try_default()).unwrap_or_else(|error| panic!("no cluster is known: {error}"));
+    (runtime, client)
+});
+
+/// Has a runtime do something while this thread waits, which may be one of another runtime.
+fn within<T: Send + 'static>(runtime: &Runtime, task: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    runtime.spawn(async move { done.send(task.await) });
+    result.recv().unwrap()
+}
+
+/// Returns an object, if there is one and the API server answers.
 pub(crate) fn object(namespace: &str, kind: &str, name: &str) -> Option<Value> {
-    let text = run("kubectl", &["-n", namespace, "get", kind, name, "-o", "json"], "").ok()?;
-    serde_json::from_str(&text).ok()
+    let (group, version, plural) = match kind {
+        "service" => ("", "v1", "services"),
+        "configmap" => ("", "v1", "configmaps"),
+        "secret" => ("", "v1", "secrets"),
+        "deployment" => ("apps", "v1", "deployments"),
+        "hpa" => ("autoscaling", "v2", "horizontalpodautoscalers"),
+        "canary" => ("weir.dev", "v1beta1", "canaries"),
+        "virtualservice" => ("networking.istio.io", "v1", "virtualservices"),
+        "destinationrule" => ("networking.istio.io", "v1", "destinationrules"),
+        _ => panic!("{kind} is not among the kinds that tests look at"),
+    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, ""), plural);
+    let (runtime, client) = &*API;
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let name = name.to_owned();
+    let get = async move { tokio::time::timeout(Duration::from_secs(10), objects.get_opt(&name)).await };
+    let mut object = within(runtime, get).ok()?.ok()??;
+    object.metadata.managed_fields = None;
+    serde_json::to_value(object).ok()
 }
 
 /// Waits until something is so; what it is, is told where it never comes to be.
