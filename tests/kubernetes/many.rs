@@ -15,10 +15,10 @@ async fn fifty_canaries_roll_out_at_once() {
     for (traffic, bad) in traffic {
         let tally = traffic.finish().await;
         let served = tally.of("v1").ok > 0 && (bad || tally.of("v2").ok > 0);
-        // Two processors that start a hundred pods keep some requests waiting for longer than a client does: no answer is an
-        // error of Weir's only if a gateway or a revision gave one.
-        let errors = tally.totals().1 - tally.of("timeout").failed;
-        assert!(served && (bad || errors == 0), "bad: {bad}: {:?}", tally.summary());
+        // Two processors that start a hundred pods keep requests waiting: some for longer than a client does, and some in a pod
+        // that is replaced and was to be left alone 3 s before its end (the gateway's 503, `UC`). Neither is about a revision.
+        let errors = tally.of("v1").failed + if bad { 0 } else { tally.of("v2").failed };
+        assert!(served && errors == 0, "bad: {bad}: {:?}", tally.summary());
     }
     fleet.strike();
 }

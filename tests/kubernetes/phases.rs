@@ -108,6 +108,10 @@ impl Scene {
             At::Waiting | At::WaitingPromotion => ("gate", r#"{"failure_ratio": 0}"#),
             _ => return,
         };
+        if self.at == At::Promoting {
+            // Until then only pods of the revision before would hear of it.
+            until("the primary's next pod runs", || self.primary_pods().contains("\"v2\"").then_some(())).await;
+        }
         // Pods may only just be starting.
         until(&format!("{app} takes {change}"), || self.stage.try_switch(app, change).ok()).await;
         if matches!(self.at, At::Initializing | At::Starting) {
@@ -120,6 +124,12 @@ impl Scene {
             })
             .await;
         }
+    }
+
+    /// Returns the arguments of the primary's pods that run, line by line.
+    fn primary_pods(&self) -> String {
+        let lines = r#"jsonpath={range .items[?(@.status.phase=="Running")]}{.spec.containers[0].args}{"\n"}{end}"#;
+        kubectl(&["-n", &self.stage.namespace, "get", "pods", "-l", "app=shop-primary", "-o", lines])
     }
 
     /// Deletes the Canary; a target that never got ready does so then.
