@@ -83,7 +83,7 @@ fn taken_back() -> CanaryView {
         since: DECIDED,
         started: None,
         run: String::new(),
-        reason: "FailedRevision".into(),
+        reason: "GuardTripped".into(),
         message: "the target's revision was taken back; waiting for another one, or for the verb retry".into(),
         weight: 0.0,
         step: None,

@@ -29,7 +29,9 @@ from report import Trouble, say, wait_until
 def up():
     if namespace.is_inside():
         raise Trouble("this is inside of a cluster")
-    if not namespace.init_pid():
+    if namespace.init_pid():
+        say(f"cluster {NAME} runs already and keeps what is in it; `tests/cluster/cluster down` would end it")
+    else:
         machine.require(to_build=bool(programs.missing()))
         programs.build()
         namespace.start()
