@@ -7,6 +7,7 @@
 //! `bench-rollback --weir FILE --demo FILE --filter FILE --envoy FILE [--rounds N] [--pushes N]`; `make bench` knows the files.
 
 mod ask;
+mod delays;
 mod harm;
 mod pushes;
 mod stage;
@@ -16,9 +17,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use delays::{Delays, shares};
 use harm::{CASES, Case, Harm};
 use pushes::Pushed;
 use stage::{Programs, Stage};
+
+/// Pushes that requests are looked at for, for each push whose way is: one request in a thousand is seldom.
+const DELAYED: usize = 10;
 
 struct Arguments {
     programs: Programs,
@@ -70,8 +75,10 @@ fn run(arguments: Arguments) -> Result<(), String> {
         }
     }
     let pushes = pushes::pushes(&mut stage, arguments.pushes)?;
+    let delays = delays::delays(&stage, DELAYED * arguments.pushes)?;
     print_harm(&table);
     print_pushes(&pushes);
+    print_delays(&delays);
     println!("\nminimum / median / maximum; {} repetitions, {} pushes", arguments.rounds, pushes.len());
     Ok(())
 }
@@ -95,6 +102,13 @@ fn print_pushes(pushes: &[Pushed]) {
     println!("| first response by the new weight | {} |", column(|push| push.first_ms));
     println!("| last response by the old weight | {} |", column(|push| push.last_ms));
     println!("| every worker says so in Envoy's metrics | {} |", column(|push| push.said_ms));
+}
+
+fn print_delays(delays: &Delays) {
+    println!("\n| requests, 400 per second, p50 / p99 / p99.9 / maximum | ms | number |\n|---|---|---|");
+    for (what, list) in [("while nothing happens", &delays.quiet), ("during a push", &delays.pushed)] {
+        println!("| {what} | {} | {} |", shares(list), list.len());
+    }
 }
 
 fn ms(from: Instant, to: Instant) -> f64 {
