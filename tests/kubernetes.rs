@@ -8,6 +8,8 @@
 mod adoption;
 #[path = "kubernetes/configs.rs"]
 mod configs;
+#[path = "kubernetes/delivery.rs"]
+mod delivery;
 #[path = "kubernetes/faults.rs"]
 mod faults;
 #[cfg(feature = "kubernetes-full")]

@@ -4,7 +4,7 @@
 //! that is read again whenever it changes. So a revision can go bad long after it was released, and all its replicas at once.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::Args;
@@ -63,6 +63,10 @@ pub struct Serve {
     /// there too, so that the next process is as ill as the last.
     #[arg(long)]
     pub switch_file: Option<PathBuf>,
+    /// Folder of files that are given for their paths, without faults. A file of JSON with a `mediaType` is given as that, so
+    /// that the folder may be a registry's.
+    #[arg(long)]
+    pub files: Option<PathBuf>,
 }
 
 /// The service's health, as it is now.
@@ -110,6 +114,7 @@ impl Switches {
 struct Service {
     version: String,
     switch_file: Option<PathBuf>,
+    files: Option<PathBuf>,
     switches: Mutex<Switches>,
 }
 
@@ -136,6 +141,7 @@ impl Serve {
         let service = Arc::new(Service {
             version: self.version,
             switch_file: self.switch_file.clone(),
+            files: self.files,
             switches: Mutex::new(Switches {
                 failure_ratio: self.failure_ratio,
                 failure_status: self.failure_status,
@@ -188,7 +194,12 @@ async fn switch(State(service): State<Arc<Service>>, body: Bytes) -> Result<Json
     Ok(Json(service.change(change)))
 }
 
-async fn answer(State(service): State<Arc<Service>>) -> Response {
+async fn answer(State(service): State<Arc<Service>>, uri: Uri) -> Response {
+    if let Some(folder) = &service.files
+        && let Some(file) = file(folder, uri.path()).await
+    {
+        return file;
+    }
     let switches = service.switches();
     if rand::random::<f64>() < switches.crash_ratio {
         std::process::exit(1);
@@ -206,6 +217,23 @@ async fn answer(State(service): State<Arc<Service>>) -> Response {
     };
     let headers = [(REVISION_HEADER, service.version.as_str()), (header::CONTENT_TYPE.as_str(), "text/plain")];
     (status, headers, format!("{}\n", service.version)).into_response()
+}
+
+/// Returns the file at a path of a folder; nothing for paths that lead out of it.
+async fn file(folder: &Path, path: &str) -> Option<Response> {
+    #[derive(Deserialize)]
+    struct Typed {
+        #[serde(rename = "mediaType")]
+        media_type: String,
+    }
+    let path = Path::new(path.strip_prefix('/')?);
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return None;
+    }
+    let content = tokio::fs::read(folder.join(path)).await.ok()?;
+    let kind = serde_json::from_slice(&content).map(|typed: Typed| typed.media_type);
+    let kind = kind.unwrap_or_else(|_| "application/octet-stream".into());
+    Some(([(header::CONTENT_TYPE, kind)], content).into_response())
 }
 
 async fn follow_file(service: Arc<Service>, path: PathBuf, mut seen: String) {
@@ -233,6 +261,23 @@ async fn apply_file(service: &Service, path: &Path, seen: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn files_are_given_by_their_paths_and_nothing_outside_of_the_folder() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("files");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(outer.path().join("secret"), "x").unwrap();
+        std::fs::write(folder.join("manifest"), r#"{"mediaType": "a/b"}"#).unwrap();
+        std::fs::write(folder.join("blob"), [0, 159]).unwrap();
+        let kind = async |path: &str| {
+            let response = file(&folder, path).await?;
+            Some(response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned())
+        };
+        assert_eq!(kind("/manifest").await.as_deref(), Some("a/b"));
+        assert_eq!(kind("/blob").await.as_deref(), Some("application/octet-stream"));
+        assert_eq!((kind("/../secret").await, kind("/").await, kind("//etc/hostname").await), (None, None, None));
+    }
 
     #[test]
     fn a_change_leaves_alone_what_it_does_not_name() {

@@ -1,6 +1,7 @@
 //! Revisions that are bad in every way that a revision can be, and objects that somebody breaks.
 
 use serde_json::Value;
+use weir_demo::tally::Tally;
 
 use super::STEPS;
 use super::kubectl::{kubectl, object, run, until};
@@ -149,15 +150,30 @@ async fn a_primary_that_breaks_during_its_promotion_gets_its_former_revision_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_edits_or_deletes_is_repaired_and_no_user_notices() {
+async fn what_somebody_edits_or_deletes_is_repaired_and_no_user_notices_afterwards() {
     let stage = Stage::set_alone("edited", STEPS).await;
     let namespace = &stage.namespace;
+    // Routes that somebody led to nobody are that until they are repaired and istiod has said so: mostly it hears of both at once.
     let traffic = stage.traffic(50.0);
     let route = || object(namespace, "virtualservice", "shop").unwrap_or_default()["spec"]["http"].clone();
     let before = route();
     let patch = r#"[{"op": "replace", "path": "/spec/http/1/route/0/destination/host", "value": "shop-canary"}]"#;
     kubectl(&["-n", namespace, "patch", "virtualservice", "shop", "--type", "json", "-p", patch]);
     until("the routes are repaired", || (route() == before).then_some(())).await;
+    let since = |at: &Tally| (traffic.tally().of("v1").ok - at.of("v1").ok, traffic.tally().totals().1 - at.totals().1);
+    let mut last = traffic.tally();
+    until("a second's requests are all answered", || match since(&last) {
+        (_, 1..) => {
+            last = traffic.tally();
+            None
+        }
+        (answered, 0) => (answered >= 50).then_some(()),
+    })
+    .await;
+    let edited = traffic.finish().await;
+    println!("routes edited: {}", serde_json::to_string(&edited.summary()).unwrap());
+    assert_eq!(edited.of("v1").failed, 0, "{:?}", edited.summary());
+    let traffic = stage.traffic(50.0);
     // A filter object by hand, in both parts: the small one is deleted, then the one that inserts the filter.
     let own = ["-n", "istio-ingress", "-l", "app.kubernetes.io/managed-by=weir"];
     let filters = || -> Vec<String> {

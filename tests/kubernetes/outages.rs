@@ -36,10 +36,10 @@ impl Drop for Scaled {
 }
 
 /// Weir with other values for as long as this value lives.
-struct Installed;
+pub(crate) struct Installed;
 
 impl Installed {
-    fn with(values: &[&str]) -> Self {
+    pub(crate) fn with(values: &[&str]) -> Self {
         install_with(values);
         Self
     }
