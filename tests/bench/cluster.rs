@@ -17,7 +17,6 @@ mod cost;
 mod costs;
 #[path = "cluster/fifty.rs"]
 mod fifty;
-#[path = "cluster/figures.rs"]
 mod figures;
 #[path = "../kubernetes/fleet.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
@@ -33,7 +32,6 @@ mod kubectl;
 mod process;
 #[path = "cluster/pushes.rs"]
 mod pushes;
-#[path = "cluster/requests.rs"]
 mod requests;
 #[path = "cluster/rest.rs"]
 mod rest;

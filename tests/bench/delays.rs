@@ -1,13 +1,12 @@
 //! How long requests take while a gateway takes a configuration over, beside what they take otherwise: no other program has
 //! anything to do at that moment, so the difference is Envoy's and the filter's own.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_demo::load::Load;
 use weir_wire::Weight;
 
-use super::ms;
+use super::requests::Requests;
 use super::stage::{HOST, Stage};
 
 /// Requests per second, as many as while pushes are measured in a cluster.
@@ -17,7 +16,7 @@ const WINDOW: Duration = Duration::from_millis(60);
 /// Time between two windows; odd, so that they fall anywhere between two ticks of the filter.
 const PAUSE: Duration = Duration::from_millis(311);
 
-/// Milliseconds that requests took which were under way in a window, sorted.
+/// Milliseconds that requests took which were under way in a window.
 #[derive(Default)]
 pub(crate) struct Delays {
     pub(crate) pushed: Vec<f64>,
@@ -36,15 +35,10 @@ pub(crate) fn delays(stage: &Stage, number: usize) -> Result<Delays, String> {
         headers: vec![host],
         timeout_ms: 5_000,
     };
-    let ends: Arc<Mutex<Vec<(Instant, Duration)>>> = Arc::default();
-    let guard = runtime.enter();
-    let running = load.start_telling({
-        let ends = ends.clone();
-        move |ended| {
-            ends.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), ended.took));
-        }
-    });
-    drop(guard);
+    let requests = {
+        let _clients = runtime.enter();
+        Requests::start(&load)
+    };
     let mut config = stage.config()?;
     let mut windows = Vec::new();
     // The first one is not counted: connections are made.
@@ -64,23 +58,13 @@ pub(crate) fn delays(stage: &Stage, number: usize) -> Result<Delays, String> {
             windows.push((from, Instant::now(), pushed));
         }
     }
-    runtime.block_on(running.finish());
+    let ends = runtime.block_on(requests.finish());
     let mut delays = Delays::default();
-    for (end, took) in ends.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let within = windows.iter().find(|(from, to, _)| *end - *took <= *to && end >= from);
-        if let Some((.., pushed)) = within {
+    for end in &ends {
+        if let Some((.., pushed)) = windows.iter().find(|(from, to, _)| end.was_under_way(*from, *to)) {
             let list = if *pushed { &mut delays.pushed } else { &mut delays.quiet };
-            list.push(ms(*end - *took, *end));
+            list.push(end.took.as_secs_f64() * 1000.0);
         }
     }
-    delays.pushed.sort_by(f64::total_cmp);
-    delays.quiet.sort_by(f64::total_cmp);
     Ok(delays)
-}
-
-/// Returns median, p99, p99.9 and maximum as people read them.
-pub(crate) fn shares(sorted: &[f64]) -> String {
-    let at =
-        |share: f64| sorted.get((sorted.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or_default();
-    [0.5, 0.99, 0.999, 1.0].map(|share| format!("{:.1}", at(share))).join(" / ")
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use weir_wire::Weight;
 
-use super::ms;
+use super::figures::ms;
 use super::stage::{HOST, Health, PRIMARY, Stage};
 use super::traffic::{Seen, Traffic};
 

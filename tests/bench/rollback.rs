@@ -8,16 +8,20 @@
 
 mod ask;
 mod delays;
+#[allow(dead_code, reason = "shared with the other measurements")]
+mod figures;
 mod harm;
 mod pushes;
+#[allow(dead_code, reason = "shared with the other measurements")]
+mod requests;
 mod stage;
 mod traffic;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use delays::{Delays, shares};
+use delays::Delays;
+use figures::shares;
 use harm::{CASES, Case, Harm};
 use pushes::Pushed;
 use stage::{Programs, Stage};
@@ -109,10 +113,6 @@ fn print_delays(delays: &Delays) {
     for (what, list) in [("while nothing happens", &delays.quiet), ("during a push", &delays.pushed)] {
         println!("| {what} | {} | {} |", shares(list), list.len());
     }
-}
-
-fn ms(from: Instant, to: Instant) -> f64 {
-    to.saturating_duration_since(from).as_secs_f64() * 1000.0
 }
 
 /// Returns minimum, median and maximum as people read them.

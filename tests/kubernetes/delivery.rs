@@ -28,12 +28,7 @@ async fn splits_and_counts(stage: &Stage) {
     stage.rested().await;
     let tally = traffic.finish().await;
     assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
-    let traffic = stage.traffic(100.0);
-    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v3") });
-    stage.phase("Failed").await;
-    stage.rested().await;
-    let failed = traffic.finish().await.totals().1;
-    assert!((1..=10).contains(&failed), "{failed} failed");
+    stage.stops_a_bad_release("v3").await;
 }
 
 /// Serves an image that is nothing but the module, as registries do; returns its address and its manifest's checksum.

@@ -58,8 +58,6 @@ fn within<T: Send + 'static>(runtime: &Runtime, task: impl Future<Output = T> + 
 pub(crate) fn object(namespace: &str, kind: &str, name: &str) -> Option<Value> {
     let (group, version, plural) = match kind {
         "service" => ("", "v1", "services"),
-        "configmap" => ("", "v1", "configmaps"),
-        "secret" => ("", "v1", "secrets"),
         "deployment" => ("apps", "v1", "deployments"),
         "hpa" => ("autoscaling", "v2", "horizontalpodautoscalers"),
         "canary" => ("weir.dev", "v1beta1", "canaries"),

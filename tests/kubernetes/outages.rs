@@ -229,12 +229,7 @@ async fn an_upgrade_of_weir_changes_the_module_on_running_gateways_without_an_er
     let started = stage.events().iter().filter(|text| text.starts_with("Starting canary analysis")).count();
     assert_eq!(started, 1, "{:?}", stage.events());
     // The module that runs now splits and counts: a bad release is stopped, and back again changes it once more.
-    let traffic = stage.traffic(100.0);
-    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v3") });
-    stage.phase("Failed").await;
-    stage.rested().await;
-    let failed = traffic.finish().await.totals().1;
-    assert!((1..=10).contains(&failed), "{failed} failed");
+    stage.stops_a_bad_release("v3").await;
     let traffic = stage.traffic(50.0);
     drop(next);
     until("the module is the one before", || (module() == before).then_some(())).await;

@@ -362,6 +362,16 @@ spec:
         .await;
     }
 
+    /// Releases a revision that fails everything, which must be taken back within a handful of requests.
+    pub(crate) async fn stops_a_bad_release(&self, version: &str) {
+        let traffic = self.traffic(100.0);
+        self.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good(version) });
+        self.phase("Failed").await;
+        self.rested().await;
+        let tally = traffic.finish().await;
+        assert!((1..=10).contains(&tally.totals().1), "{:?}", tally.summary());
+    }
+
     /// Returns the texts of the Canary's events, oldest first.
     pub(crate) fn events(&self) -> Vec<String> {
         let sorted =

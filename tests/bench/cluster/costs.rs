@@ -12,7 +12,7 @@ use weir_wire::{Canary, Weight};
 
 use crate::api::Api;
 use crate::cost::error_of_median;
-use crate::figures::{quantile, table};
+use crate::figures::{quantile, shares, table};
 use crate::gateways::{NAMESPACE, Pod, Small, acknowledged, pods};
 use crate::kubectl::{apply, kubectl};
 use crate::process::Process;
@@ -230,12 +230,9 @@ async fn delays(name: &str, load: &Load, mut push: impl FnMut()) -> Vec<String> 
     let ends = requests.finish().await;
     let (mut during, mut between) = (Vec::new(), Vec::new());
     for end in ends.iter().filter(|end| end.at >= began) {
-        let due = end.at - end.took;
-        let pushed = pushes.iter().any(|(from, to)| due <= *to && end.at >= *from);
+        let pushed = pushes.iter().any(|(from, to)| end.was_under_way(*from, *to));
         let list = if pushed { &mut during } else { &mut between };
         list.push(end.took.as_secs_f64() * 1000.0);
     }
-    let shares =
-        |list: &[f64]| [0.5, 0.99, 0.999, 1.0].map(|share| format!("{:.1}", quantile(list, share))).join(" / ");
     vec![name.to_owned(), shares(&between), shares(&during), during.len().to_string()]
 }

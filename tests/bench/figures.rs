@@ -25,6 +25,11 @@ pub(crate) fn tail(numbers: &[f64]) -> String {
     three(numbers, [0.5, 0.99, 1.0])
 }
 
+/// Returns median, 99 and 99.9 of 100, and maximum, with one digit.
+pub(crate) fn shares(numbers: &[f64]) -> String {
+    [0.5, 0.99, 0.999, 1.0].map(|share| format!("{:.1}", quantile(numbers, share))).join(" / ")
+}
+
 fn three(numbers: &[f64], shares: [f64; 3]) -> String {
     if numbers.is_empty() {
         return "–".into();

@@ -16,6 +16,13 @@ pub(crate) struct End {
     pub(crate) took: Duration,
 }
 
+impl End {
+    /// Returns whether the request was under way at some moment between two.
+    pub(crate) fn was_under_way(&self, from: Instant, to: Instant) -> bool {
+        self.at - self.took <= to && self.at >= from
+    }
+}
+
 /// Traffic that runs until this is dropped.
 pub(crate) struct Requests {
     ends: Arc<Mutex<Vec<End>>>,
