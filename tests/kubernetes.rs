@@ -24,6 +24,8 @@ mod kubectl;
 #[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/many.rs"]
 mod many;
+#[path = "kubernetes/metrics.rs"]
+mod metrics;
 #[path = "kubernetes/outages.rs"]
 mod outages;
 #[path = "kubernetes/people.rs"]

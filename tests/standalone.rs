@@ -9,6 +9,8 @@ mod cookies;
 mod deaths;
 #[path = "standalone/input.rs"]
 mod input;
+#[path = "standalone/metrics.rs"]
+mod metrics;
 #[path = "standalone/releases.rs"]
 mod releases;
 #[path = "standalone/site.rs"]

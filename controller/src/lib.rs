@@ -1,5 +1,6 @@
 //! Weir's controller: watches releases, reads what the filter in the gateway counted, decides, and pushes weights back.
 
+mod answers;
 pub mod api;
 pub mod board;
 pub mod command;

@@ -133,7 +133,8 @@ pub struct MetricSpec {
     /// `request-success-rate` (percent of the canary's requests that did not fail) or `request-duration` (99th percentile of
     /// its latency in milliseconds), both from the gateway's own counters; or any other name with a `templateRef`.
     pub name: String,
-    /// The time that a template's query looks back, for instance `1m`. The built-in metrics count since the step began.
+    /// The time that a template's query looks back, for instance `1m`. Default: the analysis's interval. The built-in metrics
+    /// count since the step began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
     /// Bounds that the value must stay in, both inclusive.

@@ -16,6 +16,12 @@ const MAX_LATENCY_MS: f64 = 3_600_000.0;
 /// Metrics that the gateway's own counters answer.
 pub(super) const BUILT_IN: [(&str, Source); 2] =
     [("request-success-rate", Source::SuccessRate), ("request-duration", Source::Duration)];
+
+/// Returns whether the gateway's own counters answer a metric.
+pub(crate) fn is_built_in(name: &str) -> bool {
+    BUILT_IN.iter().any(|(built_in, _)| *built_in == name)
+}
+
 const WEBHOOKS: [(&str, WebhookKind); 8] = [
     ("confirm-rollout", WebhookKind::ConfirmRollout),
     ("pre-rollout", WebhookKind::PreRollout),

@@ -28,6 +28,7 @@ mod strategy;
 pub use analysis::AnalysisSpec;
 pub use canary::{AutoscalerRef, CanarySpec, ScalerReplicas, TargetRef, hosts};
 pub use checks::DEFAULT_LATENCY_MS;
+pub(crate) use checks::is_built_in;
 pub use clash::{Clash, shared_hosts, shared_targets};
 pub use duration::parse_duration;
 pub use identity::{canary_id, canary_token, revision};

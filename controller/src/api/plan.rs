@@ -7,7 +7,7 @@ use weir_wire::Weight;
 use super::affinity::cookie;
 use super::analysis::AnalysisSpec;
 use super::canary::CanarySpec;
-use super::checks::{BUILT_IN, checks, latency_edges, webhooks};
+use super::checks::{checks, is_built_in, latency_edges, webhooks};
 use super::duration::parse_duration;
 use super::object::{Object, name_problem};
 use super::problem::{Problem, Problems};
@@ -84,12 +84,11 @@ pub fn remarks(canary: &Object<CanarySpec>) -> Vec<Problem> {
         remarks.push(Problem::new("spec.analysis.sessionAffinity.primaryCookieName", text));
     }
     for (i, metric) in analysis.metrics.iter().enumerate() {
-        let built_in = BUILT_IN.iter().any(|(name, _)| *name == metric.name);
         if metric.threshold.is_some() && metric.threshold_range.is_none() {
             let text = "is deprecated: use thresholdRange, which says what is least and what is greatest";
             remarks.push(Problem::new(format!("spec.analysis.metrics[{i}].threshold"), text));
         }
-        if built_in && metric.query.is_some() {
+        if is_built_in(&metric.name) && metric.query.is_some() {
             let text = "changes nothing: the gateway's own counters answer this metric; remove it";
             remarks.push(Problem::new(format!("spec.analysis.metrics[{i}].query"), text));
         }

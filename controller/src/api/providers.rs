@@ -20,7 +20,8 @@ pub struct ObjectRef {
 pub struct MetricTemplateSpec {
     /// The system that answers.
     pub provider: MetricProvider,
-    /// The query, with `{{ namespace }}`, `{{ target }}`, `{{ interval }}`, `{{ variables.NAME }}`, … filled in.
+    /// The query, which must have one result. Filled in are `{{ name }}` and `{{ namespace }}` of the Canary, `{{ target }}`,
+    /// `{{ service }}`, `{{ interval }}`, `{{ variables.NAME }}`, and `{{ ingress }}` and `{{ route }}`, which are the target's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
 }
@@ -29,16 +30,16 @@ pub struct MetricTemplateSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricProvider {
-    /// The kind of system, for instance `prometheus`.
+    /// The kind of system: `prometheus`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its address, `http://…` or `https://…`.
+    /// Its address, `http://…` or `https://…`; queries go to `api/v1/query` below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Headers of every query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Vec<String>>,
-    /// The Secret with `username` and `password`, or `token`.
+    /// Not supported: Weir reads no Secret for a query. Use `headers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<ObjectRef>,
     /// Do not check the system's certificate. Default: false.

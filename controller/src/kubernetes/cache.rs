@@ -62,6 +62,12 @@ impl<V: View> Cache<V> {
         let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
     }
 
+    /// Returns whether every object that existed when the watch began is known.
+    #[must_use]
+    pub(crate) fn is_complete(&self) -> bool {
+        *self.complete.borrow()
+    }
+
     /// Keeps the copy up to date, for ever; tells of every object that changed or went.
     pub(crate) async fn follow(
         self: Arc<Self>,

@@ -20,12 +20,12 @@ use super::scaler::unscaled;
 use super::status::{Fault, gist, recall, recollection, stalled, status};
 use super::world::{Key, World};
 use super::{events, revision};
+use crate::answers::Answers;
 use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
 use crate::board::{Board, Name};
 use crate::gateway_config::entry;
 use crate::reconcile::{Passed, Platform, pass};
 use crate::rollout::{Action, Ask, Decision, Event, Observation, Phase, Plan, Severity, Span, Stage, State, Timestamp};
-use crate::standalone::answers::Answers;
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
 
@@ -196,11 +196,9 @@ impl Keeper {
         }
     }
 
-    /// Takes in the webhooks as they are now.
+    /// Takes in the webhooks and metrics as they are now.
     fn answer(&mut self, canary: &Canary, state: &State, interval: Span) {
-        if let Ok(object) = canary.object() {
-            self.answers.update(&object, state, interval);
-        }
+        let _ = canary.object().map(|object| self.answers.update(&object, state, interval));
     }
 
     /// Says that the object cannot work as it is; lets it go if it is being deleted.
@@ -395,6 +393,7 @@ impl Platform for Body<'_> {
     }
 
     fn ask(&mut self, asks: &[Ask]) {
-        self.keeper.answers.ask(asks);
+        let world = self.keeper.world.clone();
+        self.keeper.answers.ask(asks, |namespace, name| world.template(namespace, name));
     }
 }

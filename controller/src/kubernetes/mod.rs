@@ -22,6 +22,7 @@ mod gateway;
 mod keeper;
 mod kinds;
 pub(crate) mod lease;
+mod metric_template;
 pub(crate) mod object;
 pub(crate) mod observe;
 pub(crate) mod render;

@@ -14,9 +14,11 @@ use super::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
     RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
 };
+use super::metric_template::MetricTemplateView;
 use super::object::{Kept, View};
 use super::render::{CANARY_LABEL, MANAGER, concerns};
 use super::settings::Settings;
+use crate::answers::Template;
 use crate::api::CanarySpec;
 
 /// Objects that are written at a time. An API server that is asked for hundreds of writes at once answers none of them in time,
@@ -60,6 +62,8 @@ pub(crate) struct World {
     pub(crate) config_maps: Arc<Cache<ConfigMapView>>,
     /// Secrets, where they are tracked.
     pub(crate) secrets: Arc<Cache<SecretView>>,
+    /// Metrics that other systems answer.
+    pub(crate) templates: Arc<Cache<MetricTemplateView>>,
     /// The gateway workloads.
     pub(crate) fleet: Fleet,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
@@ -92,6 +96,7 @@ impl World {
             envoy_filters: Cache::empty(),
             config_maps: Cache::empty(),
             secrets: Cache::empty(),
+            templates: Cache::empty(),
             fleet: Fleet::default(),
             wakes: Mutex::default(),
             claims: Mutex::default(),
@@ -139,6 +144,7 @@ impl World {
             }
         });
         self.watch(&self.envoy_filters, Some(own), |world, filter| world.fleet.filter_changed(filter.namespace()));
+        self.watch(&self.templates, None, |_, _| {});
         if self.settings.config_tracking {
             self.watch(&self.config_maps, None, |world, config| world.wake_readers(config));
             self.watch(&self.secrets, None, |world, config| world.wake_readers(config));
@@ -158,7 +164,8 @@ impl World {
         });
     }
 
-    /// Waits until everything that existed when the watches began is known.
+    /// Waits until everything that existed when the watches began is known. Not for MetricTemplates: where their definition is
+    /// missing, as after an upgrade by Helm alone, all other Canaries are looked after nevertheless.
     pub(crate) async fn completed(&self) {
         self.canaries.completed().await;
         self.deployments.completed().await;
@@ -175,6 +182,15 @@ impl World {
         if self.settings.config_tracking {
             self.config_maps.completed().await;
             self.secrets.completed().await;
+        }
+    }
+
+    /// Returns what is known of a MetricTemplate.
+    pub(crate) fn template(&self, namespace: &str, name: &str) -> Template {
+        match self.templates.get(namespace, name) {
+            Some(template) => template.view.spec.clone().map_or_else(Template::Unread, Template::Found),
+            None if self.templates.is_complete() => Template::Missing,
+            None => Template::NotKnownYet,
         }
     }
 

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::answers::Answers;
 use super::machine::Machine;
 use super::program::Source;
 use super::release::{Memory, Release, memory_file};
 use super::routing;
 use super::store::{Found, Store};
+use crate::answers::Answers;
 use crate::api::{self, CanarySpec, Object, Problem, shared_hosts, shared_targets};
 use crate::board::Name;
 use crate::rollout::{Phase, Plan, State, Timestamp};

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::program::{Source, folder_of};
-use crate::api::{self, CanarySpec, Known, Object};
+use crate::api::{self, CanarySpec, Known, MetricTemplateSpec, Object};
 use crate::rollout::{Span, Timestamp};
 
 /// Time between two looks.
@@ -27,6 +27,8 @@ pub(crate) struct Catalog {
     pub(crate) canaries: BTreeMap<String, Object<CanarySpec>>,
     /// The processes.
     pub(crate) processes: BTreeMap<String, Source>,
+    /// Metrics that other systems answer.
+    pub(crate) templates: BTreeMap<String, Object<MetricTemplateSpec>>,
     /// What can't be read or used, for people. Objects that are in it under their old form are not in the maps.
     pub(crate) problems: Vec<String>,
     /// What is read but ignored.
@@ -153,7 +155,8 @@ fn read_one(text: &str, file: &Path, catalog: &mut Catalog) {
                 let source = Source { folder: folder_of(file), object };
                 insert(&mut catalog.processes, source.object.to_string(), source)
             }
-            Known::MetricTemplate(_) | Known::AlertProvider(_) | Known::Other => None,
+            Known::MetricTemplate(object) => insert(&mut catalog.templates, object.to_string(), object),
+            Known::AlertProvider(_) | Known::Other => None,
         };
         if let Some(name) = twice {
             catalog

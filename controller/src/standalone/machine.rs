@@ -202,8 +202,8 @@ impl Machine {
             let plan = release.plan.clone();
             let mut state = release.memory.state.clone();
             release.answers.update(&release.memory.canary, &state, plan.interval);
-            let (gateway, board) = (&mut self.gateway, &self.board);
-            let mut hands = Hands { release, gateway, board, serving, now };
+            let (gateway, board, templates) = (&mut self.gateway, &self.board, &self.catalog.templates);
+            let mut hands = Hands { release, gateway, board, templates, serving, now };
             match pass(&mut hands, &plan, &mut state, now).await {
                 Ok(passed) => {
                     release.recheck_at = now + passed.recheck_after;

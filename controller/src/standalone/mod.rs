@@ -10,7 +10,6 @@
 //! files; so it may be killed at any moment, and its next start goes on where it stood, without a dropped request.
 
 mod accept;
-pub(crate) mod answers;
 mod arm;
 mod clock;
 mod directory;

@@ -1,0 +1,144 @@
+//! Asks other programs on the engine's behalf: webhooks with Flagger's body, and metrics that a Prometheus answers.
+//!
+//! A call never holds anything up: it runs beside the engine, and its answer is one more thing to see when it is there.
+
+mod client;
+mod metric;
+mod template;
+mod webhook;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use self::metric::{Metric, Query};
+use self::webhook::Call;
+use crate::api::{CanarySpec, MetricTemplateSpec, Object, is_built_in};
+use crate::rollout::{Answer, Ask, Span, State};
+
+/// Of an answer's body so much is shown to people.
+const SHOWN: usize = 300;
+
+/// What is known of a MetricTemplate.
+#[derive(Clone, Debug)]
+pub(crate) enum Template {
+    /// It is there.
+    Found(MetricTemplateSpec),
+    /// It is there, and cannot be read.
+    Unread(String),
+    /// There is none.
+    Missing,
+    /// Nobody has looked yet.
+    NotKnownYet,
+}
+
+/// What is asked, and what was answered.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    webhooks: BTreeMap<String, Call>,
+    metrics: BTreeMap<String, Metric>,
+    known: Arc<Mutex<BTreeMap<String, Answer>>>,
+    asking: BTreeMap<String, AbortHandle>,
+    wake: Arc<Notify>,
+}
+
+impl Answers {
+    /// Returns a place where nothing was asked yet; `wake` is notified of answers.
+    pub(crate) fn new(wake: Arc<Notify>) -> Self {
+        Self {
+            webhooks: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            known: Arc::default(),
+            asking: BTreeMap::new(),
+            wake,
+        }
+    }
+
+    /// Takes in the webhooks and metrics of a Canary, and what to tell them.
+    pub(crate) fn update(&mut self, canary: &Object<CanarySpec>, state: &State, interval: Span) {
+        let analysis = &canary.spec.analysis;
+        let call = |hook| Call::of(canary, hook, state, interval);
+        self.webhooks = analysis.webhooks.iter().map(|hook| (hook.name.clone(), call(hook))).collect();
+        let metrics = analysis.metrics.iter().filter(|metric| !is_built_in(&metric.name));
+        self.metrics = metrics.map(|metric| (metric.name.clone(), Metric::of(canary, metric, interval))).collect();
+    }
+
+    /// Returns every answer to what is asked.
+    pub(crate) fn known(&self) -> BTreeMap<String, Answer> {
+        lock(&self.known).clone()
+    }
+
+    /// Asks these things until they are answered (gates: again and again), and forgets all others.
+    pub(crate) fn ask(&mut self, asks: &[Ask], templates: impl Fn(&str, &str) -> Template) {
+        let wanted = |key: &str| asks.iter().any(|ask| ask.key == key);
+        self.asking.retain(|key, task| {
+            wanted(key) || {
+                task.abort();
+                false
+            }
+        });
+        for ask in asks {
+            if self.asking.contains_key(&ask.key) {
+                continue;
+            }
+            let (known, wake, ask_) = (self.known.clone(), self.wake.clone(), ask.clone());
+            let task = if ask.webhook.is_some() {
+                let Some(call) = self.webhooks.get(&ask.name).cloned() else { continue };
+                tokio::spawn(call_on(call, ask_, known, wake))
+            } else {
+                let Some(metric) = self.metrics.get(&ask.name) else { continue };
+                match metric.query(&templates) {
+                    Ok(Some(query)) => tokio::spawn(query_once(query, ask_, known, wake)),
+                    Ok(None) => continue,
+                    Err(why) => {
+                        put(&known, &wake, &ask.key, Answer::NoValue(why));
+                        continue;
+                    }
+                }
+            };
+            self.asking.insert(ask.key.clone(), task.abort_handle());
+        }
+    }
+
+    /// Forgets the answers that no later decision looks up: those of other runs.
+    pub(crate) fn forget(&mut self, keep: impl Fn(&str) -> bool) {
+        lock(&self.known).retain(|key, _| keep(key));
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.asking.values().for_each(AbortHandle::abort);
+    }
+}
+
+type Known = Arc<Mutex<BTreeMap<String, Answer>>>;
+
+async fn call_on(call: Call, ask: Ask, known: Known, wake: Arc<Notify>) {
+    loop {
+        put(&known, &wake, &ask.key, call.ask().await);
+        if !ask.repeat {
+            return;
+        }
+        tokio::time::sleep(call.interval).await;
+    }
+}
+
+async fn query_once(query: Query, ask: Ask, known: Known, wake: Arc<Notify>) {
+    put(&known, &wake, &ask.key, query.ask().await);
+}
+
+fn put(known: &Known, wake: &Notify, key: &str, answer: Answer) {
+    lock(known).insert(key.to_owned(), answer);
+    wake.notify_one();
+}
+
+fn lock(known: &Mutex<BTreeMap<String, Answer>>) -> MutexGuard<'_, BTreeMap<String, Answer>> {
+    // Every change is one insert or one retain: a panic in between leaves a whole map.
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

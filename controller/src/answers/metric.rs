@@ -1,0 +1,254 @@
+//! Metrics that a Prometheus answers: a MetricTemplate with the Canary's words filled in, asked at the end of each interval.
+
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, Request, Uri};
+use serde::Deserialize;
+
+use super::client::Client;
+use super::template::Words;
+use super::{SHOWN, Template};
+use crate::api::analysis::MetricSpec;
+use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object};
+use crate::rollout::{Answer, Span};
+
+/// Time for an answer; Flagger's.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A metric of a Canary that the gateway's own counters do not answer.
+#[derive(Clone, Debug)]
+pub(super) struct Metric {
+    source: Source,
+    words: Words,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// A MetricTemplate, by its namespace and name.
+    Template(String, String),
+    /// What the Canary says itself, by the deprecated `query` and `metricsServer`.
+    Own(MetricTemplateSpec),
+}
+
+/// A question that is complete.
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    uri: Uri,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    verify: bool,
+    /// As people are shown it.
+    address: String,
+    text: String,
+}
+
+impl Metric {
+    /// Takes in a metric as the user wrote it. `interval` is that of the analysis.
+    pub(super) fn of(canary: &Object<CanarySpec>, metric: &MetricSpec, interval: Span) -> Self {
+        let spec = &canary.spec;
+        let target = spec.target_ref.name.clone();
+        let service = spec.service.name.clone().unwrap_or_else(|| target.clone());
+        let looks_back = metric.interval.clone().unwrap_or_else(|| format!("{}ms", interval.0));
+        let own = [
+            ("name", canary.metadata.name.clone()),
+            ("namespace", canary.metadata.namespace.clone()),
+            ("service", service),
+            ("ingress", target.clone()),
+            ("route", target.clone()),
+            ("target", target),
+            ("interval", looks_back),
+        ];
+        let source = match &metric.template_ref {
+            Some(template) => {
+                let namespace = template.namespace.clone().filter(|namespace| !namespace.is_empty());
+                Source::Template(namespace.unwrap_or_else(|| canary.metadata.namespace.clone()), template.name.clone())
+            }
+            None => Source::Own(MetricTemplateSpec {
+                provider: MetricProvider { address: spec.metrics_server.clone(), ..MetricProvider::default() },
+                query: metric.query.clone(),
+            }),
+        };
+        Self { source, words: Words { own: own.into(), variables: metric.template_variables.clone() } }
+    }
+
+    /// Returns what to ask; nothing while it is not known yet which MetricTemplates there are.
+    ///
+    /// # Errors
+    /// Why it cannot be asked, for people.
+    pub(super) fn query(&self, templates: impl Fn(&str, &str) -> Template) -> Result<Option<Query>, String> {
+        let (template, of) = match &self.source {
+            Source::Own(template) => (template.clone(), String::new()),
+            Source::Template(namespace, name) => match templates(namespace, name) {
+                Template::Found(template) => (template, format!("MetricTemplate {namespace}/{name}: ")),
+                Template::Unread(problem) => return Err(format!("MetricTemplate {namespace}/{name}: {problem}")),
+                Template::Missing => {
+                    return Err(format!(
+                        "there is no MetricTemplate {namespace}/{name}; add it, or correct templateRef"
+                    ));
+                }
+                Template::NotKnownYet => return Ok(None),
+            },
+        };
+        Query::of(&template, &self.words).map(Some).map_err(|problem| format!("{of}{problem}"))
+    }
+}
+
+impl Query {
+    fn of(template: &MetricTemplateSpec, words: &Words) -> Result<Self, String> {
+        let provider = &template.provider;
+        if !["", "prometheus"].contains(&provider.kind.as_str()) {
+            return Err(format!("provider type {} is not supported: use prometheus", provider.kind));
+        }
+        if provider.secret_ref.is_some() {
+            return Err("provider.secretRef is not supported: give headers, or an address without a password".into());
+        }
+        let address = provider.address.clone().filter(|address| !address.is_empty());
+        let address = address.ok_or("no address of a Prometheus is given: set provider.address (or metricsServer)")?;
+        let text = words.fill(template.query.as_deref().unwrap_or_default().trim())?;
+        if text.is_empty() {
+            return Err("the query is empty".into());
+        }
+        let asked = form_urlencoded::Serializer::new(String::new()).append_pair("query", &text).finish();
+        let not_an_address = |_| format!("{address:?} is not an address: begin with http:// or https://");
+        let uri: Uri =
+            format!("{}/api/v1/query?{asked}", address.trim_end_matches('/')).parse().map_err(not_an_address)?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(format!("{address:?} is not an address: begin with http:// or https://"));
+        }
+        let mut headers = Vec::new();
+        for (name, values) in &provider.headers {
+            for value in values {
+                let header = name.parse().ok().zip(value.parse().ok());
+                headers.push(
+                    header.ok_or_else(|| format!("provider.headers: {name} is no header, or has no valid value"))?,
+                );
+            }
+        }
+        let verify = provider.insecure_skip_verify != Some(true);
+        Ok(Self { uri, headers, verify, address, text })
+    }
+
+    /// Asks once.
+    pub(super) async fn ask(&self) -> Answer {
+        self.value().await.map_or_else(|why| Answer::NoValue(format!("{}: {why}", self.address)), Answer::Value)
+    }
+
+    async fn value(&self) -> Result<f64, String> {
+        let mut request = Request::builder().method(Method::GET).uri(self.uri.clone());
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(self.headers.iter().cloned());
+        }
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        let (status, body) = Client::shared(self.verify).ask(request, TIMEOUT).await?;
+        value(&body).map_err(|why| match status.is_success() {
+            true => format!("{why} ({})", self.text),
+            false => format!("{status}: {why} ({})", self.text),
+        })
+    }
+}
+
+/// What a Prometheus answers to a query of one moment.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answered {
+    error: String,
+    data: Data,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Data {
+    result_type: String,
+    result: serde_json::Value,
+}
+
+/// Returns the one number of an answer. Flagger takes the last of several series, which is any of them.
+fn value(body: &Bytes) -> Result<f64, String> {
+    let Ok(answered) = serde_json::from_slice::<Answered>(body) else {
+        let shown: String = String::from_utf8_lossy(body).trim().chars().take(SHOWN).collect();
+        return Err(format!("not an answer of a Prometheus: {shown:?}"));
+    };
+    if !answered.error.is_empty() {
+        return Err(answered.error);
+    }
+    let result = &answered.data.result;
+    let sample = match (answered.data.result_type.as_str(), result.as_array().map(Vec::len)) {
+        ("scalar", _) => &result[1],
+        ("vector", Some(1)) => &result[0]["value"][1],
+        ("vector", Some(0)) => return Err("the query has no result".into()),
+        ("vector", Some(many)) => {
+            return Err(format!("the query has {many} results: aggregate them to one, by sum or max"));
+        }
+        (kind, _) => return Err(format!("the query's result is a {kind}: ask for one value of one moment")),
+    };
+    let number = sample.as_str().and_then(|text| text.parse::<f64>().ok());
+    let number = number.ok_or_else(|| format!("{sample} is not a number"))?;
+    if number.is_nan() { Err("the query's result is NaN, as 0/0 is".into()) } else { Ok(number) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(data: &str) -> Result<f64, String> {
+        value(&Bytes::from(format!(r#"{{"status": "success", "data": {data}}}"#)))
+    }
+
+    #[test]
+    fn an_answer_is_one_number_or_says_why_it_is_none() {
+        let vector = |values: &str| answer(&format!(r#"{{"resultType": "vector", "result": [{values}]}}"#));
+        let series = |value: &str| format!(r#"{{"metric": {{}}, "value": [1.5, "{value}"]}}"#);
+        assert_eq!(vector(&series("31.5")), Ok(31.5));
+        assert_eq!(vector(&series("+Inf")), Ok(f64::INFINITY));
+        assert_eq!(answer(r#"{"resultType": "scalar", "result": [1.5, "3"]}"#), Ok(3.0));
+        assert_eq!(vector("").unwrap_err(), "the query has no result");
+        assert!(vector(&series("NaN")).unwrap_err().contains("0/0"));
+        assert!(vector(&format!("{},{}", series("1"), series("2"))).unwrap_err().contains("2 results: aggregate"));
+        assert!(answer(r#"{"resultType": "matrix", "result": []}"#).unwrap_err().contains("matrix"));
+        let refused = Bytes::from(r#"{"status": "error", "errorType": "bad_data", "error": "parse error at char 3"}"#);
+        assert_eq!(value(&refused).unwrap_err(), "parse error at char 3");
+        assert!(value(&Bytes::from("<html>")).unwrap_err().contains("<html>"));
+    }
+
+    fn metric(metric: &str) -> Metric {
+        let spec = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "analysis": {}}"#;
+        let object = format!(
+            r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "shop", "namespace": "prod"}}, "spec": {spec}}}"#
+        );
+        Metric::of(&serde_json::from_str(&object).unwrap(), &serde_json::from_str(metric).unwrap(), Span(1500))
+    }
+
+    fn template(yaml: &str) -> impl Fn(&str, &str) -> Template {
+        let spec: MetricTemplateSpec = serde_yaml_ng::from_str(yaml).unwrap();
+        move |namespace, name| match (namespace, name) {
+            ("prod", "errors") => Template::Found(spec.clone()),
+            _ => Template::Missing,
+        }
+    }
+
+    #[test]
+    fn a_query_is_asked_at_the_templates_address_with_the_canarys_words() {
+        let yaml = "{provider: {type: prometheus, address: 'http://prom:9090/base/', headers: {X-Scope-OrgID: [a]}}, query: 'up{w=\"{{ target }}\"}[{{ interval }}]'}";
+        let errors = metric(r#"{"name": "errors", "templateRef": {"name": "errors"}}"#);
+        let query = errors.query(template(yaml)).unwrap().unwrap();
+        assert_eq!(query.uri.path(), "/base/api/v1/query");
+        assert_eq!(query.text, "up{w=\"cart\"}[1500ms]");
+        assert_eq!(query.uri.query(), Some("query=up%7Bw%3D%22cart%22%7D%5B1500ms%5D"));
+        assert_eq!(query.headers.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_asked_says_why() {
+        let errors = metric(r#"{"name": "errors", "templateRef": {"name": "errors"}}"#);
+        let problem = |yaml: &str| errors.query(template(yaml)).unwrap_err();
+        assert!(problem("{provider: {type: datadog}}").contains("type datadog is not supported: use prometheus"));
+        assert!(problem("{provider: {type: prometheus}, query: up}").contains("set provider.address"));
+        assert!(problem("{provider: {type: prometheus, address: prom}, query: up}").contains("begin with http://"));
+        assert!(problem("{provider: {type: prometheus, address: 'http://p'}}").contains("query is empty"));
+        let other = metric(r#"{"name": "b", "templateRef": {"name": "b", "namespace": "lib"}}"#);
+        assert!(other.query(template("{provider: {type: x}}")).unwrap_err().contains("no MetricTemplate lib/b"));
+        assert!(matches!(errors.query(|_, _| Template::NotKnownYet), Ok(None)));
+    }
+}

@@ -1,0 +1,146 @@
+//! Webhooks and metrics against servers that speak HTTP, with and without TLS.
+
+use super::*;
+use crate::rollout::{Revision, WebhookKind};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// A server that answers with each of these in turn, the last one for ever.
+async fn server(answers: &'static [&'static str]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for answer in answers.iter().chain(std::iter::repeat(answers.last().unwrap())) {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(response(answer).as_bytes()).await;
+        }
+    });
+    format!("http://{address}/gate")
+}
+
+/// As [`server`], behind a certificate that nobody knows.
+async fn tls_server(answer: &'static str) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(response(answer).as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    format!("https://localhost:{port}/gate")
+}
+
+fn response(answer: &str) -> String {
+    let (head, body) = answer.split_once('|').unwrap_or((answer, ""));
+    format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn answers(analysis: &str) -> Answers {
+    let mut answers = Answers::new(Arc::default());
+    let spec = format!(
+        r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "a"}}, "spec": {{
+            "targetRef": {{"kind": "Process", "name": "a"}}, "analysis": {analysis}}}}}"#
+    );
+    let state = State { applied: Some(Revision("5c6b".into())), ..State::default() };
+    answers.update(&serde_json::from_str(&spec).unwrap(), &state, Span(10));
+    answers
+}
+
+fn gate(url: &str) -> Answers {
+    answers(&format!(r#"{{"webhooks": [{{"name": "gate", "url": "{url}"}}]}}"#))
+}
+
+fn ask(repeat: bool) -> Ask {
+    Ask { key: "k".into(), name: "gate".into(), webhook: Some(WebhookKind::Rollout), repeat }
+}
+
+fn ask_metric() -> Ask {
+    Ask { key: "k".into(), name: "errors".into(), webhook: None, repeat: false }
+}
+
+fn no_template(_: &str, _: &str) -> Template {
+    Template::Missing
+}
+
+async fn until(answers: &Answers, wanted: impl Fn(&Answer) -> bool) {
+    while !answers.known().get("k").is_some_and(&wanted) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_gate_is_asked_again_until_it_opens() {
+    let mut answers = gate(&server(&["403 Forbidden|closed", "403 Forbidden", "200 OK"]).await);
+    answers.ask(&[ask(true)], no_template);
+    until(&answers, |answer| matches!(answer, Answer::Failed(why) if why.contains("403 Forbidden closed"))).await;
+    until(&answers, |answer| *answer == Answer::Passed).await;
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_which_revision_it_is_asked_about() {
+    let answers = gate("http://127.0.0.1:9/gate");
+    let body: serde_json::Value = serde_json::from_str(&answers.webhooks["gate"].body).unwrap();
+    assert_eq!(body["checksum"], "5c6b", "{body}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_has_failed() {
+    let mut answers = gate("http://127.0.0.1:9/gate");
+    answers.ask(&[ask(false)], no_template);
+    until(&answers, |answer| matches!(answer, Answer::Failed(why) if why.contains("refused"))).await;
+}
+
+#[tokio::test]
+async fn a_webhook_behind_an_unknown_certificate_passes_only_where_tls_is_not_checked() {
+    let url = tls_server("200 OK").await;
+    let mut checked = gate(&url);
+    checked.ask(&[ask(false)], no_template);
+    until(&checked, |answer| matches!(answer, Answer::Failed(why) if why.contains("certificate"))).await;
+    let mut unchecked =
+        answers(&format!(r#"{{"webhooks": [{{"name": "gate", "url": "{url}", "disableTLS": true}}]}}"#));
+    unchecked.ask(&[ask(false)], no_template);
+    until(&unchecked, |answer| *answer == Answer::Passed).await;
+}
+
+#[tokio::test]
+async fn a_metric_is_asked_where_its_template_says() {
+    const ANSWER: &str = r#"200 OK|{"status": "success", "data": {"resultType": "scalar", "result": [1, "31"]}}"#;
+    let address = server(&[ANSWER]).await;
+    let mut answers = answers(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
+    let template = |_: &str, name: &str| {
+        let spec = format!(r#"{{"provider": {{"type": "prometheus", "address": "{address}"}}, "query": "up"}}"#);
+        if name == "rate" { Template::Found(serde_json::from_str(&spec).unwrap()) } else { Template::Missing }
+    };
+    // Nobody has looked yet which templates there are.
+    answers.ask(&[ask_metric()], |_, _| Template::NotKnownYet);
+    assert_eq!(answers.known().len(), 0);
+    answers.ask(&[ask_metric()], template);
+    until(&answers, |answer| *answer == Answer::Value(31.0)).await;
+}
+
+#[tokio::test]
+async fn a_metric_that_nobody_can_answer_has_no_value_and_says_why() {
+    let mut answers = answers(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
+    answers.ask(&[ask_metric()], no_template);
+    until(&answers, |answer| matches!(answer, Answer::NoValue(why) if why.contains("no MetricTemplate default/rate")))
+        .await;
+    let mut inline = self::answers(r#"{"metrics": [{"name": "errors", "query": "up"}]}"#);
+    inline.ask(&[ask_metric()], no_template);
+    until(&inline, |answer| matches!(answer, Answer::NoValue(why) if why.contains("metricsServer"))).await;
+}

@@ -1,0 +1,79 @@
+//! One webhook, as it is called.
+
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use serde_json::json;
+
+use super::SHOWN;
+use super::client::Client;
+use crate::api::analysis::WebhookSpec;
+use crate::api::{CanarySpec, Object, parse_duration};
+use crate::rollout::{Answer, Span, State};
+
+/// Time for one try where the webhook gives none; Flagger's.
+const TIMEOUT: Span = Span::seconds(10);
+
+/// One webhook, as it is called.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    url: String,
+    timeout: Duration,
+    tries: u32,
+    verify: bool,
+    pub(super) body: String,
+    /// Time between two calls of a gate.
+    pub(super) interval: Duration,
+}
+
+impl Call {
+    /// Returns a webhook with what it is told.
+    pub(super) fn of(canary: &Object<CanarySpec>, webhook: &WebhookSpec, state: &State, interval: Span) -> Self {
+        let duration = |span: Span| Duration::from_millis(span.0);
+        let timeout = webhook.timeout.as_deref().and_then(|text| parse_duration(text).ok()).unwrap_or(TIMEOUT);
+        let body = json!({
+            "name": canary.metadata.name,
+            "namespace": canary.metadata.namespace,
+            "phase": format!("{:?}", state.phase),
+            "checksum": state.applied,
+            "metadata": webhook.metadata,
+        });
+        Self {
+            url: webhook.url.clone(),
+            timeout: duration(timeout),
+            tries: 1 + u32::try_from(webhook.retries.unwrap_or_default()).unwrap_or_default(),
+            verify: webhook.disable_tls != Some(true),
+            body: body.to_string(),
+            interval: duration(interval),
+        }
+    }
+
+    /// Calls until it passes, or there is no try left.
+    pub(super) async fn ask(&self) -> Answer {
+        let mut answer = self.once().await;
+        for _ in 1..self.tries {
+            if answer.is_ok() {
+                break;
+            }
+            answer = self.once().await;
+        }
+        answer.map_or_else(|why| Answer::Failed(format!("{}: {why}", self.url)), |()| Answer::Passed)
+    }
+
+    async fn once(&self) -> Result<(), String> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&self.url)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(self.body.clone())));
+        let request = request.map_err(|_| "not an address".to_owned())?;
+        let (status, body) = Client::shared(self.verify).ask(request, self.timeout).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let shown: String = String::from_utf8_lossy(&body).trim().chars().take(SHOWN).collect();
+        Err(format!("{status} {shown}").trim().to_owned())
+    }
+}

@@ -1,0 +1,92 @@
+//! Metrics that a real Prometheus answers.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use crate::site::{ANALYSIS, Site, canary, get};
+
+/// A Prometheus that scrapes a site's Weir; it ends with this value.
+struct Prometheus {
+    server: Child,
+    address: std::net::SocketAddr,
+}
+
+impl Prometheus {
+    /// Starts one, where the machine has it: `PROMETHEUS` is its path. `make test` finds or fetches it, and says if it cannot.
+    fn of(site: &Site) -> Option<Self> {
+        let program = std::env::var_os("PROMETHEUS")?;
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        site.write(
+            "prometheus.conf",
+            &format!("scrape_configs: [{{job_name: weir, scrape_interval: 200ms, scrape_timeout: 200ms, static_configs: [{{targets: ['{}']}}]}}]", site.http),
+        );
+        let server = Command::new(program)
+            .arg(format!("--config.file={}", site.path("prometheus.conf").display()))
+            .arg(format!("--storage.tsdb.path={}", site.path("prometheus").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Some(Self { server, address })
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Releases a version whose every check asks the Prometheus for a multiple of the weight.
+fn release(site: &Site, version: &str, factor: u32) {
+    let metric = format!(
+        "metrics: [{{name: weight, templateRef: {{name: weight}}, templateVariables: {{factor: \"{factor}\"}}, thresholdRange: {{max: 50}}}}, "
+    );
+    let process = site.process("shop", version, "");
+    let canary = canary("shop", "*", &ANALYSIS.replace("metrics: [", &metric));
+    site.write("shop.yaml", &format!("{process}---\n{canary}"));
+}
+
+#[tokio::test]
+async fn a_metric_of_a_prometheus_lets_a_release_go_on_or_takes_it_back() {
+    let site = Site::serving().await;
+    let Some(prometheus) = Prometheus::of(&site) else { return };
+    site.write(
+        "weight.yaml",
+        &format!(
+            "apiVersion: weir.dev/v1beta1\nkind: MetricTemplate\nmetadata: {{name: weight}}\nspec:\n  \
+             provider: {{type: prometheus, address: \"http://{}\"}}\n  \
+             query: max(weir_weight{{namespace=\"{{{{ namespace }}}}\",canary=\"{{{{ name }}}}\",kind=\"applied\"}}) * {{{{ variables.factor }}}}\n",
+            prometheus.address
+        ),
+    );
+    site.eventually("the prometheus knows the weight", async || {
+        let answer = get(prometheus.address, "/api/v1/query?query=weir_weight", &[]).await;
+        answer.is_some_and(|answer| answer.body.contains("applied"))
+    })
+    .await;
+    let load = site.load();
+    release(&site, "v2", 1);
+    site.until_ended("Succeeded").await;
+    release(&site, "v3", 10);
+    let view = site.until("Failed", |view| view["phase"] == "Failed" && view["run"] == "").await;
+    assert_eq!(view["ended"]["reason"], "ChecksFailed", "{view:#}");
+    // What was broken, with its numbers; the filter found nothing wrong with either.
+    let message = view["ended"]["message"].as_str().unwrap();
+    assert!(message.contains("weight 100.00 > 50"), "{message}");
+    assert_eq!(load.finish().await.totals().1, 0);
+}
+
+#[tokio::test]
+async fn a_metric_that_cannot_be_asked_fails_the_check_and_says_why() {
+    let site = Site::serving().await;
+    let _load = site.load();
+    release(&site, "v2", 1);
+    let view = site.until_ended("Failed").await;
+    let message = view["ended"]["message"].as_str().unwrap();
+    let why = "no values found for metric weight: there is no MetricTemplate default/weight; add it";
+    assert!(message.contains(why), "{message}");
+}
