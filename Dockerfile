@@ -11,5 +11,7 @@ RUN filter/build && cargo build --locked --release --workspace --bins
 FROM debian:bookworm-slim
 COPY --from=build /src/target/release/weir /src/target/release/weir-demo /
 COPY --from=build /src/target/weir-filter.wasm /weir-filter.wasm
+# Authorities for webhooks and metrics over TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 ENTRYPOINT ["/weir"]

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use self::metric::{Metric, Query};
 use self::webhook::Call;
 use crate::api::{CanarySpec, MetricTemplateSpec, Object, is_built_in};
-use crate::rollout::{Answer, Ask, Span, State};
+use crate::rollout::{Answer, Ask, Run, Span, State};
 
 /// Of an answer's body so much is shown to people.
 const SHOWN: usize = 300;
@@ -34,13 +34,23 @@ pub(crate) enum Template {
     NotKnownYet,
 }
 
+/// A question under way.
+#[derive(Debug)]
+struct Asking {
+    call: AbortHandle,
+    repeats: bool,
+}
+
+/// Why something has no answer that an edit took out of the spec while a rollout still waits for it.
+const GONE: &str = "it is not in the spec any more";
+
 /// What is asked, and what was answered.
 #[derive(Debug)]
 pub(crate) struct Answers {
     webhooks: BTreeMap<String, Call>,
     metrics: BTreeMap<String, Metric>,
     known: Arc<Mutex<BTreeMap<String, Answer>>>,
-    asking: BTreeMap<String, AbortHandle>,
+    asking: BTreeMap<String, Asking>,
     wake: Arc<Notify>,
 }
 
@@ -65,19 +75,34 @@ impl Answers {
         self.metrics = metrics.map(|metric| (metric.name.clone(), Metric::of(canary, metric, interval))).collect();
     }
 
+    /// Returns why a metric of a Canary can never be answered as things are, for a person who would rather know it before the
+    /// next release than in the middle of it.
+    pub(crate) fn unanswerable(
+        canary: &Object<CanarySpec>,
+        templates: impl Fn(&str, &str) -> Template,
+    ) -> Option<String> {
+        let metrics = canary.spec.analysis.metrics.iter().enumerate().filter(|(_, metric)| !is_built_in(&metric.name));
+        metrics
+            .map(|(i, metric)| (i, Metric::of(canary, metric, Span::seconds(60)).query(&templates)))
+            .find_map(|(i, query)| query.err().map(|why| format!("spec.analysis.metrics[{i}]: {why}")))
+    }
+
     /// Returns every answer to what is asked.
     pub(crate) fn known(&self) -> BTreeMap<String, Answer> {
         lock(&self.known).clone()
     }
 
-    /// Asks these things until they are answered (gates: again and again), and forgets all others.
+    /// Asks these things until they are answered. A gate is asked again and again until it is not among them; any other
+    /// question that was asked once is let finish: a pass that waits for a gateway asks nothing, and a long test must not begin
+    /// anew after it.
     pub(crate) fn ask(&mut self, asks: &[Ask], templates: impl Fn(&str, &str) -> Template) {
         let wanted = |key: &str| asks.iter().any(|ask| ask.key == key);
         self.asking.retain(|key, task| {
-            wanted(key) || {
-                task.abort();
-                false
+            let kept = !task.call.is_finished() && (!task.repeats || wanted(key));
+            if !kept {
+                task.call.abort();
             }
+            kept
         });
         for ask in asks {
             if self.asking.contains_key(&ask.key) {
@@ -85,11 +110,14 @@ impl Answers {
             }
             let (known, wake, ask_) = (self.known.clone(), self.wake.clone(), ask.clone());
             let task = if ask.webhook.is_some() {
-                let Some(call) = self.webhooks.get(&ask.name).cloned() else { continue };
+                let Some(call) = self.webhooks.get(&ask.name).cloned() else {
+                    put(&known, &wake, &ask.key, Answer::Failed(GONE.into()));
+                    continue;
+                };
                 tokio::spawn(call_on(call, ask_, known, wake))
             } else {
-                let Some(metric) = self.metrics.get(&ask.name) else { continue };
-                match metric.query(&templates) {
+                let query = self.metrics.get(&ask.name).ok_or_else(|| GONE.to_owned());
+                match query.and_then(|metric| metric.query(&templates)) {
                     Ok(Some(query)) => tokio::spawn(query_once(query, ask_, known, wake)),
                     Ok(None) => continue,
                     Err(why) => {
@@ -98,19 +126,32 @@ impl Answers {
                     }
                 }
             };
-            self.asking.insert(ask.key.clone(), task.abort_handle());
+            self.asking.insert(ask.key.clone(), Asking { call: task.abort_handle(), repeats: ask.repeat });
         }
     }
 
-    /// Forgets the answers that no later decision looks up: those of other runs.
-    pub(crate) fn forget(&mut self, keep: impl Fn(&str) -> bool) {
-        lock(&self.known).retain(|key, _| keep(key));
+    /// Forgets what no later decision looks up: all that was asked for other runs, or for earlier checks of this one.
+    pub(crate) fn forget(&mut self, run: Option<&Run>) {
+        let current = |key: &str| {
+            let of_run = run.and_then(|run| Some((key.strip_prefix(run.id.as_str())?.strip_prefix('/')?, run.checks)));
+            // What is asked only once in a run has the number 0.
+            let number = |rest: &str| rest.split('/').nth(1).and_then(|number| number.parse::<u32>().ok());
+            of_run.is_some_and(|(rest, checks)| number(rest).is_none_or(|number| number == 0 || number >= checks))
+        };
+        lock(&self.known).retain(|key, _| current(key));
+        self.asking.retain(|key, task| {
+            let kept = current(key);
+            if !kept {
+                task.call.abort();
+            }
+            kept
+        });
     }
 }
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        self.asking.values().for_each(AbortHandle::abort);
+        self.asking.values().for_each(|task| task.call.abort());
     }
 }
 
@@ -133,6 +174,11 @@ async fn query_once(query: Query, ask: Ask, known: Known, wake: Arc<Notify>) {
 fn put(known: &Known, wake: &Notify, key: &str, answer: Answer) {
     lock(known).insert(key.to_owned(), answer);
     wake.notify_one();
+}
+
+/// Returns what people are shown of a text that others wrote.
+fn shown(text: &str) -> String {
+    text.trim().chars().take(SHOWN).collect()
 }
 
 fn lock(known: &Mutex<BTreeMap<String, Answer>>) -> MutexGuard<'_, BTreeMap<String, Answer>> {

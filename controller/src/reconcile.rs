@@ -24,7 +24,7 @@ pub trait Platform {
     /// Tells people.
     fn tell(&mut self, event: &Event);
 
-    /// Asks other programs; the answers are in a later observation. What is asked no more is forgotten.
+    /// Asks other programs; the answers are in a later observation. A gate is asked until it is asked for no more.
     fn ask(&mut self, asks: &[Ask]);
 }
 

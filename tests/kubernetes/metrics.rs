@@ -1,6 +1,6 @@
 //! Metrics that others answer, by MetricTemplates.
 
-use super::kubectl::{apply, kubectl};
+use super::kubectl::{apply, kubectl, until};
 use super::stage::{Release, Stage, ground, variable};
 
 /// Namespace of what Canaries of other namespaces share.
@@ -65,8 +65,12 @@ spec:
 async fn a_metric_template_lets_a_release_go_on_or_takes_it_back() {
     let stage = Stage::bare("metrics").await;
     ground(LIBRARY, "prometheus.example.com");
-    answered("0.5");
     stage.initialize(STEPS).await;
+    let stalled = || stage.status()["conditions"].as_array()?.iter().find(|it| it["type"] == "Stalled").cloned();
+    let missing = until("the template is missed", || stalled().filter(|it| it["status"] == "True")).await;
+    assert_eq!(missing["reason"], "MetricUnanswerable", "{missing}");
+    answered("0.5");
+    until("it is missed no more", || stalled().is_none_or(|it| it["status"] != "True").then_some(())).await;
     let traffic = stage.traffic(20.0);
     stage.release(&Release::good("v2"));
     stage.phase("Succeeded").await;

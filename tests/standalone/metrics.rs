@@ -87,6 +87,9 @@ async fn a_metric_that_cannot_be_asked_fails_the_check_and_says_why() {
     release(&site, "v2", 1);
     let view = site.until_ended("Failed").await;
     let message = view["ended"]["message"].as_str().unwrap();
-    let why = "no values found for metric weight: there is no MetricTemplate default/weight; add it";
-    assert!(message.contains(why), "{message}");
+    let why = "there is no MetricTemplate default/weight; add it";
+    assert!(message.contains(&format!("no values found for metric weight: {why}")), "{message}");
+    // Known before a release is spoilt by it, too.
+    let problems = site.list().await.unwrap()["problems"].to_string();
+    assert!(problems.contains(&format!("default/shop: spec.analysis.metrics[0]: {why}")), "{problems}");
 }

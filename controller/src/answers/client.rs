@@ -18,11 +18,16 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 /// Longest answer that is read: a metric is a number, and people are shown less.
 const LONGEST: usize = 1 << 20;
 
-/// The machine's own certificates, read once for all Canaries. Without any, every `https` address is refused by its name.
+/// What is added to an error of TLS where it is no wonder.
+const NOBODY: &str = " (no certificate of an authority was found here: SSL_CERT_FILE names a file of them)";
+
+/// The machine's own certificates, read once for all Canaries.
 static TRUSTED: LazyLock<Client> = LazyLock::new(|| {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Client::with(|builder| builder.with_root_certificates(roots).with_no_client_auth())
+    let trusts_nobody = roots.is_empty();
+    let client = Client::with(|builder| builder.with_root_certificates(roots).with_no_client_auth());
+    Client { trusts_nobody, ..client }
 });
 static ANYBODY: LazyLock<Client> = LazyLock::new(|| {
     let verifier = Arc::new(Anybody(ring::default_provider()));
@@ -33,7 +38,10 @@ type Wants = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
 
 /// A client that keeps no connection: it asks seldom, and whom it asks may be replaced meanwhile.
 #[derive(Clone, Debug)]
-pub(super) struct Client(Legacy<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(super) struct Client {
+    client: Legacy<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    trusts_nobody: bool,
+}
 
 impl Client {
     /// Returns the client for `http` and `https`; where `verify` is false, any certificate will do.
@@ -47,7 +55,8 @@ impl Client {
             .unwrap_or_else(|_| unreachable!("ring has the default versions"));
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config(builder)).https_or_http().enable_http1().build();
-        Self(Legacy::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
+        let client = Legacy::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { client, trusts_nobody: false }
     }
 
     /// Asks, and returns the whole answer, or why there is none.
@@ -57,8 +66,11 @@ impl Client {
         timeout: Duration,
     ) -> Result<(StatusCode, Bytes), String> {
         let answer = async {
-            let response =
-                self.0.request(request).await.map_err(|error| crate::telemetry::Chain(&error).to_string())?;
+            let https = request.uri().scheme_str() == Some("https");
+            let response = self.client.request(request).await.map_err(|error| {
+                let hint = if https && self.trusts_nobody { NOBODY } else { "" };
+                format!("{}{hint}", crate::telemetry::Chain(&error))
+            })?;
             let status = response.status();
             let body = Limited::new(response.into_body(), LONGEST).collect().await;
             Ok((status, body.map_err(|error| format!("{status}, and then {error}"))?.to_bytes()))

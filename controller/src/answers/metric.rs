@@ -5,16 +5,18 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::client::Client;
 use super::template::Words;
-use super::{SHOWN, Template};
+use super::{Template, shown};
 use crate::api::analysis::MetricSpec;
-use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object};
+use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
 use crate::rollout::{Answer, Span};
 
+/// Least time that a query looks back where the metric gives none; Flagger's for its own queries.
+const LOOKS_BACK: Span = Span::seconds(60);
 /// Time for an answer; Flagger's.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -44,13 +46,23 @@ pub(super) struct Query {
     text: String,
 }
 
+fn milliseconds(span: Span) -> String {
+    format!("{}ms", span.0)
+}
+
 impl Metric {
     /// Takes in a metric as the user wrote it. `interval` is that of the analysis.
     pub(super) fn of(canary: &Object<CanarySpec>, metric: &MetricSpec, interval: Span) -> Self {
         let spec = &canary.spec;
         let target = spec.target_ref.name.clone();
         let service = spec.service.name.clone().unwrap_or_else(|| target.clone());
-        let looks_back = metric.interval.clone().unwrap_or_else(|| format!("{}ms", interval.0));
+        let looks_back = match &metric.interval {
+            // Go reads fractions, a Prometheus does not.
+            Some(text) if text.contains('.') => parse_duration(text).map_or_else(|_| text.clone(), milliseconds),
+            Some(text) => text.clone(),
+            // A rate needs two scrapes, which are up to half a minute apart.
+            None => milliseconds(interval.max(LOOKS_BACK)),
+        };
         let own = [
             ("name", canary.metadata.name.clone()),
             ("namespace", canary.metadata.namespace.clone()),
@@ -111,12 +123,15 @@ impl Query {
             return Err("the query is empty".into());
         }
         let asked = form_urlencoded::Serializer::new(String::new()).append_pair("query", &text).finish();
-        let not_an_address = |_| format!("{address:?} is not an address: begin with http:// or https://");
-        let uri: Uri =
-            format!("{}/api/v1/query?{asked}", address.trim_end_matches('/')).parse().map_err(not_an_address)?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(format!("{address:?} is not an address: begin with http:// or https://"));
+        if address.contains('@') {
+            // Not shown: it may hold a password.
+            return Err("the address holds a user's name: give headers, authorization for instance".into());
         }
+        let uri = format!("{}/api/v1/query?{asked}", address.trim_end_matches('/')).parse::<Uri>().ok();
+        let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && !address.contains(['?', '#']));
+        let uri = uri.ok_or_else(|| {
+            format!("{address:?} is not an address: begin with http:// or https://, and leave out what follows ? or #")
+        })?;
         let mut headers = Vec::new();
         for (name, values) in &provider.headers {
             for value in values {
@@ -142,10 +157,8 @@ impl Query {
         }
         let request = request.body(Full::default()).map_err(|error| error.to_string())?;
         let (status, body) = Client::shared(self.verify).ask(request, TIMEOUT).await?;
-        value(&body).map_err(|why| match status.is_success() {
-            true => format!("{why} ({})", self.text),
-            false => format!("{status}: {why} ({})", self.text),
-        })
+        let problem = |why: String| format!("{} ({})", shown(&why), self.text);
+        if status.is_success() { value(&body).map_err(problem) } else { Err(problem(refusal(status, &body))) }
     }
 }
 
@@ -164,11 +177,17 @@ struct Data {
     result: serde_json::Value,
 }
 
+/// Returns why a query was refused, in the words of a Prometheus or of whoever stands before it.
+fn refusal(status: StatusCode, body: &Bytes) -> String {
+    let answered = serde_json::from_slice::<Answered>(body).map(|answered| answered.error).unwrap_or_default();
+    let said = if answered.is_empty() { String::from_utf8_lossy(body).trim().to_owned() } else { answered };
+    format!("{status} {said}").trim().to_owned()
+}
+
 /// Returns the one number of an answer. Flagger takes the last of several series, which is any of them.
 fn value(body: &Bytes) -> Result<f64, String> {
     let Ok(answered) = serde_json::from_slice::<Answered>(body) else {
-        let shown: String = String::from_utf8_lossy(body).trim().chars().take(SHOWN).collect();
-        return Err(format!("not an answer of a Prometheus: {shown:?}"));
+        return Err(format!("not an answer of a Prometheus: {}", String::from_utf8_lossy(body).trim()));
     };
     if !answered.error.is_empty() {
         return Err(answered.error);
@@ -181,6 +200,7 @@ fn value(body: &Bytes) -> Result<f64, String> {
         ("vector", Some(many)) => {
             return Err(format!("the query has {many} results: aggregate them to one, by sum or max"));
         }
+        ("", _) => return Err("not an answer of a Prometheus".into()),
         (kind, _) => return Err(format!("the query's result is a {kind}: ask for one value of one moment")),
     };
     let number = sample.as_str().and_then(|text| text.parse::<f64>().ok());
@@ -212,6 +232,14 @@ mod tests {
         assert!(value(&Bytes::from("<html>")).unwrap_err().contains("<html>"));
     }
 
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_whoever_refused() {
+        let told = |body: &'static str| refusal(StatusCode::FORBIDDEN, &Bytes::from(body));
+        assert_eq!(told(r#"{"status": "error", "error": "too many samples"}"#), "403 Forbidden too many samples");
+        assert_eq!(told(r#"{"message": "no entry"}"#), r#"403 Forbidden {"message": "no entry"}"#);
+        assert_eq!(told(""), "403 Forbidden");
+    }
+
     fn metric(metric: &str) -> Metric {
         let spec = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "analysis": {}}"#;
         let object = format!(
@@ -234,8 +262,8 @@ mod tests {
         let errors = metric(r#"{"name": "errors", "templateRef": {"name": "errors"}}"#);
         let query = errors.query(template(yaml)).unwrap().unwrap();
         assert_eq!(query.uri.path(), "/base/api/v1/query");
-        assert_eq!(query.text, "up{w=\"cart\"}[1500ms]");
-        assert_eq!(query.uri.query(), Some("query=up%7Bw%3D%22cart%22%7D%5B1500ms%5D"));
+        assert_eq!(query.text, "up{w=\"cart\"}[60000ms]");
+        assert_eq!(query.uri.query(), Some("query=up%7Bw%3D%22cart%22%7D%5B60000ms%5D"));
         assert_eq!(query.headers.len(), 1);
     }
 
@@ -247,6 +275,9 @@ mod tests {
         assert!(problem("{provider: {type: prometheus}, query: up}").contains("set provider.address"));
         assert!(problem("{provider: {type: prometheus, address: prom}, query: up}").contains("begin with http://"));
         assert!(problem("{provider: {type: prometheus, address: 'http://p'}}").contains("query is empty"));
+        let password = problem("{provider: {type: prometheus, address: 'http://me:secret@p'}, query: up}");
+        assert!(password.contains("give headers") && !password.contains("secret@"), "{password}");
+        assert!(problem("{provider: {type: prometheus, address: 'http://p/?a=b'}, query: up}").contains("leave out"));
         let other = metric(r#"{"name": "b", "templateRef": {"name": "b", "namespace": "lib"}}"#);
         assert!(other.query(template("{provider: {type: x}}")).unwrap_err().contains("no MetricTemplate lib/b"));
         assert!(matches!(errors.query(|_, _| Template::NotKnownYet), Ok(None)));

@@ -144,3 +144,62 @@ async fn a_metric_that_nobody_can_answer_has_no_value_and_says_why() {
     inline.ask(&[ask_metric()], no_template);
     until(&inline, |answer| matches!(answer, Answer::NoValue(why) if why.contains("metricsServer"))).await;
 }
+
+#[tokio::test]
+async fn a_call_that_takes_long_is_let_finish_by_a_pass_that_asks_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut answers = gate(&format!("http://{}/", listener.local_addr().unwrap()));
+    answers.ask(&[ask(false)], no_template);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    answers.ask(&[], no_template);
+    let _ = stream.read(&mut [0; 4096]).await;
+    stream.write_all(response("200 OK").as_bytes()).await.unwrap();
+    until(&answers, |answer| *answer == Answer::Passed).await;
+}
+
+#[tokio::test]
+async fn a_gate_that_nobody_waits_for_is_left_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut answers = gate(&format!("http://{}/", listener.local_addr().unwrap()));
+    answers.ask(&[ask(true)], no_template);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    answers.ask(&[], no_template);
+    // The call is given up, and none follows.
+    let mut request = Vec::new();
+    stream.read_to_end(&mut request).await.unwrap();
+    assert!(answers.asking.is_empty() && answers.known().is_empty());
+}
+
+#[tokio::test]
+async fn answers_of_other_runs_and_of_earlier_checks_are_forgotten() {
+    let mut answers = gate("http://127.0.0.1:9/gate");
+    let keys =
+        ["a/Rollout/1/gate", "a/Rollout/2/gate", "a/metric/3/errors", "a/ConfirmPromotion/0/gate", "b/Rollout/2/gate"];
+    for key in keys {
+        put(&answers.known, &answers.wake, key, Answer::Passed);
+    }
+    answers.forget(Some(&Run { id: "a".into(), checks: 2, ..Run::default() }));
+    let kept: Vec<String> = answers.known().into_keys().collect();
+    assert_eq!(kept, ["a/ConfirmPromotion/0/gate", "a/Rollout/2/gate", "a/metric/3/errors"]);
+    answers.forget(None);
+    assert!(answers.known().is_empty());
+}
+
+#[test]
+fn a_metric_that_nobody_can_answer_is_known_before_a_release() {
+    let object = |metric: &str| {
+        let spec = format!(
+            r#"{{"targetRef": {{"kind": "Process", "name": "a"}}, "analysis": {{"metrics": [{{"name": "request-success-rate"}}, {metric}]}}}}"#
+        );
+        let text = format!(
+            r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "a"}}, "spec": {spec}}}"#
+        );
+        serde_json::from_str::<Object<CanarySpec>>(&text).unwrap()
+    };
+    let named = object(r#"{"name": "errors", "templateRef": {"name": "rate"}}"#);
+    let problem = Answers::unanswerable(&named, no_template).unwrap();
+    assert!(problem.starts_with("spec.analysis.metrics[1]: there is no MetricTemplate default/rate"), "{problem}");
+    assert_eq!(Answers::unanswerable(&named, |_, _| Template::NotKnownYet), None);
+    let inline = Answers::unanswerable(&object(r#"{"name": "errors", "query": "up"}"#), no_template).unwrap();
+    assert!(inline.contains("metricsServer"), "{inline}");
+}

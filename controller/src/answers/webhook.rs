@@ -7,8 +7,8 @@ use hyper::body::Bytes;
 use hyper::{Method, Request};
 use serde_json::json;
 
-use super::SHOWN;
 use super::client::Client;
+use super::shown;
 use crate::api::analysis::WebhookSpec;
 use crate::api::{CanarySpec, Object, parse_duration};
 use crate::rollout::{Answer, Span, State};
@@ -73,7 +73,6 @@ impl Call {
         if status.is_success() {
             return Ok(());
         }
-        let shown: String = String::from_utf8_lossy(&body).trim().chars().take(SHOWN).collect();
-        Err(format!("{status} {shown}").trim().to_owned())
+        Err(format!("{status} {}", shown(&String::from_utf8_lossy(&body))).trim().to_owned())
     }
 }

@@ -133,7 +133,7 @@ pub struct MetricSpec {
     /// `request-success-rate` (percent of the canary's requests that did not fail) or `request-duration` (99th percentile of
     /// its latency in milliseconds), both from the gateway's own counters; or any other name with a `templateRef`.
     pub name: String,
-    /// The time that a template's query looks back, for instance `1m`. Default: the analysis's interval. The built-in metrics
+    /// The time that a template's query looks back, for instance `1m`. Default: the analysis's interval, one minute at least. The built-in metrics
     /// count since the step began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
@@ -152,6 +152,14 @@ pub struct MetricSpec {
     /// Values for the template's `{{ variables.NAME }}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub template_variables: BTreeMap<String, String>,
+}
+
+impl MetricSpec {
+    /// Returns whether a MetricTemplate of this name, in any namespace, may be the one that answers.
+    #[must_use]
+    pub(crate) fn asks(&self, template: &str) -> bool {
+        self.template_ref.as_ref().is_some_and(|named| named.name == template)
+    }
 }
 
 /// Inclusive bounds of a value; at least one of them.

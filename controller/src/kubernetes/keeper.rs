@@ -14,6 +14,7 @@ use super::clock::now;
 use super::configs::{Copies, Declared, changed, declared, unmarked};
 use super::gateway::{Workload, placement, unbound};
 use super::kinds::Deployment;
+use super::metric_template::unanswerable;
 use super::observe::{Look, Memory, VERB, verb};
 use super::render::Names;
 use super::scaler::unscaled;
@@ -140,6 +141,7 @@ impl Keeper {
         };
         let declared = declared(&self.world, &names, target.as_deref(), &state);
         let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.world, &names));
+        let fault = fault.or_else(|| unanswerable(&self.world, canary));
         let nothing_made = state.installed.is_none() && (declared.is_err() || taken.is_some());
         if nothing_made || declared.is_err() && target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
@@ -169,8 +171,7 @@ impl Keeper {
         };
         let passed = pass(&mut body, plan, &mut state, at).await;
         let gateways = body.gateways;
-        let run = state.run.as_ref().map(|run| run.id.clone()).unwrap_or_default();
-        self.answers.forget(|key| key.starts_with(&run));
+        self.answers.forget(state.run.as_ref());
         self.state = Some(state);
         let Passed { recheck_after, .. } = passed?;
         for workload in &gateways {

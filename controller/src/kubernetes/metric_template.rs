@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Deserializer};
 
+use super::canary::Canary;
 use super::object::View;
-use crate::api::{GROUP, MetricTemplateSpec, VERSION};
+use super::status::Fault;
+use super::world::World;
+use crate::answers::Answers;
+use crate::api::{GROUP, MetricTemplateSpec, VERSION, is_built_in};
 
 /// A metric that another system answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,6 +23,17 @@ impl View for MetricTemplateView {
     const KIND: &'static str = "MetricTemplate";
     const PLURAL: &'static str = "metrictemplates";
     const WHOLE: bool = false;
+}
+
+/// Returns what is wrong with the metrics that a Canary names.
+#[must_use]
+pub(super) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
+    let metrics = &canary.view.spec.as_ref().ok()?.analysis.metrics;
+    if metrics.iter().all(|metric| is_built_in(&metric.name)) {
+        return None;
+    }
+    let problem = Answers::unanswerable(&canary.object().ok()?, |namespace, name| world.template(namespace, name));
+    problem.map(|problem| ("MetricUnanswerable", problem))
 }
 
 fn no_spec() -> Result<MetricTemplateSpec, String> {

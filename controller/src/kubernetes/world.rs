@@ -144,7 +144,10 @@ impl World {
             }
         });
         self.watch(&self.envoy_filters, Some(own), |world, filter| world.fleet.filter_changed(filter.namespace()));
-        self.watch(&self.templates, None, |_, _| {});
+        self.watch(&self.templates, None, |world, template| {
+            let name = template.name();
+            world.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));
+        });
         if self.settings.config_tracking {
             self.watch(&self.config_maps, None, |world, config| world.wake_readers(config));
             self.watch(&self.secrets, None, |world, config| world.wake_readers(config));

@@ -20,12 +20,18 @@ use crate::view::CanaryView;
 impl Machine {
     /// Looks at the folder.
     pub(super) fn read_directory(&mut self, now: Timestamp) {
-        if let Some(catalog) = self.directory.look(now) {
+        if let Some(mut catalog) = self.directory.look(now) {
             for problem in catalog.problems.iter().filter(|problem| !self.catalog.problems.contains(problem)) {
                 tracing::error!(error = problem, "object not readable");
             }
             for warning in catalog.warnings.iter().filter(|warning| !self.catalog.warnings.contains(warning)) {
                 tracing::warn!(warning, "object partly ignored");
+            }
+            if !catalog.complete {
+                // Canaries and processes are remembered with their releases; nothing else remembers a template.
+                for (name, template) in std::mem::take(&mut self.catalog.templates) {
+                    catalog.templates.entry(name).or_insert(template);
+                }
             }
             self.catalog = catalog;
             self.accept(now);
@@ -70,6 +76,10 @@ impl Machine {
                     self.stalled.insert(name, why);
                 }
             }
+        }
+        for canary in self.catalog.canaries.values() {
+            let why = Answers::unanswerable(canary, |namespace, name| self.catalog.template(namespace, name));
+            self.complaints.extend(why.map(|why| format!("{canary}: {why}")));
         }
         for complaint in self.complaints.iter().filter(|complaint| !complaints.contains(complaint)) {
             tracing::error!(error = complaint, "object not usable");

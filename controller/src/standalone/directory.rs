@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::program::{Source, folder_of};
+use crate::answers::Template;
 use crate::api::{self, CanarySpec, Known, MetricTemplateSpec, Object};
 use crate::rollout::{Span, Timestamp};
 
@@ -35,6 +36,14 @@ pub(crate) struct Catalog {
     pub(crate) warnings: Vec<String>,
     /// Whether everything could be read: only then does a missing object mean anything.
     pub(crate) complete: bool,
+}
+
+impl Catalog {
+    /// Returns what is known of a MetricTemplate.
+    pub(crate) fn template(&self, namespace: &str, name: &str) -> Template {
+        let template = self.templates.get(&format!("{namespace}/{name}"));
+        template.map_or(Template::Missing, |template| Template::Found(template.spec.clone()))
+    }
 }
 
 /// What tells one content of a file from another.

@@ -202,8 +202,8 @@ impl Machine {
             let plan = release.plan.clone();
             let mut state = release.memory.state.clone();
             release.answers.update(&release.memory.canary, &state, plan.interval);
-            let (gateway, board, templates) = (&mut self.gateway, &self.board, &self.catalog.templates);
-            let mut hands = Hands { release, gateway, board, templates, serving, now };
+            let (gateway, board, catalog) = (&mut self.gateway, &self.board, &self.catalog);
+            let mut hands = Hands { release, gateway, board, catalog, serving, now };
             match pass(&mut hands, &plan, &mut state, now).await {
                 Ok(passed) => {
                     release.recheck_at = now + passed.recheck_after;
@@ -216,8 +216,7 @@ impl Machine {
                     trouble = Some(format!("{}: {}", release.full_name(), Chain(&error)));
                 }
             }
-            let run = release.memory.state.run.as_ref().map(|run| run.id.clone()).unwrap_or_default();
-            release.answers.forget(|key| key.starts_with(&run));
+            release.answers.forget(release.memory.state.run.as_ref());
         }
         self.report("state", trouble);
     }

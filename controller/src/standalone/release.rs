@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::arm::{Arm, Wanted};
+use super::directory::Catalog;
 use super::envoy::config::Route;
 use super::gateway::{self, Gateway};
 use super::program::{Program, Source};
 use super::store::{Store, StoreError};
-use crate::answers::{Answers, Template};
-use crate::api::{self, CanarySpec, MetricTemplateSpec, Object, canary_id};
+use crate::answers::Answers;
+use crate::api::{self, CanarySpec, Object, canary_id};
 use crate::board::{self, Board, Name};
 use crate::gateway_config::{self, Placement};
 use crate::reconcile::Platform;
@@ -238,8 +239,8 @@ pub(crate) struct Hands<'a> {
     pub(crate) release: &'a mut Release,
     pub(crate) gateway: &'a mut Gateway,
     pub(crate) board: &'a Arc<Board>,
-    /// MetricTemplates by `namespace/name`.
-    pub(crate) templates: &'a BTreeMap<String, Object<MetricTemplateSpec>>,
+    /// What the folder holds.
+    pub(crate) catalog: &'a Catalog,
     /// Whether an Envoy runs.
     pub(crate) serving: bool,
     pub(crate) now: Timestamp,
@@ -313,10 +314,7 @@ impl Platform for Hands<'_> {
     }
 
     fn ask(&mut self, asks: &[Ask]) {
-        self.release.answers.ask(asks, |namespace, name| match self.templates.get(&format!("{namespace}/{name}")) {
-            Some(template) => Template::Found(template.spec.clone()),
-            None => Template::Missing,
-        });
+        self.release.answers.ask(asks, |namespace, name| self.catalog.template(namespace, name));
     }
 }
 

@@ -176,3 +176,27 @@ fn a_template_without_a_value_is_a_failed_check_not_a_pass() {
     assert_eq!(world.phase(), Phase::Failed);
     assert!(world.told("no values found for metric errors: no series"));
 }
+
+#[test]
+fn a_template_is_asked_once_everything_else_of_its_check_has_passed() {
+    let bounds = Bounds { min: None, max: Some(1.0) };
+    let errors = Check { name: "errors".into(), source: Source::Template, bounds };
+    let mut checks = plan().checks;
+    checks.push(errors);
+    let webhooks = vec![hook("load", WebhookKind::Rollout)];
+    let mut world = World::rolling(Plan { checks, webhooks, ..plan() }, Phase::Progressing, 10.0);
+    let asked = |world: &World| world.last.as_ref().unwrap().asks.iter().any(|ask| ask.name == "errors");
+    world.requests = 0;
+    world.run_for(120);
+    assert!(world.code() == "Insufficient" && !asked(&world));
+    world.requests = 100;
+    world.until(60, |world| world.code() == "WaitingForAnswer");
+    assert!(!asked(&world));
+    answer(&mut world, "load", Answer::Passed);
+    drop(world.step());
+    assert!(asked(&world));
+    answer(&mut world, "errors", Answer::Value(0.5));
+    let before = world.state.clone();
+    drop(world.step());
+    assert!(world.state.run.as_ref().unwrap().checks > before.run.unwrap().checks);
+}
