@@ -34,12 +34,20 @@ pub(crate) enum Template {
     NotKnownYet,
 }
 
-/// A question under way.
+/// A question under way; it ends with this value.
 #[derive(Debug)]
 struct Asking {
     call: AbortHandle,
     repeats: bool,
 }
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.call.abort();
+    }
+}
+
+type Known = Arc<Mutex<BTreeMap<String, Answer>>>;
 
 /// Why something has no answer that an edit took out of the spec while a rollout still waits for it.
 const GONE: &str = "it is not in the spec any more";
@@ -49,7 +57,7 @@ const GONE: &str = "it is not in the spec any more";
 pub(crate) struct Answers {
     webhooks: BTreeMap<String, Call>,
     metrics: BTreeMap<String, Metric>,
-    known: Arc<Mutex<BTreeMap<String, Answer>>>,
+    known: Known,
     asking: BTreeMap<String, Asking>,
     wake: Arc<Notify>,
 }
@@ -97,31 +105,25 @@ impl Answers {
     /// anew after it.
     pub(crate) fn ask(&mut self, asks: &[Ask], templates: impl Fn(&str, &str) -> Template) {
         let wanted = |key: &str| asks.iter().any(|ask| ask.key == key);
-        self.asking.retain(|key, task| {
-            let kept = !task.call.is_finished() && (!task.repeats || wanted(key));
-            if !kept {
-                task.call.abort();
-            }
-            kept
-        });
+        self.asking.retain(|key, task| !task.call.is_finished() && (!task.repeats || wanted(key)));
         for ask in asks {
             if self.asking.contains_key(&ask.key) {
                 continue;
             }
-            let (known, wake, ask_) = (self.known.clone(), self.wake.clone(), ask.clone());
+            let (known, wake, key) = (self.known.clone(), self.wake.clone(), ask.key.clone());
             let task = if ask.webhook.is_some() {
                 let Some(call) = self.webhooks.get(&ask.name).cloned() else {
-                    put(&known, &wake, &ask.key, Answer::Failed(GONE.into()));
+                    put(&known, &wake, &key, Answer::Failed(GONE.into()));
                     continue;
                 };
-                tokio::spawn(call_on(call, ask_, known, wake))
+                tokio::spawn(call_on(call, key, ask.repeat, known, wake))
             } else {
                 let query = self.metrics.get(&ask.name).ok_or_else(|| GONE.to_owned());
                 match query.and_then(|metric| metric.query(&templates)) {
-                    Ok(Some(query)) => tokio::spawn(query_once(query, ask_, known, wake)),
+                    Ok(Some(query)) => tokio::spawn(query_once(query, key, known, wake)),
                     Ok(None) => continue,
                     Err(why) => {
-                        put(&known, &wake, &ask.key, Answer::NoValue(why));
+                        put(&known, &wake, &key, Answer::NoValue(why));
                         continue;
                     }
                 }
@@ -139,36 +141,22 @@ impl Answers {
             of_run.is_some_and(|(rest, checks)| number(rest).is_none_or(|number| number == 0 || number >= checks))
         };
         lock(&self.known).retain(|key, _| current(key));
-        self.asking.retain(|key, task| {
-            let kept = current(key);
-            if !kept {
-                task.call.abort();
-            }
-            kept
-        });
+        self.asking.retain(|key, _| current(key));
     }
 }
 
-impl Drop for Answers {
-    fn drop(&mut self) {
-        self.asking.values().for_each(|task| task.call.abort());
-    }
-}
-
-type Known = Arc<Mutex<BTreeMap<String, Answer>>>;
-
-async fn call_on(call: Call, ask: Ask, known: Known, wake: Arc<Notify>) {
+async fn call_on(call: Call, key: String, repeats: bool, known: Known, wake: Arc<Notify>) {
     loop {
-        put(&known, &wake, &ask.key, call.ask().await);
-        if !ask.repeat {
+        put(&known, &wake, &key, call.ask().await);
+        if !repeats {
             return;
         }
         tokio::time::sleep(call.interval).await;
     }
 }
 
-async fn query_once(query: Query, ask: Ask, known: Known, wake: Arc<Notify>) {
-    put(&known, &wake, &ask.key, query.ask().await);
+async fn query_once(query: Query, key: String, known: Known, wake: Arc<Notify>) {
+    put(&known, &wake, &key, query.ask().await);
 }
 
 fn put(known: &Known, wake: &Notify, key: &str, answer: Answer) {

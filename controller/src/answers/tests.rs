@@ -145,12 +145,18 @@ async fn a_metric_that_nobody_can_answer_has_no_value_and_says_why() {
     until(&inline, |answer| matches!(answer, Answer::NoValue(why) if why.contains("metricsServer"))).await;
 }
 
-#[tokio::test]
-async fn a_call_that_takes_long_is_let_finish_by_a_pass_that_asks_nothing() {
+/// A webhook that was called, and has not answered.
+async fn called(repeat: bool) -> (Answers, tokio::net::TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut answers = gate(&format!("http://{}/", listener.local_addr().unwrap()));
-    answers.ask(&[ask(false)], no_template);
-    let (mut stream, _) = listener.accept().await.unwrap();
+    answers.ask(&[ask(repeat)], no_template);
+    let (stream, _) = listener.accept().await.unwrap();
+    (answers, stream)
+}
+
+#[tokio::test]
+async fn a_call_that_takes_long_is_let_finish_by_a_pass_that_asks_nothing() {
+    let (mut answers, mut stream) = called(false).await;
     answers.ask(&[], no_template);
     let _ = stream.read(&mut [0; 4096]).await;
     stream.write_all(response("200 OK").as_bytes()).await.unwrap();
@@ -159,10 +165,7 @@ async fn a_call_that_takes_long_is_let_finish_by_a_pass_that_asks_nothing() {
 
 #[tokio::test]
 async fn a_gate_that_nobody_waits_for_is_left_alone() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut answers = gate(&format!("http://{}/", listener.local_addr().unwrap()));
-    answers.ask(&[ask(true)], no_template);
-    let (mut stream, _) = listener.accept().await.unwrap();
+    let (mut answers, mut stream) = called(true).await;
     answers.ask(&[], no_template);
     // The call is given up, and none follows.
     let mut request = Vec::new();

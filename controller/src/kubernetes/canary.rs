@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::object::{Kept, View};
+use super::object::{Kept, View, no_spec, read_spec};
 use crate::api::{self, CanarySpec, GROUP, VERSION};
 
 /// How revisions of one workload are released.
@@ -14,7 +14,7 @@ pub(crate) type Canary = Kept<CanaryView>;
 /// See [`Canary`].
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CanaryView {
-    /// What the user wants, or why it cannot be read. An object that an older schema let in must not stop the watch of all.
+    /// What the user wants, or why it cannot be read.
     #[serde(default = "no_spec", deserialize_with = "read_spec")]
     pub(crate) spec: Result<CanarySpec, String>,
     /// What Weir said of it.
@@ -28,15 +28,6 @@ impl View for CanaryView {
     const KIND: &'static str = "Canary";
     const PLURAL: &'static str = "canaries";
     const WHOLE: bool = false;
-}
-
-fn no_spec() -> Result<CanarySpec, String> {
-    Err("the spec is missing".into())
-}
-
-fn read_spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<CanarySpec, String>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).map_err(|error| error.to_string()))
 }
 
 /// What became of a Canary. Written by Weir only.

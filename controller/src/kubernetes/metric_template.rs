@@ -1,9 +1,9 @@
 //! `MetricTemplate` as the API serves it.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::canary::Canary;
-use super::object::View;
+use super::object::{View, no_spec, read_spec};
 use super::status::Fault;
 use super::world::World;
 use crate::answers::Answers;
@@ -34,13 +34,4 @@ pub(super) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
     }
     let problem = Answers::unanswerable(&canary.object().ok()?, |namespace, name| world.template(namespace, name));
     problem.map(|problem| ("MetricUnanswerable", problem))
-}
-
-fn no_spec() -> Result<MetricTemplateSpec, String> {
-    Err("the spec is missing".into())
-}
-
-fn read_spec<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<MetricTemplateSpec, String>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).map_err(|error| error.to_string()))
 }

@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// Annotation of a Deployment and of its versions: which of them is the newest.
@@ -75,6 +76,19 @@ pub(crate) fn resource<V: View>() -> ApiResource {
         kind: V::KIND.into(),
         plural: V::PLURAL.into(),
     }
+}
+
+/// Reads a spec of Weir's own kinds, or why it cannot be read: an object that an older schema let in must not stop the watch of all.
+pub(crate) fn read_spec<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Result<T, String>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).map_err(|error| error.to_string()))
+}
+
+/// Stands for a spec that is not there.
+pub(crate) fn no_spec<T>() -> Result<T, String> {
+    Err("the spec is missing".into())
 }
 
 /// Returns whether a label or annotation is Weir's, or one of Flagger's that Weir honours.
