@@ -15,11 +15,11 @@ use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
-use crate::kubernetes::act::guarded;
-use crate::kubernetes::canary::CanaryView;
-use crate::kubernetes::lease::holder;
-use crate::kubernetes::object::{View, resource};
-use crate::kubernetes::observe::VERB;
+use crate::kubernetes::reconcile::act::guarded;
+use crate::kubernetes::kinds::canary::CanaryView;
+use crate::kubernetes::api_server::lease::holder;
+use crate::kubernetes::kinds::object::{View, resource};
+use crate::kubernetes::reconcile::observe::VERB;
 
 /// The controller's port (the chart's).
 const PORT: u16 = 8080;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::kubernetes::crd::{definitions, yaml};
+use crate::kubernetes::kinds::crd::{definitions, yaml};
 
 /// Write the definitions of Weir's kinds.
 #[derive(Args)]

@@ -10,13 +10,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use super::gateway::Fleet;
-use super::keeper::Keeper;
-use super::lease::Candidate;
-use super::render::Module;
-use super::serve::{Served, path, router};
-use super::settings::Settings;
-use super::world::{Key, World};
+use crate::kubernetes::gateway::Fleet;
+use crate::kubernetes::reconcile::keeper::Keeper;
+use crate::kubernetes::api_server::lease::Candidate;
+use crate::kubernetes::render::Module;
+use crate::kubernetes::serve::{Served, path, router};
+use crate::kubernetes::settings::Settings;
+use crate::kubernetes::stores::{Key, World};
 use crate::board::Board;
 
 /// What stands in the module's address for its path, where the module is served from here.

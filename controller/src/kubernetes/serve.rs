@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use super::observe::VERB;
+use crate::kubernetes::reconcile::observe::VERB;
 use crate::board::Board;
 use crate::http;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::render::Module;
+use crate::kubernetes::render::Module;
 
 /// How the controller was started.
 #[derive(Clone, Debug)]

@@ -9,10 +9,10 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use tracing::info;
 
-use super::canary::CanaryView;
-use super::kinds::EnvoyFilterView;
-use super::object::resource;
-use super::render::MANAGER;
+use crate::kubernetes::kinds::canary::CanaryView;
+use crate::kubernetes::kinds::EnvoyFilterView;
+use crate::kubernetes::kinds::object::resource;
+use crate::kubernetes::render::MANAGER;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);

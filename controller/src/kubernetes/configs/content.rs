@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::kubernetes::object::{Kept, View, is_ours, only};
+use crate::kubernetes::kinds::object::{Kept, View, is_ours, only};
 use crate::kubernetes::render::{ConfigKind, hex};
 
 /// Annotations by which an object's owner says that it is not to be tracked: Weir's, and that of those who come from Flagger.

@@ -7,12 +7,12 @@ use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 
 use super::{Config, Declared, recorded, runnable};
-use crate::kubernetes::act::{ActError, delete, guarded, is_status};
-use crate::kubernetes::cache::Cache;
+use crate::kubernetes::reconcile::act::{ActError, delete, guarded, is_status};
+use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::kinds::Deployment;
-use crate::kubernetes::object::{Kept, resource};
+use crate::kubernetes::kinds::object::{Kept, resource};
 use crate::kubernetes::render::{self, CANARY_LABEL, ConfigKind, Configs, MANAGER, Names, copy_name};
-use crate::kubernetes::world::World;
+use crate::kubernetes::stores::World;
 use crate::rollout::{Revision, State};
 use crate::telemetry::Chain;
 

@@ -18,11 +18,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::kinds::Deployment;
-use super::render::ConfigKind::{ConfigMap, Secret};
-use super::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
-use super::status::Fault;
-use super::world::World;
+use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::render::ConfigKind::{ConfigMap, Secret};
+use crate::kubernetes::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
+use crate::kubernetes::reconcile::status::Fault;
+use crate::kubernetes::stores::World;
 use crate::rollout::{Revision, State};
 
 pub(crate) use content::{Config, ConfigMapView, SecretView};

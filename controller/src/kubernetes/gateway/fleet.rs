@@ -13,7 +13,7 @@ use super::{scraper, writer};
 use crate::api::CanarySpec;
 use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualServiceBody};
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
-use crate::kubernetes::world::World;
+use crate::kubernetes::stores::World;
 
 /// All gateway workloads.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use crate::api::CanarySpec;
 use crate::gateway_config::Placement;
 use crate::kubernetes::kinds::VirtualServiceBody;
 use crate::kubernetes::render::{Names, home_route};
-use crate::kubernetes::world::World;
+use crate::kubernetes::stores::World;
 
 /// Returns how the requests of a Canary are found.
 #[must_use]

@@ -12,8 +12,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use super::workload::Workload;
-use crate::kubernetes::clock::now;
-use crate::kubernetes::world::World;
+use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::stores::World;
 use crate::rollout::Timestamp;
 use crate::scrape::{Report, ScrapeError};
 

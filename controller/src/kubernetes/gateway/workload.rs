@@ -9,7 +9,7 @@ use weir_wire::{Canary, Config, Weight};
 use super::fleet::selects;
 use crate::kubernetes::kinds::Pod;
 use crate::kubernetes::render::{FilterNames, config_of};
-use crate::kubernetes::world::{Key, World};
+use crate::kubernetes::stores::{Key, World};
 use crate::rollout::{Gateway, Scrape, Span, Timestamp};
 use crate::scrape::Report;
 

@@ -14,13 +14,13 @@ use weir_wire::{Canary, Config, ConfigError, Weight};
 
 use super::workload::{Order, Workload};
 use crate::gateway_config::{config, next_generation};
-use crate::kubernetes::act::{ActError, apply, delete, guarded, is_status};
-use crate::kubernetes::clock::now;
-use crate::kubernetes::cover::covers;
+use crate::kubernetes::reconcile::act::{ActError, apply, delete, guarded, is_status};
+use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::kinds::EnvoyFilterView;
-use crate::kubernetes::object::{Kept, resource};
+use crate::kubernetes::kinds::object::{Kept, resource};
 use crate::kubernetes::render::{config_filter, config_of, static_filter};
-use crate::kubernetes::world::World;
+use crate::kubernetes::stores::World;
 use crate::rollout::{Span, Timestamp};
 use crate::telemetry::Chain;
 

@@ -10,13 +10,13 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::Value;
 
-use super::act::{ActError, Hands, apply, guarded, is_status};
-use super::cache::Cache;
-use super::gateway::selects;
-use super::kinds::EndpointSliceView;
-use super::object::{Kept, View, resource};
-use super::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Role, Tenure};
-use super::world::World;
+use crate::kubernetes::reconcile::act::{ActError, Hands, apply, guarded, is_status};
+use crate::kubernetes::api_server::cache::Cache;
+use crate::kubernetes::gateway::selects;
+use crate::kubernetes::kinds::EndpointSliceView;
+use crate::kubernetes::kinds::object::{Kept, View, resource};
+use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Role, Tenure};
+use crate::kubernetes::stores::World;
 use crate::api::GROUP;
 
 /// Whose an object is, by what it says itself.
@@ -68,7 +68,7 @@ pub(crate) fn occupied(world: &World, names: &Names) -> Option<(&'static str, St
 }
 
 /// Returns whose an object is, where it belongs to another Canary: two must not write one object in turn.
-pub(super) fn stranger<V: View>(world: &World, live: Option<&Kept<V>>, names: &Names) -> Option<String> {
+pub(in crate::kubernetes) fn stranger<V: View>(world: &World, live: Option<&Kept<V>>, names: &Names) -> Option<String> {
     let live = live?;
     let owner = live.label(CANARY_LABEL).filter(|owner| *owner != names.canary)?;
     world.canaries.get(&names.namespace, owner)?;

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::Client;
 use tokio::sync::{Notify, Semaphore};
 
-use super::cache::Cache;
-use super::canary::{Canary, CanaryView};
-use super::configs::{Config, ConfigMapView, SecretView};
-use super::gateway::{Claims, Fleet, affects};
-use super::kinds::{
+use crate::kubernetes::api_server::cache::Cache;
+use crate::kubernetes::kinds::canary::{Canary, CanaryView};
+use crate::kubernetes::configs::{Config, ConfigMapView, SecretView};
+use crate::kubernetes::gateway::{Claims, Fleet, affects};
+use crate::kubernetes::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
     RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
 };
-use super::metric_template::MetricTemplateView;
-use super::object::{Kept, View};
-use super::render::{CANARY_LABEL, MANAGER, concerns};
-use super::settings::Settings;
+use crate::kubernetes::kinds::metric_template::MetricTemplateView;
+use crate::kubernetes::kinds::object::{Kept, View};
+use crate::kubernetes::render::{CANARY_LABEL, MANAGER, concerns};
+use crate::kubernetes::settings::Settings;
 use crate::answers::Template;
 use crate::api::CanarySpec;
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::canary::CanaryStatus;
+use crate::kubernetes::kinds::canary::CanaryStatus;
 use crate::api::{AlertProviderSpec, CanarySpec, GROUP, MetricTemplateSpec, VERSION};
 
 /// Returns every definition, by the name of its file.

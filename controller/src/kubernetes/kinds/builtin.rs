@@ -1,40 +1,14 @@
-//! The kinds of object that Weir watches, each with the fields that it looks at.
-//!
-//! Every field has a default: an object that one day lacks a field, or has one more, must not stop the watch of its kind.
-
-use std::collections::BTreeMap;
+//! The kinds that Kubernetes brings, each with the fields that Weir looks at.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::object::{Kept, View};
-
-/// Some lists are served as `null` when they are empty.
-fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
+use super::{Labels, kind, or_empty};
 
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
     Ok(Value::deserialize(deserializer)?.to_string().into())
-}
-
-/// Labels or a selector of labels.
-pub(crate) type Labels = BTreeMap<String, String>;
-
-macro_rules! kind {
-    ($(#[$doc:meta])* $name:ident, $view:ident, $group:literal, $version:literal, $plural:literal, $whole:literal) => {
-        $(#[$doc])*
-        #[allow(dead_code, reason = "some kinds are only ever named by what is looked at in them")]
-        pub(crate) type $name = Kept<$view>;
-        impl View for $view {
-            const GROUP: &'static str = $group;
-            const VERSION: &'static str = $version;
-            const KIND: &'static str = stringify!($name);
-            const PLURAL: &'static str = $plural;
-            const WHOLE: bool = $whole;
-        }
-    };
 }
 
 kind!(
@@ -61,23 +35,6 @@ kind!(
     /// Addresses behind a service.
     EndpointSlice, EndpointSliceView, "discovery.k8s.io", "v1", "endpointslices", false
 );
-kind!(
-    /// Istio's gateway: which pods serve which hosts.
-    Gateway, GatewayView, "networking.istio.io", "v1", "gateways", false
-);
-kind!(
-    /// Istio's routes.
-    VirtualService, VirtualServiceView, "networking.istio.io", "v1", "virtualservices", true
-);
-kind!(
-    /// Istio's policy for a destination.
-    DestinationRule, DestinationRuleView, "networking.istio.io", "v1", "destinationrules", true
-);
-kind!(
-    /// Istio's way to give an Envoy what its own objects cannot say.
-    EnvoyFilter, EnvoyFilterView, "networking.istio.io", "v1alpha3", "envoyfilters", true
-);
-
 /// How many pods a workload gets, by what they are busy with.
 pub(crate) type HorizontalPodAutoscaler = Kept<ScalerView>;
 
@@ -305,75 +262,6 @@ pub(crate) struct EndpointConditions {
     /// Whether requests should go there; unknown counts as yes, as for everybody who reads it.
     pub(crate) ready: Option<bool>,
 }
-
-/// See [`Gateway`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct GatewayView {
-    /// What is asked for.
-    pub(crate) spec: GatewayBody,
-}
-
-/// What is asked of a gateway.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct GatewayBody {
-    /// Labels of its pods, in any namespace.
-    pub(crate) selector: Labels,
-}
-
-/// See [`VirtualService`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct VirtualServiceView {
-    /// What is asked for.
-    pub(crate) spec: VirtualServiceBody,
-}
-
-/// What is asked of a VirtualService.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct VirtualServiceBody {
-    /// Hosts of its requests.
-    #[serde(deserialize_with = "or_empty")]
-    pub(crate) hosts: Vec<String>,
-    /// Gateways that it is bound to; `mesh` if there are none.
-    #[serde(deserialize_with = "or_empty")]
-    pub(crate) gateways: Vec<String>,
-    /// Its routes.
-    #[serde(deserialize_with = "or_empty")]
-    pub(crate) http: Vec<HttpRoute>,
-}
-
-/// A route of a VirtualService.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct HttpRoute {
-    /// The route's name.
-    pub(crate) name: String,
-    /// The VirtualService that has the rest of it.
-    pub(crate) delegate: Option<Delegate>,
-}
-
-/// Names a VirtualService that is delegated to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Delegate {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its namespace; that of the delegating one if absent.
-    pub(crate) namespace: String,
-}
-
-/// See [`DestinationRule`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct DestinationRuleView {}
-
-/// See [`EnvoyFilter`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct EnvoyFilterView {}
 
 impl PodView {
     /// Returns whether the pod gets requests now, or may still be answering some.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::act::{ActError, apply, delete};
-use super::configs::{Declared, recalled, spoken_of};
-use super::kinds::{ControllerRevision, Deployment, RevisionView};
-use super::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
-use super::world::World;
+use crate::kubernetes::reconcile::act::{ActError, apply, delete};
+use crate::kubernetes::configs::{Declared, recalled, spoken_of};
+use crate::kubernetes::kinds::{ControllerRevision, Deployment, RevisionView};
+use crate::kubernetes::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
+use crate::kubernetes::stores::World;
 use crate::rollout::{Revision, State};
 
 /// Keeps the target's template where the state speaks of its revision, and drops those that nothing speaks of any more.

@@ -1,8 +1,8 @@
 //! How far a Deployment is: from its own numbers, its pods' troubles and the addresses behind its service.
 
 use crate::kubernetes::kinds::{Deployment, Pod};
-use crate::kubernetes::object::DEPLOYMENT_REVISION;
-use crate::kubernetes::world::World;
+use crate::kubernetes::kinds::object::DEPLOYMENT_REVISION;
+use crate::kubernetes::stores::World;
 use crate::rollout::{Readiness, Timestamp};
 
 /// Why a container waits, where waiting will not help.

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use super::canary::Canary;
-use super::object::{View, no_spec, read_spec};
-use super::status::Fault;
-use super::world::World;
+use crate::kubernetes::kinds::canary::Canary;
+use crate::kubernetes::kinds::object::{View, no_spec, read_spec};
+use crate::kubernetes::reconcile::status::Fault;
+use crate::kubernetes::stores::World;
 use crate::answers::Answers;
 use crate::api::{GROUP, MetricTemplateSpec, VERSION, is_built_in};
 
@@ -27,7 +27,7 @@ impl View for MetricTemplateView {
 
 /// Returns what is wrong with the metrics that a Canary names.
 #[must_use]
-pub(super) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
+pub(in crate::kubernetes) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
     let metrics = &canary.view.spec.as_ref().ok()?.analysis.metrics;
     if metrics.iter().all(|metric| is_built_in(&metric.name)) {
         return None;

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::canary::Canary;
-use super::render::MANAGER;
+use crate::kubernetes::kinds::canary::Canary;
+use crate::kubernetes::render::MANAGER;
 use crate::api::{GROUP, VERSION};
 use crate::rollout::{Event, Severity, Timestamp};
 use crate::telemetry::Chain;

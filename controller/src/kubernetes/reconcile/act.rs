@@ -8,15 +8,15 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::apex::stranger;
-use super::cache::Cache;
-use super::configs::{Declared, ensure};
-use super::cover::covers;
-use super::kinds::{Deployment, EnvoyFilterView, Service};
-use super::object::{Kept, View, resource};
-use super::render::{self, Configs, MANAGER, Names, REVISION, Role, STARTED_WITH};
-use super::revision::recall;
-use super::world::World;
+use crate::kubernetes::router::apex::stranger;
+use crate::kubernetes::api_server::cache::Cache;
+use crate::kubernetes::configs::{Declared, ensure};
+use crate::kubernetes::api_server::cover::covers;
+use crate::kubernetes::kinds::{Deployment, EnvoyFilterView, Service};
+use crate::kubernetes::kinds::object::{Kept, View, resource};
+use crate::kubernetes::render::{self, Configs, MANAGER, Names, REVISION, Role, STARTED_WITH};
+use crate::kubernetes::target::revision::recall;
+use crate::kubernetes::stores::World;
 use crate::api::CanarySpec;
 use crate::rollout::{Revision, Scale};
 
@@ -278,12 +278,12 @@ impl Hands<'_> {
         }
     }
 
-    pub(super) fn selector_of(&self, labels: &super::kinds::Labels) -> Result<(String, String), ActError> {
+    pub(in crate::kubernetes) fn selector_of(&self, labels: &crate::kubernetes::kinds::Labels) -> Result<(String, String), ActError> {
         self.names.selector(labels).map_err(ActError::Impossible)
     }
 
     /// Writes an object where the live one is not what is wanted.
-    pub(super) async fn ensure<V: View>(&self, cache: &Cache<V>, wanted: &Value) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn ensure<V: View>(&self, cache: &Cache<V>, wanted: &Value) -> Result<(), ActError> {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let live = cache.get(&self.names.namespace, name);
         self.refuse_stranger(live.as_deref())?;
@@ -294,7 +294,7 @@ impl Hands<'_> {
     }
 
     /// Writes a service where the live one is not what is wanted. Ports that somebody else added stay.
-    pub(super) async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let live = self.world.services.get(&self.names.namespace, name);
         self.refuse_stranger(live.as_deref())?;
@@ -304,7 +304,7 @@ impl Hands<'_> {
         apply(self.world, &self.world.services, wanted).await.map(drop)
     }
 
-    pub(super) fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
+    pub(in crate::kubernetes) fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
         stranger(self.world, live, self.names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::object::{Kept, View, no_spec, read_spec};
+use crate::kubernetes::kinds::object::{Kept, View, no_spec, read_spec};
 use crate::api::{self, CanarySpec, GROUP, VERSION};
 
 /// How revisions of one workload are released.

@@ -9,19 +9,19 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::act::{ActError, Hands, apply, delete, guarded};
-use super::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
-use super::object::{View, resource};
-use super::render::{self, CANARY_LABEL, Names};
-use super::status::Fault;
-use super::world::World;
+use crate::kubernetes::reconcile::act::{ActError, Hands, apply, delete, guarded};
+use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
+use crate::kubernetes::kinds::object::{View, resource};
+use crate::kubernetes::render::{self, CANARY_LABEL, Names};
+use crate::kubernetes::reconcile::status::Fault;
+use crate::kubernetes::stores::World;
 
 /// The field manager in whose hands the primary's size is left, until its autoscaler first changes it.
 const CARETAKER: &str = "weir-autoscaled";
 
 /// Returns what is wrong with the autoscaler that a Canary names.
 #[must_use]
-pub(super) fn unscaled(world: &World, names: &Names) -> Option<Fault> {
+pub(in crate::kubernetes) fn unscaled(world: &World, names: &Names) -> Option<Fault> {
     let name = names.scaler.as_ref().filter(|name| world.scalers.get(&names.namespace, name).is_none())?;
     let problem = format!("HorizontalPodAutoscaler {name} does not exist in namespace {}", names.namespace);
     Some(("AutoscalerMissing", problem))
@@ -29,12 +29,12 @@ pub(super) fn unscaled(world: &World, names: &Names) -> Option<Fault> {
 
 impl Hands<'_> {
     /// Returns whether an autoscaler sizes the primary.
-    pub(super) fn autoscaled(&self) -> bool {
+    pub(in crate::kubernetes) fn autoscaled(&self) -> bool {
         self.targets_scaler().is_some() || self.twin_name().is_some_and(|name| self.scaler(&name).is_some())
     }
 
     /// Returns the least number of pods that the target's autoscaler would give it.
-    pub(super) fn least(&self) -> Option<i64> {
+    pub(in crate::kubernetes) fn least(&self) -> Option<i64> {
         let spec = self.targets_scaler()?.view.spec();
         Some(spec["minReplicas"].as_i64().unwrap_or(1))
     }
@@ -44,7 +44,7 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// When the API refuses a write.
-    pub(super) async fn twin(&self, selector: &(String, String)) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn twin(&self, selector: &(String, String)) -> Result<(), ActError> {
         let (world, names, twin) = (self.world, self.names, self.twin_name());
         for old in world.scalers.of(&names.namespace) {
             let own = old.label(CANARY_LABEL) == Some(&names.canary);
@@ -72,7 +72,7 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// When the API refuses the write: also when the size changed meanwhile.
-    pub(super) async fn leave_size(&self, primary: &Deployment) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn leave_size(&self, primary: &Deployment) -> Result<(), ActError> {
         let (name, namespace) = (primary.name(), primary.namespace());
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},

@@ -1,0 +1,42 @@
+//! The kinds of object that Weir watches, each with the fields that it looks at.
+//!
+//! Every field has a default: an object that one day lacks a field, or has one more, must not stop the watch of its kind.
+
+mod builtin;
+pub(crate) mod canary;
+pub(crate) mod crd;
+mod istio;
+pub(crate) mod metric_template;
+pub(crate) mod object;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+pub(crate) use builtin::*;
+pub(crate) use istio::*;
+
+/// Labels or a selector of labels.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// Some lists are served as `null` when they are empty.
+fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+macro_rules! kind {
+    ($(#[$doc:meta])* $name:ident, $view:ident, $group:literal, $version:literal, $plural:literal, $whole:literal) => {
+        $(#[$doc])*
+        #[allow(dead_code, reason = "some kinds are only ever named by what is looked at in them")]
+        pub(crate) type $name = Kept<$view>;
+        impl View for $view {
+            const GROUP: &'static str = $group;
+            const VERSION: &'static str = $version;
+            const KIND: &'static str = stringify!($name);
+            const PLURAL: &'static str = $plural;
+            const WHOLE: bool = $whole;
+        }
+    };
+}
+
+use kind;

@@ -1,0 +1,4 @@
+//! What is released: the templates of its revisions, and its autoscaler.
+
+pub(crate) mod revision;
+pub(crate) mod scaler;
