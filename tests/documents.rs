@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use weir::api::{Known, plan, process};
-use weir::board::Board;
-use weir::metrics::{self, Format};
+use weir_controller::api::{Known, plan, process};
+use weir_controller::board::Board;
+use weir_controller::metrics::{self, Format};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -94,7 +94,7 @@ fn the_readme_quotes_the_example() {
 fn examples_are_valid_and_say_nothing_unknown() {
     for entry in fs::read_dir(root().join("manifests/examples")).unwrap() {
         let path = entry.unwrap().path();
-        for parsed in weir::api::read(&fs::read_to_string(&path).unwrap(), &path.display().to_string()) {
+        for parsed in weir_controller::api::read(&fs::read_to_string(&path).unwrap(), &path.display().to_string()) {
             let parsed = parsed.unwrap();
             if matches!(parsed.object, Known::Other) {
                 // What a Canary needs beside it: a namespace, a Gateway, a Deployment.
@@ -114,7 +114,7 @@ fn examples_are_valid_and_say_nothing_unknown() {
 fn invariants_name_tests_that_exist() {
     let architecture = read("ARCHITECTURE.md");
     let section = section(&architecture, "## 6. Invariants");
-    let sources = sources(&["filter", "controller", "demo", "tests"]);
+    let sources = sources(&["filter", "engine", "controller", "lab", "cli", "demo", "tests"]);
     let is_test =
         |span: &String| span.matches('_').count() >= 2 && span.chars().all(|c| c.is_alphanumeric() || c == '_');
     let tests: Vec<String> = spans(section).into_iter().filter(is_test).collect();
@@ -124,7 +124,7 @@ fn invariants_name_tests_that_exist() {
 
 #[test]
 fn the_readme_has_every_reason() {
-    let code = read("controller/src/rollout/reason.rs");
+    let code = read("engine/src/reason.rs");
     let given: BTreeSet<String> = code
         .lines()
         .filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\","))
@@ -146,7 +146,7 @@ fn the_readme_has_every_metric() {
 
 #[test]
 fn flags_in_the_readme_exist() {
-    let sources = sources(&["controller/src", "demo/src"]);
+    let sources = sources(&["controller/src", "cli/src", "demo/src"]);
     let readme = read("README.md");
     let words = readme.split(|c: char| c.is_whitespace() || "`[]()|,=".contains(c));
     let flags: BTreeSet<&str> =

@@ -3,15 +3,14 @@
 mod answers;
 pub mod api;
 pub mod board;
-pub mod command;
 pub mod gateway_config;
 pub mod http;
-mod kubernetes;
+pub mod kubernetes;
 pub mod metrics;
 pub mod reconcile;
-pub mod rollout;
 pub mod scrape;
-pub mod simulate;
 pub mod standalone;
 pub mod telemetry;
 pub mod view;
+
+pub use weir_engine as rollout;

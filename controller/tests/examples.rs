@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use schemars::schema_for;
 use serde_json::Value;
-use weir::api::{CanarySpec, Known, read};
+use weir_controller::api::{CanarySpec, Known, read};
 
 const EXAMPLE: &str = include_str!("../../manifests/examples/canary.yaml");
 

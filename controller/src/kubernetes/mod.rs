@@ -15,23 +15,34 @@
 //! | [`kinds`] | the objects that are watched, and Weir's own |
 //! | [`render`] | what the objects that Weir writes look like; pure |
 //! | [`stores`] | everything that is known of the cluster, and who must look again when it changed |
+//! | [`executor`] | what the actions of one Canary have in common |
 //! | [`configs`], [`target`], [`router`], [`gateway`] | ConfigMaps and Secrets, what is released, how requests reach it, what splits them |
 //! | [`reconcile`] | one pass over one Canary |
-//! | [`run`], [`serve`], [`uninstall`] | the process |
+//! | [`run`](mod@run), [`serve`], [`uninstall`](mod@uninstall), [`client`] | the process, and the way of `kubectl weir` to it |
 
-pub(crate) mod api_server;
-pub(crate) mod kinds;
-pub(crate) mod render;
+mod api_server;
+mod kinds;
+mod render;
+mod settings;
 mod stores;
+
+mod executor;
 
 mod configs;
 mod gateway;
 mod router;
 mod target;
 
-pub(crate) mod reconcile;
+mod reconcile;
 
-pub(crate) mod run;
+mod client;
+mod run;
 mod serve;
-pub(crate) mod settings;
-pub(crate) mod uninstall;
+mod uninstall;
+
+pub use client::Cluster;
+pub use kinds::crd;
+pub use render::Module;
+pub use run::{RunError, SERVED, run};
+pub use settings::Settings;
+pub use uninstall::uninstall;

@@ -20,16 +20,17 @@ use crate::kubernetes::stores::{Key, World};
 use crate::board::Board;
 
 /// What stands in the module's address for its path, where the module is served from here.
-pub(crate) const SERVED: &str = "{path}";
+pub const SERVED: &str = "{path}";
 
 /// Why the controller ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
+pub enum RunError {
     /// The module's file cannot be read.
     #[error("read the module {}", path.display())]
     Module {
         /// The file.
         path: std::path::PathBuf,
+        /// What the system said.
         #[source]
         source: std::io::Error,
     },
@@ -41,6 +42,7 @@ pub(crate) enum RunError {
     Listen {
         /// The address.
         address: std::net::SocketAddr,
+        /// What the system said.
         #[source]
         source: std::io::Error,
     },
@@ -56,7 +58,7 @@ pub(crate) enum RunError {
 ///
 /// # Errors
 /// When it cannot start, or when it must stop because another replica leads.
-pub(crate) async fn run(mut settings: Settings) -> Result<(), RunError> {
+pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     let module = module(&mut settings)?;
     let client = Client::try_default().await.map_err(|source| RunError::Cluster(Box::new(source)))?;
     let address = settings.listen;
@@ -91,7 +93,7 @@ async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
     board.part("caches", None);
     info!("caches filled");
     let settings = &world.settings;
-    let mut candidate = Candidate::new(world.client.clone(), &settings.namespace, &settings.identity);
+    let mut candidate = Candidate::new(world.api.client.clone(), &settings.namespace, &settings.identity);
     if settings.leader_election {
         candidate.elected().await;
         info!(identity = settings.identity, "leading");

@@ -4,26 +4,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::Client;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
+use crate::kubernetes::api_server::{ApiServer, MANAGER};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
-use crate::kubernetes::configs::{Config, ConfigMapView, SecretView};
+use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::gateway::{Claims, Fleet, affects};
 use crate::kubernetes::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
     RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
 };
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;
-use crate::kubernetes::kinds::object::{Kept, View};
-use crate::kubernetes::render::{CANARY_LABEL, MANAGER, concerns};
+use crate::kubernetes::api_server::object::{Kept, View};
+use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
 use crate::answers::Template;
 use crate::api::CanarySpec;
-
-/// Objects that are written at a time. An API server that is asked for hundreds of writes at once answers none of them in time,
-/// and everybody tries again; so many keep a large one busy.
-const TURNS: usize = 16;
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
@@ -31,7 +28,7 @@ pub(crate) type Key = (String, String);
 /// All that is known of the cluster.
 pub(crate) struct World {
     /// The way to write.
-    pub(crate) client: Client,
+    pub(crate) api: ApiServer,
     /// How Weir was started.
     pub(crate) settings: Settings,
     /// Canaries.
@@ -71,8 +68,6 @@ pub(crate) struct World {
     claims: Mutex<Option<Arc<Claims>>>,
     /// Told when Canaries come or go.
     pub(crate) population: Notify,
-    /// Turns to write an object that can wait.
-    pub(crate) turns: Semaphore,
 }
 
 impl World {
@@ -80,7 +75,7 @@ impl World {
     #[must_use]
     pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
-            client,
+            api: ApiServer::new(client),
             settings,
             canaries: Cache::empty(),
             deployments: Cache::empty(),
@@ -101,7 +96,6 @@ impl World {
             wakes: Mutex::default(),
             claims: Mutex::default(),
             population: Notify::new(),
-            turns: Semaphore::new(TURNS),
         })
     }
 
@@ -162,7 +156,7 @@ impl World {
     ) {
         let (world, cache) = (self.clone(), cache.clone());
         tokio::spawn(async move {
-            let client = world.client.clone();
+            let client = world.api.client.clone();
             cache.follow(client, selector.as_deref(), move |object| changed(&world, object)).await;
         });
     }

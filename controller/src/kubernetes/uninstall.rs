@@ -11,8 +11,8 @@ use tracing::info;
 
 use crate::kubernetes::kinds::canary::CanaryView;
 use crate::kubernetes::kinds::EnvoyFilterView;
-use crate::kubernetes::kinds::object::resource;
-use crate::kubernetes::render::MANAGER;
+use crate::kubernetes::api_server::object::resource;
+use crate::kubernetes::api_server::MANAGER;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the API refuses to list or delete.
-pub(crate) async fn uninstall(client: Client) -> kube::Result<()> {
+pub async fn uninstall(client: Client) -> kube::Result<()> {
     let all = |resource: &ApiResource| Api::<DynamicObject>::all_with(client.clone(), resource);
     let canaries = all(&resource::<CanaryView>());
     let filters = all(&resource::<EnvoyFilterView>());

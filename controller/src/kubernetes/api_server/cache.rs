@@ -12,7 +12,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::kubernetes::kinds::object::{Kept, View, resource};
+use crate::kubernetes::api_server::object::{Kept, View, resource};
 use crate::telemetry::Chain;
 
 type Objects<V> = BTreeMap<(Box<str>, Box<str>), Arc<Kept<V>>>;

@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use crate::kubernetes::reconcile::act::{ActError, guarded, is_status};
+use crate::kubernetes::api_server::apply::{ActError, guarded, is_status};
 use crate::telemetry::Chain;
 
 /// The lease's name.

@@ -1,7 +1,34 @@
-//! The plumbing of the API server: caches that follow watches, writes, events, the lease. Knows no kind of object by name.
+//! The plumbing of the API server: caches that follow watches, writes, the lease. Knows no kind of object by name.
 
+pub(crate) mod apply;
 pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod cover;
-pub(crate) mod events;
 pub(crate) mod lease;
+pub(crate) mod object;
+
+use kube::Client;
+use tokio::sync::Semaphore;
+
+/// The field manager of everything that Weir writes, and the value of `app.kubernetes.io/managed-by`. Flux undoes what
+/// managers whose name begins with `kubectl` wrote.
+pub(crate) const MANAGER: &str = "weir";
+/// Objects that are written at a time. An API server that is asked for hundreds of writes at once answers none of them in time,
+/// and everybody tries again; so many keep a large one busy.
+const WRITES: usize = 16;
+
+/// The way to the API server.
+pub(crate) struct ApiServer {
+    /// What calls go through.
+    pub(crate) client: Client,
+    /// Permits to write an object that can wait.
+    pub(crate) write_permits: Semaphore,
+}
+
+impl ApiServer {
+    /// Returns the way through a client.
+    #[must_use]
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, write_permits: Semaphore::new(WRITES) }
+    }
+}

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 
-use super::{Config, Declared, recorded, runnable};
-use crate::kubernetes::reconcile::act::{ActError, delete, guarded, is_status};
+use super::{Declared, recorded, runnable};
+use crate::kubernetes::api_server::MANAGER;
+use crate::kubernetes::api_server::apply::{ActError, delete, guarded, is_status};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::kinds::Deployment;
-use crate::kubernetes::kinds::object::{Kept, resource};
-use crate::kubernetes::render::{self, CANARY_LABEL, ConfigKind, Configs, MANAGER, Names, copy_name};
+use crate::kubernetes::kinds::config::{Config, ConfigKind};
+use crate::kubernetes::api_server::object::{Kept, resource};
+use crate::kubernetes::render::{self, CANARY_LABEL, Configs, Names, copy_name};
 use crate::kubernetes::stores::World;
 use crate::rollout::{Revision, State};
 use crate::telemetry::Chain;
@@ -107,9 +109,9 @@ async fn copy<V: Config>(
     if let Some(other) = cache.get(namespace, &name) {
         refuse_stranger(&other, names)?;
         // A former Canary's of the same name, which goes with its owner; or somebody's who wrote something else into it.
-        delete::<V>(world, namespace, &name).await?;
+        delete::<V>(&world.api, namespace, &name).await?;
     }
-    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), namespace, &resource::<V>());
+    let api: Api<DynamicObject> = Api::namespaced_with(world.api.client.clone(), namespace, &resource::<V>());
     let served = guarded("read", V::KIND, config, api.get(config)).await?;
     let unreadable = |error| ActError::Impossible(format!("read {} {config}: {error}", V::KIND));
     let wanted = render::copy(names, V::CONFIG, config, content, &served.data);
@@ -161,7 +163,7 @@ async fn sweep<V: Config>(
         if primary.is_some_and(|primary| primary.mentions(copy.name())) {
             spared = true;
         } else {
-            delete::<V>(world, &names.namespace, copy.name()).await?;
+            delete::<V>(&world.api, &names.namespace, copy.name()).await?;
         }
     }
     Ok(spared)

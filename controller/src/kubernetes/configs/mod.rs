@@ -10,7 +10,6 @@
 //! tracked anything: as long as neither its template nor its configs change it stays what it was, and its primary goes on
 //! reading the same objects as the target. Its first release after that gives the primary copies of its own.
 
-mod content;
 mod copies;
 
 use std::collections::BTreeSet;
@@ -19,13 +18,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::kubernetes::kinds::Deployment;
-use crate::kubernetes::render::ConfigKind::{ConfigMap, Secret};
+use crate::kubernetes::kinds::config::ConfigKind::{ConfigMap, Secret};
 use crate::kubernetes::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
-use crate::kubernetes::reconcile::status::Fault;
+use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::stores::World;
 use crate::rollout::{Revision, State};
 
-pub(crate) use content::{Config, ConfigMapView, SecretView};
 pub(crate) use copies::{Copies, ensure, missing_copy};
 
 /// What a target declares.

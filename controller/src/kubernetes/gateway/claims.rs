@@ -66,7 +66,7 @@ pub(super) fn covers(ours: &str, theirs: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::kinds::object::Kept;
+    use crate::kubernetes::api_server::object::Kept;
 
     #[test]
     fn a_host_is_shared_where_another_one_may_take_its_requests() {

@@ -14,11 +14,11 @@ use weir_wire::{Canary, Config, ConfigError, Weight};
 
 use super::workload::{Order, Workload};
 use crate::gateway_config::{config, next_generation};
-use crate::kubernetes::reconcile::act::{ActError, apply, delete, guarded, is_status};
+use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded, is_status};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::kinds::EnvoyFilterView;
-use crate::kubernetes::kinds::object::{Kept, resource};
+use crate::kubernetes::api_server::object::{Kept, resource};
 use crate::kubernetes::render::{config_filter, config_of, static_filter};
 use crate::kubernetes::stores::World;
 use crate::rollout::{Span, Timestamp};
@@ -196,7 +196,7 @@ impl Writer {
     async fn write_config(&self, config: &Config) -> Result<Option<String>, ActError> {
         let names = &self.workload.names;
         let object = config_filter(names, &self.world.settings.module, config, self.version.as_deref());
-        let written = apply(&self.world, &self.world.envoy_filters, &object).await?;
+        let written = apply(&self.world.api, &self.world.envoy_filters, &object).await?;
         Ok(written.metadata.resource_version.clone())
     }
 
@@ -205,7 +205,7 @@ impl Writer {
         self.asked = None;
         let names = &self.workload.names;
         let resource = resource::<EnvoyFilterView>();
-        let api: Api<DynamicObject> = Api::namespaced_with(self.world.client.clone(), &names.namespace, &resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.world.api.client.clone(), &names.namespace, &resource);
         let name = names.config();
         match guarded("get", "EnvoyFilter", &name, api.get_opt(&name)).await {
             Ok(Some(live)) => {
@@ -237,7 +237,7 @@ impl Writer {
             tracing::debug!(namespace = names.namespace, selector = ?names.selector, rival = ?rival.names.selector, "waiting");
             return Ok(false);
         }
-        apply(world, &world.envoy_filters, &wanted).await?;
+        apply(&world.api, &world.envoy_filters, &wanted).await?;
         info!(namespace = names.namespace, selector = ?names.selector, "filter inserted");
         self.listener_at = now;
         Ok(true)
@@ -260,10 +260,10 @@ impl Writer {
             return Span(100);
         }
         let removed = async {
-            delete::<EnvoyFilterView>(&world, &names.namespace, &names.listener()).await?;
+            delete::<EnvoyFilterView>(&world.api, &names.namespace, &names.listener()).await?;
             tokio::time::sleep(Duration::from_millis(FAREWELL.0)).await;
             if self.workload.order().canaries.is_empty() {
-                delete::<EnvoyFilterView>(&world, &names.namespace, &names.config()).await?;
+                delete::<EnvoyFilterView>(&world.api, &names.namespace, &names.config()).await?;
             }
             Ok::<_, ActError>(())
         };

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::object::{Kept, View};
+use crate::kubernetes::api_server::object::{Kept, View};
 use super::{Labels, kind, or_empty};
 
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kubernetes::kinds::object::{Kept, View, no_spec, read_spec};
+use crate::kubernetes::api_server::object::{Kept, View, no_spec, read_spec};
 use crate::api::{self, CanarySpec, GROUP, VERSION};
+
+/// One word for why an object cannot work, and a sentence.
+pub(crate) type Fault = (&'static str, String);
 
 /// How revisions of one workload are released.
 pub(crate) type Canary = Kept<CanaryView>;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::object::{Kept, View};
+use crate::kubernetes::api_server::object::{Kept, View};
 use super::{Labels, kind, or_empty};
 
 kind!(
@@ -17,10 +17,18 @@ kind!(
     /// Istio's policy for a destination.
     DestinationRule, DestinationRuleView, "networking.istio.io", "v1", "destinationrules", true
 );
-kind!(
-    /// Istio's way to give an Envoy what its own objects cannot say.
-    EnvoyFilter, EnvoyFilterView, "networking.istio.io", "v1alpha3", "envoyfilters", true
-);
+/// Istio's way to give an Envoy what its own objects cannot say.
+#[allow(dead_code, reason = "named by what is looked at in it")]
+pub(crate) type EnvoyFilter = Kept<EnvoyFilterView>;
+
+impl View for EnvoyFilterView {
+    const GROUP: &'static str = "networking.istio.io";
+    const VERSION: &'static str = "v1alpha3";
+    const KIND: &'static str = "EnvoyFilter";
+    const PLURAL: &'static str = "envoyfilters";
+    const WHOLE: bool = true;
+    const URGENT: bool = true;
+}
 
 /// See [`Gateway`].
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -2,12 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::kubernetes::kinds::canary::Canary;
-use crate::kubernetes::kinds::object::{View, no_spec, read_spec};
-use crate::kubernetes::reconcile::status::Fault;
-use crate::kubernetes::stores::World;
-use crate::answers::Answers;
-use crate::api::{GROUP, MetricTemplateSpec, VERSION, is_built_in};
+use crate::kubernetes::api_server::object::{View, no_spec, read_spec};
+use crate::api::{GROUP, MetricTemplateSpec, VERSION};
 
 /// A metric that another system answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,15 +19,4 @@ impl View for MetricTemplateView {
     const KIND: &'static str = "MetricTemplate";
     const PLURAL: &'static str = "metrictemplates";
     const WHOLE: bool = false;
-}
-
-/// Returns what is wrong with the metrics that a Canary names.
-#[must_use]
-pub(in crate::kubernetes) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
-    let metrics = &canary.view.spec.as_ref().ok()?.analysis.metrics;
-    if metrics.iter().all(|metric| is_built_in(&metric.name)) {
-        return None;
-    }
-    let problem = Answers::unanswerable(&canary.object().ok()?, |namespace, name| world.template(namespace, name));
-    problem.map(|problem| ("MetricUnanswerable", problem))
 }

@@ -4,10 +4,10 @@
 
 mod builtin;
 pub(crate) mod canary;
-pub(crate) mod crd;
+pub(crate) mod config;
+pub mod crd;
 mod istio;
 pub(crate) mod metric_template;
-pub(crate) mod object;
 
 use std::collections::BTreeMap;
 

@@ -7,20 +7,21 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use crate::kubernetes::reconcile::act::{ActError, Hands, apply, apply_status, is_status};
+use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
+use crate::kubernetes::executor::Executor;
 use crate::kubernetes::router::apex::{occupied, restore_all};
-use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
+use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::configs::{Copies, Declared, changed, declared, unmarked};
 use crate::kubernetes::gateway::{Workload, placement, unbound};
 use crate::kubernetes::kinds::Deployment;
-use crate::kubernetes::kinds::metric_template::unanswerable;
+use super::templates::unanswerable;
 use crate::kubernetes::reconcile::observe::{Look, Memory, VERB, verb};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::target::scaler::unscaled;
-use crate::kubernetes::reconcile::status::{Fault, gist, recall, recollection, stalled, status};
+use crate::kubernetes::reconcile::status::{gist, recall, recollection, stalled, status};
 use crate::kubernetes::stores::{Key, World};
-use crate::kubernetes::api_server::events;
+use crate::kubernetes::reconcile::events;
 use crate::kubernetes::target::revision;
 use crate::answers::Answers;
 use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
@@ -225,7 +226,7 @@ impl Keeper {
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
             "metadata": {"name": canary.name(), "namespace": canary.namespace(), "uid": canary.metadata.uid, "finalizers": finalizers},
         });
-        match apply(&self.world, &self.world.canaries, &object).await {
+        match apply(&self.world.api, &self.world.canaries, &object).await {
             // The uid keeps a Canary that is gone from being made again by this.
             Err(ActError::Write { source, .. }) if is_status(&source, 409) || is_status(&source, 404) => Ok(()),
             other => other.map(drop),
@@ -238,7 +239,7 @@ impl Keeper {
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
             "metadata": {"name": name, "namespace": namespace}, "status": status,
         });
-        apply_status(&self.world, &self.world.canaries, &object).await?;
+        apply_status(&self.world.api, &self.world.canaries, &object).await?;
         self.stored = Some((status, now()));
         Ok(())
     }
@@ -262,8 +263,8 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    fn hands(&self) -> Hands<'_> {
-        Hands {
+    fn hands(&self) -> Executor<'_> {
+        Executor {
             world: &self.keeper.world,
             names: &self.names,
             spec: &self.spec,
@@ -340,7 +341,7 @@ impl Platform for Body<'_> {
         if news || figures {
             // What all Canaries at rest have to say at once must not be a thousand connections.
             let waits = !decided && state.run.is_none();
-            let _turn = if waits { world.turns.acquire().await.ok() } else { None };
+            let _turn = if waits { world.api.write_permits.acquire().await.ok() } else { None };
             self.keeper.store(new).await?;
         }
         if let Some(text) = changed {
@@ -389,7 +390,7 @@ impl Platform for Body<'_> {
         info!(namespace, canary, ?severity, reason, text, "rollout");
         self.keeper.board.tell(&self.name(), self.now, std::slice::from_ref(event));
         self.keeper.told += 1;
-        let (client, object, event) = (self.keeper.world.client.clone(), self.canary.clone(), event.clone());
+        let (client, object, event) = (self.keeper.world.api.client.clone(), self.canary.clone(), event.clone());
         let (number, at) = (self.keeper.told, self.now);
         tokio::spawn(async move { events::publish(client, &object, &event, number, at).await });
     }

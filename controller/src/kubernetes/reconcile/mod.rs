@@ -1,6 +1,8 @@
 //! One pass over one Canary: observe, have the engine decide, carry out, tell.
 
-pub(crate) mod act;
+mod act;
+mod events;
 pub(crate) mod keeper;
 pub(crate) mod observe;
-pub(crate) mod status;
+mod status;
+mod templates;

@@ -8,9 +8,6 @@ use crate::kubernetes::api_server::clock::rfc3339;
 use crate::rollout::{Outcome, Phase, State, Timestamp};
 use crate::view::CanaryView;
 
-/// One word for why an object cannot work, and a sentence.
-pub(crate) type Fault = (&'static str, String);
-
 /// Returns the status after a pass. `unbound` says why none of its requests passes a gateway.
 #[must_use]
 pub(crate) fn status(

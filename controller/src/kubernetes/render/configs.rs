@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::names::{Names, owned};
+use crate::kubernetes::kinds::config::{ConfigKind, HASH, hex};
 
 /// What a revision's pods read: `configmap/NAME` or `secret/NAME`, and 16 hex digits of its content; none for an optional one
 /// that does not exist.
@@ -26,19 +26,8 @@ pub(crate) const CONFIGS: &str = "weir.dev/configs";
 /// could tell afterwards which pods came of it.
 pub(crate) const STARTED_WITH: &str = "weir.dev/started-with";
 
-/// Length of a hash in a name: 64 bits, of contents of one object.
-const HASH: usize = 16;
 /// Longest name of a ConfigMap or Secret.
 const LONGEST: usize = 253;
-
-/// Which kind of object a reference names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ConfigKind {
-    /// A ConfigMap.
-    ConfigMap,
-    /// A Secret.
-    Secret,
-}
 
 /// One place of a pod template that names a ConfigMap or a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +41,6 @@ pub(crate) struct Reference {
     /// Where it stands, as a JSON pointer.
     at: String,
     field: &'static str,
-}
-
-impl ConfigKind {
-    /// Returns the kind's name.
-    #[must_use]
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::ConfigMap => "ConfigMap",
-            Self::Secret => "Secret",
-        }
-    }
 }
 
 impl Reference {
@@ -141,17 +119,6 @@ pub(crate) fn copy(names: &Names, kind: ConfigKind, config: &str, hash: &str, se
     object.insert("metadata".into(), json!(owned(names, &copy_name(names, config, hash))));
     object.insert("immutable".into(), true.into());
     object.into()
-}
-
-/// Returns 16 hex digits that stand for some texts, in this order.
-#[must_use]
-pub(crate) fn hex<const N: usize>(texts: [&str; N]) -> String {
-    let mut hash = Sha256::new();
-    for text in texts {
-        hash.update((text.len() as u64).to_be_bytes());
-        hash.update(text);
-    }
-    hash.finalize()[..HASH / 2].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns what stands for all of some configs.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use weir_wire::{Config, TOKEN_HEADER};
 
-use super::names::MANAGER;
+use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::kinds::{EnvoyFilter, Labels};
 
 /// Names of the filter's objects for one gateway workload.
@@ -22,7 +22,7 @@ pub(crate) struct FilterNames {
 
 /// Where gateways get the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Module {
+pub enum Module {
     /// From an HTTP server or a registry; the agent beside Envoy fetches and checks it.
     Remote {
         /// `http://…`, `https://…` or `oci://…`.

@@ -11,11 +11,12 @@ mod scaler;
 mod service;
 
 pub(crate) use configs::{
-    CONFIGS, ConfigKind, Configs, STARTED_WITH, copy, copy_name, digest, hex, mark, references, started_with,
+    CONFIGS, Configs, STARTED_WITH, copy, copy_name, digest, mark, references, started_with,
 };
 pub(crate) use destination_rule::destination_rule;
-pub(crate) use envoy_filter::{FilterNames, Module, config_filter, config_of, selector_of, static_filter};
-pub(crate) use names::{CANARY_LABEL, MANAGER, Names, REVISION, Tenure, concerns, owned};
+pub use envoy_filter::Module;
+pub(crate) use envoy_filter::{FilterNames, config_filter, config_of, selector_of, static_filter};
+pub(crate) use names::{CANARY_LABEL, Names, REVISION, Tenure, concerns, owned};
 pub(crate) use original::{ORIGINAL, adopt, elsewhere, remember, restored};
 pub(crate) use primary::{primary, snapshot, template_of};
 pub(crate) use routes::{Arms, home_route, virtual_service};

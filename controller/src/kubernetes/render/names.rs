@@ -3,11 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::{CanarySpec, GROUP, VERSION};
+use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::kinds::Labels;
 
-/// The field manager of everything that Weir writes, and the value of `app.kubernetes.io/managed-by`. Flux undoes what
-/// managers whose name begins with `kubectl` wrote.
-pub(crate) const MANAGER: &str = "weir";
 /// Label of everything that belongs to a Canary: its name.
 pub(crate) const CANARY_LABEL: &str = "weir.dev/canary";
 /// Annotation of a primary's pods: which revision they run.

@@ -10,11 +10,12 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::Value;
 
-use crate::kubernetes::reconcile::act::{ActError, Hands, apply, guarded, is_status};
+use crate::kubernetes::api_server::apply::{ActError, apply, guarded, is_status};
+use crate::kubernetes::executor::{Executor, stranger};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::EndpointSliceView;
-use crate::kubernetes::kinds::object::{Kept, View, resource};
+use crate::kubernetes::api_server::object::{Kept, View, resource};
 use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Role, Tenure};
 use crate::kubernetes::stores::World;
 use crate::api::GROUP;
@@ -67,16 +68,7 @@ pub(crate) fn occupied(world: &World, names: &Names) -> Option<(&'static str, St
     })
 }
 
-/// Returns whose an object is, where it belongs to another Canary: two must not write one object in turn.
-pub(in crate::kubernetes) fn stranger<V: View>(world: &World, live: Option<&Kept<V>>, names: &Names) -> Option<String> {
-    let live = live?;
-    let owner = live.label(CANARY_LABEL).filter(|owner| *owner != names.canary)?;
-    world.canaries.get(&names.namespace, owner)?;
-    let (kind, name) = (V::KIND, live.name());
-    Some(format!("{kind} {name} belongs to Canary {owner}: give one of the two another service.name"))
-}
-
-impl Hands<'_> {
+impl Executor<'_> {
     /// Makes the routes: the token to the canary, everything else to the primary.
     ///
     /// # Errors
@@ -136,7 +128,7 @@ impl Hands<'_> {
                 self.ensure(cache, &render(Tenure::Owned)).await
             }
             // Written though it may hold all of this already: what it must not hold any more is what matters.
-            Origin::Made | Origin::Adopted(None) => apply(self.world, cache, &render(Tenure::Released)).await.map(drop),
+            Origin::Made | Origin::Adopted(None) => apply(&self.world.api, cache, &render(Tenure::Released)).await.map(drop),
             Origin::Adopted(Some(original)) => restore(self.world, cache, &live, &original).await,
         }
     }
@@ -158,7 +150,7 @@ impl Hands<'_> {
         }
         // Asked for, once for each Canary that goes: the watch follows the slices of Weir's own services only.
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.world.client.clone(), namespace, &resource::<EndpointSliceView>());
+            Api::namespaced_with(self.world.api.client.clone(), namespace, &resource::<EndpointSliceView>());
         let of_apex = ListParams::default().labels(&format!("kubernetes.io/service-name={apex}"));
         let slices = guarded("list", "EndpointSlices of", apex, api.list(&of_apex)).await?;
         let slices = slices.items.into_iter().filter_map(|slice| slice.try_parse::<Slice>().ok());
@@ -203,7 +195,7 @@ async fn restore<V: View>(
     let version = resource::<V>().api_version;
     let metadata = live.json()["metadata"].take();
     let restored = render::restored(&(&version, V::KIND), &metadata, original).map_err(ActError::Impossible)?;
-    apply(world, cache, &restored).await?;
+    apply(&world.api, cache, &restored).await?;
     tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "given back");
     Ok(())
 }

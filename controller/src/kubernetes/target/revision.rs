@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::reconcile::act::{ActError, apply, delete};
+use crate::kubernetes::api_server::apply::{ActError, apply, delete};
 use crate::kubernetes::configs::{Declared, recalled, spoken_of};
 use crate::kubernetes::kinds::{ControllerRevision, Deployment, RevisionView};
 use crate::kubernetes::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
@@ -47,12 +47,12 @@ pub(crate) async fn keep(
             "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
             "data": data, "revision": target.metadata.generation.unwrap_or(1),
         });
-        apply(world, &world.revisions, &object).await?;
+        apply(&world.api, &world.revisions, &object).await?;
     }
     for old in kept {
         let revision = old.name().strip_prefix(&format!("{}-", names.canary)).unwrap_or_default().to_owned();
         if revision != declared.revision.0 && !speaks_of(&Revision(revision)) && !old.deleted() {
-            delete::<RevisionView>(world, &names.namespace, old.name()).await?;
+            delete::<RevisionView>(&world.api, &names.namespace, old.name()).await?;
         }
     }
     Ok(())

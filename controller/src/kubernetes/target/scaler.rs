@@ -9,11 +9,12 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::kubernetes::reconcile::act::{ActError, Hands, apply, delete, guarded};
+use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
+use crate::kubernetes::executor::Executor;
 use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
-use crate::kubernetes::kinds::object::{View, resource};
+use crate::kubernetes::api_server::object::{View, resource};
 use crate::kubernetes::render::{self, CANARY_LABEL, Names};
-use crate::kubernetes::reconcile::status::Fault;
+use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::stores::World;
 
 /// The field manager in whose hands the primary's size is left, until its autoscaler first changes it.
@@ -27,7 +28,7 @@ pub(in crate::kubernetes) fn unscaled(world: &World, names: &Names) -> Option<Fa
     Some(("AutoscalerMissing", problem))
 }
 
-impl Hands<'_> {
+impl Executor<'_> {
     /// Returns whether an autoscaler sizes the primary.
     pub(in crate::kubernetes) fn autoscaled(&self) -> bool {
         self.targets_scaler().is_some() || self.twin_name().is_some_and(|name| self.scaler(&name).is_some())
@@ -49,7 +50,7 @@ impl Hands<'_> {
         for old in world.scalers.of(&names.namespace) {
             let own = old.label(CANARY_LABEL) == Some(&names.canary);
             if own && twin.as_deref() != Some(old.name()) && !old.deleted() {
-                delete::<ScalerView>(world, &names.namespace, old.name()).await?;
+                delete::<ScalerView>(&world.api, &names.namespace, old.name()).await?;
             }
         }
         let (Some(name), Some(targets)) = (twin, self.targets_scaler()) else { return Ok(()) };
@@ -64,7 +65,7 @@ impl Hands<'_> {
         if live.is_some_and(|live| live.view.spec() == wanted["spec"]) {
             return Ok(());
         }
-        apply(world, &world.scalers, &wanted).await.map(drop)
+        apply(&world.api, &world.scalers, &wanted).await.map(drop)
     }
 
     /// Takes the primary's size out of Weir's hands as it is now. A field that its only owner leaves out of the next write is
@@ -79,7 +80,7 @@ impl Hands<'_> {
             "spec": {"replicas": primary.view.spec.replicas},
         });
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.world.client.clone(), namespace, &resource::<DeploymentView>());
+            Api::namespaced_with(self.world.api.client.clone(), namespace, &resource::<DeploymentView>());
         // Not forced: the autoscaler's number is newer than ours.
         let params = PatchParams::apply(CARETAKER);
         guarded("apply", DeploymentView::KIND, name, api.patch(name, &params, &Patch::Apply(&object))).await.map(drop)

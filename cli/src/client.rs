@@ -1,0 +1,145 @@
+//! The API of a running Weir, as the command line asks it: at an address, or in a cluster.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper::{Method, Request, Uri, header};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use weir_controller::kubernetes::Cluster;
+use weir_controller::http::PORT;
+
+/// It answers from memory: an answer that takes longer does not come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where the API is.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Server {
+    /// Address of the running Weir. Default: this machine's at port 8090; as `kubectl weir`, the one in the cluster.
+    #[arg(long, env = "WEIR_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Ask the Weir in the cluster of this context of the kubeconfig.
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) context: Option<String>,
+    /// Namespace of the Weir in a cluster.
+    #[arg(long, env = "WEIR_NAMESPACE", default_value = "weir-system")]
+    pub(crate) weir_namespace: String,
+}
+
+/// Asks one Weir.
+pub(crate) enum Api {
+    /// At an address.
+    Address(Address),
+    /// In a cluster.
+    Cluster(Cluster),
+}
+
+impl Api {
+    /// Returns the way to a Weir. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// When there is no cluster to be found, or no Weir in it.
+    pub(crate) async fn reach(server: &Server) -> anyhow::Result<Self> {
+        if server.server.is_none() && (server.context.is_some() || is_plugin()) {
+            return Ok(Self::Cluster(Cluster::find(server.context.clone(), &server.weir_namespace).await?));
+        }
+        let address = server.server.clone().unwrap_or_else(|| format!("127.0.0.1:{PORT}"));
+        Ok(Self::Address(Address::new(&address)))
+    }
+
+    /// Reads a path.
+    ///
+    /// # Errors
+    /// When Weir does not answer, refuses, or says something else than expected.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let (body, whom) = match self {
+            Self::Address(address) => (address.send(Method::GET, path).await?, &address.base),
+            Self::Cluster(cluster) => (cluster.get(path).await?, &cluster.pod),
+        };
+        serde_json::from_slice(&body).with_context(|| format!("{whom} answers, but not as Weir does"))
+    }
+
+    /// Asks for a verb on a Canary.
+    ///
+    /// # Errors
+    /// When Weir or the cluster does not answer, or refuses.
+    pub(crate) async fn ask(&self, namespace: &str, name: &str, verb: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Address(address) => {
+                address.send(Method::POST, &format!("{}/{verb}", path(namespace, name))).await.map(drop)
+            }
+            Self::Cluster(cluster) => cluster.annotate(namespace, name, verb).await,
+        }
+    }
+}
+
+/// Returns a Canary's path in the API.
+#[must_use]
+pub(crate) fn path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/canaries/{namespace}/{name}")
+}
+
+/// Returns whether this program was started by `kubectl weir`, which looks for it under this name.
+fn is_plugin() -> bool {
+    let program = std::env::args_os().next().unwrap_or_default();
+    std::path::Path::new(&program).file_name().is_some_and(|name| name.to_string_lossy().starts_with("kubectl-weir"))
+}
+
+/// A Weir at an address.
+pub(crate) struct Address {
+    base: String,
+    client: Client<HttpConnector, Empty<Bytes>>,
+}
+
+impl Address {
+    /// Returns the way to an address. Nothing is sent yet.
+    #[must_use]
+    pub(crate) fn new(address: &str) -> Self {
+        let base = match address.trim_end_matches('/') {
+            url if url.contains("://") => url.to_owned(),
+            host => format!("http://{host}"),
+        };
+        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    async fn send(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
+        let base = &self.base;
+        let uri: Uri = format!("{base}{path}").parse().with_context(|| format!("{base} is not an address"))?;
+        if uri.scheme_str() != Some("http") {
+            bail!("{base} is not an address that can be asked: begin with http://");
+        }
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Empty::new())
+            .context("make the request")?;
+        let answer = async {
+            let response = self.client.request(request).await?;
+            let status = response.status();
+            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+        };
+        let what_to_do =
+            "is `weir standalone` running? Name the address that its --http says with --server or WEIR_SERVER";
+        let Ok(answer) = tokio::time::timeout(PATIENCE, answer).await else {
+            bail!("{base} does not answer within {} s; {what_to_do}", PATIENCE.as_secs());
+        };
+        let (status, body) = match answer {
+            Ok(answer) => answer,
+            Err(error) => bail!("{base} cannot be reached ({}); {what_to_do}", error.root_cause()),
+        };
+        if status.is_success() {
+            return Ok(body);
+        }
+        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match said.get("error").and_then(Value::as_str) {
+            Some(said) => bail!("{said}"),
+            None => bail!("{base} answers {status}, which Weir does not: is it the right port?"),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `weir controller`: runs in a cluster, beside Istio.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use weir_controller::kubernetes::{Module, SERVED, Settings, run};
+use weir_controller::telemetry::{self, LogFormat};
+
+/// Look after the Canaries of a cluster.
+#[derive(Args)]
+pub(crate) struct ControllerArgs {
+    /// Namespace that Weir runs in; its lease lives there.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "weir-system")]
+    namespace: String,
+    /// Name of this replica.
+    #[arg(long, env = "POD_NAME", default_value = "weir")]
+    identity: String,
+    /// Whether several replicas elect one that acts.
+    #[arg(long, env = "WEIR_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    leader_election: bool,
+    /// Where health, metrics and the module are served.
+    #[arg(long, env = "WEIR_LISTEN", default_value = "[::]:8080")]
+    listen: SocketAddr,
+    /// The filter's module, to be served to the gateways.
+    #[arg(long, env = "WEIR_MODULE", default_value = "/weir-filter.wasm")]
+    module: PathBuf,
+    /// Where gateways get the module: `http://HOST{path}` (served from here; `{path}` is filled in), any other `http://`,
+    /// `https://` or `oci://` address, or `file:///path` in the gateway's own pods.
+    #[arg(long, env = "WEIR_MODULE_URL", default_value = "http://weir.weir-system.svc.cluster.local:8080{path}")]
+    module_url: String,
+    /// Checksum of the module at another address: of the file, or of the image's manifest.
+    #[arg(long, env = "WEIR_MODULE_SHA256")]
+    module_sha256: Option<String>,
+    /// Whether ConfigMaps and Secrets that a target refers to are part of its revision.
+    #[arg(long, env = "WEIR_CONFIG_TRACKING", default_value_t = true, action = clap::ArgAction::Set)]
+    config_tracking: bool,
+    /// The cluster's domain.
+    #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+    /// How logs are written.
+    #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When it cannot start, or when it must stop because another replica leads.
+pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
+    telemetry::init(args.log_format);
+    let served = args.module_url.contains(SERVED);
+    let module = match (args.module_url.strip_prefix("file://"), args.module_sha256) {
+        (Some(path), None) => Module::File(path.to_owned()),
+        (Some(_), Some(_)) => bail!("--module-sha256 has no meaning for a file: its name should say what is in it"),
+        (None, sha256) if served => Module::Remote { uri: args.module_url, sha256: sha256.unwrap_or_default() },
+        (None, Some(sha256)) => Module::Remote { uri: args.module_url, sha256 },
+        (None, None) => bail!("--module-sha256 is missing: gateways run nothing that is not pinned"),
+    };
+    let settings = Settings {
+        namespace: args.namespace,
+        identity: args.identity,
+        leader_election: args.leader_election,
+        listen: args.listen,
+        module,
+        module_file: served.then_some(args.module),
+        config_tracking: args.config_tracking,
+        cluster_domain: args.cluster_domain,
+    };
+    Ok(run(settings).await?)
+}

@@ -1,0 +1,164 @@
+//! `weir get canaries`: how every Canary stands, once or as it changes.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::client::{Api, Server};
+use crate::terminal::{self, Style};
+use weir_controller::view::{CanaryList, live, paint, table};
+
+/// Time between two looks while watching: a person sees no faster.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Show how Canaries stand.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Get {
+    /// What to show.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Only this one.
+    name: Option<String>,
+    /// Only those of this namespace. Default: all.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Go on showing: drawn in place on a terminal, a line per change on a pipe.
+    #[arg(short, long)]
+    watch: bool,
+    /// How to write it.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    style: Style,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    #[value(alias = "canary")]
+    Canaries,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Table,
+    Wide,
+    Json,
+}
+
+/// Shows them.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(crate) async fn run(args: Get) -> anyhow::Result<ExitCode> {
+    let api = Api::reach(&args.server).await?;
+    if args.watch {
+        watch(&args, &api).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let list = ask(&args, &api).await?;
+    let missing = args.name.is_some() && list.items.is_empty();
+    let text = match args.output {
+        _ if missing => anyhow::bail!("no Canary {} is known there", args.name.unwrap_or_default()),
+        Output::Json => serde_json::to_string_pretty(&list)? + "\n",
+        _ if list == CanaryList::default() => "no Canaries yet\n".to_owned(),
+        output => table::table(&list, terminal::now(), output == Output::Wide, args.style.paint()),
+    };
+    terminal::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ask(args: &Get, api: &Api) -> anyhow::Result<CanaryList> {
+    let mut list: CanaryList = api.get("/api/v1/canaries").await?;
+    list.items.retain(|view| {
+        args.namespace.as_ref().is_none_or(|wanted| *wanted == view.namespace)
+            && args.name.as_ref().is_none_or(|wanted| *wanted == view.name)
+    });
+    Ok(list)
+}
+
+/// Watches until the person has seen enough. A server that was there once may come back: Weir is being restarted.
+async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
+    let live = terminal::is_terminal() && args.output != Output::Json;
+    let mut told = BTreeMap::new();
+    let mut drawn = 0;
+    let mut list = ask(args, api).await?;
+    let mut silent: Option<String> = None;
+    loop {
+        let text = if live {
+            redraw(&list, silent.as_deref(), &mut drawn, args.style)
+        } else {
+            changes(&list, &mut told, args.output)?
+        };
+        if !terminal::print(&text)? {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+        silent = match ask(args, api).await {
+            Ok(seen) => {
+                list = seen;
+                None
+            }
+            Err(error) => {
+                if !live && silent.is_none() {
+                    eprintln!("weir: {error:#}; trying again");
+                }
+                Some(error.to_string())
+            }
+        };
+    }
+}
+
+/// Returns what draws the screen again over itself.
+fn redraw(list: &CanaryList, silent: Option<&str>, drawn: &mut usize, style: Style) -> String {
+    let paint = style.paint();
+    let screen = live::screen(list, terminal::now(), paint);
+    let mut lines: Vec<String> = screen.lines().map(str::to_owned).collect();
+    // What has scrolled out of the terminal cannot be drawn again, so no more is drawn than fits.
+    let room = terminal::height().saturating_sub(3).max(1);
+    if lines.len() > room {
+        let more = format!("… and {} more lines: name a Canary, or make the window higher", lines.len() - room);
+        lines.truncate(room);
+        lines.push(paint.text(paint::Tone::Faint, &more));
+    }
+    if let Some(error) = silent {
+        lines.push(paint.text(paint::Tone::Bad, &paint::fit(error, paint::WIDTH)));
+    }
+    let up = match *drawn {
+        0 => String::new(),
+        lines => format!("\x1b[{lines}A"),
+    };
+    *drawn = lines.len();
+    // Each line clears what was there, and the rest of the screen is cleared last: no flicker. Lines are not folded
+    // meanwhile: a folded one would count as two.
+    let lines: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("{up}\x1b[?7l{lines}\x1b[?7h\x1b[J")
+}
+
+type Told = BTreeMap<(String, String), String>;
+
+/// Returns a line for each Canary whose phase, weight or reason is not what was told last.
+fn changes(list: &CanaryList, told: &mut Told, output: Output) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for view in &list.items {
+        let key = (view.namespace.clone(), view.name.clone());
+        let standing = format!("{:?} {} {}", view.phase, paint::percent(view.weight), view.reason);
+        if told.get(&key) == Some(&standing) {
+            continue;
+        }
+        told.insert(key, standing);
+        text += &match output {
+            Output::Json => serde_json::to_string(view)?,
+            _ => table::change(view, terminal::now()),
+        };
+        text.push('\n');
+    }
+    told.retain(|(namespace, name), _| list.items.iter().any(|v| v.namespace == *namespace && v.name == *name));
+    Ok(text)
+}

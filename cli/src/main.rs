@@ -1,0 +1,79 @@
+//! The `weir` command: one file for each subcommand, arguments in, text or JSON out.
+
+mod client;
+mod controller;
+mod crds;
+mod describe;
+mod evidence;
+mod get;
+mod simulate;
+mod standalone;
+mod terminal;
+mod uninstall;
+mod verb;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use controller::ControllerArgs;
+use crds::CrdsArgs;
+use describe::{Describe, Which, Why};
+use evidence::EvidenceArgs;
+use get::Get;
+use simulate::SimulateArgs;
+use standalone::StandaloneArgs;
+use uninstall::UninstallArgs;
+
+#[derive(Parser)]
+#[command(name = "weir", version, about = "Progressive delivery behind an Istio ingress gateway")]
+struct Weir {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Get(Get),
+    Describe(Describe),
+    Why(Why),
+    /// Hold a rollout where it is. Evidence still takes a bad canary back.
+    Pause(Which),
+    /// Go on with a paused rollout.
+    Resume(Which),
+    /// Promote now, without the checks and gates that are left.
+    Promote(Which),
+    /// Take the canary back now.
+    Abort(Which),
+    /// Analyse a revision again that was taken back.
+    Retry(Which),
+    Evidence(EvidenceArgs),
+    Simulate(SimulateArgs),
+    Standalone(StandaloneArgs),
+    Controller(ControllerArgs),
+    Crds(CrdsArgs),
+    Uninstall(UninstallArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Weir::parse().command {
+        Command::Get(args) => get::run(args).await,
+        Command::Describe(args) => describe::describe(args).await,
+        Command::Why(args) => describe::why(args).await,
+        Command::Pause(which) => verb::run("pause", which).await,
+        Command::Resume(which) => verb::run("resume", which).await,
+        Command::Promote(which) => verb::run("promote", which).await,
+        Command::Abort(which) => verb::run("abort", which).await,
+        Command::Retry(which) => verb::run("retry", which).await,
+        Command::Evidence(args) => evidence::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Standalone(args) => standalone::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Controller(args) => controller::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Crds(args) => crds::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Uninstall(args) => uninstall::run(args).await.map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("weir: {error:#}");
+        ExitCode::from(2)
+    })
+}

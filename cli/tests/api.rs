@@ -1,0 +1,210 @@
+//! The HTTP interface and the command line against each other, over a real socket on loopback.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+use std::net::TcpListener;
+use std::process::Output;
+use std::sync::Arc;
+
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use weir_controller::board::{Board, Call, Name};
+use weir_controller::http;
+use weir_engine::{Event, Outcome, Phase, Severity, Timestamp, Verb};
+use weir_controller::view::{CanaryView, EndedView};
+
+struct Served {
+    board: Arc<Board>,
+    calls: mpsc::Receiver<Call>,
+    url: String,
+}
+
+async fn serve() -> Served {
+    let (board, calls) = Board::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(http::serve(listener, Arc::clone(&board), std::future::pending()));
+    Served { board, calls, url }
+}
+
+fn name(namespace: &str) -> Name {
+    Name { namespace: namespace.into(), name: "cart".into() }
+}
+
+fn view(namespace: &str, phase: Phase) -> CanaryView {
+    CanaryView { namespace: namespace.into(), name: "cart".into(), phase, ..CanaryView::default() }
+}
+
+async fn weir(url: &str, args: &[&str]) -> Output {
+    let weir = Command::new(env!("CARGO_BIN_EXE_weir")).args(args).args(["--server", url]).kill_on_drop(true).output();
+    weir.await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Sends a request as it stands; returns the status and the whole answer.
+async fn raw(url: &str, request: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn get(url: &str, path: &str) -> String {
+    raw(url, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn why_exits_by_how_the_rollout_stands() {
+    let served = serve().await;
+    let ended = EndedView { result: Outcome::RolledBack, reason: "GuardTripped".into(), ..EndedView::default() };
+    for (phase, code, said) in [
+        (Phase::Succeeded, 0, "nothing to do"),
+        (Phase::Failed, 1, "GuardTripped"),
+        (Phase::Progressing, 2, "is being released"),
+    ] {
+        served.board.show(CanaryView { ended: Some(ended.clone()), ..view("shop", phase) }, &[]);
+        let output = weir(&served.url, &["why", "cart"]).await;
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(said), "{}", text(&output.stdout));
+    }
+    let output = weir(&served.url, &["why", "card"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stderr), "weir: no Canary card is known there; see `weir get canaries`\n");
+}
+
+#[tokio::test]
+async fn the_namespace_can_be_left_out_where_it_is_clear() {
+    let served = serve().await;
+    served.board.show(view("shop", Phase::Succeeded), &[]);
+    assert_eq!(weir(&served.url, &["why", "cart"]).await.status.code(), Some(0));
+    served.board.show(view("store", Phase::Failed), &[]);
+    let output = weir(&served.url, &["why", "cart"]).await;
+    assert_eq!(text(&output.stderr), "weir: several namespaces have a Canary cart: name one with -n\n");
+    assert_eq!(weir(&served.url, &["why", "cart", "-n", "store"]).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn get_and_describe_show_what_the_board_holds() {
+    let served = serve().await;
+    assert_eq!(text(&weir(&served.url, &["get", "canaries"]).await.stdout), "no Canaries yet\n");
+    served.board.show(view("shop", Phase::Initialized), &[]);
+    let event =
+        Event { severity: Severity::Info, reason: "Initialized", text: "Initialization done! cart.shop".into() };
+    served.board.tell(&name("shop"), Timestamp(0), &[event]);
+    let table = text(&weir(&served.url, &["get", "canaries"]).await.stdout);
+    assert!(table.contains("shop       cart  Initialized"), "{table}");
+    let json = text(&weir(&served.url, &["get", "canaries", "-o", "json"]).await.stdout);
+    assert_eq!(serde_json::from_str::<weir_controller::view::CanaryList>(&json).unwrap(), served.board.list());
+    let story = text(&weir(&served.url, &["describe", "canary", "cart"]).await.stdout);
+    assert!(story.contains("Initialization done! cart.shop (Initialized)"), "{story}");
+}
+
+#[tokio::test]
+async fn a_verb_reaches_the_platform_once() {
+    let mut served = serve().await;
+    served.board.show(view("shop", Phase::Progressing), &[]);
+    for (word, verb) in [
+        ("pause", Verb::Pause),
+        ("resume", Verb::Resume),
+        ("promote", Verb::Promote),
+        ("abort", Verb::Abort),
+        ("retry", Verb::Retry),
+    ] {
+        let output = weir(&served.url, &[word, "cart"]).await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let call = served.calls.try_recv().unwrap();
+        assert_eq!((call.name, call.verb), (name("shop"), verb));
+        assert!(served.calls.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_send_a_verb() {
+    let mut served = serve().await;
+    served.board.show(view("shop", Phase::Progressing), &[]);
+    let post =
+        "POST /api/v1/canaries/shop/cart/promote HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n";
+    for kind in ["", "content-type: text/plain\r\n", "content-type: application/x-www-form-urlencoded\r\n"] {
+        let answer = raw(&served.url, &format!("{post}{kind}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
+    }
+    assert!(served.calls.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn refusals_say_what_is_wrong() {
+    let served = serve().await;
+    served.board.show(view("shop", Phase::Progressing), &[]);
+    for (path, status, said) in
+        [("/api/v1/canaries/shop/card", 404, "no Canary shop/card is known here"), ("/api/v2", 404, "no such path")]
+    {
+        let answer = get(&served.url, path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(said), "{answer}");
+    }
+    let answer = raw(
+        &served.url,
+        "POST /api/v1/canaries/shop/cart/dance HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: 0\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("dance is not a verb"), "{answer}");
+}
+
+#[tokio::test]
+async fn ready_is_when_every_part_works_and_alive_is_always() {
+    let served = serve().await;
+    let ready = async |status: u16, said: &str| {
+        let answer = get(&served.url, "/readyz").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(said), "{answer}");
+    };
+    ready(503, "still starting\n").await;
+    served.board.part("envoy", Some("does not answer".into()));
+    served.board.part("objects", None);
+    ready(503, "\r\n\r\nenvoy: does not answer\n").await;
+    served.board.part("envoy", None);
+    ready(200, "ok\n").await;
+    assert!(get(&served.url, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let metrics = get(&served.url, "/metrics").await;
+    assert!(metrics.contains("weir_ready 1") && metrics.contains("text/plain; version=0.0.4"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_with_what_to_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let output = weir(&url, &["get", "canaries"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.starts_with(&format!("weir: {url} cannot be reached (Connection refused")), "{said}");
+    assert!(
+        said.contains("is `weir standalone` running? Name the address that its --http says with --server"),
+        "{said}"
+    );
+    let said = text(&weir("https://127.0.0.1:1", &["get", "canaries"]).await.stderr);
+    assert!(said.contains("begin with http://"), "{said}");
+}
+
+#[tokio::test]
+async fn watching_through_a_pipe_tells_each_change_in_a_line() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let served = serve().await;
+    served.board.show(view("shop", Phase::Initialized), &[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["get", "canaries", "-w", "--server", &served.url])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert!(first.contains("shop/cart Initialized weight=0"), "{first}");
+    served.board.show(CanaryView { weight: 5.0, ..view("shop", Phase::Progressing) }, &[]);
+    let second = lines.next_line().await.unwrap().unwrap();
+    assert!(second.contains("shop/cart Progressing weight=5"), "{second}");
+}

@@ -1,0 +1,144 @@
+//! Writes by server-side apply, and what can go wrong with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use serde_json::Value;
+
+use super::cache::Cache;
+use super::object::{Kept, View, resource};
+use super::{ApiServer, MANAGER};
+
+/// A write that takes longer is given up, and tried again by the next pass.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ActError {
+    /// The API refused a write.
+    #[error("{verb} {kind} {name}")]
+    Write {
+        /// What was tried.
+        verb: &'static str,
+        /// On what kind.
+        kind: &'static str,
+        /// On which object.
+        name: String,
+        /// What it said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API did not answer.
+    #[error("{verb} {kind} {name}: no answer within {} s", PATIENCE.as_secs())]
+    Silence {
+        /// What was tried.
+        verb: &'static str,
+        /// On what kind.
+        kind: &'static str,
+        /// On which object.
+        name: String,
+    },
+    /// Something of the cluster is not as it must be.
+    #[error("{0}")]
+    Impossible(String),
+}
+
+/// What of an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The object.
+    Whole,
+    /// Its status.
+    Status,
+}
+
+/// Writes an object by server-side apply, with Weir as the owner of what it says.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn apply<V: View>(api: &ApiServer, cache: &Cache<V>, object: &Value) -> Result<Arc<Kept<V>>, ActError> {
+    apply_as(api, MANAGER, cache, object, Part::Whole).await
+}
+
+/// Writes an object's status by server-side apply.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn apply_status<V: View>(api: &ApiServer, cache: &Cache<V>, object: &Value) -> Result<(), ActError> {
+    apply_as(api, MANAGER, cache, object, Part::Status).await.map(drop)
+}
+
+pub(crate) async fn apply_as<V: View>(
+    api: &ApiServer,
+    manager: &str,
+    cache: &Cache<V>,
+    object: &Value,
+    part: Part,
+) -> Result<Arc<Kept<V>>, ActError> {
+    let written = patch(api, manager, &resource::<V>(), (V::KIND, V::URGENT), object, part).await?;
+    let written =
+        Kept::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
+    let written = Arc::new(written);
+    cache.learn(written.clone());
+    Ok(written)
+}
+
+async fn patch(
+    api: &ApiServer,
+    manager: &str,
+    resource: &ApiResource,
+    (kind, urgent): (&'static str, bool),
+    object: &Value,
+    part: Part,
+) -> Result<DynamicObject, ActError> {
+    let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+    let (namespace, name) = (text("namespace"), text("name"));
+    let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, resource);
+    let (params, patch) = (PatchParams::apply(manager).force(), Patch::Apply(object));
+    // What takes requests away from a canary never waits for others: the status that says so, and the gateways' filter.
+    let waits = part == Part::Whole && !urgent;
+    let _turn = if waits { api.write_permits.acquire().await.ok() } else { None };
+    tracing::debug!(kind, namespace, name, ?part, "apply");
+    match part {
+        Part::Whole => guarded("apply", kind, name, objects.patch(name, &params, &patch)).await,
+        Part::Status => guarded("apply status of", kind, name, objects.patch_status(name, &params, &patch)).await,
+    }
+}
+
+/// Deletes an object; one that is gone already is as good.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn delete<V: View>(api: &ApiServer, namespace: &str, name: &str) -> Result<(), ActError> {
+    let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
+    let params = DeleteParams::default();
+    match guarded("delete", V::KIND, name, objects.delete(name, &params)).await {
+        Err(ActError::Write { source, .. }) if is_status(&source, 404) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Awaits a call to the API for as long as anybody should.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn guarded<T>(
+    verb: &'static str,
+    kind: &'static str,
+    name: &str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ActError> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(ActError::Write { verb, kind, name: name.to_owned(), source: Box::new(source) }),
+        Err(_) => Err(ActError::Silence { verb, kind, name: name.to_owned() }),
+    }
+}
+
+/// Returns whether the API answered with this status code.
+#[must_use]
+pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}

@@ -1,0 +1,203 @@
+//! Objects of the API as Weir keeps them: the few fields that it looks at, and the rest as text.
+//!
+//! A typed copy of somebody else's object loses the fields that its types do not know, and Weir copies pod templates. A parsed
+//! tree of everything is several times the size of its text. So each kind has a small view, read with the object, and the
+//! kinds that are copied or compared keep their text, with sorted keys.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ApiResource, DynamicObject};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// Annotation of a Deployment and of its versions: which of them is the newest.
+pub(crate) const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// What Weir looks at in one kind of object.
+pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+    /// API group; empty for the core group.
+    const GROUP: &'static str;
+    /// Version of the group.
+    const VERSION: &'static str;
+    /// The kind.
+    const KIND: &'static str;
+    /// The kind's name in paths.
+    const PLURAL: &'static str;
+    /// Whether the object is copied or compared, so that its text is kept.
+    const WHOLE: bool;
+    /// Whether a write of it never waits for others: it may take requests away from a canary.
+    const URGENT: bool = false;
+    /// Which objects are watched, by their fields; all if there is none.
+    const FIELDS: Option<&'static str> = None;
+    /// Objects of a list that are in memory at a time: parsed whole, each is ten times the size of what is kept.
+    const PAGE: u32 = 100;
+
+    /// Drops what nobody looks at of the metadata, where the object is neither copied nor compared: of some there are very many.
+    fn trim(metadata: &mut ObjectMeta) {
+        if !Self::WHOLE {
+            let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION;
+            metadata.annotations = only(metadata.annotations.take(), looked_at);
+            metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
+                owners.retain(|owner| ["Deployment", "Canary"].contains(&owner.kind.as_str()));
+                (!owners.is_empty()).then_some(owners)
+            });
+            (metadata.generate_name, metadata.creation_timestamp) = (None, None);
+        }
+    }
+
+    /// Returns whether anybody needs to look again, where `older` is what was known.
+    fn is_news(&self, _older: &Self) -> bool {
+        true
+    }
+}
+
+/// An object of the API.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept<V> {
+    /// Who it is, without the lists of who wrote what.
+    pub(crate) metadata: ObjectMeta,
+    /// What Weir looks at.
+    pub(crate) view: V,
+    /// Everything but `metadata`, `apiVersion` and `kind`, with sorted keys; empty where the kind is not kept whole.
+    body: Box<str>,
+}
+
+/// Returns how the API calls a kind.
+///
+/// Calls go through [`DynamicObject`] for every kind: the client's code is compiled once, and not once for each.
+#[must_use]
+pub(crate) fn resource<V: View>() -> ApiResource {
+    let api_version = if V::GROUP.is_empty() { V::VERSION.to_owned() } else { format!("{}/{}", V::GROUP, V::VERSION) };
+    ApiResource {
+        group: V::GROUP.into(),
+        version: V::VERSION.into(),
+        api_version,
+        kind: V::KIND.into(),
+        plural: V::PLURAL.into(),
+    }
+}
+
+/// Reads a spec of Weir's own kinds, or why it cannot be read: an object that an older schema let in must not stop the watch of all.
+pub(crate) fn read_spec<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Result<T, String>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).map_err(|error| error.to_string()))
+}
+
+/// Stands for a spec that is not there.
+pub(crate) fn no_spec<T>() -> Result<T, String> {
+    Err("the spec is missing".into())
+}
+
+/// Returns whether a label or annotation is Weir's, or one of Flagger's that Weir honours.
+pub(crate) fn is_ours(key: &str) -> bool {
+    key.contains("weir.dev/") || key.contains("flagger.app/")
+}
+
+/// Returns some of an object's labels or annotations; nothing where none is left.
+pub(crate) fn only(
+    map: Option<BTreeMap<String, String>>,
+    kept: impl Fn(&str) -> bool,
+) -> Option<BTreeMap<String, String>> {
+    let mut map = map?;
+    map.retain(|key, _| kept(key));
+    (!map.is_empty()).then_some(map)
+}
+
+impl<V: View> Kept<V> {
+    /// Keeps an object that the API served.
+    ///
+    /// # Errors
+    /// When a field that Weir looks at is not of the type that it must be.
+    pub(crate) fn new(object: DynamicObject) -> Result<Self, serde_json::Error> {
+        let DynamicObject { mut metadata, data, .. } = object;
+        metadata.managed_fields = None;
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+        V::trim(&mut metadata);
+        let body = if V::WHOLE { data.to_string().into() } else { Box::default() };
+        Ok(Self { metadata, view: serde_json::from_value(data)?, body })
+    }
+
+    /// Returns whether a text is one of the values of an object that is kept whole, or the name of a field.
+    #[must_use]
+    pub(crate) fn mentions(&self, text: &str) -> bool {
+        self.body.contains(&format!("\"{text}\""))
+    }
+
+    /// Returns everything but the metadata.
+    #[must_use]
+    pub(crate) fn body(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// Returns the object as it would be written, for comparison with what is wanted.
+    #[must_use]
+    pub(crate) fn json(&self) -> Value {
+        let mut body = self.body();
+        if let Some(map) = body.as_object_mut() {
+            map.insert("metadata".into(), serde_json::to_value(&self.metadata).unwrap_or_default());
+        }
+        body
+    }
+
+    /// Returns the object's name.
+    #[must_use]
+    pub(crate) fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the object's namespace.
+    #[must_use]
+    pub(crate) fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Returns a label's value.
+    #[must_use]
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Returns an annotation's value.
+    #[must_use]
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Returns whether somebody deleted it and it is not gone yet.
+    #[must_use]
+    pub(crate) fn deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::kinds::{Pod, ReplicaSet};
+
+    #[test]
+    fn what_nobody_looks_at_is_not_kept() {
+        let owner = |kind: &str| serde_json::json!({"apiVersion": "v1", "kind": kind, "name": "a", "uid": "u"});
+        let object = |kind: &str| {
+            let metadata = serde_json::json!({
+                "name": "a", "labels": {"app": "a"}, "ownerReferences": [owner(kind)], "generateName": "a-",
+                "annotations": {DEPLOYMENT_REVISION: "3", "weir.dev/x": "y", "example.com/long": "text"},
+            });
+            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Any", "metadata": metadata}))
+                .unwrap()
+        };
+        let set: ReplicaSet = Kept::new(object("Deployment")).unwrap();
+        assert_eq!((set.annotation(DEPLOYMENT_REVISION), set.annotation("weir.dev/x")), (Some("3"), Some("y")));
+        assert_eq!((set.annotation("example.com/long"), set.label("app")), (None, Some("a")));
+        assert!(set.metadata.owner_references.is_some() && set.metadata.generate_name.is_none());
+        let pod: Pod = Kept::new(object("ReplicaSet")).unwrap();
+        assert!(pod.metadata.owner_references.is_none());
+    }
+}

@@ -1,0 +1,260 @@
+//! What is known of ConfigMaps and Secrets: a hash of what is in each, and never what it is.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::kubernetes::api_server::object::{Kept, View, is_ours, only};
+
+/// Annotations by which an object's owner says that it is not to be tracked: Weir's, and that of those who come from Flagger.
+const OPT_OUT: [&str; 2] = ["weir.dev/config-tracking", "flagger.app/config-tracking"];
+/// What the annotation's value begins with then, as with Flagger.
+const DISABLED: &str = "disable";
+/// Kinds of Secret that an application's own configuration comes in. Tokens and certificates that a cluster's machinery
+/// writes and rotates by itself are none of it.
+const TRACKED: [&str; 5] = ["", "Opaque", "kubernetes.io/basic-auth", "kubernetes.io/ssh-auth", "kubernetes.io/tls"];
+/// ConfigMaps of the same kind: everybody's certificates of the cluster and of the mesh.
+const UNTRACKED: [&str; 2] = ["kube-root-ca.crt", "istio-ca-root-cert"];
+/// Helm's records of releases: of no use to a pod, up to a megabyte each, and many.
+const NOT_HELMS: &str = "type!=helm.sh/release.v1";
+/// Objects of a list that are in memory at a time: each may have a megabyte.
+const PAGE: u32 = 50;
+
+/// Length of a hash in a name: 64 bits, of contents of one object.
+pub(crate) const HASH: usize = 16;
+/// Which kind of object a reference names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ConfigKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+impl ConfigKind {
+    /// Returns the kind's name.
+    #[must_use]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+}
+
+/// A ConfigMap or a Secret.
+pub(crate) trait Config: View {
+    /// Which of the two.
+    const CONFIG: ConfigKind;
+
+    /// Returns 16 hex digits of its content.
+    fn content(&self) -> &str;
+
+    /// Returns whether objects like this one are part of a revision.
+    fn trackable(&self) -> bool;
+}
+
+/// A ConfigMap.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigMapView {
+    content: Box<str>,
+}
+
+/// A Secret.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretView {
+    content: Box<str>,
+    trackable: bool,
+}
+
+/// The object as it is served. It lives as long as it is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Served {
+    data: Option<BTreeMap<String, String>>,
+    binary_data: Option<BTreeMap<String, String>>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+impl Served {
+    fn content(&self) -> Box<str> {
+        let empty = BTreeMap::new();
+        let part = |part: &Option<_>| json!(part.as_ref().unwrap_or(&empty)).to_string();
+        hex([&part(&self.data), &part(&self.binary_data)]).into()
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigMapView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { content: Served::deserialize(deserializer)?.content() })
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let served = Served::deserialize(deserializer)?;
+        Ok(Self { content: served.content(), trackable: TRACKED.contains(&served.kind.as_deref().unwrap_or_default()) })
+    }
+}
+
+impl View for ConfigMapView {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "ConfigMap";
+    const PLURAL: &'static str = "configmaps";
+    const WHOLE: bool = false;
+    const PAGE: u32 = PAGE;
+
+    fn trim(metadata: &mut ObjectMeta) {
+        trim(metadata);
+    }
+}
+
+impl View for SecretView {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Secret";
+    const PLURAL: &'static str = "secrets";
+    const WHOLE: bool = false;
+    const FIELDS: Option<&'static str> = Some(NOT_HELMS);
+    const PAGE: u32 = PAGE;
+
+    fn trim(metadata: &mut ObjectMeta) {
+        trim(metadata);
+    }
+}
+
+impl Config for ConfigMapView {
+    const CONFIG: ConfigKind = ConfigKind::ConfigMap;
+
+    fn content(&self) -> &str {
+        &self.content
+    }
+
+    fn trackable(&self) -> bool {
+        true
+    }
+}
+
+impl Config for SecretView {
+    const CONFIG: ConfigKind = ConfigKind::Secret;
+
+    fn content(&self) -> &str {
+        &self.content
+    }
+
+    fn trackable(&self) -> bool {
+        self.trackable
+    }
+}
+
+impl<V: Config> Kept<V> {
+    /// Returns the content's hash, if the object is one that is tracked.
+    #[must_use]
+    pub(crate) fn tracked(&self) -> Option<&str> {
+        let opted_out = OPT_OUT.iter().any(|key| self.annotation(key).is_some_and(|it| it.starts_with(DISABLED)));
+        let machinery = V::CONFIG == ConfigKind::ConfigMap && UNTRACKED.contains(&self.name());
+        (self.view.trackable() && !machinery && !opted_out).then(|| self.view.content())
+    }
+}
+
+/// Returns 16 hex digits that stand for some texts, in this order.
+#[must_use]
+pub(crate) fn hex<const N: usize>(texts: [&str; N]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
+    hash.finalize()[..HASH / 2].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Leaves of an object's metadata what is looked at: there may be very many of these objects.
+fn trim(metadata: &mut ObjectMeta) {
+    let whole = std::mem::take(metadata);
+    *metadata = ObjectMeta {
+        name: whole.name,
+        namespace: whole.namespace,
+        resource_version: whole.resource_version,
+        deletion_timestamp: whole.deletion_timestamp,
+        owner_references: whole.owner_references.filter(|owners| owners.iter().any(|owner| owner.kind == "Canary")),
+        labels: only(whole.labels, is_ours),
+        annotations: only(whole.annotations, is_ours),
+        ..ObjectMeta::default()
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn kept<V: Config>(object: Value) -> Kept<V> {
+        Kept::new(serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn config_map(content: Value) -> Kept<ConfigMapView> {
+        let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}});
+        object.as_object_mut().unwrap().extend(content.as_object().unwrap().clone());
+        kept(object)
+    }
+
+    #[test]
+    fn the_hash_is_of_all_content_and_of_nothing_else() {
+        let of = |content| config_map(content).view.content().to_owned();
+        let plain = of(json!({"data": {"a": "1", "b": "2"}}));
+        assert_eq!(plain, of(json!({"data": {"b": "2", "a": "1"}, "binaryData": null, "immutable": true})));
+        assert_eq!(plain.len(), 16);
+        // Flagger hashes and copies `data` alone (defect B9).
+        let others = [
+            json!({"data": {"a": "1", "b": "3"}}),
+            json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "AA=="}}),
+            json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "AQ=="}}),
+            json!({"binaryData": {"a": "1", "b": "2"}}),
+            json!({}),
+        ];
+        let hashes: std::collections::BTreeSet<String> = others.into_iter().map(of).chain([plain]).collect();
+        assert_eq!(hashes.len(), 6);
+    }
+
+    #[test]
+    fn nothing_of_a_secret_but_its_hash_is_kept() {
+        let secret: Kept<SecretView> = kept(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"password": "aHVudGVyMg=="},
+            "metadata": {
+                "name": "keys", "namespace": "shop", "labels": {"team": "cart"}, "managedFields": [{"manager": "kubectl"}],
+                "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": "{\"data\":{\"password\":\"aHVudGVyMg==\"}}",
+                },
+            },
+        }));
+        let known = format!("{secret:?}");
+        assert!(!known.contains("aHVudGVyMg") && !known.contains("team"), "{known}");
+        assert!(secret.tracked().is_some());
+    }
+
+    #[test]
+    fn what_opts_out_and_what_a_cluster_writes_itself_is_not_tracked() {
+        let secret = |kind: &str, key: &str, value: &str| -> Kept<SecretView> {
+            let metadata = json!({"name": "keys", "annotations": {key: value}});
+            kept(json!({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata}))
+        };
+        let rows = [
+            ("Opaque", "a", "b", true),
+            ("kubernetes.io/tls", "weir.dev/config-tracking", "enabled", true),
+            ("kubernetes.io/basic-auth", "weir.dev/config-tracking", "disabled", false),
+            ("kubernetes.io/ssh-auth", "flagger.app/config-tracking", "disable", false),
+            ("kubernetes.io/service-account-token", "a", "b", false),
+            ("kubernetes.io/dockerconfigjson", "a", "b", false),
+        ];
+        let everybodys = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}});
+        assert_eq!(kept::<ConfigMapView>(everybodys).tracked(), None);
+        for (kind, key, value, expected) in rows {
+            assert_eq!(secret(kind, key, value).tracked().is_some(), expected, "{kind} {key}: {value}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Whether the metrics that a Canary names can be answered.
+
+use crate::answers::Answers;
+use crate::api::is_built_in;
+use crate::kubernetes::kinds::canary::{Canary, Fault};
+use crate::kubernetes::stores::World;
+
+/// Returns what is wrong with the metrics that a Canary names.
+#[must_use]
+pub(super) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
+    let metrics = &canary.view.spec.as_ref().ok()?.analysis.metrics;
+    if metrics.iter().all(|metric| is_built_in(&metric.name)) {
+        return None;
+    }
+    let problem = Answers::unanswerable(&canary.object().ok()?, |namespace, name| world.template(namespace, name));
+    problem.map(|problem| ("MetricUnanswerable", problem))
+}

@@ -1,6 +1,0 @@
-//! `weir simulate` and what it proves: the forecasts, and that equally good revisions are taken back as seldom as promised.
-#![cfg(test)]
-
-mod command;
-mod equal_revisions;
-mod forecasts;

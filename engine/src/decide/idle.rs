@@ -1,0 +1,139 @@
+//! Between rollouts: the first setup, and the watch for a new revision.
+
+use super::super::plan::WebhookKind;
+use super::{Pass, Phase, Readiness, Reason, Run, Severity, Stage, Timestamp};
+use crate::proof::Proof;
+use crate::state::{Ended, Outcome};
+
+impl Pass<'_> {
+    /// Makes the primary from what the target declares, and moves the traffic to it.
+    pub(super) fn initialize(&mut self) -> Reason {
+        if self.state.since == Timestamp::default() {
+            self.state.since = self.now;
+        }
+        if self.plan.suspend {
+            return Reason::Suspended;
+        }
+        let primary = &self.seen.primary;
+        let ready = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
+        if !ready || self.state.installed.is_none() {
+            // Nothing is in production yet, so a change of the target is followed, not analysed.
+            self.state.installed = Some(self.seen.target.clone());
+            let waiting_for = match &primary.readiness {
+                Readiness::Unready(why) | Readiness::Broken(why) => why.clone(),
+                _ => "waiting for it to start".into(),
+            };
+            return Reason::Initializing { waiting_for };
+        }
+        if self.state.traffic.epoch == 0 {
+            self.open_epoch(weir_wire::Weight::ZERO, false);
+        }
+        if !self.seen.gateways.is_empty() && !self.acknowledged(self.state.traffic.epoch) {
+            return self.not_acknowledged();
+        }
+        self.state.promoted.clone_from(&self.state.installed);
+        self.state.applied.clone_from(&self.state.installed);
+        self.enter(Phase::Initialized);
+        self.tell(Severity::Info, "Initialized", format!("Initialization done! {}", self.plan.canary));
+        Reason::UpToDate
+    }
+
+    /// Watches for a revision that was not dealt with yet.
+    pub(super) fn rest(&mut self) -> Reason {
+        if let Some(held) = self.held() {
+            return held;
+        }
+        let target = &self.seen.target;
+        if self.state.applied.as_ref() == Some(target) {
+            let failed = self.state.phase == Phase::Failed;
+            return if failed { Reason::FailedRevision } else { Reason::UpToDate };
+        }
+        if self.state.promoted.as_ref() == Some(target) {
+            self.state.applied = Some(target.clone());
+            self.enter(Phase::Succeeded);
+            let text = format!("{} is back at the primary's revision", self.plan.target);
+            self.tell(Severity::Info, "Reverted", text);
+            return Reason::Reverted;
+        }
+        self.start_run()
+    }
+
+    /// Begins the rollout of what the target declares now.
+    pub(super) fn start_run(&mut self) -> Reason {
+        let text = format!("New revision detected! Scaling up {}", self.plan.target);
+        self.tell(Severity::Info, "NewRevision", text);
+        self.begin_run();
+        if self.plan.webhooks(WebhookKind::ConfirmRollout).next().is_some() {
+            self.run_mut().stage = Stage::Gated;
+            self.enter(Phase::Waiting);
+        }
+        Reason::NewRevision
+    }
+
+    /// Replaces the run by one of what the target declares now, with all counters at 0 and the canary's weight at home.
+    pub(super) fn begin_run(&mut self) {
+        let history = self.state.ledger.since(0);
+        self.state.applied = Some(self.seen.target.clone());
+        self.state.run = Some(Run {
+            // Unique over the life of the Canary, its deletions and clocks that step back included: a guard's trip is
+            // latched by it.
+            id: format!("{:x}-{:x}", self.now.0, self.state.traffic.epoch),
+            revision: self.seen.target.clone(),
+            started: self.now,
+            stage: Stage::Starting,
+            since: self.now,
+            proof: Proof::new(self.plan, self.state.traffic.epoch + 1, &history, self.seen.gateways.len()),
+            ..Run::default()
+        });
+        let home = self.home();
+        self.open_epoch(home, false);
+        self.enter(Phase::Progressing);
+    }
+
+    /// Returns whether the target declares what the primary serves: nothing of it is to be analysed. A run may have begun all the
+    /// same, while the primary was still to be restored.
+    pub(super) fn is_back(&self) -> bool {
+        self.state.promoted.as_ref() == Some(&self.seen.target) && !self.state.canary_is_home
+    }
+
+    /// Follows a target that changed while its former revision was analysed: the canary gets no request of it.
+    pub(super) fn follow_target(&mut self) -> Reason {
+        if self.is_back() {
+            let reason = Reason::Reverted;
+            self.end(Outcome::Superseded, &reason);
+            self.state.applied = Some(self.seen.target.clone());
+            self.tell(Severity::Info, "Reverted", format!("{} is back at the primary's revision", self.plan.target));
+            self.open_epoch(weir_wire::Weight::ZERO, false);
+            self.enter_stage(Stage::Draining);
+            self.enter(Phase::Succeeded);
+            return reason;
+        }
+        self.end(Outcome::Superseded, &Reason::NewRevision);
+        let text = format!("New revision detected! Restarting analysis for {}", self.plan.target);
+        self.tell(Severity::Info, "NewRevision", text);
+        self.begin_run();
+        Reason::NewRevision
+    }
+
+    /// Records how the run ended, with its numbers.
+    pub(super) fn end(&mut self, result: Outcome, reason: &Reason) {
+        let run = self.run();
+        let counts = run.proof.total(&self.state.ledger);
+        let arm = |arm| {
+            let cell = counts.arm(arm);
+            [cell.ended(), cell.failure]
+        };
+        self.state.ended = Some(Ended {
+            run: run.id.clone(),
+            revision: run.revision.clone(),
+            result,
+            reason: reason.code().into(),
+            text: reason.to_string(),
+            started: run.started,
+            at: self.now,
+            weight: self.state.traffic.weight,
+            canary: arm(weir_wire::names::Arm::Canary),
+            primary: arm(weir_wire::names::Arm::Primary),
+        });
+    }
+}

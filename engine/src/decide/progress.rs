@@ -1,0 +1,339 @@
+//! From the start of a canary to the end of its analysis.
+
+use weir_wire::Weight;
+
+use super::check::Outcome as CheckOutcome;
+use super::{Pass, Phase, Readiness, Reason, Severity, Span, Stage, WebhookKind};
+use crate::counts::Counts;
+use crate::plan::Step;
+
+/// Endpoints must have been ready this long before their first request: what a gateway acknowledges after it includes them.
+const SETTLED: Span = Span::seconds(1);
+
+impl Pass<'_> {
+    /// Waits for the gates before a rollout.
+    pub(super) fn wait_for_gate(&mut self) -> Reason {
+        let closed = self.gate(WebhookKind::ConfirmRollout, 0).filter(|_| !self.run().promote);
+        if let Some(hold) = self.held().or(closed) {
+            return hold;
+        }
+        self.tell_passed(WebhookKind::ConfirmRollout, "Confirm-rollout check");
+        self.enter_stage(Stage::Starting);
+        self.enter(Phase::Progressing);
+        Reason::NewRevision
+    }
+
+    /// Waits for the canary to be ready.
+    pub(super) fn start(&mut self) -> Reason {
+        if let Some(hold) = self.canary_unready().or_else(|| self.held()) {
+            return hold;
+        }
+        if self.plan.skip_analysis || self.run().promote {
+            return self.begin_promotion();
+        }
+        self.tell(Severity::Info, "Analysing", format!("Starting canary analysis for {}", self.plan.target));
+        self.enter_stage(Stage::Checking);
+        Reason::NewRevision
+    }
+
+    /// Makes the checks before the first request.
+    pub(super) fn check_before(&mut self) -> Reason {
+        if let Some(hold) = self.canary_unready().or_else(|| self.held()) {
+            return hold;
+        }
+        if self.run().promote {
+            return self.begin_promotion();
+        }
+        if let Some(failed_at) = self.run().window_since {
+            let again = failed_at + self.plan.interval;
+            if self.now < again {
+                return self.halted();
+            }
+            let run = self.run_mut();
+            run.window_since = None;
+            run.checks += 1;
+        }
+        let number = self.run().checks;
+        match self.unpassed(WebhookKind::PreRollout, number, false).into_iter().next() {
+            Some((name, None)) => Reason::WaitingForAnswer { name },
+            Some((name, answer)) => {
+                let now = self.now;
+                self.run_mut().window_since = Some(now);
+                self.fail_check(format!("external check {name} failed {}", Self::answer_text(answer)))
+            }
+            None => {
+                self.tell_passed(WebhookKind::PreRollout, "Pre-rollout check");
+                self.run_mut().checks += 1;
+                self.enter_stage(Stage::Confirming);
+                Reason::NewRevision
+            }
+        }
+    }
+
+    /// Shows that gateways know the canary's endpoints, then gives the step's weight.
+    pub(super) fn confirm(&mut self) -> Reason {
+        if self.run().promote {
+            return self.begin_promotion();
+        }
+        let step = self.step();
+        if step.has_traffic() {
+            if let Some(hold) = self.canary_unready() {
+                return hold;
+            }
+            let settled = self.seen.canary.routable_since.is_some_and(|since| self.now.since(since) >= SETTLED);
+            if !settled {
+                return Reason::NotRoutable;
+            }
+            let Some(confirmed) = self.run().confirmed else {
+                let home = self.home();
+                self.open_epoch(home, false);
+                self.run_mut().confirmed = Some(self.state.traffic.epoch);
+                return self.not_acknowledged();
+            };
+            if !self.acknowledged(confirmed) {
+                return self.not_acknowledged();
+            }
+        }
+        if let Some(hold) = self.held().or_else(|| self.primary_unready()).or_else(|| self.increase_gate(step)) {
+            return hold;
+        }
+        self.enter_stage(Stage::Analysing);
+        self.take_step()
+    }
+
+    /// Holds a step until its check passes, then takes the next.
+    pub(super) fn analyse(&mut self) -> Reason {
+        if self.run().promote {
+            return self.begin_promotion();
+        }
+        let step = self.step();
+        if let Some(reason) = self.follow_plan(step) {
+            return reason;
+        }
+        if step.has_traffic() {
+            if !self.seen.canary.available {
+                return self.withdraw();
+            }
+            if self.seen.canary.readiness == Readiness::Ready {
+                let now = self.now;
+                self.run_mut().ready_last = now;
+            }
+            if !self.acknowledged(self.state.traffic.epoch) {
+                return self.not_acknowledged();
+            }
+            self.roll_epoch();
+        } else if let Some(hold) = self.canary_unready() {
+            return hold;
+        }
+        let now = self.now;
+        let since = *self.run_mut().window_since.get_or_insert(now);
+        if let Some(held) = self.held() {
+            return held;
+        }
+        let due = since + self.plan.interval;
+        if now >= due {
+            match self.check(step, due) {
+                CheckOutcome::Failed(what) => {
+                    let reason = self.fail_check(what);
+                    if self.state.phase != Phase::Failed {
+                        self.enter(Phase::Progressing);
+                        self.reopen_window();
+                    }
+                    return reason;
+                }
+                CheckOutcome::Passed => {
+                    let run = self.run_mut();
+                    run.cleared = true;
+                    run.halted = None;
+                    // While a gate is closed the analysis goes on: the next interval's check is a new one.
+                    if let Some(hold) = self.hold_after_check(step) {
+                        self.reopen_window();
+                        return hold;
+                    }
+                    return self.next_step(step);
+                }
+                CheckOutcome::Waiting(reason) if !self.run().cleared => return reason,
+                CheckOutcome::Waiting(_) => {}
+            }
+        }
+        if self.run().cleared {
+            return match self.hold_after_check(step) {
+                Some(hold) => hold,
+                None => self.next_step(step),
+            };
+        }
+        if self.run().halted.is_some() {
+            return self.halted();
+        }
+        Reason::Analysing { left: due.since(now) }
+    }
+
+    /// Returns the step under way. A canary that serves alone is judged with all of the traffic, as it has all of it anyway.
+    pub(super) fn step(&self) -> Step {
+        if self.is_alone() {
+            return Step { confirm: false, ..Step::weight(Weight::FULL, false) };
+        }
+        let last = self.plan.steps.len().saturating_sub(1);
+        let step = self.plan.steps.get(self.run().step.min(last)).copied();
+        step.unwrap_or(Step::weight(Weight::ZERO, false))
+    }
+
+    fn following(&self) -> Option<Step> {
+        if self.is_alone() { None } else { self.plan.steps.get(self.run().step + 1).copied() }
+    }
+
+    /// Gives the weight of the step under way.
+    fn take_step(&mut self) -> Reason {
+        let step = self.step();
+        let (name, weight) = (self.plan.canary.clone(), step.weight);
+        let text = match step.iteration {
+            Some((i, of)) => format!("Advance {name} canary iteration {i}/{of}"),
+            None if step.confirm => "Routing all traffic to canary".into(),
+            None => format!("Advance {name} canary weight {weight}"),
+        };
+        self.tell(Severity::Info, "Advanced", text);
+        let (before, after) = (&self.state.traffic, (step.weight, step.matching));
+        if (before.weight, before.matching) != after || before.epoch == 0 {
+            self.open_epoch(step.weight, step.matching);
+        }
+        self.reopen_window();
+        Reason::Advanced { weight }
+    }
+
+    /// Takes the step again, with the same care, if an edit of the plan made another one of it.
+    fn follow_plan(&mut self, step: Step) -> Option<Reason> {
+        let split = (self.state.traffic.weight, self.state.traffic.matching);
+        if split == (step.weight, step.matching) || !self.seen.canary.available || self.held().is_some() {
+            return None;
+        }
+        let run = self.run_mut();
+        (run.cleared, run.halted) = (false, None);
+        if step.has_traffic() && !self.state.traffic.reaches_canary() {
+            self.run_mut().confirmed = None;
+            self.enter_stage(Stage::Confirming);
+            return Some(Reason::Advanced { weight: step.weight });
+        }
+        Some(self.increase_gate(step).unwrap_or_else(|| self.take_step()))
+    }
+
+    fn next_step(&mut self, step: Step) -> Reason {
+        let Some(next) = self.following() else { return self.begin_promotion() };
+        self.enter(Phase::Progressing);
+        self.run_mut().step += 1;
+        self.run_mut().cleared = false;
+        if next.has_traffic() && !step.has_traffic() {
+            self.run_mut().confirmed = None;
+            self.enter_stage(Stage::Confirming);
+            return Reason::Advanced { weight: next.weight };
+        }
+        self.take_step()
+    }
+
+    /// Starts another interval of the same step, with requests counted from 0.
+    fn reopen_window(&mut self) {
+        let (weight, matching) = (self.state.traffic.weight, self.state.traffic.matching);
+        if self.state.traffic.since != self.now {
+            self.open_epoch(weight, matching);
+        }
+        let (epoch, now) = (self.state.traffic.epoch, self.now);
+        let run = self.run_mut();
+        run.window = epoch;
+        run.window_retired = Counts::default();
+        run.window_opened = now;
+        run.window_since = None;
+        run.checks += 1;
+        self.moved = true;
+    }
+
+    /// Returns what stands between a passed check and the next step.
+    fn hold_after_check(&mut self, step: Step) -> Option<Reason> {
+        let next = self.following();
+        let confirm = match next {
+            Some(next) => next.confirm,
+            None => !step.confirm,
+        };
+        if confirm && let Some(closed) = self.gate(WebhookKind::ConfirmPromotion, 0) {
+            if self.state.phase != Phase::WaitingPromotion {
+                self.enter(Phase::WaitingPromotion);
+            }
+            return Some(closed);
+        }
+        if next.is_some()
+            && let Some(hold) = self.primary_unready()
+        {
+            return Some(hold);
+        }
+        next.and_then(|next| self.increase_gate(next))
+    }
+
+    fn increase_gate(&mut self, next: Step) -> Option<Reason> {
+        if self.is_alone() {
+            return None;
+        }
+        let more = next.weight > self.state.traffic.weight || (next.matching && !self.state.traffic.matching);
+        if more { self.gate(WebhookKind::ConfirmTrafficIncrease, 0) } else { None }
+    }
+
+    /// Takes the weight away while nothing of the canary serves; the step is taken again when it does.
+    fn withdraw(&mut self) -> Reason {
+        let hold = self.canary_unready().unwrap_or(Reason::CanaryNotReady { why: "no endpoint serves".into() });
+        self.run_mut().confirmed = None;
+        let home = self.home();
+        self.open_epoch(home, false);
+        self.tell(Severity::Warning, "CanaryNotReady", self.unready_text(&hold));
+        self.enter_stage(Stage::Confirming);
+        hold
+    }
+
+    fn unready_text(&self, hold: &Reason) -> String {
+        match hold {
+            Reason::CanaryNotReady { why } => format!("canary {} not ready: {why}", self.plan.target),
+            other => other.to_string(),
+        }
+    }
+
+    /// Returns why the canary cannot be sent requests yet.
+    fn canary_unready(&mut self) -> Option<Reason> {
+        let canary = &self.seen.canary;
+        let current = canary.revision.as_ref() == Some(&self.run().revision);
+        let why = match &canary.readiness {
+            Readiness::Ready if current => {
+                let now = self.now;
+                self.run_mut().ready_last = now;
+                return None;
+            }
+            Readiness::Unready(why) | Readiness::Broken(why) => why.clone(),
+            Readiness::Ready => "the former revision still runs".into(),
+            Readiness::Absent => "not started yet".into(),
+        };
+        Some(Reason::CanaryNotReady { why })
+    }
+
+    /// Returns why the primary could not stand in for the canary. It holds an advance, never a rollback; and not for ever:
+    /// where the primary will not come up, the canary may be the cure.
+    fn primary_unready(&self) -> Option<Reason> {
+        let waited = self.now.since(self.run().primary_ready_last.max(self.run().started));
+        if self.is_alone() || waited >= self.plan.progress_deadline {
+            return None;
+        }
+        let why = match &self.seen.primary.readiness {
+            Readiness::Ready | Readiness::Broken(_) => return None,
+            Readiness::Unready(why) => why.clone(),
+            Readiness::Absent => "it does not run".into(),
+        };
+        Some(Reason::PrimaryNotReady { why })
+    }
+
+    fn halted(&self) -> Reason {
+        let run = self.run();
+        let check = run.halted.clone().unwrap_or_default();
+        Reason::Halted { check, failed: run.failed_checks, threshold: self.plan.threshold }
+    }
+
+    fn tell_passed(&mut self, kind: WebhookKind, what: &str) {
+        let names: Vec<String> = self.plan.webhooks(kind).map(|hook| hook.name.clone()).collect();
+        for name in names {
+            self.tell(Severity::Info, "CheckPassed", format!("{what} {name} passed"));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! From the end of an analysis to the primary serving everything again.
+
+use weir_wire::Weight;
+
+use super::{Pass, Phase, Readiness, Reason, Severity, Span, Stage};
+use crate::state::Outcome;
+
+/// Time after which gateways that do not report weight 0 are reported to people. The canary stays as long as they do not.
+const UNREACHABLE: Span = Span::seconds(600);
+
+impl Pass<'_> {
+    /// Gives the primary the analysed revision.
+    pub(super) fn begin_promotion(&mut self) -> Reason {
+        let text = format!("Copying {} template spec to {}-primary", self.plan.target, self.plan.target);
+        self.tell(Severity::Info, "Promoting", text);
+        self.state.installed = Some(self.run().revision.clone());
+        self.enter_stage(Stage::Promoting);
+        self.enter(Phase::Promoting);
+        Reason::Promoting { waiting_for: "waiting for its update to begin".into() }
+    }
+
+    /// Waits for the primary, with the canary serving its share.
+    pub(super) fn promote(&mut self) -> Reason {
+        if self.acknowledged(self.state.traffic.epoch) {
+            self.roll_epoch();
+        }
+        let (primary, canary) = (&self.seen.primary, &self.seen.canary);
+        let current = primary.revision == self.state.installed;
+        if current && primary.readiness == Readiness::Ready {
+            self.state.promoted.clone_from(&self.state.installed);
+            self.state.canary_is_home = false;
+            return self.return_traffic();
+        }
+        let unanalysed = self.seen.target != self.run().revision;
+        if primary.available && (unanalysed || !canary.available) && self.state.traffic.reaches_canary() {
+            // The canary is no longer what was analysed, or gone: the primary, in the middle of its update, serves.
+            self.open_epoch(Weight::ZERO, false);
+        }
+        let why = match &primary.readiness {
+            Readiness::Broken(why) if current => return self.strand(why.clone()),
+            Readiness::Broken(why) | Readiness::Unready(why) => why.clone(),
+            Readiness::Ready | Readiness::Absent => "waiting for its update to begin".into(),
+        };
+        if self.now.since(self.run().since) >= self.plan.progress_deadline {
+            return self.strand(format!("not ready within {}: {why}", self.plan.progress_deadline));
+        }
+        Reason::Promoting { waiting_for: why }
+    }
+
+    fn return_traffic(&mut self) -> Reason {
+        self.enter(Phase::Finalising);
+        if self.plan.promotion_step.is_some() && self.state.traffic.weight > Weight::ZERO {
+            self.enter_stage(Stage::Returning);
+            return Reason::Returning { weight: self.state.traffic.weight };
+        }
+        self.tell(Severity::Info, "Finalising", "Routing all traffic to primary".into());
+        self.open_epoch(Weight::ZERO, false);
+        self.enter_stage(Stage::Draining);
+        self.draining()
+    }
+
+    /// Gives the primary its share back step by step, one per interval.
+    pub(super) fn give_back(&mut self) -> Reason {
+        let weight = self.state.traffic.weight;
+        let gone = !self.seen.canary.available || self.seen.target != self.run().revision;
+        let due = self.acknowledged(self.state.traffic.epoch)
+            && self.now.since(self.run().since) >= self.plan.interval
+            && self.held().is_none();
+        if !gone && !due {
+            return Reason::Returning { weight };
+        }
+        let left = self.plan.promotion_step.map_or(Weight::ZERO, |step| weight.saturating_sub(step));
+        if gone || left == Weight::ZERO {
+            self.tell(Severity::Info, "Finalising", "Routing all traffic to primary".into());
+            self.open_epoch(Weight::ZERO, false);
+            self.enter_stage(Stage::Draining);
+            return self.draining();
+        }
+        let text = format!("Advance {} primary weight {}", self.plan.canary, left.complement());
+        self.tell(Severity::Info, "Returning", text);
+        self.open_epoch(left, self.state.traffic.matching);
+        self.enter_stage(Stage::Returning);
+        Reason::Returning { weight: left }
+    }
+
+    /// Keeps the canary until no gateway sends to it.
+    pub(super) fn drain(&mut self) -> Reason {
+        let gone = self.seen.gateways.is_empty() || self.acknowledged(self.state.traffic.epoch);
+        let changed = self.state.applied.as_ref() != Some(&self.seen.target) && self.held().is_none();
+        if !gone && !changed {
+            if self.now.since(self.run().since) >= UNREACHABLE && !self.run().unreachable_reported {
+                self.run_mut().unreachable_reported = true;
+                let text = format!("{}; the canary is kept until they do", self.not_acknowledged());
+                self.tell(Severity::Warning, "GatewayUnreachable", text);
+            }
+            return self.draining();
+        }
+        if self.state.phase == Phase::Finalising {
+            let (reason, text) = match self.plan.skip_analysis {
+                true => (Reason::Skipped, format!("Canary analysis was skipped for {}", self.plan.target)),
+                false => (Reason::Promoted, format!("Scaling down {}", self.plan.target)),
+            };
+            self.end(Outcome::Promoted, &reason);
+            self.tell(Severity::Info, reason.code(), format!("Promotion completed! {text}"));
+            self.enter(Phase::Succeeded);
+        }
+        self.state.run = None;
+        self.moved = true;
+        if changed { self.rest() } else { self.settled() }
+    }
+
+    fn settled(&self) -> Reason {
+        match self.state.phase {
+            Phase::Failed => Reason::FailedRevision,
+            _ => Reason::UpToDate,
+        }
+    }
+
+    fn draining(&self) -> Reason {
+        Reason::Draining { by: self.acknowledging(), of: self.seen.gateways.len() }
+    }
+
+    /// The primary did not come up with the analysed revision: it gets its former one back, and the canary, which is
+    /// healthy, serves until it has.
+    fn strand(&mut self, why: String) -> Reason {
+        let reason = Reason::PromotionFailed { why: why.clone() };
+        self.end(Outcome::PromotionFailed, &reason);
+        let text = format!("Promotion of {} failed, primary not ready: {why}", self.plan.target);
+        self.tell(Severity::Error, reason.code(), text);
+        self.state.installed.clone_from(&self.state.promoted);
+        self.state.canary_is_home = true;
+        let home = self.home();
+        self.open_epoch(home, false);
+        self.enter_stage(Stage::Stranded);
+        self.enter(Phase::Failed);
+        reason
+    }
+
+    /// Waits for the primary to be restored, or for a fix, with the canary serving.
+    pub(super) fn stay_on_canary(&mut self) -> Reason {
+        let primary = &self.seen.primary;
+        if primary.readiness == Readiness::Ready && primary.revision == self.state.installed {
+            self.state.canary_is_home = false;
+            self.tell(Severity::Info, "PrimaryRecovered", "Routing all traffic to primary".into());
+            self.open_epoch(Weight::ZERO, false);
+            self.enter_stage(Stage::Draining);
+            return self.draining();
+        }
+        let target = Some(&self.seen.target);
+        if target != Some(&self.run().revision) && target != self.state.promoted.as_ref() && self.held().is_none() {
+            return self.start_run();
+        }
+        let why = match &primary.readiness {
+            Readiness::Unready(why) | Readiness::Broken(why) => why.clone(),
+            _ => "it does not run its former revision yet".into(),
+        };
+        Reason::PromotionFailed { why }
+    }
+}

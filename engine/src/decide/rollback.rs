@@ -1,0 +1,137 @@
+//! Taking a canary back: looked at first in every stage until the primary has taken over, and never waited for.
+
+use weir_wire::Weight;
+use weir_wire::names::Arm;
+
+use super::{Answer, Cause, Pass, Phase, Readiness, Reason, Severity, Stage, WebhookKind};
+use crate::evidence::Verdict;
+use crate::state::Outcome;
+
+impl Pass<'_> {
+    /// Returns why the canary must be taken back now, if anything says so.
+    pub(super) fn cause_to_take_back(&mut self, stage: Stage) -> Option<Cause> {
+        match stage {
+            Stage::Gated => self.rollback_webhook(),
+            // Until the primary has taken over, its former revision can still come back.
+            Stage::Promoting if !self.state.canary_is_home => self.guard().or_else(|| self.evidence()),
+            Stage::Promoting | Stage::Returning | Stage::Draining | Stage::Stranded => None,
+            _ => {
+                let cause = self.guard().or_else(|| self.evidence()).or_else(|| self.workload());
+                cause.or_else(|| self.rollback_webhook())
+            }
+        }
+    }
+
+    /// The guard in a gateway has stopped the canary already.
+    fn guard(&self) -> Option<Cause> {
+        let run = self.run();
+        let tripped = self.seen.scrapes.iter().find(|scrape| scrape.tripped >= run.proof.first)?;
+        let test = if tripped.trip_test == 2 { "absolute" } else { "comparison" };
+        let weight = run.proof.weight(tripped.tripped).unwrap_or(self.state.traffic.weight);
+        Some(Cause::Guard { gateway: tripped.gateway.clone(), test, numbers: self.numbers(weight) })
+    }
+
+    fn evidence(&self) -> Option<Cause> {
+        let assessment = self.run().proof.assess(&self.state.ledger, self.plan);
+        let Verdict::Bad { test } = assessment.verdict else { return None };
+        let evidence = match assessment.log_e {
+            log_e if log_e < 20.0 => format!("{:.0}", log_e.exp()),
+            log_e => format!("1e{:.0}", log_e / std::f64::consts::LN_10),
+        };
+        let numbers = format!(
+            "{}; evidence {evidence} (needed {:.0})",
+            self.numbers(self.state.traffic.weight),
+            assessment.threshold
+        );
+        Some(Cause::Evidence { test: test.word().into(), numbers })
+    }
+
+    /// Returns the run's counts in words.
+    fn numbers(&self, weight: Weight) -> String {
+        let counts = self.run().proof.total(&self.state.ledger);
+        let (canary, primary) = (counts.arm(Arm::Canary), counts.arm(Arm::Primary));
+        let abandoned = match (canary.abandoned, primary.abandoned) {
+            (0, 0) => String::new(),
+            (c, p) => format!(" (given up by clients: canary {c}, primary {p})"),
+        };
+        format!(
+            "canary failed {} of {} requests, primary {} of {}, at weight {weight} %{abandoned}",
+            canary.failure,
+            canary.ended(),
+            primary.failure,
+            primary.ended()
+        )
+    }
+
+    fn workload(&self) -> Option<Cause> {
+        let (run, canary) = (self.run(), &self.seen.canary);
+        let current = canary.revision.as_ref() == Some(&run.revision);
+        let why = match &canary.readiness {
+            Readiness::Broken(why) if current => return Some(Cause::Broken { why: why.clone() }),
+            Readiness::Ready if current => return None,
+            Readiness::Broken(why) | Readiness::Unready(why) => why.clone(),
+            Readiness::Ready | Readiness::Absent => "not started yet".into(),
+        };
+        // Part of the canary serving is enough once it has been ready: scaling is no reason to give up.
+        let serving = canary.available && run.ready_since.is_some();
+        let late = self.now.since(run.since.max(run.ready_last)) >= self.plan.progress_deadline;
+        (late && !serving).then_some(Cause::Deadline { deadline: self.plan.progress_deadline, why })
+    }
+
+    fn rollback_webhook(&mut self) -> Option<Cause> {
+        let waiting: Vec<_> = self.unpassed(WebhookKind::Rollback, 0, true).into_iter().map(|(name, _)| name).collect();
+        let passed = self.plan.webhooks(WebhookKind::Rollback).find(|hook| !waiting.contains(&hook.name))?;
+        Some(Cause::Webhook { name: passed.name.clone() })
+    }
+
+    /// Takes the canary back: no request goes to it from the moment that gateways hear of it.
+    pub(super) fn take_back(&mut self, cause: Cause) -> Reason {
+        let (name, text) = (self.plan.canary.clone(), cause.to_string());
+        let text = match &cause {
+            Cause::Checks { failed, .. } => format!("Rolling back {name} failed checks threshold reached {failed}"),
+            Cause::Webhook { .. } => format!("Rolling back {name} manual webhook invoked"),
+            _ => format!("Rolling back {name} {text}"),
+        };
+        let (severity, code) = match cause {
+            Cause::Aborted | Cause::Webhook { .. } => (Severity::Warning, cause.code()),
+            _ => (Severity::Error, cause.code()),
+        };
+        let reason = Reason::RolledBack(cause);
+        self.end(Outcome::RolledBack, &reason);
+        self.tell(severity, code, text);
+        // A promotion that had begun is undone.
+        self.state.installed.clone_from(&self.state.promoted);
+        let home = self.home();
+        self.open_epoch(home, false);
+        if self.state.canary_is_home {
+            self.enter_stage(Stage::Stranded);
+        } else {
+            self.tell(severity, code, format!("Canary failed! Scaling down {name}"));
+            self.enter_stage(Stage::Draining);
+        }
+        self.enter(Phase::Failed);
+        reason
+    }
+
+    /// Counts a failed check; takes the canary back when it was one too many.
+    pub(super) fn fail_check(&mut self, what: String) -> Reason {
+        let (name, threshold) = (self.plan.canary.clone(), self.plan.threshold);
+        self.tell(Severity::Warning, "Halted", format!("Halt {name} advancement {what}"));
+        let run = self.run_mut();
+        run.failed_checks += 1;
+        run.halted = Some(what.clone());
+        run.cleared = false;
+        let failed = run.failed_checks;
+        if failed >= threshold {
+            return self.take_back(Cause::Checks { failed, last: what });
+        }
+        Reason::Halted { check: what, failed, threshold }
+    }
+
+    pub(super) fn answer_text(answer: Option<Answer>) -> String {
+        match answer {
+            Some(Answer::Failed(said) | Answer::NoValue(said)) => said,
+            _ => "no answer".into(),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Epochs: every stretch of one split has a number, which gateways acknowledge and which requests are counted under.
+
+use weir_wire::{SLOTS, Weight};
+
+use super::{Pass, Readiness, Reason};
+use crate::state::{Outcome, Phase, Stage, Traffic};
+use crate::time::Span;
+
+/// Longest epoch during a run. The evidence looks for the moment of onset in blocks of this length (statistics §12).
+const EPOCH: Span = Span::seconds(30);
+/// The canary's first seconds are no measure of its latency (cold caches, connections to be made).
+pub(crate) const WARM_UP: Span = Span::seconds(10);
+/// Tables of so many epochs are kept in force: failures come late.
+const GUARDED_EPOCHS: usize = 3;
+
+impl Pass<'_> {
+    /// Takes in what was scraped, and closes the books on epochs that no stream can change any more.
+    pub(super) fn take_in(&mut self) {
+        let epoch = self.state.traffic.epoch;
+        let failures = |state: &super::State| state.run.as_ref().map(|run| run.proof.canary_failures(&state.ledger));
+        let before = failures(&self.state);
+        for scrape in &self.seen.scrapes {
+            self.state.ledger.absorb(scrape, epoch);
+        }
+        let first_open = (epoch + 1).saturating_sub(SLOTS);
+        let retired = self.state.ledger.retire(first_open);
+        let Some(run) = &mut self.state.run else {
+            self.state.ledger.forget(|name| self.seen.gateways.iter().any(|gateway| gateway.name == name));
+            return;
+        };
+        for (_, counts) in retired.range(run.window..).flat_map(|(_, gateways)| gateways) {
+            run.window_retired.add(counts);
+        }
+        let gateways: Vec<String> = self.state.ledger.gateways().map(str::to_owned).collect();
+        run.proof.close(self.plan, first_open, &retired, &gateways);
+        if self.seen.primary.readiness == Readiness::Ready {
+            run.primary_ready_last = self.now;
+        }
+        let ready = self.seen.canary.readiness == Readiness::Ready;
+        if ready && self.seen.canary.revision.as_ref() == Some(&run.revision) {
+            run.ready_since.get_or_insert(self.now);
+        } else if !self.seen.canary.available {
+            run.ready_since = None;
+        }
+        if failures(&self.state) > before {
+            self.state.run.get_or_insert_default().failure_seen = Some(self.now);
+        }
+    }
+
+    /// Asks the gateways for another split, or for the same one under a new number.
+    pub(super) fn open_epoch(&mut self, weight: Weight, matching: bool) {
+        let old = &self.state.traffic;
+        // An epoch must be newer than any that a gateway may still know of a Canary that was deleted and made again:
+        // the first one starts at the clock's seconds.
+        let epoch = if old.epoch == 0 { (self.now.0 / 1000).max(1) } else { old.epoch + 1 };
+        let mut traffic =
+            Traffic { run: String::new(), epoch, weight, matching, since: self.now, limits: old.limits.clone() };
+        let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
+        if let Some(run) = &mut self.state.run {
+            traffic.run.clone_from(&run.id);
+            let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_home;
+            if traffic.reaches_canary() {
+                let limits = run.proof.open(&self.state.ledger, self.plan, &traffic, warm, self.seen.gateways.len());
+                if guarded {
+                    traffic.limits.insert(0, limits);
+                }
+            }
+            if !guarded {
+                traffic.limits.clear();
+            }
+            let first = run.proof.first;
+            traffic.limits.retain(|limits| limits.epoch >= first);
+            traffic.limits.truncate(GUARDED_EPOCHS);
+        } else {
+            traffic.limits.clear();
+        }
+        self.state.traffic = traffic;
+        self.moved = true;
+    }
+
+    /// Opens a new epoch of the same split when the present one is as long as the evidence allows, or the canary is warm.
+    pub(super) fn roll_epoch(&mut self) {
+        let traffic = &self.state.traffic;
+        let age = self.now.since(traffic.since);
+        let warm_at = self.run().ready_since.map(|since| since + WARM_UP);
+        let warmed = warm_at.is_some_and(|at| traffic.since < at && at <= self.now);
+        if traffic.reaches_canary() && (age >= EPOCH || warmed) && self.acknowledged(traffic.epoch) {
+            let (weight, matching) = (traffic.weight, traffic.matching);
+            self.open_epoch(weight, matching);
+        }
+    }
+
+    /// Returns whether every gateway that serves is known to use an epoch at least this new.
+    pub(super) fn acknowledged(&self, epoch: u64) -> bool {
+        !self.seen.gateways.is_empty() && self.seen.gateways.iter().all(|gateway| gateway.acknowledged >= Some(epoch))
+    }
+
+    pub(super) fn acknowledging(&self) -> usize {
+        let epoch = Some(self.state.traffic.epoch);
+        self.seen.gateways.iter().filter(|gateway| gateway.acknowledged >= epoch).count()
+    }
+
+    pub(super) fn not_acknowledged(&self) -> Reason {
+        let epoch = Some(self.state.traffic.epoch);
+        match self.seen.gateways.iter().find(|gateway| gateway.acknowledged < epoch) {
+            Some(missing) => Reason::NotAcknowledged {
+                by: self.acknowledging(),
+                of: self.seen.gateways.len(),
+                missing: missing.name.clone(),
+            },
+            None => Reason::NoGateway,
+        }
+    }
+
+    /// Returns the canary's weight when it is not analysed: none, unless the primary is still to be restored.
+    ///
+    /// Then everything, if nothing else serves. If something does, the revision that passed its analysis keeps the share
+    /// that it had, and any other one gets nothing.
+    pub(super) fn home(&self) -> Weight {
+        if self.is_alone() {
+            return Weight::FULL;
+        }
+        let run = self.run();
+        let ended = self.state.ended.as_ref().filter(|ended| ended.run == run.id);
+        let passed = ended.is_some_and(|ended| ended.result == Outcome::PromotionFailed);
+        match self.state.canary_is_home && self.seen.canary.available && passed && self.seen.target == run.revision {
+            true => self.state.traffic.weight,
+            false => Weight::ZERO,
+        }
+    }
+
+    /// Returns whether nothing but the canary serves, since a promotion failed.
+    pub(super) fn is_alone(&self) -> bool {
+        self.state.canary_is_home && self.seen.canary.available && !self.seen.primary.available
+    }
+
+    /// Notices a primary that was restored, so that it is home again; until then, whether anything but the canary serves.
+    pub(super) fn welcome_primary(&mut self) {
+        if !self.state.canary_is_home {
+            return;
+        }
+        let (primary, stage) = (&self.seen.primary, self.run().stage);
+        let up = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
+        let stranded = stage == Stage::Stranded;
+        if !up || stranded {
+            let home = self.home();
+            if (stage < Stage::Analysing || stranded) && self.state.traffic.weight != home {
+                self.open_epoch(home, false);
+            }
+            return;
+        }
+        self.state.canary_is_home = false;
+        self.state.promoted.clone_from(&self.state.installed);
+        if self.state.phase == Phase::Progressing {
+            self.run_mut().confirmed = None;
+            self.enter_stage(Stage::Starting);
+        }
+        self.open_epoch(Weight::ZERO, false);
+    }
+}

@@ -1,0 +1,36 @@
+//! The engine: decides the next move of one rollout.
+//!
+//! ```text
+//! (Plan, State, Observation, now) ─ decide ─> Decision { state, actions, events, asks, reason, recheck_after }
+//! ```
+//!
+//! Pure: the same arguments always give the same decision. Nothing in this crate awaits, logs, reads a clock or draws a
+//! random number. Actions describe the whole of what must be so, on every pass, so that a controller that dies on any line
+//! is finished by its next pass; carrying one out a second time changes nothing.
+//!
+//! Reading order: [`plan`], [`observation`], [`state`], [`action`], then [`decide`].
+
+pub mod action;
+pub mod counts;
+mod decide;
+pub mod evidence;
+pub mod latency;
+pub mod ledger;
+pub mod observation;
+pub mod plan;
+pub mod proof;
+pub mod reason;
+pub mod state;
+pub mod time;
+
+pub use action::{Action, Ask, Decision, Event, Scale, Severity};
+pub use counts::{Cell, Counts, Scrape};
+pub use decide::decide;
+pub use observation::{Answer, Gateway, Observation, Readiness, Verb, VerbRequest, Workload};
+pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
+pub use reason::Reason;
+pub use state::{Ended, Outcome, Phase, Revision, Run, Stage, State, Traffic};
+pub use time::{Span, Timestamp};
+
+#[cfg(test)]
+mod tests;

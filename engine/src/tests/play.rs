@@ -1,0 +1,393 @@
+//! A world in which anything can happen at any time, and a witness who holds the engine to its promises on every pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::world::*;
+use crate::*;
+
+/// Something that happens outside of the engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Happening {
+    Target(&'static str),
+    Canary(Health),
+    Primary(Health),
+    /// How many of each arm's requests fail out of a hundred: canary, primary.
+    Failures(u64, u64),
+    /// How many requests come in each piece of time.
+    Requests(u64),
+    Program(WebhookKind, Says),
+    Template(Says),
+    /// The guard of a gateway stops the canary.
+    Trip,
+    Acknowledging(bool),
+    Scraping(bool),
+    GatewayJoins,
+    GatewayRestarts,
+    GatewaysVanish,
+    Told(Verb),
+    Suspended(bool),
+    Deleted,
+    /// The plan is edited to so many steps.
+    Steps(usize),
+    Passes(Span),
+    /// The clock is set back.
+    Back(Span),
+}
+
+/// How a workload is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Health {
+    /// Comes up as asked.
+    Well,
+    /// A part serves, the rest does not come up.
+    Partly,
+    /// Nothing serves, but it may come up.
+    Down,
+    /// Nothing serves, and it will not come up without a change.
+    Broken,
+}
+
+/// What another program says when it is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Says {
+    #[default]
+    Yes,
+    No,
+    Nothing,
+}
+
+/// A world, the programs that it asks, and the witness.
+#[derive(Clone)]
+pub(super) struct Play {
+    pub(super) world: World,
+    says: BTreeMap<WebhookKind, Says>,
+    template: Says,
+    verbs: u32,
+    boots: u64,
+    witness: Witness,
+    /// What has happened so far.
+    pub(super) story: Vec<Happening>,
+}
+
+/// What has to be remembered of earlier passes to judge the next one.
+#[derive(Clone, Default)]
+struct Witness {
+    taken_back: BTreeSet<String>,
+    /// Canary requests in the world when the window of the check under way was opened.
+    served: u64,
+}
+
+impl Play {
+    pub(super) fn new(plan: Plan) -> Self {
+        let mut play = Self::of(World::new(plan));
+        play.until_settled("initialized");
+        play
+    }
+
+    pub(super) fn of(world: World) -> Self {
+        Self {
+            world,
+            says: BTreeMap::from([(WebhookKind::Rollback, Says::No)]),
+            template: Says::Yes,
+            verbs: 0,
+            boots: 100,
+            witness: Witness::default(),
+            story: Vec::new(),
+        }
+    }
+
+    /// Returns the code of the last pass's reason.
+    pub(super) fn code(&self) -> &'static str {
+        self.world.code()
+    }
+
+    /// Lets something happen; time that passes is followed by a pass of the controller, as is all else.
+    pub(super) fn happen(&mut self, happening: Happening) {
+        self.story.push(happening);
+        let world = &mut self.world;
+        match happening {
+            Happening::Target(name) => {
+                world.target = revision(name);
+                // The target is the canary's workload: if it runs, it rolls by itself.
+                if world.canary.readiness != Readiness::Absent {
+                    world.canary.revision = Some(revision(name));
+                }
+            }
+            Happening::Canary(health) => {
+                world.canary_comes_up = health == Health::Well;
+                health.befall(&mut world.canary);
+            }
+            Happening::Primary(health) => {
+                world.primary_comes_up = health == Health::Well;
+                health.befall(&mut world.primary);
+            }
+            Happening::Failures(canary, primary) => (world.canary_fails, world.primary_fails) = (canary, primary),
+            Happening::Requests(requests) => world.requests = requests,
+            Happening::Program(kind, says) => {
+                self.says.insert(kind, says);
+            }
+            Happening::Template(says) => self.template = says,
+            Happening::Trip => {
+                if let Some(pod) = world.gateways.first_mut().filter(|pod| pod.traffic.reaches_canary()) {
+                    pod.tripped = pod.traffic.epoch;
+                }
+            }
+            Happening::Acknowledging(yes) => world.acknowledge = yes,
+            Happening::Scraping(yes) => world.scrape = yes,
+            Happening::GatewayJoins if world.gateways.len() < 3 => {
+                self.boots += 1;
+                world.gateways.push(Pod::new(&format!("gateway-{}", self.boots), self.boots));
+            }
+            Happening::GatewayJoins => {}
+            Happening::GatewayRestarts => {
+                self.boots += 1;
+                let boot = self.boots;
+                if let Some(pod) = world.gateways.first_mut() {
+                    *pod = Pod { traffic: pod.traffic.clone(), ..Pod::new(&pod.name, boot) };
+                }
+            }
+            Happening::GatewaysVanish => world.gateways.clear(),
+            Happening::Told(verb) => {
+                self.verbs += 1;
+                world.verb = Some(VerbRequest { verb, id: self.verbs.to_string() });
+            }
+            Happening::Suspended(yes) => world.plan.suspend = yes,
+            Happening::Deleted => world.deleted = true,
+            Happening::Steps(count) => {
+                world.plan.steps = Step::canary(weight(10.0), weight(count as f64 * 10.0), false)
+            }
+            Happening::Passes(span) => {
+                world.traffic();
+                world.now = world.now + span;
+            }
+            Happening::Back(span) => world.now = world.now - span,
+        }
+        let _ = self.pass();
+    }
+
+    /// One pass of the controller, held to every promise.
+    pub(super) fn pass(&mut self) -> Decision {
+        let world = &mut self.world;
+        let seen = world.observation();
+        let decision = decide(&world.plan, &world.state, &seen, world.now);
+        self.witness.check(world, &seen, &decision);
+        let before = std::mem::replace(&mut world.state, decision.state.clone());
+        for action in decision.actions.clone() {
+            world.apply(action);
+        }
+        self.world.last = Some(decision.clone());
+        self.answer(&decision.asks);
+        let window = |state: &State| state.run.as_ref().map(|run| (run.id.clone(), run.window));
+        if window(&before) != window(&decision.state) {
+            self.witness.served = self.world.served[1];
+        }
+        decision
+    }
+
+    fn answer(&mut self, asks: &[Ask]) {
+        for ask in asks {
+            let says = match ask.webhook {
+                Some(kind) => self.says.get(&kind).copied().unwrap_or_default(),
+                None => self.template,
+            };
+            let answer = match (says, ask.webhook) {
+                (Says::Yes, Some(_)) => Answer::Passed,
+                (Says::Yes, None) => Answer::Value(1.0),
+                (Says::No, Some(_)) => Answer::Failed("no".into()),
+                (Says::No, None) => Answer::Value(99.0),
+                // A program that never answers is given up after its timeout, unless it is a gate, which is asked again.
+                (Says::Nothing, Some(_)) if ask.repeat => {
+                    self.world.answers.remove(&ask.key);
+                    continue;
+                }
+                (Says::Nothing, Some(_)) => Answer::Failed("timeout".into()),
+                (Says::Nothing, None) => Answer::NoValue("no data".into()),
+            };
+            self.world.answers.insert(ask.key.clone(), answer);
+        }
+    }
+
+    /// What the other programs say now, to tell situations apart.
+    pub(super) fn programs(&self) -> String {
+        format!("{:?} {:?}", self.says, self.template)
+    }
+
+    /// Everything is fine from now on.
+    pub(super) fn heal(&mut self) {
+        self.says = BTreeMap::from([(WebhookKind::Rollback, Says::No)]);
+        self.template = Says::Yes;
+        let world = &mut self.world;
+        (world.acknowledge, world.scrape) = (true, true);
+        (world.canary_comes_up, world.primary_comes_up) = (true, true);
+        (world.canary_fails, world.primary_fails, world.requests) = (0, 0, 60);
+        world.plan.suspend = false;
+        Health::Well.befall(&mut world.canary);
+        Health::Well.befall(&mut world.primary);
+        if world.gateways.is_empty() {
+            self.happen(Happening::GatewayJoins);
+        }
+        if self.world.state.paused {
+            self.happen(Happening::Told(Verb::Resume));
+        }
+    }
+
+    /// Returns whether nothing is left to be done.
+    pub(super) fn is_settled(&self) -> bool {
+        use Phase::*;
+        let State { phase, run, traffic, applied, .. } = &self.world.state;
+        let over = matches!(phase, Initialized | Succeeded | Failed) && applied.as_ref() == Some(&self.world.target);
+        run.is_none() && !traffic.reaches_canary() && (over || *phase == Terminated)
+    }
+
+    /// Lets time pass until the rollout has ended.
+    pub(super) fn until_settled(&mut self, why: &str) {
+        for _ in 0..400 {
+            if self.is_settled() {
+                return;
+            }
+            self.happen(Happening::Passes(Span(700)));
+        }
+        let reason = self.pass().reason;
+        panic!("{why}: does not end but stays: {reason}\n{:#?}", sketch(&self.world.state));
+    }
+
+    /// A restart at any point changes no outcome: what is stored is all that counts, and nothing is lost on the way.
+    pub(super) fn is_the_same_after_a_restart(&self) {
+        let World { plan, state, now, .. } = &self.world;
+        let seen = self.world.observation();
+        let stored = serde_json::to_string(state).unwrap();
+        let restored: State = serde_json::from_str(&stored).unwrap();
+        assert_eq!(&restored, state, "a state survives being stored");
+        assert_eq!(decide(plan, &restored, &seen, *now), decide(plan, state, &seen, *now));
+    }
+
+    /// Returns whether the state stands still while the world does: within a few passes.
+    pub(super) fn comes_to_rest(&self) -> bool {
+        let mut play = self.clone();
+        let seen = play.world.observation();
+        (0..20).any(|_| {
+            let before = play.world.state.clone();
+            let decision = decide(&play.world.plan, &before, &seen, play.world.now);
+            play.world.state = decision.state;
+            play.world.state == before
+        })
+    }
+}
+
+/// The part of a state that a person can read.
+pub(super) fn sketch(state: &State) -> State {
+    let mut state = State { ledger: ledger::Ledger::default(), ..state.clone() };
+    state.traffic.limits.clear();
+    if let Some(run) = &mut state.run {
+        (run.proof, run.window_retired) = (proof::Proof::default(), Counts::default());
+    }
+    state
+}
+
+impl Health {
+    fn befall(self, workload: &mut Workload) {
+        if workload.readiness == Readiness::Absent {
+            return;
+        }
+        (workload.readiness, workload.available) = match self {
+            Self::Well => (Readiness::Ready, true),
+            Self::Partly => (Readiness::Unready("1 of 2 replicas are available".into()), true),
+            Self::Down => (Readiness::Unready("0 of 2 replicas are available".into()), false),
+            Self::Broken => (Readiness::Broken("CrashLoopBackOff".into()), false),
+        };
+        workload.routable_since = workload.available.then(|| workload.routable_since.unwrap_or(START));
+    }
+}
+
+impl Witness {
+    fn check(&mut self, world: &World, seen: &Observation, decision: &Decision) {
+        let (before, after) = (&world.state, &decision.state);
+        let text = || {
+            let seen = Observation { scrapes: Vec::new(), answers: BTreeMap::new(), ..seen.clone() };
+            format!("{}\nbefore {:#?}\nafter {:#?}\nseen {seen:#?}", decision.reason, sketch(before), sketch(after))
+        };
+
+        // Every hold has a reason.
+        assert!(!decision.reason.code().is_empty() && !decision.reason.to_string().trim().is_empty());
+        assert!(decision.events.iter().all(|event| !event.text.is_empty() && !event.reason.is_empty()));
+        assert!(decision.recheck_after > Span(0), "a pass that asks for another one at once never ends");
+        // The weights sum to 10,000, and every other split has another number.
+        let split = |traffic: &Traffic| (traffic.weight, traffic.matching, traffic.run.clone(), traffic.limits.clone());
+        assert_eq!(after.traffic.weight.parts() + after.traffic.weight.complement().parts(), 10_000);
+        assert!(after.traffic.epoch >= before.traffic.epoch, "epochs never go back: {}", text());
+        if split(&before.traffic) != split(&after.traffic) {
+            assert!(after.traffic.epoch > before.traffic.epoch, "another split, the same epoch: {}", text());
+        }
+
+        // After a rollback decision the weight never rises for that run.
+        if let Some(ended) = after.ended.as_ref().filter(|ended| ended.result == Outcome::RolledBack) {
+            self.taken_back.insert(ended.run.clone());
+        }
+        let alone = after.canary_is_home && !seen.primary.available;
+        if self.taken_back.contains(&after.traffic.run) && !alone {
+            assert!(!after.traffic.reaches_canary(), "taken back, and yet sent requests: {}", text());
+        }
+
+        // No request for a revision that is not the one under analysis, while anything else can serve it.
+        if let Some(run) = &after.run
+            && run.stage < Stage::Promoting
+            && after.traffic.reaches_canary()
+            && !alone
+        {
+            assert_eq!(run.revision, seen.target, "requests for another revision: {}", text());
+            assert_eq!(run.stage, Stage::Analysing, "requests outside of a step: {}", text());
+            let step = world.plan.steps.get(run.step).or(world.plan.steps.last());
+            assert!(
+                step.is_some_and(|step| after.traffic.weight <= step.weight.max(before.traffic.weight)),
+                "{}",
+                text()
+            );
+        }
+
+        // The canary is not taken down under requests.
+        if decision.actions.contains(&Action::Canary(Scale::Zero)) {
+            let sends = world.gateways.iter().any(|pod| pod.traffic.reaches_canary());
+            assert!(!sends, "the canary is taken down while a gateway sends to it: {}", text());
+        }
+        self.check_steps(world, before, decision, &text);
+    }
+
+    /// Nothing is promoted that was not analysed, and what is promoted is what was analysed.
+    fn check_steps(&mut self, world: &World, before: &State, decision: &Decision, text: &dyn Fn() -> String) {
+        let after = &decision.state;
+        let installs = |action: &Action| {
+            let news = |to: &Revision| ![&before.installed, &before.promoted].contains(&&Some(to.clone()));
+            matches!(action, Action::Primary(to) if news(to))
+        };
+        if decision.actions.iter().any(installs) && after.phase != Phase::Initializing {
+            let run = before.run.as_ref().unwrap();
+            assert_eq!(after.installed.as_ref(), Some(&run.revision), "not what was analysed: {}", text());
+            let asked = world.plan.skip_analysis || run.promote || after.run.as_ref().is_some_and(|run| run.promote);
+            let alone = before.canary_is_home && !world.primary.available;
+            let last = run.step + 1 >= world.plan.steps.len() || alone;
+            assert!(asked || (last && run.stage == Stage::Analysing), "promoted too early: {}", text());
+            if !asked && !run.cleared {
+                self.check_window(world, before, text);
+            }
+        }
+        if let (Some(old), Some(new)) = (&before.run, &after.run)
+            && old.id == new.id
+        {
+            assert!(new.step == old.step || new.step == old.step + 1, "a step was left out: {}", text());
+            if (new.step > old.step || new.cleared) && !old.cleared {
+                self.check_window(world, before, text);
+            }
+        }
+    }
+
+    /// The check that passes now saw its requests.
+    fn check_window(&self, world: &World, before: &State, text: &dyn Fn() -> String) {
+        let Some(run) = &before.run else { return };
+        let step = world.plan.steps.get(run.step).or(world.plan.steps.last()).copied();
+        let built_in = world.plan.checks.iter().any(|check| check.source != Source::Template);
+        if step.is_some_and(|step| step.judged) && built_in && !before.canary_is_home {
+            let served = world.served[1] - self.served;
+            assert!(served >= world.plan.min_requests, "a check of {served} requests passed: {}", text());
+        }
+    }
+}

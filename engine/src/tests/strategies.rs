@@ -1,0 +1,202 @@
+//! Each strategy, from the first request to the last.
+
+use weir_wire::Weight;
+
+use super::world::*;
+use crate::*;
+
+fn hook(name: &str, kind: WebhookKind) -> Webhook {
+    Webhook { name: name.into(), kind }
+}
+
+fn answer(world: &mut World, name: &str, answer: Answer) {
+    for ask in world.last.clone().unwrap().asks.into_iter().filter(|ask| ask.name == name) {
+        world.answers.insert(ask.key, answer.clone());
+    }
+}
+
+#[test]
+fn an_ab_test_sends_matching_requests_only_for_its_iterations() {
+    let mut world = World::initialized(Plan { steps: Step::ab_test(3), ..plan() });
+    world.target = revision("v2");
+    world.until(120, |world| world.phase() == Phase::Succeeded);
+    assert_eq!(world.weights, [Weight::ZERO]);
+    for i in 1..=3 {
+        assert!(world.told(&format!("Advance shop.prod canary iteration {i}/3")));
+    }
+}
+
+#[test]
+fn an_ab_test_takes_back_a_canary_that_fails_every_matching_request() {
+    let mut world = World::initialized(Plan { steps: Step::ab_test(10), ..plan() });
+    world.canary_fails = 100;
+    world.target = revision("v2");
+    world.until(30, |world| world.phase() == Phase::Failed);
+    assert_eq!(world.state.ended.as_ref().unwrap().reason, "EvidenceBad");
+    assert!(world.failed_users <= 10, "{}", world.failed_users);
+}
+
+#[test]
+fn blue_green_checks_the_idle_canary_then_switches_once_and_is_promoted() {
+    let mut world = World::initialized(Plan { steps: Step::blue_green(2), ..plan() });
+    world.target = revision("v2");
+    world.until(120, |world| world.phase() == Phase::Succeeded);
+    assert_eq!(world.weights, [0.0, 100.0, 0.0].map(weight));
+    assert!(world.told("Advance shop.prod canary iteration 2/2"));
+    assert!(world.told("Routing all traffic to canary"));
+}
+
+#[test]
+fn weights_and_match_work_together() {
+    let mut world = World::initialized(Plan { steps: Step::canary(weight(10.0), weight(20.0), true), ..plan() });
+    world.target = revision("v2");
+    world.until(60, |world| world.state.traffic.weight == weight(10.0));
+    assert!(world.state.traffic.matching);
+    world.until(120, |world| world.phase() == Phase::Succeeded);
+    assert!(!world.state.traffic.matching);
+}
+
+#[test]
+fn promotion_gives_the_weight_back_in_steps() {
+    let mut world = World::initialized(Plan { promotion_step: Some(weight(20.0)), ..plan() });
+    world.target = revision("v2");
+    world.until(200, |world| world.phase() == Phase::Succeeded);
+    assert_eq!(world.weights, [0.0, 10.0, 20.0, 30.0, 10.0, 0.0].map(weight));
+}
+
+#[test]
+fn a_skipped_analysis_promotes_a_ready_canary_without_a_request() {
+    let mut world = World::initialized(Plan { skip_analysis: true, ..plan() });
+    world.target = revision("v2");
+    world.until(30, |world| world.phase() == Phase::Succeeded);
+    assert_eq!(world.weights, [Weight::ZERO]);
+    assert_eq!(world.primary.revision, Some(revision("v2")));
+    assert!(world.told("Canary analysis was skipped for shop.prod"));
+}
+
+#[test]
+fn gates_hold_and_open_in_their_places() {
+    let webhooks = vec![
+        hook("approve", WebhookKind::ConfirmRollout),
+        hook("smoke", WebhookKind::PreRollout),
+        hook("more", WebhookKind::ConfirmTrafficIncrease),
+        hook("ship", WebhookKind::ConfirmPromotion),
+    ];
+    let mut world = World::initialized(Plan { webhooks, ..plan() });
+    world.target = revision("v2");
+    world.run_for(20);
+    assert_eq!((world.phase(), world.code()), (Phase::Waiting, "WaitingForGate"));
+    assert_eq!(world.canary, Workload::default(), "nothing is started before the gate opens");
+    answer(&mut world, "approve", Answer::Passed);
+    world.run_for(5);
+    assert_eq!((world.phase(), world.code()), (Phase::Progressing, "WaitingForAnswer"));
+    answer(&mut world, "smoke", Answer::Passed);
+    world.run_for(5);
+    assert_eq!((world.code(), world.state.traffic.weight), ("WaitingForGate", Weight::ZERO));
+    answer(&mut world, "more", Answer::Passed);
+    world.until(60, |world| world.phase() == Phase::WaitingPromotion);
+    assert_eq!(world.state.traffic.weight, weight(30.0), "the status is true while promotion waits");
+    world.run_for(60);
+    assert_eq!(world.phase(), Phase::WaitingPromotion);
+    answer(&mut world, "ship", Answer::Passed);
+    world.until(30, |world| world.phase() == Phase::Succeeded);
+    assert!(world.told("Halt shop.prod advancement waiting for promotion approval ship"));
+}
+
+#[test]
+fn a_closed_gate_never_delays_a_rollback() {
+    for kind in [WebhookKind::ConfirmTrafficIncrease, WebhookKind::ConfirmPromotion] {
+        let mut world = World::initialized(Plan { webhooks: vec![hook("gate", kind)], ..plan() });
+        world.target = revision("v2");
+        if kind == WebhookKind::ConfirmTrafficIncrease {
+            world.until(10, |world| world.code() == "WaitingForGate");
+            answer(&mut world, "gate", Answer::Passed);
+            world.until(10, |world| world.state.traffic.weight == weight(10.0));
+            answer(&mut world, "gate", Answer::Failed("closed".into()));
+        } else {
+            world.until(60, |world| world.phase() == Phase::WaitingPromotion);
+        }
+        world.canary_fails = 100;
+        world.until(5, |world| world.phase() == Phase::Failed);
+        assert_eq!(world.state.traffic.weight, Weight::ZERO);
+    }
+}
+
+#[test]
+fn a_pre_rollout_check_that_fails_is_repeated_and_ends_the_rollout_at_the_threshold() {
+    let mut world = World::initialized(Plan { webhooks: vec![hook("smoke", WebhookKind::PreRollout)], ..plan() });
+    world.target = revision("v2");
+    for _ in 0..2 {
+        world.until(20, |world| world.last.as_ref().is_some_and(|last| !last.asks.is_empty()));
+        answer(&mut world, "smoke", Answer::Failed("404".into()));
+        drop(world.step());
+        drop(world.step());
+    }
+    assert_eq!(world.phase(), Phase::Failed);
+    assert!(world.told("Halt shop.prod advancement external check smoke failed 404"));
+    assert_eq!(world.weights, [Weight::ZERO], "no request reached it");
+}
+
+#[test]
+fn a_rollback_webhook_that_passes_takes_the_canary_back() {
+    let webhooks = vec![hook("undo", WebhookKind::Rollback)];
+    let mut world = World::rolling(Plan { webhooks, ..plan() }, Phase::Progressing, 10.0);
+    drop(world.step());
+    answer(&mut world, "undo", Answer::Passed);
+    drop(world.step());
+    assert_eq!((world.phase(), world.code()), (Phase::Failed, "RollbackWebhook"));
+}
+
+#[test]
+fn too_few_requests_hold_for_ever_unless_a_deadline_says_otherwise() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 10.0);
+    world.requests = 0;
+    world.run_for(600);
+    assert_eq!((world.phase(), world.code()), (Phase::Progressing, "Insufficient"));
+    world.plan.insufficient_deadline = Some(Span::seconds(30));
+    world.until(40, |world| world.phase() == Phase::Failed);
+    assert_eq!(world.state.ended.as_ref().unwrap().reason, "InsufficientDeadlineExceeded");
+}
+
+#[test]
+fn a_canary_with_webhooks_only_advances_on_time() {
+    let mut world = World::initialized(Plan { checks: Vec::new(), ..plan() });
+    world.requests = 0;
+    world.target = revision("v2");
+    world.until(60, |world| world.phase() == Phase::Succeeded);
+}
+
+#[test]
+fn a_template_without_a_value_is_a_failed_check_not_a_pass() {
+    let check = Check { name: "errors".into(), source: Source::Template, bounds: Bounds { min: None, max: Some(1.0) } };
+    let mut world = World::rolling(Plan { checks: vec![check], threshold: 1, ..plan() }, Phase::Progressing, 10.0);
+    world.until(20, |world| world.code() == "WaitingForAnswer");
+    answer(&mut world, "errors", Answer::NoValue("no series".into()));
+    drop(world.step());
+    assert_eq!(world.phase(), Phase::Failed);
+    assert!(world.told("no values found for metric errors: no series"));
+}
+
+#[test]
+fn a_template_is_asked_once_everything_else_of_its_check_has_passed() {
+    let bounds = Bounds { min: None, max: Some(1.0) };
+    let errors = Check { name: "errors".into(), source: Source::Template, bounds };
+    let mut checks = plan().checks;
+    checks.push(errors);
+    let webhooks = vec![hook("load", WebhookKind::Rollout)];
+    let mut world = World::rolling(Plan { checks, webhooks, ..plan() }, Phase::Progressing, 10.0);
+    let asked = |world: &World| world.last.as_ref().unwrap().asks.iter().any(|ask| ask.name == "errors");
+    world.requests = 0;
+    world.run_for(120);
+    assert!(world.code() == "Insufficient" && !asked(&world));
+    world.requests = 100;
+    world.until(60, |world| world.code() == "WaitingForAnswer");
+    assert!(!asked(&world));
+    answer(&mut world, "load", Answer::Passed);
+    drop(world.step());
+    assert!(asked(&world));
+    answer(&mut world, "errors", Answer::Value(0.5));
+    let before = world.state.clone();
+    drop(world.step());
+    assert!(world.state.run.as_ref().unwrap().checks > before.run.unwrap().checks);
+}

@@ -1,0 +1,280 @@
+//! A small world for tests: gateways that acknowledge, workloads that come up, requests that are counted. Everything is
+//! exact and scripted; `weir simulate` has the random one.
+
+use std::collections::BTreeMap;
+
+use weir_wire::names::{Arm, Cohort, Kind};
+use weir_wire::{SLOTS, Weight};
+
+use crate::*;
+
+pub(super) const START: Timestamp = Timestamp(1_795_395_000_000);
+
+/// One Canary and everything around it.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) state: State,
+    pub(super) now: Timestamp,
+    pub(super) target: Revision,
+    pub(super) primary: Workload,
+    pub(super) canary: Workload,
+    pub(super) gateways: Vec<Pod>,
+    pub(super) answers: BTreeMap<String, Answer>,
+    pub(super) verb: Option<VerbRequest>,
+    pub(super) deleted: bool,
+    /// Whether gateways acknowledge what they are asked.
+    pub(super) acknowledge: bool,
+    /// Whether gateways answer scrapes.
+    pub(super) scrape: bool,
+    /// Whether workloads come up as asked.
+    pub(super) canary_comes_up: bool,
+    pub(super) primary_comes_up: bool,
+    /// Requests in each 100 ms, and how many of each arm's fail out of a hundred.
+    pub(super) requests: u64,
+    pub(super) canary_fails: u64,
+    pub(super) primary_fails: u64,
+    pub(super) events: Vec<String>,
+    pub(super) phases: Vec<Phase>,
+    pub(super) weights: Vec<Weight>,
+    pub(super) last: Option<Decision>,
+    pub(super) failed_users: u64,
+    pub(super) served: [u64; 2],
+}
+
+/// One gateway process.
+#[derive(Clone)]
+pub(super) struct Pod {
+    pub(super) name: String,
+    pub(super) boot: u64,
+    pub(super) traffic: Traffic,
+    pub(super) slots: [Counts; SLOTS as usize],
+    pub(super) tripped: u64,
+}
+
+pub(super) fn weight(percent: f64) -> Weight {
+    Weight::new((percent * 100.0).round() as u32).unwrap()
+}
+
+pub(super) fn plan() -> Plan {
+    Plan {
+        canary: "shop.prod".into(),
+        target: "shop.prod".into(),
+        steps: Step::canary(weight(10.0), weight(30.0), false),
+        promotion_step: None,
+        interval: Span::seconds(5),
+        threshold: 2,
+        checks: vec![Check {
+            name: "request-success-rate".into(),
+            source: Source::SuccessRate,
+            bounds: Bounds { min: Some(99.0), max: None },
+        }],
+        webhooks: Vec::new(),
+        min_requests: 10,
+        insufficient_deadline: None,
+        progress_deadline: Span::seconds(60),
+        skip_analysis: false,
+        suspend: false,
+        revert_on_deletion: false,
+        alpha: 0.01,
+        latency_ratio: 2.0,
+        latency_ms: vec![10, 100, 500],
+        conditions: Vec::new(),
+        affinity: None,
+        admission: 10,
+    }
+}
+
+pub(super) fn revision(name: &str) -> Revision {
+    Revision(name.into())
+}
+
+impl World {
+    /// Returns a world in which the primary runs `v1` and nothing has happened yet.
+    pub(super) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            state: State::default(),
+            now: START,
+            target: revision("v1"),
+            primary: Workload::default(),
+            canary: Workload::default(),
+            gateways: vec![Pod::new("gateway-0", 7)],
+            answers: BTreeMap::new(),
+            verb: None,
+            deleted: false,
+            acknowledge: true,
+            scrape: true,
+            canary_comes_up: true,
+            primary_comes_up: true,
+            requests: 10,
+            canary_fails: 0,
+            primary_fails: 0,
+            events: Vec::new(),
+            phases: Vec::new(),
+            weights: Vec::new(),
+            last: None,
+            failed_users: 0,
+            served: [0; 2],
+        }
+    }
+
+    /// Returns a world whose Canary is initialized.
+    pub(super) fn initialized(plan: Plan) -> Self {
+        let mut world = Self::new(plan);
+        world.until(60, |world| world.state.phase == Phase::Initialized);
+        world
+    }
+
+    /// Returns a world in the middle of a rollout to `v2`, at this phase and at least this weight.
+    pub(super) fn rolling(plan: Plan, phase: Phase, percent: f64) -> Self {
+        let mut world = Self::initialized(plan);
+        world.target = revision("v2");
+        world.until(200, |world| world.state.phase == phase && world.state.traffic.weight >= weight(percent));
+        world
+    }
+
+    pub(super) fn observation(&self) -> Observation {
+        let gateway = |pod: &Pod| Gateway { name: pod.name.clone(), acknowledged: Some(pod.traffic.epoch) };
+        Observation {
+            target: self.target.clone(),
+            primary: self.primary.clone(),
+            canary: self.canary.clone(),
+            gateways: self.gateways.iter().map(gateway).collect(),
+            scrapes: if self.scrape { self.gateways.iter().map(|pod| pod.scrape(self.now)).collect() } else { vec![] },
+            answers: self.answers.clone(),
+            verb: self.verb.clone(),
+            deleted: self.deleted,
+        }
+    }
+
+    /// One pass of the controller, with its state written down and read again.
+    pub(super) fn pass(&mut self) -> Decision {
+        let decision = decide(&self.plan, &self.state, &self.observation(), self.now);
+        let stored = serde_json::to_string(&decision.state).unwrap();
+        self.state = serde_json::from_str(&stored).unwrap();
+        assert_eq!(self.state, decision.state, "a state must survive being stored");
+        for action in decision.actions.clone() {
+            self.apply(action);
+        }
+        self.events.extend(decision.events.iter().map(|event| event.text.clone()));
+        if self.phases.last() != Some(&self.state.phase) {
+            self.phases.push(self.state.phase);
+        }
+        if self.weights.last() != Some(&self.state.traffic.weight) {
+            self.weights.push(self.state.traffic.weight);
+        }
+        assert!(!decision.reason.to_string().is_empty());
+        self.last = Some(decision.clone());
+        decision
+    }
+
+    /// 100 ms of requests, then a pass.
+    pub(super) fn step(&mut self) -> Decision {
+        self.traffic();
+        self.now = self.now + Span(100);
+        self.pass()
+    }
+
+    /// Runs until a condition holds.
+    pub(super) fn until(&mut self, seconds: u64, mut done: impl FnMut(&Self) -> bool) {
+        for _ in 0..seconds * 10 {
+            if done(self) {
+                return;
+            }
+            drop(self.step());
+        }
+        let (phase, weight) = (self.state.phase, self.state.traffic.weight);
+        let reason = self.last.as_ref().map(|last| last.reason.to_string());
+        panic!("still {phase:?} at {weight} % after {seconds} s: {reason:?}\n{:#?}", self.events);
+    }
+
+    pub(super) fn run_for(&mut self, seconds: u64) {
+        (0..seconds * 10).for_each(|_| drop(self.step()));
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.state.phase
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        self.last.as_ref().map_or("", |last| last.reason.code())
+    }
+
+    pub(super) fn told(&self, text: &str) -> bool {
+        self.events.iter().any(|event| event.contains(text))
+    }
+
+    pub(super) fn apply(&mut self, action: Action) {
+        let start = |workload: &mut Workload, revision: &Revision, comes_up: bool, now: Timestamp| {
+            if workload.revision.as_ref() != Some(revision) || workload.readiness == Readiness::Absent {
+                workload.revision = Some(revision.clone());
+                workload.readiness = Readiness::Unready("0 of 1 replicas are available".into());
+            }
+            if comes_up && matches!(workload.readiness, Readiness::Unready(_)) {
+                workload.readiness = Readiness::Ready;
+                workload.available = true;
+                workload.routable_since.get_or_insert(now);
+            }
+        };
+        match action {
+            Action::Primary(revision) => start(&mut self.primary, &revision, self.primary_comes_up, self.now),
+            Action::Canary(Scale::Full) => {
+                let target = self.target.clone();
+                start(&mut self.canary, &target, self.canary_comes_up, self.now);
+            }
+            Action::Canary(Scale::Zero) => self.canary = Workload::default(),
+            Action::Traffic(traffic) if self.acknowledge => {
+                for pod in &mut self.gateways {
+                    if traffic.run != pod.traffic.run {
+                        pod.tripped = 0;
+                    }
+                    pod.traffic = *traffic.clone();
+                }
+            }
+            Action::Traffic(_) | Action::Canary(Scale::Keep) | Action::Route | Action::Unroute | Action::Release => {}
+        }
+    }
+
+    /// Gives requests to the arms in exact proportion, and fails them in exact proportion.
+    pub(super) fn traffic(&mut self) {
+        let pods = self.gateways.len() as u64;
+        for pod in &mut self.gateways {
+            for i in 0..self.requests / pods {
+                let matched = pod.traffic.matching && i == 0;
+                let turn = (self.served[0] + self.served[1]) * 7919 % 10_000;
+                let canary = pod.tripped == 0 && (matched || turn < u64::from(pod.traffic.weight.parts()));
+                let arm = if canary { Arm::Canary } else { Arm::Primary };
+                let cohort = if matched && canary { Cohort::Match } else { Cohort::Draw };
+                let share = if canary { self.canary_fails } else { self.primary_fails };
+                let served = &mut self.served[arm as usize];
+                *served += 1;
+                let failed = *served * share / 100 > (*served - 1) * share / 100 || (canary && !self.canary.available);
+                self.failed_users += u64::from(failed);
+                let slot = &mut pod.slots[(pod.traffic.epoch % SLOTS) as usize];
+                let cell = slot.cell_mut(arm, cohort);
+                cell.count(Kind::Assigned, 1);
+                cell.count(if failed { Kind::Failure } else { Kind::Success }, 1);
+                cell.count(Kind::Latency(0), 1);
+            }
+        }
+    }
+}
+
+impl Pod {
+    pub(super) fn new(name: &str, boot: u64) -> Self {
+        Self { name: name.into(), boot, traffic: Traffic::default(), slots: Default::default(), tripped: 0 }
+    }
+
+    fn scrape(&self, now: Timestamp) -> Scrape {
+        Scrape {
+            gateway: self.name.clone(),
+            boot: self.boot,
+            begun: now,
+            slots: self.slots.clone(),
+            tripped: self.tripped,
+            trip_test: u64::from(self.tripped > 0),
+            ..Scrape::default()
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! `weir simulate` and what it proves: the forecasts, and that equally good revisions are taken back as seldom as promised.
+#![cfg(test)]
+
+mod equal_revisions;
+mod forecasts;
