@@ -11,8 +11,8 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use weir_controller::kubernetes::Cluster;
 use weir_controller::http::PORT;
+use weir_controller::kubernetes::Cluster;
 
 /// It answers from memory: an answer that takes longer does not come.
 const PATIENCE: Duration = Duration::from_secs(5);

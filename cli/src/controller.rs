@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use weir_controller::kubernetes::{Module, SERVED, Settings, run};
+use weir_controller::kubernetes::{self, Module, SERVED, Settings};
 use weir_controller::telemetry::{self, LogFormat};
 
 /// Look after the Canaries of a cluster.
@@ -69,5 +69,5 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         config_tracking: args.config_tracking,
         cluster_domain: args.cluster_domain,
     };
-    Ok(run(settings).await?)
+    Ok(kubernetes::run(settings).await?)
 }

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_engine::Timestamp;
 use weir_controller::view::paint::Paint;
+use weir_engine::Timestamp;
 
 /// How to write.
 #[derive(clap::Args, Clone, Copy, Debug)]

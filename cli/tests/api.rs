@@ -10,8 +10,8 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use weir_controller::board::{Board, Call, Name};
 use weir_controller::http;
-use weir_engine::{Event, Outcome, Phase, Severity, Timestamp, Verb};
 use weir_controller::view::{CanaryView, EndedView};
+use weir_engine::{Event, Outcome, Phase, Severity, Timestamp, Verb};
 
 struct Served {
     board: Arc<Board>,

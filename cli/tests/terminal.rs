@@ -5,12 +5,12 @@
 use std::fs;
 use std::path::Path;
 
-use weir_engine::{Outcome, Phase, Severity, Timestamp};
 use weir_controller::view::paint::{Paint, WIDTH};
 use weir_controller::view::{
     Applied, ArmView, CanaryDetail, CanaryList, CanaryView, Checks, EndedView, EventView, EvidenceView, Quantile,
     RatioView, StepView, TestView, live, story, table, why,
 };
+use weir_engine::{Outcome, Phase, Severity, Timestamp};
 
 /// 2026-08-01 14:03:07 UTC.
 const DECIDED: Timestamp = Timestamp(1_785_592_987_000);

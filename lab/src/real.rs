@@ -18,8 +18,8 @@ use super::gateway::{Load, Served};
 use super::scenario::{MATCHING, Scenario};
 use weir_controller::api::canary_id;
 use weir_controller::gateway_config::{self, Placement, next_generation};
-use weir_engine::{Plan, Scrape, Timestamp, Traffic};
 use weir_controller::scrape::Report;
+use weir_engine::{Plan, Scrape, Timestamp, Traffic};
 
 const NAMESPACE: &str = "simulated";
 const NAME: &str = "canary";

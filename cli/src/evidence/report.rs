@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::EvidenceArgs;
+use weir_controller::view::RatioView;
 use weir_engine::evidence::{
     Absolute, Comparison, GOOD, NotWorse, Onset, Quantiles, Stretch, budget, excess, forecast, guard, log_e_below,
     log_e_not_worse, ratio_interval,
 };
-use weir_controller::view::RatioView;
 
 /// Ratios that a forecast is made for: hardly worse, clearly worse, broken.
 const FORECAST: [f64; 4] = [2.0, 5.0, 10.0, 100.0];

@@ -1,8 +1,8 @@
 //! The result in one sentence, as one tells it to a colleague.
 
+use weir_controller::view::paint;
 use weir_engine::Span;
 use weir_lab::{Fidelity, Figures, Scenario, Spread, Summary, lower_bound, upper_bound};
-use weir_controller::view::paint;
 
 /// One-sided confidence of the bounds on the share of false rollbacks.
 pub(crate) const CONFIDENCE: f64 = 0.99;

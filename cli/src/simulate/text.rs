@@ -3,8 +3,8 @@
 use std::fmt::{Result, Write};
 
 use super::forecast::{Report, columns, number, percent};
-use weir_lab::{End, Figures};
 use weir_controller::view::paint;
+use weir_lab::{End, Figures};
 
 pub(crate) fn render(report: &Report) -> String {
     let mut out = String::new();

@@ -16,9 +16,9 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::apply::guarded;
-use crate::kubernetes::kinds::canary::CanaryView;
 use crate::kubernetes::api_server::lease::holder;
 use crate::kubernetes::api_server::object::{View, resource};
+use crate::kubernetes::kinds::canary::CanaryView;
 use crate::kubernetes::reconcile::observe::VERB;
 
 /// The controller's port (the chart's).
@@ -29,7 +29,7 @@ pub struct Cluster {
     client: Client,
     namespace: String,
     /// Name of the replica that acts.
-    pub(crate) pod: String,
+    pub pod: String,
 }
 
 impl Cluster {

@@ -50,7 +50,11 @@ impl Executor<'_> {
     }
 
     /// Writes an object where the live one is not what is wanted.
-    pub(in crate::kubernetes) async fn ensure<V: View>(&self, cache: &Cache<V>, wanted: &Value) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn ensure<V: View>(
+        &self,
+        cache: &Cache<V>,
+        wanted: &Value,
+    ) -> Result<(), ActError> {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let live = cache.get(&self.names.namespace, name);
         self.refuse_stranger(live.as_deref())?;

@@ -15,8 +15,9 @@
 //! | [`kinds`] | the objects that are watched, and Weir's own |
 //! | [`render`] | what the objects that Weir writes look like; pure |
 //! | [`stores`] | everything that is known of the cluster, and who must look again when it changed |
+//! | [`configs`] | the ConfigMaps and Secrets of a revision |
 //! | [`executor`] | what the actions of one Canary have in common |
-//! | [`configs`], [`target`], [`router`], [`gateway`] | ConfigMaps and Secrets, what is released, how requests reach it, what splits them |
+//! | [`target`], [`router`], [`gateway`] | what is released, how requests reach it, what splits them |
 //! | [`reconcile`] | one pass over one Canary |
 //! | [`run`](mod@run), [`serve`], [`uninstall`](mod@uninstall), [`client`] | the process, and the way of `kubectl weir` to it |
 
@@ -26,9 +27,10 @@ mod render;
 mod settings;
 mod stores;
 
+mod configs;
+
 mod executor;
 
-mod configs;
 mod gateway;
 mod router;
 mod target;

@@ -10,14 +10,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+use crate::board::Board;
+use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::gateway::Fleet;
 use crate::kubernetes::reconcile::keeper::Keeper;
-use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::render::Module;
 use crate::kubernetes::serve::{Served, path, router};
 use crate::kubernetes::settings::Settings;
 use crate::kubernetes::stores::{Key, World};
-use crate::board::Board;
 
 /// What stands in the module's address for its path, where the module is served from here.
 pub const SERVED: &str = "{path}";

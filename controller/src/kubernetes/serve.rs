@@ -9,9 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use crate::kubernetes::reconcile::observe::VERB;
 use crate::board::Board;
 use crate::http;
+use crate::kubernetes::reconcile::observe::VERB;
 
 /// The module, as it is served.
 #[derive(Clone)]

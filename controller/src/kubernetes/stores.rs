@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::Client;
 use tokio::sync::Notify;
 
-use crate::kubernetes::api_server::{ApiServer, MANAGER};
+use crate::answers::Template;
+use crate::api::CanarySpec;
 use crate::kubernetes::api_server::cache::Cache;
+use crate::kubernetes::api_server::object::{Kept, View};
+use crate::kubernetes::api_server::{ApiServer, MANAGER};
+use crate::kubernetes::gateway::{Claims, Fleet, affects};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
-use crate::kubernetes::gateway::{Claims, Fleet, affects};
+use crate::kubernetes::kinds::metric_template::MetricTemplateView;
 use crate::kubernetes::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
     RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
 };
-use crate::kubernetes::kinds::metric_template::MetricTemplateView;
-use crate::kubernetes::api_server::object::{Kept, View};
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
-use crate::answers::Template;
-use crate::api::CanarySpec;
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);

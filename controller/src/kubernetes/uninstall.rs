@@ -9,10 +9,10 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use tracing::info;
 
-use crate::kubernetes::kinds::canary::CanaryView;
-use crate::kubernetes::kinds::EnvoyFilterView;
-use crate::kubernetes::api_server::object::resource;
 use crate::kubernetes::api_server::MANAGER;
+use crate::kubernetes::api_server::object::resource;
+use crate::kubernetes::kinds::EnvoyFilterView;
+use crate::kubernetes::kinds::canary::CanaryView;
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);

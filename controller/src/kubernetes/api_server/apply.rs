@@ -58,7 +58,11 @@ pub(crate) enum Part {
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
-pub(crate) async fn apply<V: View>(api: &ApiServer, cache: &Cache<V>, object: &Value) -> Result<Arc<Kept<V>>, ActError> {
+pub(crate) async fn apply<V: View>(
+    api: &ApiServer,
+    cache: &Cache<V>,
+    object: &Value,
+) -> Result<Arc<Kept<V>>, ActError> {
     apply_as(api, MANAGER, cache, object, Part::Whole).await
 }
 

@@ -18,9 +18,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::config::ConfigKind::{ConfigMap, Secret};
 use crate::kubernetes::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
-use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::stores::World;
 use crate::rollout::{Revision, State};
 

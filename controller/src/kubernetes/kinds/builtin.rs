@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::kubernetes::api_server::object::{Kept, View};
 use super::{Labels, kind, or_empty};
+use crate::kubernetes::api_server::object::{Kept, View};
 
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
     Ok(Value::deserialize(deserializer)?.to_string().into())

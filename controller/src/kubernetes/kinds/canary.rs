@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kubernetes::api_server::object::{Kept, View, no_spec, read_spec};
 use crate::api::{self, CanarySpec, GROUP, VERSION};
+use crate::kubernetes::api_server::object::{Kept, View, no_spec, read_spec};
 
 /// One word for why an object cannot work, and a sentence.
 pub(crate) type Fault = (&'static str, String);

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::kubernetes::kinds::canary::CanaryStatus;
 use crate::api::{AlertProviderSpec, CanarySpec, GROUP, MetricTemplateSpec, VERSION};
+use crate::kubernetes::kinds::canary::CanaryStatus;
 
 /// Returns every definition, by the name of its file.
 #[must_use]

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::kubernetes::api_server::object::{Kept, View};
 use super::{Labels, kind, or_empty};
+use crate::kubernetes::api_server::object::{Kept, View};
 
 kind!(
     /// Istio's gateway: which pods serve which hosts.

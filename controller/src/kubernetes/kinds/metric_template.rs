@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::kubernetes::api_server::object::{View, no_spec, read_spec};
 use crate::api::{GROUP, MetricTemplateSpec, VERSION};
+use crate::kubernetes::api_server::object::{View, no_spec, read_spec};
 
 /// A metric that another system answers.
 #[derive(Clone, Debug, Deserialize)]

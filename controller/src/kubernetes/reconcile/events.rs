@@ -5,9 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use crate::kubernetes::kinds::canary::Canary;
-use crate::kubernetes::api_server::MANAGER;
 use crate::api::{GROUP, VERSION};
+use crate::kubernetes::api_server::MANAGER;
+use crate::kubernetes::kinds::canary::Canary;
 use crate::rollout::{Event, Severity, Timestamp};
 use crate::telemetry::Chain;
 

@@ -3,8 +3,8 @@
 //! Made for kstatus: a rollout never makes an object look unready, since Flux would stop applying; one that cannot work says
 //! `Stalled` at once; one that nobody has looked at is in progress, by the schema's default.
 
-use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, GatewayStatus};
 use crate::kubernetes::api_server::clock::rfc3339;
+use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, GatewayStatus};
 use crate::rollout::{Outcome, Phase, State, Timestamp};
 use crate::view::CanaryView;
 

@@ -10,9 +10,7 @@ mod routes;
 mod scaler;
 mod service;
 
-pub(crate) use configs::{
-    CONFIGS, Configs, STARTED_WITH, copy, copy_name, digest, mark, references, started_with,
-};
+pub(crate) use configs::{CONFIGS, Configs, STARTED_WITH, copy, copy_name, digest, mark, references, started_with};
 pub(crate) use destination_rule::destination_rule;
 pub use envoy_filter::Module;
 pub(crate) use envoy_filter::{FilterNames, config_filter, config_of, selector_of, static_filter};

@@ -10,15 +10,15 @@ use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::Value;
 
+use crate::api::GROUP;
 use crate::kubernetes::api_server::apply::{ActError, apply, guarded, is_status};
-use crate::kubernetes::executor::{Executor, stranger};
 use crate::kubernetes::api_server::cache::Cache;
+use crate::kubernetes::api_server::object::{Kept, View, resource};
+use crate::kubernetes::executor::{Executor, stranger};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::EndpointSliceView;
-use crate::kubernetes::api_server::object::{Kept, View, resource};
 use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Role, Tenure};
 use crate::kubernetes::stores::World;
-use crate::api::GROUP;
 
 /// Whose an object is, by what it says itself.
 enum Origin {
@@ -128,7 +128,9 @@ impl Executor<'_> {
                 self.ensure(cache, &render(Tenure::Owned)).await
             }
             // Written though it may hold all of this already: what it must not hold any more is what matters.
-            Origin::Made | Origin::Adopted(None) => apply(&self.world.api, cache, &render(Tenure::Released)).await.map(drop),
+            Origin::Made | Origin::Adopted(None) => {
+                apply(&self.world.api, cache, &render(Tenure::Released)).await.map(drop)
+            }
             Origin::Adopted(Some(original)) => restore(self.world, cache, &live, &original).await,
         }
     }

@@ -10,11 +10,11 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
-use crate::kubernetes::executor::Executor;
-use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
 use crate::kubernetes::api_server::object::{View, resource};
-use crate::kubernetes::render::{self, CANARY_LABEL, Names};
+use crate::kubernetes::executor::Executor;
 use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
+use crate::kubernetes::render::{self, CANARY_LABEL, Names};
 use crate::kubernetes::stores::World;
 
 /// The field manager in whose hands the primary's size is left, until its autoscaler first changes it.

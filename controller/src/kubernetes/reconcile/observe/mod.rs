@@ -4,12 +4,12 @@ mod workload;
 
 use std::sync::Arc;
 
+use crate::api::CanarySpec;
 use crate::kubernetes::configs::{Declared, missing_copy};
 use crate::kubernetes::gateway::Workload;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
 use crate::kubernetes::stores::World;
-use crate::api::CanarySpec;
 use crate::rollout::{Observation, Readiness, Revision, Span, State, Timestamp, Verb, VerbRequest, Workload as Arm};
 
 pub(crate) use workload::Endpoints;

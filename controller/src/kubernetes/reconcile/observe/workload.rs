@@ -1,7 +1,7 @@
 //! How far a Deployment is: from its own numbers, its pods' troubles and the addresses behind its service.
 
-use crate::kubernetes::kinds::{Deployment, Pod};
 use crate::kubernetes::api_server::object::DEPLOYMENT_REVISION;
+use crate::kubernetes::kinds::{Deployment, Pod};
 use crate::kubernetes::stores::World;
 use crate::rollout::{Readiness, Timestamp};
 
