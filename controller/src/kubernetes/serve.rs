@@ -56,18 +56,23 @@ async fn send(State(module): State<Served>, Path(name): Path<String>) -> Respons
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::client::{Address, Api};
-    use crate::view::CanaryList;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
     async fn a_verb_is_refused_with_the_command_that_asks_for_it() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let address = listener.local_addr().unwrap();
         let (board, _calls) = Board::new();
         tokio::spawn(async move { axum::serve(listener, router(board, None)).await });
-        let api = Api::Address(Address::new(&address));
-        assert!(api.get::<CanaryList>("/api/v1/canaries").await.unwrap().items.is_empty());
-        let error = api.ask("shop", "cart", "pause").await.unwrap_err().to_string();
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = "POST /api/v1/canaries/shop/cart/pause HTTP/1.1\r\nhost: weir\r\ncontent-type: application/json\r\n\
+                       content-length: 2\r\nconnection: close\r\n\r\n{}";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+        let error = serde_json::from_str::<serde_json::Value>(body).unwrap()["error"].as_str().unwrap().to_owned();
         let command = "kubectl --namespace shop annotate canary cart --overwrite weir.dev/verb=\"pause $(date +%s)\"";
         assert!(error.contains(command), "{error}");
     }

@@ -9,6 +9,7 @@ use weir_wire::{Canary, Config};
 use super::*;
 use crate::api::{CanarySpec, ScalerReplicas};
 use crate::kubernetes::api_server::cover::covers;
+use crate::kubernetes::kinds::config::ConfigKind;
 use crate::kubernetes::kinds::{Deployment, EnvoyFilter};
 
 fn folder() -> PathBuf {
