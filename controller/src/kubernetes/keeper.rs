@@ -16,13 +16,14 @@ use super::gateway::{Workload, placement, unbound};
 use super::kinds::Deployment;
 use super::metric_template::unanswerable;
 use super::observe::{Look, Memory, VERB, verb};
+use super::reading::LastReading;
 use super::render::Names;
 use super::scaler::unscaled;
-use super::status::{Fault, gist, recall, recollection, stalled, status};
+use super::status::{Fault, gist, no_effect, recall, recollection, stalled, status};
 use super::world::{Key, World};
 use super::{events, revision};
 use crate::answers::Answers;
-use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
+use crate::api::{CanarySpec, GROUP, VERSION, canary_id};
 use crate::board::{Board, Name};
 use crate::gateway_config::entry;
 use crate::reconcile::{Passed, Platform, pass};
@@ -49,8 +50,8 @@ pub(crate) struct Keeper {
     copies: Copies,
     /// What the engine remembers, once it was read from the status.
     state: Option<State>,
-    /// The newest plan that can work.
-    plan: Option<(Plan, CanarySpec)>,
+    /// The spec, and the newest plan that can work.
+    reading: LastReading,
     /// The status as it was last written, and when.
     stored: Option<(CanaryStatus, Timestamp)>,
     /// What other programs said.
@@ -76,7 +77,7 @@ impl Keeper {
             memory: Memory::default(),
             copies: Copies::default(),
             state: None,
-            plan: None,
+            reading: LastReading::default(),
             stored: None,
             answers: Answers::new(wake),
             seen: Observation::default(),
@@ -120,8 +121,9 @@ impl Keeper {
         if canary.deleted() && !finalized {
             return Ok(RETRY);
         }
-        let fault = self.read(canary).map(|problem| ("InvalidSpec", problem));
-        let Some((plan, spec)) = self.plan.clone() else {
+        self.reading.update(canary);
+        let fault = self.reading.problem().map(|problem| ("InvalidSpec", problem.to_owned()));
+        let Some((plan, spec)) = self.reading.plan().cloned() else {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         };
         let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
@@ -178,23 +180,6 @@ impl Keeper {
             workload.want(&self.key, &self.id, recheck_after, at);
         }
         Ok(recheck_after)
-    }
-
-    /// Reads the spec; returns what is wrong with it. One that cannot work any more leaves the last one in force, so that a
-    /// rollout under way is still looked after.
-    fn read(&mut self, canary: &Canary) -> Option<String> {
-        let read = canary.view.spec.clone().and_then(|spec| {
-            let plan = plan_of(&self.key.0, &self.key.1, &spec);
-            let plan = plan.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-            Ok((plan?, spec))
-        });
-        match read {
-            Ok(read) => {
-                self.plan = Some(read);
-                None
-            }
-            Err(problem) => Some(problem),
-        }
     }
 
     /// Takes in the webhooks and metrics as they are now.
@@ -330,6 +315,7 @@ impl Platform for Body<'_> {
                 self.now,
             );
         }
+        let untold = no_effect(old, &mut new, self.keeper.reading.remarks(), generation, self.now);
         let decided = recollection(&self.before) != recollection(state);
         let news = decided || gist(old) != gist(&new);
         // What a Canary waits for before and after its life changes in words alone.
@@ -342,8 +328,9 @@ impl Platform for Body<'_> {
             let _turn = if waits { world.turns.acquire().await.ok() } else { None };
             self.keeper.store(new).await?;
         }
-        if let Some(text) = changed {
-            self.tell(&Event { severity: Severity::Info, reason: "ConfigChanged", text });
+        let changed = changed.map(|text| Event { severity: Severity::Info, reason: "ConfigChanged", text });
+        for event in changed.iter().chain(&untold) {
+            self.tell(event);
         }
         self.keeper.board.show(view, &plan.latency_ms);
         for scrape in &self.keeper.seen.scrapes {

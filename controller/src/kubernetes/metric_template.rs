@@ -7,7 +7,7 @@ use super::object::{View, no_spec, read_spec};
 use super::status::Fault;
 use super::world::World;
 use crate::answers::Answers;
-use crate::api::{GROUP, MetricTemplateSpec, VERSION, is_built_in};
+use crate::api::{GROUP, MetricTemplateSpec, VERSION, asked};
 
 /// A metric that another system answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,7 +29,7 @@ impl View for MetricTemplateView {
 #[must_use]
 pub(super) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
     let metrics = &canary.view.spec.as_ref().ok()?.analysis.metrics;
-    if metrics.iter().all(|metric| is_built_in(&metric.name)) {
+    if asked(metrics).is_empty() {
         return None;
     }
     let problem = Answers::unanswerable(&canary.object().ok()?, |namespace, name| world.template(namespace, name));

@@ -25,6 +25,7 @@ pub(crate) mod lease;
 mod metric_template;
 pub(crate) mod object;
 pub(crate) mod observe;
+mod reading;
 pub(crate) mod render;
 mod revision;
 pub(crate) mod run;
@@ -34,3 +35,6 @@ pub(crate) mod settings;
 mod status;
 pub(crate) mod uninstall;
 mod world;
+
+#[cfg(test)]
+mod surface;
