@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use self::metric::{Metric, Query};
 use self::webhook::Call;
-use crate::api::{CanarySpec, MetricTemplateSpec, Object, is_built_in};
+use crate::api::{CanarySpec, MetricTemplateSpec, Object, asked, webhook_names};
 use crate::rollout::{Answer, Ask, Run, Span, State};
 
 /// Of an answer's body so much is shown to people.
@@ -78,9 +78,9 @@ impl Answers {
     pub(crate) fn update(&mut self, canary: &Object<CanarySpec>, state: &State, interval: Span) {
         let analysis = &canary.spec.analysis;
         let call = |hook| Call::of(canary, hook, state, interval);
-        self.webhooks = analysis.webhooks.iter().map(|hook| (hook.name.clone(), call(hook))).collect();
-        let metrics = analysis.metrics.iter().filter(|metric| !is_built_in(&metric.name));
-        self.metrics = metrics.map(|metric| (metric.name.clone(), Metric::of(canary, metric, interval))).collect();
+        self.webhooks = webhook_names(&analysis.webhooks).into_iter().zip(analysis.webhooks.iter().map(call)).collect();
+        let metric = |i: usize| Metric::of(canary, &analysis.metrics[i], interval);
+        self.metrics = asked(&analysis.metrics).into_iter().map(|(i, name)| (name, metric(i))).collect();
     }
 
     /// Returns why a metric of a Canary can never be answered as things are, for a person who would rather know it before the
@@ -89,10 +89,19 @@ impl Answers {
         canary: &Object<CanarySpec>,
         templates: impl Fn(&str, &str) -> Template,
     ) -> Option<String> {
-        let metrics = canary.spec.analysis.metrics.iter().enumerate().filter(|(_, metric)| !is_built_in(&metric.name));
-        metrics
-            .map(|(i, metric)| (i, Metric::of(canary, metric, Span::seconds(60)).query(&templates)))
-            .find_map(|(i, query)| query.err().map(|why| format!("spec.analysis.metrics[{i}]: {why}")))
+        let questions = Self::questions(canary, templates).into_iter();
+        let mut problems = questions.filter_map(|(i, query)| Some((i, query.err()?)));
+        problems.next().map(|(i, why)| format!("spec.analysis.metrics[{i}]: {why}"))
+    }
+
+    /// Returns what is asked for each metric that others answer, by its place.
+    pub(crate) fn questions(
+        canary: &Object<CanarySpec>,
+        templates: impl Fn(&str, &str) -> Template,
+    ) -> Vec<(usize, Result<Option<Query>, String>)> {
+        let metrics = &canary.spec.analysis.metrics;
+        let query = |i: usize| Metric::of(canary, &metrics[i], Span::seconds(60)).query(&templates);
+        asked(metrics).into_iter().map(|(i, _)| (i, query(i))).collect()
     }
 
     /// Returns every answer to what is asked.

@@ -1,14 +1,22 @@
 //! Matches requests by header, cookie and query parameter (A/B tests).
 //!
-//! Compiled when the configuration comes; a regular expression that does not compile is refused there, by name.
+//! Compiled when the configuration comes; a regular expression that does not compile is refused there, by name. All of them
+//! together take a bounded number of steps per request: the worker that runs them serves everybody.
 
 use std::collections::BTreeMap;
 
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
+use weir_wire::limits::{COMPILED, whole};
 use weir_wire::{Condition, StringMatch};
 
 use crate::affinity;
 use crate::host::Host;
+
+/// Steps that the regular expressions of one canary may take for one request, some milliseconds of a worker. A pattern as they are
+/// written for cookies (`^(.*?;)?(canary=always)(;.*)?$`) can look at 8 KB of them.
+const STEPS: usize = 1 << 20;
+/// Bytes of the smallest state of a compiled expression, in this module's 32 bits.
+const STATE: usize = 16;
 
 /// Where a value is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +32,14 @@ enum Test {
     Exact(Box<str>),
     Prefix(Box<str>),
     Suffix(Box<str>),
-    Regex(Regex),
+    Pattern(Pattern),
+}
+
+/// A regular expression, and how many states each byte of a value may visit.
+#[derive(Debug)]
+struct Pattern {
+    regex: Regex,
+    states: usize,
 }
 
 #[derive(Debug)]
@@ -72,7 +87,12 @@ impl Conditions {
 
     /// Returns whether the request of this callback meets any condition.
     pub fn are_met<H: Host>(&self, host: &mut H) -> bool {
-        self.0.iter().any(|terms| terms.iter().all(|term| term.holds(host)))
+        self.are_met_in(host, &mut { STEPS })
+    }
+
+    /// Takes the steps of what is tried from `steps`; what they do not suffice for does not hold.
+    fn are_met_in<H: Host>(&self, host: &mut H, steps: &mut usize) -> bool {
+        self.0.iter().any(|terms| terms.iter().all(|term| term.holds(host, steps)))
     }
 }
 
@@ -86,8 +106,8 @@ fn compile_terms(
             StringMatch::Exact(text) => Test::Exact(text.as_str().into()),
             StringMatch::Prefix(text) => Test::Prefix(text.as_str().into()),
             StringMatch::Suffix(text) => Test::Suffix(text.as_str().into()),
-            StringMatch::Regex(text) => Test::Regex(
-                Regex::new(&format!("^(?:{text})$"))
+            StringMatch::Regex(text) => Test::Pattern(
+                Pattern::compile(text)
                     .map_err(|error| (name.clone(), format!("regular expression {text:?}: {error}")))?,
             ),
         };
@@ -101,7 +121,7 @@ fn compile_terms(
 }
 
 impl Term {
-    fn holds<H: Host>(&self, host: &mut H) -> bool {
+    fn holds<H: Host>(&self, host: &mut H, steps: &mut usize) -> bool {
         let value = match self.source {
             Source::Header => host.request_header(&self.name),
             Source::Cookie => {
@@ -109,18 +129,36 @@ impl Term {
             }
             Source::Query => host.request_header(":path").and_then(|path| query(path, self.name.as_bytes())),
         };
-        value.is_some_and(|value| self.test.holds(value))
+        value.is_some_and(|value| self.test.holds(value, steps))
     }
 }
 
 impl Test {
-    fn holds(&self, value: &[u8]) -> bool {
+    fn holds(&self, value: &[u8], steps: &mut usize) -> bool {
         match self {
             Self::Exact(text) => value == text.as_bytes(),
             Self::Prefix(text) => value.starts_with(text.as_bytes()),
             Self::Suffix(text) => value.ends_with(text.as_bytes()),
-            Self::Regex(regex) => std::str::from_utf8(value).is_ok_and(|value| regex.is_match(value)),
+            Self::Pattern(pattern) => pattern.holds(value, steps),
         }
+    }
+}
+
+impl Pattern {
+    fn compile(text: &str) -> Result<Self, regex_lite::Error> {
+        let within = |bytes: usize| RegexBuilder::new(&whole(text)).size_limit(bytes).build();
+        let (mut regex, mut bytes) = (within(COMPILED)?, COMPILED);
+        // The library does not say how large it is, but it refuses what is larger than it is told.
+        while let Ok(smaller) = within(bytes / 2) {
+            (regex, bytes) = (smaller, bytes / 2);
+        }
+        Ok(Self { regex, states: bytes.div_ceil(STATE) })
+    }
+
+    fn holds(&self, value: &[u8], steps: &mut usize) -> bool {
+        let Some(left) = steps.checked_sub(self.states.saturating_mul(value.len() + 1)) else { return false };
+        *steps = left;
+        std::str::from_utf8(value).is_ok_and(|value| self.regex.is_match(value))
     }
 }
 
@@ -175,6 +213,45 @@ mod tests {
         {
             assert_eq!(met(&conditions, &[("user-agent", value)]), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn the_patterns_of_a_request_take_a_bounded_number_of_steps() {
+        let header = "a".repeat(60_000);
+        // The largest that compiles, sixteen conditions of eight of them, on the largest header.
+        let pattern = |n: usize| format!("(?:a*){{{n}}}");
+        let fewer = std::iter::successors(Some(20_000), |n| Some(n * 9 / 10));
+        let largest = fewer.map(pattern).find(|text| Pattern::compile(text).is_ok()).unwrap();
+        let term = |i: usize| format!(r#""x-{i}": {{"regex": "{largest}"}}"#);
+        let terms = (0..8).map(term).collect::<Vec<_>>().join(",");
+        let all = vec![format!(r#"{{"headers": {{{terms}}}}}"#); 16].join(",");
+        let conditions = conditions(&format!("[{all}]"));
+        let mut host = SimulatedHost::default();
+        host.request = (0..8).map(|i| (format!("x-{i}"), header.clone())).collect();
+        let mut steps = STEPS;
+        assert!(!conditions.are_met_in(&mut host, &mut steps), "what there are no steps for goes to the primary");
+        assert_eq!(steps, STEPS, "and is not tried");
+        // One header short enough for one of them, and no more than that is tried.
+        host.request = (0..8).map(|i| (format!("x-{i}"), "a".repeat(200))).collect();
+        assert!(!conditions.are_met_in(&mut host, &mut steps));
+        assert!((1..STEPS).contains(&steps), "{steps}");
+    }
+
+    #[test]
+    fn an_ordinary_pattern_looks_at_eight_kilobytes_of_cookies() {
+        let conditions = conditions(r#"[{"headers": {"cookie": {"regex": "^(.*?;)?(canary=always)(;.*)?$"}}}]"#);
+        let cookies = format!("{};canary=always;z=1", "session=0123456789;".repeat(420));
+        assert!(cookies.len() > 7900);
+        assert!(met(&conditions, &[("cookie", &cookies)]));
+    }
+
+    #[test]
+    fn a_pattern_that_is_too_large_is_refused_by_name() {
+        let conditions = r#"[{"headers": {"a": {"regex": "(?:a*){20000}"}}}]"#;
+        let (field, problem) =
+            Conditions::compile(&serde_json::from_str::<Vec<Condition>>(conditions).unwrap()).unwrap_err();
+        assert_eq!(field, "match[0].headers.a");
+        assert!(problem.contains("size limit"), "{problem}");
     }
 
     #[test]

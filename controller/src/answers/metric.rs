@@ -37,7 +37,7 @@ enum Source {
 
 /// A question that is complete.
 #[derive(Clone, Debug)]
-pub(super) struct Query {
+pub(crate) struct Query {
     uri: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
     verify: bool,
@@ -112,6 +112,9 @@ impl Query {
         let provider = &template.provider;
         if !["", "prometheus"].contains(&provider.kind.as_str()) {
             return Err(format!("provider type {} is not supported: use prometheus", provider.kind));
+        }
+        if provider.region.is_some() {
+            return Err("provider.region is for CloudWatch, which is not supported: remove it".into());
         }
         if provider.secret_ref.is_some() {
             return Err("provider.secretRef is not supported: give headers, or an address without a password".into());

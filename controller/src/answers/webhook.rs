@@ -10,11 +10,8 @@ use serde_json::json;
 use super::client::Client;
 use super::shown;
 use crate::api::analysis::WebhookSpec;
-use crate::api::{CanarySpec, Object, parse_duration};
+use crate::api::{CanarySpec, Object, timeout};
 use crate::rollout::{Answer, Span, State};
-
-/// Time for one try where the webhook gives none; Flagger's.
-const TIMEOUT: Span = Span::seconds(10);
 
 /// One webhook, as it is called.
 #[derive(Clone, Debug)]
@@ -32,7 +29,6 @@ impl Call {
     /// Returns a webhook with what it is told.
     pub(super) fn of(canary: &Object<CanarySpec>, webhook: &WebhookSpec, state: &State, interval: Span) -> Self {
         let duration = |span: Span| Duration::from_millis(span.0);
-        let timeout = webhook.timeout.as_deref().and_then(|text| parse_duration(text).ok()).unwrap_or(TIMEOUT);
         let body = json!({
             "name": canary.metadata.name,
             "namespace": canary.metadata.namespace,
@@ -42,7 +38,8 @@ impl Call {
         });
         Self {
             url: webhook.url.clone(),
-            timeout: duration(timeout),
+            // What is no duration was refused before.
+            timeout: duration(timeout(webhook).unwrap_or_default()),
             tries: 1 + u32::try_from(webhook.retries.unwrap_or_default()).unwrap_or_default(),
             verify: webhook.disable_tls != Some(true),
             body: body.to_string(),

@@ -3,6 +3,7 @@
 use weir_wire::Affinity;
 
 use super::analysis::SessionAffinitySpec;
+use super::limits;
 use super::problem::Problems;
 use super::strategy;
 
@@ -14,6 +15,8 @@ pub(super) fn cookie(spec: &SessionAffinitySpec, p: &mut Problems) -> Affinity {
     }
     if spec.primary_cookie_name.as_ref() == Some(&spec.cookie_name) {
         p.add(at("primaryCookieName"), "is the same as cookieName: remove it, one cookie serves both arms");
+    } else if spec.primary_cookie_name.is_some() {
+        p.remark(at("primaryCookieName"), "has no effect: the cookie of cookieName keeps clients on either arm");
     }
     let max_age = p.whole(&at("maxAge"), spec.max_age, 86_400, 1..=34_560_000);
     let mut attributes = format!("; Max-Age={max_age}");
@@ -33,13 +36,19 @@ pub(super) fn cookie(spec: &SessionAffinitySpec, p: &mut Problems) -> Affinity {
         }
     }
     if spec.partitioned == Some(true) && !secure {
-        p.add(at("partitioned"), "needs secure: true, or browsers refuse the cookie");
+        p.remark(at("partitioned"), "needs secure: true: browsers refuse the cookie without it");
     }
     match spec.same_site.as_deref() {
-        None => {}
-        Some("None") if !secure => p.add(at("sameSite"), "None needs secure: true, or browsers refuse the cookie"),
-        Some(site @ ("Strict" | "Lax" | "None")) => attributes += &format!("; SameSite={site}"),
+        None | Some("") => {}
+        Some(site @ ("Strict" | "Lax" | "None")) => {
+            if site == "None" && !secure {
+                p.remark(at("sameSite"), "None needs secure: true: browsers refuse the cookie without it");
+            }
+            attributes += &format!("; SameSite={site}");
+        }
         Some(other) => p.add(at("sameSite"), format!("{other:?} is not known: use Strict, Lax or None")),
     }
+    limits::count(p, at("path"), "bytes with the cookie's other attributes", attributes.len(), limits::ATTRIBUTES);
+    limits::count(p, at("cookieName"), "bytes", spec.cookie_name.len(), limits::COOKIE);
     Affinity { cookie: spec.cookie_name.clone(), attributes }
 }

@@ -5,18 +5,28 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits;
 use super::providers::ObjectRef;
+use super::rules::rules;
 
 /// How a new revision is tested. Exactly one of `stepWeight`, `stepWeights` and `iterations` is given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    ("(has(self.stepWeight) ? 1 : 0) + (has(self.stepWeights) ? 1 : 0) + (has(self.iterations) ? 1 : 0) == 1",
+     "give exactly one of stepWeight (weights in equal steps), stepWeights (a list of weights) and iterations (A/B test or \
+      blue/green)"),
+    ("!has(self.mirror) || !self.mirror",
+     "mirror is not supported: remove it; a first weight of 0.01 risks one request in 10,000"),
+])))]
 pub struct AnalysisSpec {
     /// Time between two checks, for instance `10s`. At least `1s`. Default: `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::DURATION))]
     pub interval: Option<String>,
-    /// Failed checks, in the whole rollout, that take the canary back. At least 1. Default: 1.
+    /// Failed checks, in the whole rollout, that take the canary back. 0 is 1. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 0))]
     pub threshold: Option<i64>,
     /// Percent of the requests that each passed check adds to the canary. 0.01 to 100, in steps of 0.01.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,10 +34,10 @@ pub struct AnalysisSpec {
     pub step_weight: Option<f64>,
     /// Percents of the requests that the canary gets one after the other, increasing. Each 0.01 to 100, in steps of 0.01.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(inner(range(min = 0.01, max = 100)))]
+    #[schemars(length(max = limits::STEPS), inner(range(min = 0.01, max = 100)))]
     pub step_weights: Vec<f64>,
     /// Percent of the requests that the canary gets at most. The last step ends here exactly: 20 up to 50 is 20, 40, 50.
-    /// 0.01 to 100, in steps of 0.01. Default: 100.
+    /// 0.01 to 100, in steps of 0.01. Has no effect with `stepWeights` and `iterations`. Default: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 100))]
     pub max_weight: Option<f64>,
@@ -42,15 +52,19 @@ pub struct AnalysisSpec {
     pub iterations: Option<i64>,
     /// Requests that meet any of these go to the canary: an A/B test together with `iterations`, or beside the weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::CONDITIONS))]
     pub r#match: Vec<MatchSpec>,
     /// Metrics that must stay in their bounds at every check. The evidence tests of Weir run beside them, always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::METRICS))]
     pub metrics: Vec<MetricSpec>,
     /// Programs that are asked or told about the rollout.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::WEBHOOKS))]
     pub webhooks: Vec<WebhookSpec>,
-    /// Where news of the rollout is sent.
+    /// Has no effect yet: no alert is sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::ALERTS))]
     pub alerts: Vec<AlertSpec>,
     /// Keeps clients on the arm that they were first given, by a cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +103,10 @@ pub struct AnalysisSpec {
     /// Copying requests to the canary is not supported: `true` is refused. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<bool>,
+    /// Has no effect: requests are not copied to the canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub mirror_weight: Option<f64>,
 }
 
 /// Conditions on one request, all of which must hold.
@@ -97,15 +115,19 @@ pub struct AnalysisSpec {
 pub struct MatchSpec {
     /// Conditions on headers, by name (compared without case).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::TERMS))]
     pub headers: BTreeMap<String, StringMatchSpec>,
     /// Conditions on single cookies, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::TERMS))]
     pub cookies: BTreeMap<String, StringMatchSpec>,
     /// Conditions on query parameters, by name; compared as they stand in the request, undecoded.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::TERMS))]
     pub query_params: BTreeMap<String, StringMatchSpec>,
     /// Conditions on the calling workload's labels are not supported: a gateway cannot see them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::TERMS))]
     pub source_labels: BTreeMap<String, String>,
 }
 
@@ -114,15 +136,19 @@ pub struct MatchSpec {
 pub struct StringMatchSpec {
     /// The whole value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::TEXT))]
     pub exact: Option<String>,
     /// The value's beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::TEXT))]
     pub prefix: Option<String>,
     /// The value's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::TEXT))]
     pub suffix: Option<String>,
     /// A regular expression (RE2 syntax) that must match the whole value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::PATTERN))]
     pub regex: Option<String>,
 }
 
@@ -131,26 +157,31 @@ pub struct StringMatchSpec {
 #[serde(rename_all = "camelCase")]
 pub struct MetricSpec {
     /// `request-success-rate` (percent of the canary's requests that did not fail) or `request-duration` (99th percentile of
-    /// its latency in milliseconds), both from the gateway's own counters; or any other name with a `templateRef`.
+    /// its latency in milliseconds), both from the gateway's own counters; or any other name with a `templateRef`. A built-in
+    /// name with a `templateRef` is both: two checks.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
-    /// The time that a template's query looks back, for instance `1m`. Default: the analysis's interval, one minute at least. The built-in metrics
-    /// count since the step began.
+    /// The time that a query looks back, for instance `1m`. Has no effect on the gateway's own counters, which count since the
+    /// step began. Default: the analysis's interval, one minute at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::DURATION))]
     pub interval: Option<String>,
     /// Bounds that the value must stay in, both inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold_range: Option<ThresholdRange>,
-    /// Deprecated, use `thresholdRange`. Least value of `request-success-rate`, greatest value of any other metric.
+    /// Deprecated, use `thresholdRange`, beside which it has no effect. Least value of `request-success-rate`, greatest value of any other metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f64>,
-    /// Deprecated, use `templateRef`. A query to `metricsServer`.
+    /// Deprecated, use `templateRef`. A query to `metricsServer`. Has no effect on a built-in metric, and beside a `templateRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::QUERY))]
     pub query: Option<String>,
     /// The MetricTemplate that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<ObjectRef>,
-    /// Values for the template's `{{ variables.NAME }}`.
+    /// Values for the query's `{{ variables.NAME }}`. Has no effect on a built-in metric.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::ENTRIES))]
     pub template_variables: BTreeMap<String, String>,
 }
 
@@ -177,16 +208,20 @@ pub struct ThresholdRange {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookSpec {
-    /// Name of the webhook, unique in this object.
+    /// Name of the webhook.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
-    /// When it is called: `confirm-rollout`, `pre-rollout`, `rollout`, `confirm-traffic-increase`, `confirm-promotion`,
-    /// `post-rollout`, `rollback` or `event`. Default: `rollout`.
+    /// When it is called: `confirm-rollout`, `pre-rollout`, `rollout`, `confirm-traffic-increase`, `confirm-promotion` or
+    /// `rollback`. One of `post-rollout` or `event` has no effect yet. Default: `rollout`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub kind: Option<String>,
     /// Where it listens: `http://…` or `https://…`.
+    #[schemars(length(min = 1, max = limits::ADDRESS))]
     pub url: String,
-    /// Time for one try, for instance `5s`. Default: `10s`.
+    /// Time for one try, for instance `5s`. More than `60s` is 60 s. Default: `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::DURATION))]
     pub timeout: Option<String>,
     /// Further tries after a failed one. At least 0. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -195,22 +230,25 @@ pub struct WebhookSpec {
     /// Do not check the certificate of an `https` address. Default: false.
     #[serde(default, rename = "disableTLS", skip_serializing_if = "Option::is_none")]
     pub disable_tls: Option<bool>,
-    /// Send no alert when this webhook holds the rollout. Default: false.
+    /// Has no effect yet: no alert is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mute_alert: Option<bool>,
     /// Sent along in the call.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::ENTRIES))]
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Where news of the rollout is sent.
+/// Where news of the rollout is sent. Has no effect yet: no alert is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertSpec {
     /// Name of the alert.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
     /// Least severity that is sent: `info`, `warn` or `error`. Default: `info`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
     pub severity: Option<String>,
     /// The AlertProvider that sends it.
     pub provider_ref: ObjectRef,
@@ -222,9 +260,11 @@ pub struct AlertSpec {
 #[serde(rename_all = "camelCase")]
 pub struct SessionAffinitySpec {
     /// Name of the cookie.
+    #[schemars(length(max = limits::COOKIE))]
     pub cookie_name: String,
-    /// Not needed: the one cookie keeps clients on either arm. Must differ from `cookieName`.
+    /// Has no effect: the one cookie keeps clients on either arm. Must differ from `cookieName`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::COOKIE))]
     pub primary_cookie_name: Option<String>,
     /// How long a client keeps the cookie, in seconds. At least 1. Default: 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,9 +272,11 @@ pub struct SessionAffinitySpec {
     pub max_age: Option<i64>,
     /// The cookie's `Domain`. Default: the host of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::HOST))]
     pub domain: Option<String>,
     /// The cookie's `Path`. Default: `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::COOKIE))]
     pub path: Option<String>,
     /// Hide the cookie from scripts. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,10 +284,11 @@ pub struct SessionAffinitySpec {
     /// Send the cookie over TLS only. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secure: Option<bool>,
-    /// Keep the cookie apart for each embedding site; needs `secure`. Default: false.
+    /// Keep the cookie apart for each embedding site. Browsers refuse it without `secure`. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitioned: Option<bool>,
-    /// `Strict`, `Lax` or `None` (which needs `secure`). Default: the browser's.
+    /// `Strict`, `Lax` or `None`, which browsers refuse without `secure`. Default: the browser's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
     pub same_site: Option<String>,
 }

@@ -6,12 +6,28 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::analysis::AnalysisSpec;
+use super::limits;
 use super::object::Object;
-use super::service::ServiceSpec;
+use super::rules::{self, rules};
+use super::service::{Free, ServiceSpec};
 
-/// How revisions of one workload are released. Compatible with Flagger's `flagger.app/v1beta1` Canary.
+/// How revisions of one workload are released. Takes every field of Flagger's `flagger.app/v1beta1` Canary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    ("has(self.service) && has(self.service.port)", "service.port is missing: give the port that the service listens on"),
+    ("(has(self.service) && has(self.service.name)) || self.targetRef.name.matches('^[a-z]([-a-z0-9]{0,53}[a-z0-9])?$')",
+     "targetRef.name is the name of the service too, and no name for one: give service.name, at most 55 characters (-primary is \
+      added): lower-case letters, digits and -, beginning with a letter"),
+    ("!has(self.provider) || self.provider == 'istio'",
+     "provider: only istio is supported; remove the field, and give service.gateways and service.hosts"),
+    ("!has(self.ingressRef)",
+     "ingressRef is for NGINX and Skipper, and Weir releases through Istio: remove it, and give service.gateways and service.hosts"),
+    ("!has(self.routeRef)",
+     "routeRef is for APISIX, and Weir releases through Istio: remove it, and give service.gateways and service.hosts"),
+    ("!has(self.upstreamRef)",
+     "upstreamRef is for Gloo, and Weir releases through Istio: remove it, and give service.gateways and service.hosts"),
+])))]
 pub struct CanarySpec {
     /// The workload whose revisions are released.
     pub target_ref: TargetRef,
@@ -39,22 +55,36 @@ pub struct CanarySpec {
     pub suspend: Option<bool>,
     /// The kind of traffic provider. Only `istio` is known, which is also the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub provider: Option<String>,
-    /// Address of the Prometheus server that metrics with a `query` are asked from. The built-in metrics need none.
+    /// Address of the Prometheus server that metrics with a `query` are asked from. Has no effect on other metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::ADDRESS))]
     pub metrics_server: Option<String>,
+    /// Refused: for Flagger with NGINX or Skipper. Weir releases through Istio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_ref: Option<Free>,
+    /// Refused: for Flagger with APISIX. Weir releases through Istio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_ref: Option<Free>,
+    /// Refused: for Flagger with Gloo. Weir releases through Istio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_ref: Option<Free>,
 }
 
 /// The workload whose revisions are released.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// API version of the workload, for instance `apps/v1`. Default: the usual one of its kind.
+    /// API version of the workload. Any other than `apps/v1` has no effect: that one is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::NAME))]
     pub api_version: Option<String>,
-    /// `Deployment`, `DaemonSet` or `Service` in a cluster, `Process` with `weir standalone`.
+    /// `Deployment` in a cluster, `Process` with `weir standalone`.
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = rules::target()))]
     pub kind: String,
     /// Name of the workload, in the namespace of this object.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
 }
 
@@ -62,16 +92,19 @@ pub struct TargetRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoscalerRef {
-    /// API version of the autoscaler. Not looked at: the served version is used.
+    /// API version of the autoscaler. Any other than `autoscaling/v2` has no effect: that one is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::NAME))]
     pub api_version: Option<String>,
-    /// `HorizontalPodAutoscaler` or `ScaledObject`.
+    /// `HorizontalPodAutoscaler`.
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = rules::autoscaler()))]
     pub kind: String,
     /// Name of the autoscaler, in the namespace of this object.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
-    /// For a `ScaledObject`: the primary's query for each trigger, by the trigger's name. Default: the workload's own query
-    /// with the primary's name in it.
+    /// Has no effect: for Flagger's `ScaledObject`, which is not supported.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::ENTRIES))]
     pub primary_scaler_queries: BTreeMap<String, String>,
     /// Bounds of the primary's number of replicas. Default: those of the workload's autoscaler.
     #[serde(default, skip_serializing_if = "Option::is_none")]

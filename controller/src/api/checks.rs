@@ -3,14 +3,20 @@
 use std::collections::BTreeSet;
 
 use super::analysis::{MetricSpec, WebhookSpec};
+use super::canary::CanarySpec;
 use super::duration::parse_duration;
+use super::limits;
 use super::problem::Problems;
-use crate::rollout::{Bounds, Check, Source, Webhook, WebhookKind};
+use crate::rollout::{Bounds, Check, Source, Span, Webhook, WebhookKind};
 
 /// Edges of the latency histogram in milliseconds, about a factor of two apart, where services live. The bound of a
 /// `request-duration` metric is added as an edge of its own, so that its share is counted and not interpolated.
 pub const DEFAULT_LATENCY_MS: [u32; 16] = [1, 2, 5, 10, 25, 50, 75, 100, 150, 250, 500, 750, 1000, 2500, 5000, 10_000];
 
+/// Time for one try of a webhook where it gives none; Flagger's.
+const TIMEOUT: Span = Span::seconds(10);
+/// Longest time for one try of a webhook: each one holds a connection of the one controller.
+const LONGEST: Span = Span::seconds(60);
 /// An hour: no bound on a request's duration is longer.
 const MAX_LATENCY_MS: f64 = 3_600_000.0;
 /// Metrics that the gateway's own counters answer.
@@ -34,53 +40,120 @@ const WEBHOOKS: [(&str, WebhookKind); 8] = [
 ];
 
 /// Returns the metrics that must stay in their bounds.
-pub(super) fn checks(metrics: &[MetricSpec], p: &mut Problems) -> Vec<Check> {
-    let mut names = BTreeSet::new();
-    let mut checks = Vec::new();
+pub(super) fn checks(spec: &CanarySpec, p: &mut Problems) -> Vec<Check> {
+    let metrics = &spec.analysis.metrics;
+    limits::count(p, "spec.analysis.metrics", "metrics", metrics.len(), limits::METRICS);
+    let asked = asked(metrics);
+    let own_query = asked.iter().any(|(i, _)| metrics[*i].template_ref.is_none());
+    let text = "has no effect: no metric has a query of its own";
+    p.remark_if(spec.metrics_server.is_some() && !own_query, "spec.metricsServer", text);
+    let mut checks: Vec<Check> = Vec::new();
     for (i, metric) in metrics.iter().enumerate() {
         let at = format!("spec.analysis.metrics[{i}]");
-        if !names.insert(metric.name.as_str()) {
-            p.add(format!("{at}.name"), format!("{} is used twice: give every metric its own name", metric.name));
-        }
+        let asked = asked.iter().find(|(of, _)| *of == i).map(|(_, name)| name.clone());
         metric.interval.as_deref().and_then(|text| p.keep(&format!("{at}.interval"), parse_duration(text)));
-        let Some(source) = p.keep(&format!("{at}.name"), source(metric)) else { continue };
-        if let Some(bounds) = bounds(&at, metric, source, p) {
-            checks.push(Check { name: metric.name.clone(), source, bounds });
+        remark(&at, metric, asked.is_some(), p);
+        if let Some((name, source)) = BUILT_IN.iter().find(|(name, _)| *name == metric.name) {
+            // A template of that name may well measure something else, in another unit.
+            let mut own = Problems::new();
+            let bounds = bounds(&at, metric, *source, if asked.is_some() { &mut own } else { p });
+            match bounds {
+                Some(bounds) => own_counters(&mut checks, name, *source, bounds, &at, p),
+                None if asked.is_some() => {
+                    let text = "does not suit the gateway's own counters: the template's value alone is judged";
+                    p.remark(format!("{at}.thresholdRange"), text);
+                }
+                None => {}
+            }
+        } else if asked.is_none() {
+            let name = &metric.name;
+            let text =
+                "is not built in (request-success-rate and request-duration are): correct it, or add a templateRef";
+            p.add(format!("{at}.name"), format!("{name:?} {text}"));
+        }
+        if let Some(name) = asked
+            && let Some(bounds) = bounds(&at, metric, Source::Template, p)
+        {
+            checks.push(Check { name, source: Source::Template, bounds });
         }
     }
     checks
 }
 
-fn source(metric: &MetricSpec) -> Result<Source, String> {
-    let name = &metric.name;
-    let built_in = BUILT_IN.iter().find(|(built_in, _)| built_in == name).map(|(_, source)| *source);
-    match (built_in, &metric.template_ref) {
-        (Some(_), Some(_)) => Err(format!("{name} is built in and takes no templateRef: give the metric another name")),
-        (Some(source), None) => Ok(source),
-        (None, Some(_)) => Ok(Source::Template),
-        (None, None) if metric.query.is_some() => Ok(Source::Template),
-        (None, None) => Err(format!(
-            "{name:?} is not built in (request-success-rate and request-duration are): correct it, or add a templateRef"
-        )),
+/// Returns the metrics that another system answers: their places, each with the name of its check. No two have the same: the second
+/// `errors` is `errors (2)`, and a template under a built-in name is not the gateway's own metric.
+pub(crate) fn asked(metrics: &[MetricSpec]) -> Vec<(usize, String)> {
+    let asked =
+        |metric: &MetricSpec| metric.template_ref.is_some() || !is_built_in(&metric.name) && metric.query.is_some();
+    let asked: Vec<_> = metrics.iter().enumerate().filter(|(_, metric)| asked(metric)).collect();
+    let names = asked.iter().map(|(_, metric)| match &metric.template_ref {
+        Some(template) if is_built_in(&metric.name) => format!("{} of {}", metric.name, template.name),
+        _ => metric.name.clone(),
+    });
+    asked.iter().map(|(i, _)| *i).zip(unique(names)).collect()
+}
+
+/// Returns names of which no two are the same.
+fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut used = BTreeSet::new();
+    let mut unique = Vec::new();
+    for name in names {
+        let numbered = (2..).map(|n| format!("{name} ({n})"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !used.contains(name)).unwrap_or_default();
+        used.insert(free.clone());
+        unique.push(free);
     }
+    unique
+}
+
+fn remark(at: &str, metric: &MetricSpec, asked: bool, p: &mut Problems) {
+    let counted = "has no effect: the gateway's own counters answer this metric, since the step began";
+    if !asked && is_built_in(&metric.name) {
+        p.remark_if(metric.interval.is_some(), &format!("{at}.interval"), counted);
+        p.remark_if(metric.query.is_some(), &format!("{at}.query"), counted);
+        p.remark_if(!metric.template_variables.is_empty(), &format!("{at}.templateVariables"), counted);
+    }
+    if metric.template_ref.is_some() {
+        p.remark_if(metric.query.is_some(), &format!("{at}.query"), "has no effect: the template's query is asked");
+    }
+    match (metric.threshold, metric.threshold_range) {
+        (Some(_), Some(_)) => p.remark(format!("{at}.threshold"), "has no effect: thresholdRange holds"),
+        (Some(_), None) => {
+            let text = "is deprecated: use thresholdRange, which says what is least and what is greatest";
+            p.deprecate(format!("{at}.threshold"), text);
+        }
+        (None, _) => {}
+    }
+}
+
+/// Adds a check of the gateway's own counters. They have one value, so of several bounds the tightest holds.
+fn own_counters(checks: &mut Vec<Check>, name: &str, source: Source, bounds: Bounds, at: &str, p: &mut Problems) {
+    let Some(first) = checks.iter_mut().find(|check| check.source == source) else {
+        return checks.push(Check { name: name.into(), source, bounds });
+    };
+    let tighter = |a: Option<f64>, b: Option<f64>, pick: fn(f64, f64) -> f64| match (a, b) {
+        (Some(a), Some(b)) => Some(pick(a, b)),
+        (a, b) => a.or(b),
+    };
+    first.bounds = Bounds {
+        min: tighter(first.bounds.min, bounds.min, f64::max),
+        max: tighter(first.bounds.max, bounds.max, f64::min),
+    };
+    p.remark(format!("{at}.name"), format!("{name} is there before: one check has the tightest of their bounds"));
 }
 
 /// Returns a metric's bounds. A built-in metric has the bound that a bad canary would break.
 fn bounds(at: &str, metric: &MetricSpec, source: Source, p: &mut Problems) -> Option<Bounds> {
     let bounds = match (metric.threshold_range, metric.threshold) {
-        (Some(range), None) => Bounds { min: range.min, max: range.max },
+        (Some(range), _) => Bounds { min: range.min, max: range.max },
         (None, Some(min)) if source == Source::SuccessRate => Bounds { min: Some(min), max: None },
         (None, Some(max)) => Bounds { min: None, max: Some(max) },
-        (Some(_), Some(_)) => {
-            p.add(format!("{at}.threshold"), "and thresholdRange exclude each other: keep thresholdRange");
-            return None;
-        }
         (None, None) => {
             p.add(format!("{at}.thresholdRange"), "is missing: give min, max or both");
             return None;
         }
     };
-    let field = format!("{at}.{}", if metric.threshold.is_some() { "threshold" } else { "thresholdRange" });
+    let field = format!("{at}.{}", if metric.threshold_range.is_some() { "thresholdRange" } else { "threshold" });
     let problem = match (bounds.min, bounds.max) {
         (None, None) => Some("is empty: give min, max or both".to_owned()),
         (min, max) if min.into_iter().chain(max).any(|bound| !bound.is_finite()) => {
@@ -115,25 +188,45 @@ pub(super) fn latency_edges(checks: &[Check]) -> Vec<u32> {
     edges.into_iter().collect()
 }
 
+/// Returns the names of webhooks, of which no two are the same: Flagger takes the same name twice.
+pub(crate) fn webhook_names(specs: &[WebhookSpec]) -> Vec<String> {
+    unique(specs.iter().map(|spec| spec.name.clone()))
+}
+
+/// Returns the time for one try of a webhook.
+///
+/// # Errors
+/// When it is no duration.
+pub(crate) fn timeout(spec: &WebhookSpec) -> Result<Span, String> {
+    let given = spec.timeout.as_deref().filter(|text| !text.is_empty()).map_or(Ok(TIMEOUT), parse_duration)?;
+    Ok(if given == Span(0) { TIMEOUT } else { given.min(LONGEST) })
+}
+
 /// Returns the calls to other programs.
 pub(super) fn webhooks(specs: &[WebhookSpec], p: &mut Problems) -> Vec<Webhook> {
-    let mut names = BTreeSet::new();
+    limits::count(p, "spec.analysis.webhooks", "webhooks", specs.len(), limits::WEBHOOKS);
     let mut webhooks = Vec::new();
-    for (i, spec) in specs.iter().enumerate() {
+    for (i, (spec, name)) in specs.iter().zip(webhook_names(specs)).enumerate() {
         let at = format!("spec.analysis.webhooks[{i}]");
-        if spec.name.is_empty() || !names.insert(spec.name.as_str()) {
-            let text = format!("{:?} is empty or used twice: give every webhook its own name", spec.name);
-            p.add(format!("{at}.name"), text);
+        if spec.name.is_empty() {
+            p.add(format!("{at}.name"), "is empty: give the webhook a name");
+        } else if spec.name != name {
+            p.remark(format!("{at}.name"), format!("{:?} is there before: this one is called {name:?}", spec.name));
         }
         let host = spec.url.strip_prefix("http://").or(spec.url.strip_prefix("https://")).unwrap_or_default();
         if host.is_empty() || host.starts_with('/') || spec.url.contains(char::is_whitespace) {
             p.add(format!("{at}.url"), format!("{:?} is not an address: begin with http:// or https://", spec.url));
         }
-        spec.timeout.as_deref().and_then(|text| p.keep(&format!("{at}.timeout"), parse_duration(text)));
+        check_timeout(&format!("{at}.timeout"), spec, p);
         p.whole(&format!("{at}.retries"), spec.retries, 0, 0..=100);
+        p.remark_if(spec.mute_alert.is_some(), &format!("{at}.muteAlert"), "has no effect yet: no alert is sent");
         let word = spec.kind.as_deref().filter(|word| !word.is_empty()).unwrap_or("rollout");
         match WEBHOOKS.iter().find(|(name, _)| *name == word) {
-            Some((_, kind)) => webhooks.push(Webhook { name: spec.name.clone(), kind: *kind }),
+            Some((_, kind)) => {
+                let never = [WebhookKind::PostRollout, WebhookKind::Event].contains(kind);
+                p.remark_if(never, &format!("{at}.type"), &format!("{word} has no effect yet: it is not called"));
+                webhooks.push(Webhook { name, kind: *kind });
+            }
             None => {
                 let known = WEBHOOKS.map(|(name, _)| name).join(", ");
                 p.add(format!("{at}.type"), format!("{word:?} is not a kind of webhook: use one of {known}"));
@@ -141,4 +234,12 @@ pub(super) fn webhooks(specs: &[WebhookSpec], p: &mut Problems) -> Vec<Webhook> 
         }
     }
     webhooks
+}
+
+fn check_timeout(field: &str, spec: &WebhookSpec, p: &mut Problems) {
+    let Some(used) = p.keep(field, timeout(spec)) else { return };
+    let given = spec.timeout.as_deref().and_then(|text| parse_duration(text).ok());
+    if let Some(text) = spec.timeout.as_deref().filter(|_| given.is_some_and(|given| given > used)) {
+        p.remark(field, format!("{text} is more than a webhook may take: {} s are used", used.0 / 1000));
+    }
 }

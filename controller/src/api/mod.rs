@@ -16,28 +16,32 @@ mod checks;
 mod clash;
 mod duration;
 mod identity;
+pub(crate) mod limits;
 mod object;
 mod plan;
 mod problem;
 mod process;
 mod providers;
 mod read;
+pub(crate) mod rules;
 pub mod service;
+mod serving;
 mod strategy;
 
 pub use analysis::AnalysisSpec;
 pub use canary::{AutoscalerRef, CanarySpec, ScalerReplicas, TargetRef, hosts};
 pub use checks::DEFAULT_LATENCY_MS;
-pub(crate) use checks::is_built_in;
+pub(crate) use checks::{asked, timeout, webhook_names};
 pub use clash::{Clash, shared_hosts, shared_targets};
 pub use duration::parse_duration;
 pub use identity::{canary_id, canary_token, revision};
 pub use object::{GROUP, Metadata, Object, VERSION};
-pub use plan::{plan, plan_of, remarks};
+pub use plan::{Reading, plan, plan_of, reading, remarks};
 pub use problem::{Place, Problem};
 pub use process::{HttpGet, Probe, ProbeSpec, Process, ProcessSpec, ProcessVariable, Target, process};
 pub use providers::{AlertProviderSpec, MetricProvider, MetricTemplateSpec, ObjectRef};
 pub use read::{Known, Parsed, read};
+pub(crate) use rules::may_set;
 pub use service::ServiceSpec;
 
 #[cfg(test)]

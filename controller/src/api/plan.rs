@@ -1,18 +1,16 @@
 //! From a Canary as written to a plan that can work, or to everything that is wrong with it.
 
-use std::collections::BTreeSet;
-
 use weir_wire::Weight;
 
 use super::affinity::cookie;
 use super::analysis::AnalysisSpec;
 use super::canary::CanarySpec;
-use super::checks::{checks, is_built_in, latency_edges, webhooks};
+use super::checks::{checks, latency_edges, webhooks};
 use super::duration::parse_duration;
 use super::object::{Object, name_problem};
 use super::problem::{Problem, Problems};
-use super::service::ServiceSpec;
-use super::strategy;
+use super::rules::{AUTOSCALERS, PROCESS, WORKLOADS};
+use super::{limits, serving, strategy};
 use crate::rollout::{Plan, Span};
 
 /// A check every 100 ms would be noise, and a step is judged two ticks of the filter after its end.
@@ -25,29 +23,58 @@ pub fn plan(canary: &Object<CanarySpec>) -> Result<Plan, Vec<Problem>> {
     plan_of(&canary.metadata.namespace, &canary.metadata.name, &canary.spec)
 }
 
+/// A spec as it was read: the plan, and what its author should know.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The plan, or every problem of the spec, each with its field's path.
+    pub plan: Result<Plan, Vec<Problem>>,
+    /// What is accepted and has no effect, or less than it says.
+    pub remarks: Vec<Problem>,
+    /// What works and should be written otherwise.
+    pub deprecated: Vec<Problem>,
+}
+
 /// Makes a plan of a spec alone, for a platform with its own frame around objects.
 ///
 /// # Errors
 /// Every problem of the spec, each with its field's path.
 pub fn plan_of(namespace: &str, name: &str, spec: &CanarySpec) -> Result<Plan, Vec<Problem>> {
+    reading(namespace, name, spec).plan
+}
+
+/// Returns what the author of a Canary should know of it: what has no effect, and what should be written otherwise.
+#[must_use]
+pub fn remarks(canary: &Object<CanarySpec>) -> Vec<Problem> {
+    let Reading { mut remarks, deprecated, .. } =
+        reading(&canary.metadata.namespace, &canary.metadata.name, &canary.spec);
+    remarks.extend(deprecated);
+    remarks
+}
+
+/// Reads a spec.
+#[must_use]
+pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
+    if let Some(text) = serde_json::to_string(spec).ok().and_then(|text| limits::size_problem(text.len())) {
+        // Nothing that takes time is done with it.
+        let plan = Err(vec![Problem::new("spec", text)]);
+        return Reading { plan, remarks: Vec::new(), deprecated: Vec::new() };
+    }
     let mut problems = Problems::new();
     let p = &mut problems;
-    if let Some(text) = name_problem(name) {
-        p.add("metadata.name", text);
-    }
+    check_name(name, spec, p);
     check_target(spec, p);
-    check_service(&spec.service, spec.target_ref.kind != "Process", p);
+    serving::check(namespace, spec, p);
     let analysis = &spec.analysis;
     check_unsupported(spec, p);
     check_alerts(analysis, p);
-    let checks = checks(&analysis.metrics, p);
+    let checks = checks(spec, p);
     let plan = Plan {
         canary: format!("{name}.{namespace}"),
         target: format!("{}.{namespace}", spec.target_ref.name),
         steps: strategy::steps(analysis, p),
         promotion_step: promotion_step(analysis, p),
         interval: interval(analysis, p),
-        threshold: p.whole("spec.analysis.threshold", analysis.threshold, 1, 1..=1_000_000) as u32,
+        threshold: threshold(analysis, p),
         latency_ms: latency_edges(&checks),
         checks,
         webhooks: webhooks(&analysis.webhooks, p),
@@ -71,104 +98,63 @@ pub fn plan_of(namespace: &str, name: &str, spec: &CanarySpec) -> Result<Plan, V
         affinity: analysis.session_affinity.as_ref().map(|affinity| cookie(affinity, p)),
         admission: p.whole("spec.analysis.admission", analysis.admission, 10, 0..=1_000_000) as u32,
     };
-    problems.into_result(plan)
+    let Problems { found, remarks, deprecated } = problems;
+    let plan = if found.is_empty() { Ok(plan) } else { Err(found) };
+    Reading { plan, remarks, deprecated }
 }
 
-/// Returns what is accepted but changes nothing, for a person who may count on it.
-#[must_use]
-pub fn remarks(canary: &Object<CanarySpec>) -> Vec<Problem> {
-    let mut remarks = Vec::new();
-    let analysis = &canary.spec.analysis;
-    if analysis.session_affinity.as_ref().is_some_and(|affinity| affinity.primary_cookie_name.is_some()) {
-        let text = "changes nothing: the cookie of cookieName keeps clients on either arm; remove it";
-        remarks.push(Problem::new("spec.analysis.sessionAffinity.primaryCookieName", text));
+fn check_name(name: &str, spec: &CanarySpec, p: &mut Problems) {
+    if let Some(text) = name_problem(name) {
+        p.add("metadata.name", text);
     }
-    for (i, metric) in analysis.metrics.iter().enumerate() {
-        if metric.threshold.is_some() && metric.threshold_range.is_none() {
-            let text = "is deprecated: use thresholdRange, which says what is least and what is greatest";
-            remarks.push(Problem::new(format!("spec.analysis.metrics[{i}].threshold"), text));
-        }
-        if is_built_in(&metric.name) && metric.query.is_some() {
-            let text = "changes nothing: the gateway's own counters answer this metric; remove it";
-            remarks.push(Problem::new(format!("spec.analysis.metrics[{i}].query"), text));
-        }
+    if name.len() > limits::LABEL && spec.target_ref.kind != PROCESS {
+        let (length, limit) = (name.len(), limits::LABEL);
+        let text =
+            format!("has {length} characters, and {limit} is the limit, as it is the value of a label: shorten it");
+        p.add("metadata.name", text);
     }
-    remarks
 }
 
 fn check_target(spec: &CanarySpec, p: &mut Problems) {
-    let kinds = ["Deployment", "DaemonSet", "Service", "Process"];
-    let kind = &spec.target_ref.kind;
-    if !kinds.contains(&kind.as_str()) {
-        p.add("spec.targetRef.kind", format!("{kind:?} cannot be released: use one of {}", kinds.join(", ")));
+    let target = &spec.target_ref;
+    let kind = target.kind.as_str();
+    if !WORKLOADS.contains(&kind) && kind != PROCESS {
+        let known = WORKLOADS.join(" or ");
+        let text = format!("{kind:?} cannot be released: use {known} in a cluster, {PROCESS} with weir standalone");
+        p.add("spec.targetRef.kind", text);
     }
-    if let Some(text) = name_problem(&spec.target_ref.name) {
+    if let Some(text) = name_problem(&target.name) {
         p.add("spec.targetRef.name", text);
     }
-    if let Some(scaler) = &spec.autoscaler_ref {
-        if !["HorizontalPodAutoscaler", "ScaledObject"].contains(&scaler.kind.as_str()) {
-            let text = format!("{:?} is not known: use HorizontalPodAutoscaler or ScaledObject", scaler.kind);
-            p.add("spec.autoscalerRef.kind", text);
-        }
-        let bounds = scaler.primary_scaler_replicas.clone().unwrap_or_default();
-        if bounds.min_replicas.is_some_and(|min| min < 1) || bounds.max_replicas.is_some_and(|max| max < 1) {
-            p.add("spec.autoscalerRef.primaryScalerReplicas", "minReplicas and maxReplicas are at least 1");
-        } else if let (Some(min), Some(max)) = (bounds.min_replicas, bounds.max_replicas)
-            && min > max
-        {
-            let text = format!("minReplicas {min} is above maxReplicas {max}: exchange them");
-            p.add("spec.autoscalerRef.primaryScalerReplicas", text);
-        }
+    other_version("spec.targetRef.apiVersion", target.api_version.as_deref(), "apps/v1", p);
+    let Some(scaler) = &spec.autoscaler_ref else { return };
+    let kind = scaler.kind.as_str();
+    if !AUTOSCALERS.contains(&kind) {
+        p.add("spec.autoscalerRef.kind", format!("{kind:?} is not supported: use {}", AUTOSCALERS.join(" or ")));
     }
-}
-
-fn check_service(service: &ServiceSpec, needs_port: bool, p: &mut Problems) {
-    match service.port {
-        None if needs_port => p.add("spec.service.port", "is missing: give the port that the service listens on"),
-        Some(port) if !(1..=65535).contains(&port) => {
-            p.add("spec.service.port", format!("{port} is not a port: give a number from 1 to 65535"));
-        }
-        _ => {}
+    if let Some(text) = name_problem(&scaler.name) {
+        p.add("spec.autoscalerRef.name", text);
     }
-    if let Some(text) = service.name.as_deref().and_then(name_problem) {
-        p.add("spec.service.name", text);
-    }
-    let mut seen = BTreeSet::new();
-    for (i, host) in service.hosts.iter().enumerate() {
-        let field = format!("spec.service.hosts[{i}]");
-        if !is_host(host) {
-            p.add(
-                field,
-                format!("{host:?} is not a host: write shop.example.com, *.example.com or *, without port or path"),
-            );
-        } else if !seen.insert(host.to_ascii_lowercase()) {
-            p.add(field, format!("{host} is given twice; keep one"));
-        }
-    }
-    if service.delegation == Some(true) && !(service.hosts.is_empty() && service.gateways.is_empty()) {
-        let text = "excludes hosts and gateways, which belong to the VirtualService that delegates: remove them";
-        p.add("spec.service.delegation", text);
-    }
-    let retries = service.retries.clone().unwrap_or_default();
-    if retries.attempts.is_some_and(|attempts| attempts < 0) {
-        p.add("spec.service.retries.attempts", "is at least 0");
-    }
-    for (field, text) in
-        [("spec.service.timeout", &service.timeout), ("spec.service.retries.perTryTimeout", &retries.per_try_timeout)]
+    other_version("spec.autoscalerRef.apiVersion", scaler.api_version.as_deref(), "autoscaling/v2", p);
+    let text = "has no effect: it is for a ScaledObject, which is not supported";
+    p.remark_if(!scaler.primary_scaler_queries.is_empty(), "spec.autoscalerRef.primaryScalerQueries", text);
+    let bounds = scaler.primary_scaler_replicas.clone().unwrap_or_default();
+    if bounds.min_replicas.is_some_and(|min| min < 1) || bounds.max_replicas.is_some_and(|max| max < 1) {
+        p.add("spec.autoscalerRef.primaryScalerReplicas", "minReplicas and maxReplicas are at least 1");
+    } else if let (Some(min), Some(max)) = (bounds.min_replicas, bounds.max_replicas)
+        && min > max
     {
-        text.as_deref().and_then(|text| p.keep(field, parse_duration(text)));
-    }
-    if service.app_protocol.as_deref().is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp")) {
-        p.add("spec.service.appProtocol", "tcp is not supported: only HTTP requests can be split and counted");
+        let text = format!("minReplicas {min} is above maxReplicas {max}: exchange them");
+        p.add("spec.autoscalerRef.primaryScalerReplicas", text);
     }
 }
 
-fn is_host(host: &str) -> bool {
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    host == "*" || (name.len() <= 253 && name.split('.').all(label))
+/// Notes an API version that is not the one that is used. Old ones are in many manifests (`extensions/v1beta1`,
+/// `autoscaling/v2beta2`), and the API server serves their objects under the new one.
+fn other_version(field: &str, given: Option<&str>, used: &str, p: &mut Problems) {
+    if let Some(given) = given.filter(|given| !given.is_empty() && *given != used) {
+        p.remark(field, format!("{given} has no effect: {used} is used"));
+    }
 }
 
 fn check_unsupported(spec: &CanarySpec, p: &mut Problems) {
@@ -176,8 +162,21 @@ fn check_unsupported(spec: &CanarySpec, p: &mut Problems) {
         let text = "is not supported: remove it; a first weight of 0.01 risks one request in 10,000";
         p.add("spec.analysis.mirror", text);
     }
-    if let Some(provider) = spec.provider.as_deref().filter(|provider| *provider != "istio") {
-        p.add("spec.provider", format!("{provider} is not supported: only istio is; remove the field"));
+    let text = "has no effect: requests are not copied to the canary";
+    p.remark_if(spec.analysis.mirror_weight.is_some(), "spec.analysis.mirrorWeight", text);
+    for (field, mesh, given) in [
+        ("spec.ingressRef", "NGINX and Skipper", &spec.ingress_ref),
+        ("spec.routeRef", "APISIX", &spec.route_ref),
+        ("spec.upstreamRef", "Gloo", &spec.upstream_ref),
+    ] {
+        if given.is_some() {
+            let remedy = "remove it, and give service.gateways and service.hosts";
+            p.add(field, format!("is for {mesh}, and Weir releases through Istio: {remedy}"));
+        }
+    }
+    if let Some(provider) = spec.provider.as_deref().filter(|provider| !["", "istio"].contains(provider)) {
+        let remedy = "remove the field, and give service.gateways and service.hosts";
+        p.add("spec.provider", format!("{provider} is not supported: only istio is; {remedy}"));
     }
     for (field, percent) in [
         ("spec.analysis.primaryReadyThreshold", spec.analysis.primary_ready_threshold),
@@ -188,13 +187,23 @@ fn check_unsupported(spec: &CanarySpec, p: &mut Problems) {
 }
 
 fn check_alerts(analysis: &AnalysisSpec, p: &mut Problems) {
+    limits::count(p, "spec.analysis.alerts", "alerts", analysis.alerts.len(), limits::ALERTS);
+    let text = "has no effect yet: no alert is sent";
+    p.remark_if(!analysis.alerts.is_empty(), "spec.analysis.alerts", text);
     for (i, alert) in analysis.alerts.iter().enumerate() {
-        let severity = alert.severity.as_deref().unwrap_or("info");
+        let severity = alert.severity.as_deref().filter(|severity| !severity.is_empty()).unwrap_or("info");
         if !["info", "warn", "error"].contains(&severity) {
             let text = format!("{severity:?} is not a severity: use info, warn or error");
             p.add(format!("spec.analysis.alerts[{i}].severity"), text);
         }
     }
+}
+
+/// Returns how many failed checks end a rollout. Flagger takes 0 for 1.
+fn threshold(analysis: &AnalysisSpec, p: &mut Problems) -> u32 {
+    let field = "spec.analysis.threshold";
+    p.remark_if(analysis.threshold == Some(0), field, "0 is taken for 1: the first failed check ends the rollout");
+    p.whole(field, analysis.threshold.filter(|threshold| *threshold != 0), 1, 1..=1_000_000) as u32
 }
 
 fn interval(analysis: &AnalysisSpec, p: &mut Problems) -> Span {

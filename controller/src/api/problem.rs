@@ -57,14 +57,36 @@ impl fmt::Display for Place {
     }
 }
 
-/// Gathers problems under a field's path while a spec is read.
+/// Gathers problems and remarks under a field's path while a spec is read.
+#[derive(Default)]
 pub(super) struct Problems {
-    found: Vec<Problem>,
+    /// What must be changed before the object can work.
+    pub(super) found: Vec<Problem>,
+    /// What is accepted and has no effect, or less than it says.
+    pub(super) remarks: Vec<Problem>,
+    /// What works and should be written otherwise.
+    pub(super) deprecated: Vec<Problem>,
 }
 
 impl Problems {
     pub(super) fn new() -> Self {
-        Self { found: Vec::new() }
+        Self::default()
+    }
+
+    /// Notes what is accepted and has no effect, or less than it says.
+    pub(super) fn remark(&mut self, field: impl Into<String>, text: impl Into<String>) {
+        self.remarks.push(Problem::new(field, text));
+    }
+
+    /// Notes a remark where the field is there.
+    pub(super) fn remark_if(&mut self, there: bool, field: &str, text: &str) {
+        if there {
+            self.remark(field, text);
+        }
+    }
+
+    pub(super) fn deprecate(&mut self, field: impl Into<String>, text: impl Into<String>) {
+        self.deprecated.push(Problem::new(field, text));
     }
 
     pub(super) fn add(&mut self, field: impl Into<String>, text: impl Into<String>) {

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits;
+
 /// Names another object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ObjectRef {
     /// The object's name.
+    #[schemars(length(max = limits::NAME))]
     pub name: String,
     /// The object's namespace. Default: the namespace of the object that names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::NAME))]
     pub namespace: Option<String>,
 }
 
@@ -23,6 +27,7 @@ pub struct MetricTemplateSpec {
     /// The query, which must have one result. Filled in are `{{ name }}` and `{{ namespace }}` of the Canary, `{{ target }}`,
     /// `{{ service }}`, `{{ interval }}`, `{{ variables.NAME }}`, and `{{ ingress }}` and `{{ route }}`, which are the target's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::QUERY))]
     pub query: Option<String>,
 }
 
@@ -30,14 +35,17 @@ pub struct MetricTemplateSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricProvider {
-    /// The kind of system: `prometheus`.
+    /// The kind of system: `prometheus`. Metrics of any other kind are not answered.
     #[serde(rename = "type")]
+    #[schemars(length(max = 64))]
     pub kind: String,
     /// Its address, `http://…` or `https://…`; queries go to `api/v1/query` below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::ADDRESS))]
     pub address: Option<String>,
     /// Headers of every query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::ENTRIES))]
     pub headers: BTreeMap<String, Vec<String>>,
     /// Not supported: Weir reads no Secret for a query. Use `headers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,26 +53,35 @@ pub struct MetricProvider {
     /// Do not check the system's certificate. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub insecure_skip_verify: Option<bool>,
+    /// Not supported: for Flagger with CloudWatch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub region: Option<String>,
 }
 
-/// Somebody who wants to know how rollouts go.
+/// Somebody who wants to know how rollouts go. Has no effect yet: no alert is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertProviderSpec {
     /// The kind of service: `slack`, `msteams`, `discord`, `rocket` or `gchat`.
     #[serde(rename = "type")]
+    #[schemars(length(max = 64))]
     pub kind: String,
     /// The channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::NAME))]
     pub channel: Option<String>,
     /// The name that messages are sent under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::NAME))]
     pub username: Option<String>,
     /// The address of the webhook. Default: `address` of the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::ADDRESS))]
     pub address: Option<String>,
     /// The address of an HTTP proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::ADDRESS))]
     pub proxy: Option<String>,
     /// The Secret with `address` or `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,13 +5,28 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::limits;
+use super::rules::{self, rules};
+
 /// How requests reach the workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    ("!has(self.delegation) || !self.delegation || (!has(self.hosts) && !has(self.gateways))",
+     "delegation excludes hosts and gateways, which belong to the VirtualService that delegates: remove them"),
+    ("!has(self.appProtocol) || self.appProtocol.lowerAscii() != 'tcp'",
+     "appProtocol tcp is not supported: only HTTP requests can be split and counted"),
+    ("!has(self.gatewayRefs) || has(self.gateways)",
+     "gatewayRefs are for the Gateway API, and Weir releases through Istio's gateways: give gateways"),
+    ("!has(self.meshName)", "meshName is for App Mesh, and Weir releases through Istio: remove it"),
+    ("!has(self.backends)", "backends are for App Mesh, and Weir releases through Istio: remove them"),
+])))]
 pub struct ServiceSpec {
-    /// Name of the service that users call; `-primary` and `-canary` are added for the two others. Do not change it later.
+    /// Name of the service that users call; `-primary` and `-canary` are added for the two others, so that 55
+    /// characters are left: lower-case letters, digits and `-`, beginning with a letter. Do not change it later.
     /// Default: `targetRef.name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::SERVICE_NAME), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: Option<String>,
     /// Port of the services, 1 to 65535. Required, but not for a target of kind `Process`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -19,6 +34,7 @@ pub struct ServiceSpec {
     pub port: Option<i64>,
     /// Name of that port. Default: `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub port_name: Option<String>,
     /// Number or name of the workload's port. Default: `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,9 +42,11 @@ pub struct ServiceSpec {
     /// Application protocol of the port: `http`, `http2`, `grpc`, … `tcp` can't be released by weight: only HTTP requests
     /// can be split and counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
     pub app_protocol: Option<String>,
     /// `PreferClose`, `PreferSameZone` or `PreferSameNode`; copied to the services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub traffic_distribution: Option<String>,
     /// Add every port of the workload's containers to the services. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,13 +56,16 @@ pub struct ServiceSpec {
     pub headless: Option<bool>,
     /// Time that a request may take, for instance `15s`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::DURATION))]
     pub timeout: Option<String>,
     /// Istio gateways that requests come through, `namespace/name`. Only requests through a gateway can be split.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::GATEWAYS), inner(length(max = limits::ADDRESS)))]
     pub gateways: Vec<String>,
     /// Host names of the requests: `shop.example.com`, `*.example.com` or `*`. The name of the service is added unless `*` is
     /// among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::HOSTS), inner(length(max = limits::HOST)))]
     pub hosts: Vec<String>,
     /// Make a VirtualService without hosts and gateways, for another one to delegate to. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +75,7 @@ pub struct ServiceSpec {
     pub traffic_policy: Option<Free>,
     /// Istio's HTTPMatchRequests: only requests that meet one of them are routed. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::ROUTES))]
     pub r#match: Vec<Free>,
     /// How the request is changed before the workload sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,9 +98,29 @@ pub struct ServiceSpec {
     /// Labels and annotations of the canary's service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<ExtraMetadata>,
-    /// Labels and annotations that Weir leaves alone on the services it makes.
+    /// Has no effect: Weir leaves all labels and annotations alone that it did not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmanaged_metadata: Option<UnmanagedMetadata>,
+    /// Has no effect: for Flagger with the Gateway API. `timeout` bounds a request, `retries.perTryTimeout` each try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::DURATION))]
+    pub backend_timeout: Option<String>,
+    /// Has no effect beside `gateways`, and is refused without them: for Flagger with the Gateway API.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::GATEWAYS))]
+    pub gateway_refs: Vec<Free>,
+    /// Has no effect: for Flagger with the Gateway API.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::GATEWAYS))]
+    pub mirror: Vec<Free>,
+    /// Refused: for Flagger with App Mesh. Weir releases through Istio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::NAME))]
+    pub mesh_name: Option<String>,
+    /// Refused: for Flagger with App Mesh. Weir releases through Istio.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::HOSTS), inner(length(max = limits::HOST)))]
+    pub backends: Vec<String>,
 }
 
 /// A port's number or name.
@@ -104,10 +146,16 @@ pub struct Free(pub serde_json::Map<String, serde_json::Value>);
 pub struct Rewrite {
     /// The path, or the matched prefix of it, becomes this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub uri: Option<String>,
     /// The host becomes this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::HOST))]
     pub authority: Option<String>,
+    /// Has no effect: for Flagger with the Gateway API. Istio replaces the matched prefix, or else the whole path.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub kind: Option<String>,
 }
 
 /// How failed requests are tried again by the gateway.
@@ -120,30 +168,38 @@ pub struct Retries {
     pub attempts: Option<i64>,
     /// Time for each try, for instance `2s`. Default: the request's `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = limits::DURATION))]
     pub per_try_timeout: Option<String>,
     /// Envoy's conditions, separated by commas, for instance `5xx,reset`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub retry_on: Option<String>,
 }
 
-/// Labels and annotations of an object that Weir makes.
+/// Labels and annotations of an object that Weir makes. Keys of `weir.dev/` are refused; those of Flagger and Flux
+/// (`flagger.app/`, `kustomize.toolkit.fluxcd.io/`, `helm.toolkit.fluxcd.io/`) and `app.kubernetes.io/managed-by` have no effect:
+/// they would make somebody else the object's owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExtraMetadata {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::ENTRIES, "x-kubernetes-validations" = rules::keys()))]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::ENTRIES, "x-kubernetes-validations" = rules::keys()))]
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Keys that Weir leaves alone.
+/// Keys that others set. Has no effect: Weir leaves all keys alone that it did not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnmanagedMetadata {
     /// Keys of labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::ENTRIES))]
     pub labels: Vec<String>,
     /// Keys of annotations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::ENTRIES))]
     pub annotations: Vec<String>,
 }

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use regex_lite::Regex;
+use regex_lite::RegexBuilder;
+use weir_wire::limits::{COMPILED, PATTERN, whole};
 use weir_wire::{Condition, StringMatch, Weight};
 
 use super::analysis::{AnalysisSpec, MatchSpec, StringMatchSpec};
+use super::limits;
 use super::problem::Problems;
 use crate::rollout::Step;
 
@@ -53,7 +55,9 @@ fn max_weight(spec: &AnalysisSpec, problems: &mut Problems) -> Weight {
 }
 
 fn listed(spec: &AnalysisSpec, problems: &mut Problems) -> Vec<Weight> {
-    let max = max_weight(spec, problems);
+    let text = "has no effect with stepWeights: the last of them is the greatest weight";
+    problems.remark_if(spec.max_weight.is_some(), "spec.analysis.maxWeight", text);
+    limits::count(problems, "spec.analysis.stepWeights", "weights", spec.step_weights.len(), limits::STEPS);
     let mut steps: Vec<Weight> = Vec::new();
     for (i, percent) in spec.step_weights.iter().enumerate() {
         let field = format!("spec.analysis.stepWeights[{i}]");
@@ -61,8 +65,6 @@ fn listed(spec: &AnalysisSpec, problems: &mut Problems) -> Vec<Weight> {
         if let Some(last) = steps.last().filter(|last| **last >= weight) {
             problems
                 .add(field, format!("{weight} is not above {last}, the one before: list weights in increasing order"));
-        } else if weight > max {
-            problems.add(field, format!("{weight} is above maxWeight {max}: remove one of them"));
         }
         steps.push(weight);
     }
@@ -70,9 +72,8 @@ fn listed(spec: &AnalysisSpec, problems: &mut Problems) -> Vec<Weight> {
 }
 
 fn repeated(spec: &AnalysisSpec, matching: bool, problems: &mut Problems) -> Vec<Step> {
-    if spec.max_weight.is_some() {
-        problems.add("spec.analysis.maxWeight", "has no meaning with iterations: remove it, or use stepWeight");
-    }
+    let text = "has no effect with iterations: all traffic, or all that matches, is the canary's";
+    problems.remark_if(spec.max_weight.is_some(), "spec.analysis.maxWeight", text);
     let given = spec.iterations.unwrap_or_default();
     if !(1..=MAX_ITERATIONS).contains(&given) {
         let text = format!("{given} is out of range: give a number from 1 to {MAX_ITERATIONS}");
@@ -98,6 +99,7 @@ pub(super) fn weight(percent: f64) -> Result<Weight, String> {
 /// Returns what `match` says, in the filter's terms.
 pub(super) fn conditions(matches: &[MatchSpec], problems: &mut Problems) -> Vec<Condition> {
     let mut conditions = Vec::new();
+    limits::count(problems, "spec.analysis.match", "conditions", matches.len(), limits::CONDITIONS);
     for (i, spec) in matches.iter().enumerate() {
         let at = format!("spec.analysis.match[{i}]");
         if !spec.source_labels.is_empty() {
@@ -106,6 +108,8 @@ pub(super) fn conditions(matches: &[MatchSpec], problems: &mut Problems) -> Vec<
         } else if spec.headers.is_empty() && spec.cookies.is_empty() && spec.query_params.is_empty() {
             problems.add(&at, "has no condition and would match every request: add headers, cookies or queryParams");
         }
+        let terms = spec.headers.len() + spec.cookies.len() + spec.query_params.len();
+        limits::count(problems, &at, "terms", terms, limits::TERMS);
         let headers: BTreeMap<_, _> =
             spec.headers.iter().map(|(name, test)| (name.to_ascii_lowercase(), test.clone())).collect();
         conditions.push(Condition {
@@ -129,6 +133,8 @@ fn tests(
         if !is_name(name) {
             problems.add(&field, format!("{name:?} is not a name that a request can have here"));
         }
+        let longest = [&test.exact, &test.prefix, &test.suffix].into_iter().flatten().map(String::len).max();
+        limits::count(problems, &field, "bytes", name.len().max(longest.unwrap_or_default()), limits::TEXT);
         if let Some(test) = problems.keep(&field, string_match(test)) {
             out.insert(name.clone(), test);
         }
@@ -142,12 +148,20 @@ fn string_match(spec: &StringMatchSpec) -> Result<StringMatch, String> {
         (Some(text), None, None, None) => Ok(StringMatch::Exact(text)),
         (None, Some(text), None, None) => Ok(StringMatch::Prefix(text)),
         (None, None, Some(text), None) => Ok(StringMatch::Suffix(text)),
-        (None, None, None, Some(text)) => match Regex::new(&format!("^(?:{text})$")) {
-            Ok(_) => Ok(StringMatch::Regex(text)),
-            Err(error) => Err(format!("regular expression {text:?} does not compile: {error}")),
-        },
+        (None, None, None, Some(text)) => compile(&text).map(|()| StringMatch::Regex(text)),
         _ => Err("needs exactly one of exact, prefix, suffix and regex".into()),
     }
+}
+
+/// Tries a regular expression as the filter does. Both of its limits hold for stored objects too: it runs in the gateway's workers,
+/// which serve everybody.
+fn compile(pattern: &str) -> Result<(), String> {
+    let length = pattern.len();
+    if length > PATTERN {
+        return Err(format!("regular expression of {length} bytes, and {PATTERN} is the limit: shorten it"));
+    }
+    let compiled = RegexBuilder::new(&whole(pattern)).size_limit(COMPILED).build();
+    compiled.map(drop).map_err(|error| format!("regular expression {pattern:?} does not compile: {error}"))
 }
 
 /// Returns whether a text is a token of HTTP: the name of a header or of a cookie, `:authority` and the like included.

@@ -48,3 +48,6 @@ pub use render::Module;
 pub use run::{RunError, SERVED, run};
 pub use settings::Settings;
 pub use uninstall::uninstall;
+
+#[cfg(test)]
+mod surface;

@@ -11,6 +11,7 @@
 
 pub mod capabilities;
 pub mod config;
+pub mod limits;
 pub mod names;
 pub mod weight;
 

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::api::limits::size_problem;
+
 /// Annotation of a Deployment and of its versions: which of them is the newest.
 pub(crate) const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
 
@@ -85,6 +87,10 @@ pub(crate) fn read_spec<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Result<T, String>, D::Error> {
     let value = Value::deserialize(deserializer)?;
+    if let Some(text) = size_problem(value.to_string().len()) {
+        // Not kept: every object is in memory.
+        return Ok(Err(format!("spec: {text}")));
+    }
     Ok(serde_json::from_value(value).map_err(|error| error.to_string()))
 }
 

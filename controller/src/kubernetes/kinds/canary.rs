@@ -79,7 +79,8 @@ pub(crate) struct CanaryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evidence: Option<EvidenceStatus>,
     /// `Ready`: the object is accepted and looked after; a rollout does not change it. `Promoted`: whether the newest revision
-    /// is in production. `Stalled`: the object cannot work as it is.
+    /// is in production. `GatewayBound`: whether its requests pass a gateway. `Stalled`: the object cannot work as it is.
+    /// `NoEffect`: fields that are accepted and have no effect, or less than they say, each with why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) conditions: Vec<Condition>,
     /// What Weir remembers between two looks, as JSON. Not for people, and not to be edited.

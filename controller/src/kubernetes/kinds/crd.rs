@@ -1,14 +1,14 @@
 //! The definitions of Weir's kinds, generated from the types that read them.
 //!
-//! `manifests/crds/` holds what this makes; a test fails where the two differ. Rules in CEL refuse at `kubectl apply` what
-//! [`crate::api::plan`] would refuse later, where a schema alone cannot say it.
+//! `manifests/crds/` holds what this makes; a test fails where the two differ. Rules in CEL stand beside the fields that they are
+//! about (`crate::api::rules`).
 
 use kube::core::schema::StructuralSchemaRewriter;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::api::{AlertProviderSpec, CanarySpec, GROUP, MetricTemplateSpec, VERSION};
+use crate::api::{AlertProviderSpec, CanarySpec, GROUP, MetricTemplateSpec, VERSION, rules};
 use crate::kubernetes::kinds::canary::CanaryStatus;
 
 /// Returns every definition, by the name of its file.
@@ -29,10 +29,6 @@ pub fn yaml(definition: &Value) -> String {
 }
 
 fn canary() -> Value {
-    let mut spec = schema::<CanarySpec>();
-    add(&mut spec["properties"]["analysis"], "x-kubernetes-validations", analysis_rules());
-    add(&mut spec["properties"]["service"], "x-kubernetes-validations", service_rules());
-    add(&mut spec, "x-kubernetes-validations", spec_rules());
     let mut status = schema::<CanaryStatus>();
     // An object that nobody has looked at is in progress for kstatus, not ready.
     add(&mut status, "default", json!({"observedGeneration": -1}));
@@ -53,64 +49,15 @@ fn canary() -> Value {
         column("Interval", "string", ".spec.analysis.interval", true),
         column("Message", "string", ".status.message", true),
     ]);
-    let mut definition = definition("Canary", "canaries", "canary", spec);
+    let mut definition = definition("Canary", "canaries", "canary", schema::<CanarySpec>());
     let version = &mut definition["spec"]["versions"][0];
     add(version, "additionalPrinterColumns", columns);
     add(version, "subresources", json!({"status": {}}));
-    add(&mut version["schema"]["openAPIV3Schema"]["properties"], "status", status);
+    let root = &mut version["schema"]["openAPIV3Schema"];
+    add(root, "x-kubernetes-validations", rules::name());
+    add(&mut root["properties"], "status", status);
     add(&mut definition["spec"]["names"], "categories", json!(["all"]));
     definition
-}
-
-fn analysis_rules() -> Value {
-    json!([
-        {
-            "rule": "(has(self.stepWeight) ? 1 : 0) + (has(self.stepWeights) ? 1 : 0) + (has(self.iterations) ? 1 : 0) == 1",
-            "message": "give exactly one of stepWeight (weights in equal steps), stepWeights (a list of weights) and iterations (A/B test or blue/green)",
-        },
-        {
-            "rule": "!has(self.mirror) || !self.mirror",
-            "message": "mirror is not supported: remove it; a first weight of 0.01 risks one request in 10,000",
-        },
-        {
-            "rule": "!has(self.iterations) || !has(self.maxWeight)",
-            "message": "maxWeight has no meaning with iterations: remove it, or use stepWeight",
-        },
-    ])
-}
-
-fn service_rules() -> Value {
-    json!([
-        {
-            "rule": "!has(self.delegation) || !self.delegation || (!has(self.hosts) && !has(self.gateways))",
-            "message": "delegation excludes hosts and gateways, which belong to the VirtualService that delegates: remove them",
-        },
-        {
-            "rule": "!has(self.appProtocol) || self.appProtocol.lowerAscii() != 'tcp'",
-            "message": "appProtocol tcp is not supported: only HTTP requests can be split and counted",
-        },
-    ])
-}
-
-fn spec_rules() -> Value {
-    json!([
-        {
-            "rule": "self.targetRef.kind == 'Deployment'",
-            "message": "targetRef.kind must be Deployment: no other kind of workload can be released in a cluster",
-        },
-        {
-            "rule": "has(self.service) && has(self.service.port)",
-            "message": "service.port is missing: give the port that the service listens on",
-        },
-        {
-            "rule": "!has(self.autoscalerRef) || self.autoscalerRef.kind == 'HorizontalPodAutoscaler'",
-            "message": "autoscalerRef.kind must be HorizontalPodAutoscaler: a ScaledObject is not supported in a cluster yet",
-        },
-        {
-            "rule": "!has(self.provider) || self.provider == 'istio'",
-            "message": "provider: only istio is supported; remove the field",
-        },
-    ])
 }
 
 fn plain<S: JsonSchema>(kind: &str, plural: &str, singular: &str) -> Value {

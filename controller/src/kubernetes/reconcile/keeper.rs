@@ -7,9 +7,10 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use super::reading::LastReading;
 use super::templates::unanswerable;
 use crate::answers::Answers;
-use crate::api::{CanarySpec, GROUP, VERSION, canary_id, plan_of};
+use crate::api::{CanarySpec, GROUP, VERSION, canary_id};
 use crate::board::{Board, Name};
 use crate::gateway_config::entry;
 use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
@@ -21,7 +22,7 @@ use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::reconcile::events;
 use crate::kubernetes::reconcile::observe::{Look, Memory, VERB, verb};
-use crate::kubernetes::reconcile::status::{gist, recall, recollection, stalled, status};
+use crate::kubernetes::reconcile::status::{gist, no_effect, recall, recollection, stalled, status};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::apex::{occupied, restore_all};
 use crate::kubernetes::stores::{Key, World};
@@ -51,8 +52,8 @@ pub(crate) struct Keeper {
     copies: Copies,
     /// What the engine remembers, once it was read from the status.
     state: Option<State>,
-    /// The newest plan that can work.
-    plan: Option<(Plan, CanarySpec)>,
+    /// The spec, and the newest plan that can work.
+    reading: LastReading,
     /// The status as it was last written, and when.
     stored: Option<(CanaryStatus, Timestamp)>,
     /// What other programs said.
@@ -78,7 +79,7 @@ impl Keeper {
             memory: Memory::default(),
             copies: Copies::default(),
             state: None,
-            plan: None,
+            reading: LastReading::default(),
             stored: None,
             answers: Answers::new(wake),
             seen: Observation::default(),
@@ -122,8 +123,9 @@ impl Keeper {
         if canary.deleted() && !finalized {
             return Ok(RETRY);
         }
-        let fault = self.read(canary).map(|problem| ("InvalidSpec", problem));
-        let Some((plan, spec)) = self.plan.clone() else {
+        self.reading.update(canary);
+        let fault = self.reading.problem().map(|problem| ("InvalidSpec", problem.to_owned()));
+        let Some((plan, spec)) = self.reading.plan().cloned() else {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         };
         let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
@@ -180,23 +182,6 @@ impl Keeper {
             workload.want(&self.key, &self.id, recheck_after, at);
         }
         Ok(recheck_after)
-    }
-
-    /// Reads the spec; returns what is wrong with it. One that cannot work any more leaves the last one in force, so that a
-    /// rollout under way is still looked after.
-    fn read(&mut self, canary: &Canary) -> Option<String> {
-        let read = canary.view.spec.clone().and_then(|spec| {
-            let plan = plan_of(&self.key.0, &self.key.1, &spec);
-            let plan = plan.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-            Ok((plan?, spec))
-        });
-        match read {
-            Ok(read) => {
-                self.plan = Some(read);
-                None
-            }
-            Err(problem) => Some(problem),
-        }
     }
 
     /// Takes in the webhooks and metrics as they are now.
@@ -332,6 +317,7 @@ impl Platform for Body<'_> {
                 self.now,
             );
         }
+        let untold = no_effect(old, &mut new, self.keeper.reading.remarks(), generation, self.now);
         let decided = recollection(&self.before) != recollection(state);
         let news = decided || gist(old) != gist(&new);
         // What a Canary waits for before and after its life changes in words alone.
@@ -344,8 +330,9 @@ impl Platform for Body<'_> {
             let _turn = if waits { world.api.write_permits.acquire().await.ok() } else { None };
             self.keeper.store(new).await?;
         }
-        if let Some(text) = changed {
-            self.tell(&Event { severity: Severity::Info, reason: "ConfigChanged", text });
+        let changed = changed.map(|text| Event { severity: Severity::Info, reason: "ConfigChanged", text });
+        for event in changed.iter().chain(&untold) {
+            self.tell(event);
         }
         self.keeper.board.show(view, &plan.latency_ms);
         for scrape in &self.keeper.seen.scrapes {

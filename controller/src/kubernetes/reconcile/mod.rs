@@ -4,5 +4,6 @@ mod act;
 mod events;
 pub(crate) mod keeper;
 pub(crate) mod observe;
+mod reading;
 mod status;
 mod templates;

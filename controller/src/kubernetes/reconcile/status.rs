@@ -3,9 +3,10 @@
 //! Made for kstatus: a rollout never makes an object look unready, since Flux would stop applying; one that cannot work says
 //! `Stalled` at once; one that nobody has looked at is in progress, by the schema's default.
 
+use crate::api::Problem;
 use crate::kubernetes::api_server::clock::rfc3339;
 use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, GatewayStatus};
-use crate::rollout::{Outcome, Phase, State, Timestamp};
+use crate::rollout::{Event, Outcome, Phase, Severity, State, Timestamp};
 use crate::view::CanaryView;
 
 /// Returns the status after a pass. `unbound` says why none of its requests passes a gateway.
@@ -106,11 +107,43 @@ pub(crate) fn stalled(
     }
 }
 
+/// The condition that lists fields of the spec that have no effect, or less than they say. It is there only where there are some.
+const NO_EFFECT: &str = "NoEffect";
+/// An event's text is cut off by the API server after 1,024 bytes.
+const EVENT_TEXT: usize = 1000;
+
+/// Adds to a status what of the spec has no effect; returns the event where it was not told before.
+pub(crate) fn no_effect(
+    old: &CanaryStatus,
+    new: &mut CanaryStatus,
+    remarks: &[Problem],
+    generation: i64,
+    now: Timestamp,
+) -> Option<Event> {
+    new.conditions.retain(|condition| condition.kind != NO_EFFECT);
+    if remarks.is_empty() {
+        return None;
+    }
+    let message = remarks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let told = old.conditions.iter().any(|condition| condition.kind == NO_EFFECT && condition.message == message);
+    new.conditions.extend(conditions(old, generation, now, [(NO_EFFECT, "True", "FieldsWithoutEffect", message)]));
+    let mut text = "accepted, but without the effect that they describe (the condition NoEffect says why):".to_owned();
+    for (i, Problem { field, .. }) in remarks.iter().enumerate() {
+        if text.len() + field.len() > EVENT_TEXT {
+            text += " …";
+            break;
+        }
+        text += if i == 0 { " " } else { ", " };
+        text += field;
+    }
+    (!told).then_some(Event { severity: Severity::Warning, reason: NO_EFFECT, text })
+}
+
 /// Returns what of a status is news: everything but figures that change with every request, and the engine's memory.
 #[must_use]
 pub(crate) fn gist(status: &CanaryStatus) -> CanaryStatus {
     let mut gist = CanaryStatus { message: None, evidence: None, state: None, ..status.clone() };
-    for condition in &mut gist.conditions {
+    for condition in gist.conditions.iter_mut().filter(|condition| condition.kind != NO_EFFECT) {
         condition.message.clear();
     }
     gist
@@ -223,6 +256,29 @@ mod tests {
         let time = |status: &CanaryStatus, kind| condition(status, kind).unwrap().last_transition_time.clone();
         assert_eq!(time(&first, "Ready"), time(&second, "Ready"));
         assert_ne!(time(&first, "Promoted"), time(&second, "Promoted"));
+    }
+
+    #[test]
+    fn fields_without_effect_are_listed_and_told_once_until_they_change() {
+        let remark = |field: &str| Problem::new(field, "has no effect");
+        let told = |old: &CanaryStatus, remarks: &[Problem]| {
+            let mut new = made(old, Phase::Succeeded, Timestamp(2000));
+            let event = no_effect(old, &mut new, remarks, 4, Timestamp(2000));
+            (new, event.map(|event| event.text))
+        };
+        let remarks = [remark("spec.analysis.alerts"), remark("spec.metricsServer")];
+        let (first, event) = told(&CanaryStatus::default(), &remarks);
+        assert!(event.unwrap().ends_with(": spec.analysis.alerts, spec.metricsServer"));
+        let listed = condition(&first, "NoEffect").unwrap();
+        assert_eq!(listed.message, "spec.analysis.alerts: has no effect; spec.metricsServer: has no effect");
+        assert_eq!((listed.status.as_str(), listed.observed_generation), ("True", Some(4)));
+        assert_eq!(told(&first, &remarks), (first.clone(), None));
+        let (second, event) = told(&first, &remarks[..1]);
+        assert!(event.is_some() && gist(&first) != gist(&second), "another list is news");
+        let (third, event) = told(&second, &[]);
+        assert!(event.is_none() && condition(&third, "NoEffect").is_none());
+        let many: Vec<Problem> = (0..200).map(|i| remark(&format!("spec.service.hosts[{i}]"))).collect();
+        assert!(told(&third, &many).1.unwrap().len() < 1024);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether the metrics that a Canary names can be answered.
 
 use crate::answers::Answers;
-use crate::api::is_built_in;
+use crate::api::asked;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::stores::World;
 
@@ -9,7 +9,7 @@ use crate::kubernetes::stores::World;
 #[must_use]
 pub(super) fn unanswerable(world: &World, canary: &Canary) -> Option<Fault> {
     let metrics = &canary.view.spec.as_ref().ok()?.analysis.metrics;
-    if metrics.iter().all(|metric| is_built_in(&metric.name)) {
+    if asked(metrics).is_empty() {
         return None;
     }
     let problem = Answers::unanswerable(&canary.object().ok()?, |namespace, name| world.template(namespace, name));

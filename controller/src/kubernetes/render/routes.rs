@@ -108,7 +108,7 @@ fn route(spec: &CanarySpec, name: &str, matches: Vec<Value>, destination: Value)
     if let Some(timeout) = &service.timeout {
         route.insert("timeout".into(), timeout.clone().into());
     }
-    if let Some(Rewrite { uri, authority }) = &service.rewrite {
+    if let Some(Rewrite { uri, authority, .. }) = &service.rewrite {
         route.insert("rewrite".into(), some([("uri", uri.clone().into()), ("authority", authority.clone().into())]));
     }
     if let Some(Retries { attempts, per_try_timeout, retry_on }) = &service.retries {

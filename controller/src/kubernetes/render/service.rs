@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::names::{Names, Tenure, held};
-use crate::api::CanarySpec;
 use crate::api::service::{ExtraMetadata, IntOrString};
+use crate::api::{CanarySpec, may_set};
 
 /// Containers that belong to the mesh: their ports are no ports of the application.
 const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
@@ -52,7 +52,7 @@ pub(super) fn decorate(metadata: &mut Map<String, Value>, extra: Option<&ExtraMe
         let map = metadata.entry(kind).or_insert_with(|| json!({}));
         if let Some(map) = map.as_object_mut() {
             // Weir's own labels win: objects are found by them.
-            for (key, value) in added {
+            for (key, value) in added.iter().filter(|(key, _)| may_set(key)) {
                 map.entry(key.clone()).or_insert_with(|| value.clone().into());
             }
         }

@@ -1,0 +1,182 @@
+//! `spec.service`, checked.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::canary::CanarySpec;
+use super::duration::parse_duration;
+use super::limits;
+use super::problem::Problems;
+use super::rules::{PROCESS, may_set};
+use super::service::{ExtraMetadata, Free, ServiceSpec};
+
+/// What a service's name looks like: a label of DNS that begins with a letter.
+const SERVICE_NAME: &str = "use lower-case letters, digits and -, begin with a letter, and end with a letter or digit";
+
+/// Notes what is wrong with the service of a Canary in `namespace`.
+pub(super) fn check(namespace: &str, spec: &CanarySpec, p: &mut Problems) {
+    let service = &spec.service;
+    let in_cluster = spec.target_ref.kind != PROCESS;
+    match service.port {
+        None if in_cluster => p.add("spec.service.port", "is missing: give the port that the service listens on"),
+        Some(port) if !(1..=65535).contains(&port) => {
+            p.add("spec.service.port", format!("{port} is not a port: give a number from 1 to 65535"));
+        }
+        _ => {}
+    }
+    if let Some(text) = name_problem(spec.apex()).filter(|_| in_cluster) {
+        let field = if service.name.is_some() { "spec.service.name" } else { "spec.targetRef.name" };
+        p.add(field, text);
+    }
+    check_hosts(namespace, service, p);
+    if service.delegation == Some(true) && !(service.hosts.is_empty() && service.gateways.is_empty()) {
+        let text = "excludes hosts and gateways, which belong to the VirtualService that delegates: remove them";
+        p.add("spec.service.delegation", text);
+    }
+    let retries = service.retries.clone().unwrap_or_default();
+    if retries.attempts.is_some_and(|attempts| attempts < 0) {
+        p.add("spec.service.retries.attempts", "is at least 0");
+    }
+    for (field, text) in
+        [("spec.service.timeout", &service.timeout), ("spec.service.retries.perTryTimeout", &retries.per_try_timeout)]
+    {
+        text.as_deref().and_then(|text| p.keep(field, parse_duration(text)));
+    }
+    if service.app_protocol.as_deref().is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp")) {
+        p.add("spec.service.appProtocol", "tcp is not supported: only HTTP requests can be split and counted");
+    }
+    check_passed_on(service, p);
+    check_metadata(service, p);
+    check_others(service, p);
+}
+
+/// Returns what is wrong with a name as that of a service that gets a `-primary`.
+fn name_problem(name: &str) -> Option<String> {
+    let limit = limits::SERVICE_NAME;
+    if name.len() > limit {
+        let length = name.len();
+        return Some(format!(
+            "has {length} characters as the service's name, and {limit} is the limit, as -primary is added"
+        ));
+    }
+    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    let fits = bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.last().is_some_and(inner)
+        && bytes.iter().all(|byte| inner(byte) || *byte == b'-');
+    (!fits).then(|| format!("{name:?} is not a name of a service: {SERVICE_NAME}"))
+}
+
+fn check_hosts(namespace: &str, service: &ServiceSpec, p: &mut Problems) {
+    limits::count(p, "spec.service.hosts", "hosts", service.hosts.len(), limits::HOSTS);
+    limits::count(p, "spec.service.gateways", "gateways", service.gateways.len(), limits::GATEWAYS);
+    let in_mesh = service.gateways.is_empty() || service.gateways.iter().any(|gateway| gateway == "mesh");
+    let mut seen = BTreeSet::new();
+    for (i, host) in service.hosts.iter().enumerate() {
+        let field = format!("spec.service.hosts[{i}]");
+        if !is_host(host) {
+            p.add(
+                field,
+                format!("{host:?} is not a host: write shop.example.com, *.example.com or *, without port or path"),
+            );
+        } else if !seen.insert(host.to_ascii_lowercase()) {
+            p.add(field, format!("{host} is given twice; keep one"));
+        } else if in_mesh && let Some(whose) = services_of(host, namespace) {
+            let what =
+                "without gateways, requests of the whole mesh would be taken from there; remove it, or give gateways";
+            p.add(field, format!("{host} is a service of {whose}: {what}"));
+        }
+    }
+}
+
+/// Returns whose services a host names inside of the mesh, if they are not all of this namespace. Kubernetes calls a service
+/// `NAME.NAMESPACE.svc` and the cluster's domain, which is `cluster.local` almost everywhere.
+fn services_of(host: &str, namespace: &str) -> Option<String> {
+    let host = host.to_ascii_lowercase();
+    let labels: Vec<&str> = host.split('.').collect();
+    match labels[..] {
+        [_, of, "svc", ..] if of != namespace => Some(format!("namespace {of}")),
+        ["*", "svc", ..] | ["*", "cluster", "local"] | ["*", "local"] => Some("every namespace".into()),
+        _ => None,
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    host == "*" || (name.len() <= 253 && name.split('.').all(label))
+}
+
+/// Notes Istio's objects that have not the form that Weir adds to: its own header must find its place in them.
+fn check_passed_on(service: &ServiceSpec, p: &mut Problems) {
+    limits::count(p, "spec.service.match", "matches", service.r#match.len(), limits::ROUTES);
+    for (i, Free(found)) in service.r#match.iter().enumerate() {
+        if found.get("headers").is_some_and(|headers| !headers.is_object()) {
+            p.add(format!("spec.service.match[{i}].headers"), "is not a map of conditions: correct or remove it");
+        }
+    }
+    let Some(Free(headers)) = &service.headers else { return };
+    for (whose, operations) in headers {
+        let field = format!("spec.service.headers.{whose}");
+        let Some(operations) = operations.as_object().filter(|_| ["request", "response"].contains(&whose.as_str()))
+        else {
+            p.add(field, "is not known to Istio: give request or response, each with add, set and remove");
+            continue;
+        };
+        let fits = |(operation, value): (&String, &Value)| match operation.as_str() {
+            "add" | "set" => value.as_object().is_some_and(|map| map.values().all(Value::is_string)),
+            "remove" => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            _ => false,
+        };
+        if !operations.iter().all(fits) {
+            p.add(field, "has not Istio's form: add and set are maps from header to text, remove is a list of headers");
+        }
+    }
+}
+
+fn check_metadata(service: &ServiceSpec, p: &mut Problems) {
+    let of = [("apex", &service.apex), ("primary", &service.primary), ("canary", &service.canary)];
+    for (whose, extra) in of {
+        let Some(ExtraMetadata { labels, annotations }) = extra else { continue };
+        for (kind, keys) in [("labels", labels), ("annotations", annotations)] {
+            let field = format!("spec.service.{whose}.{kind}");
+            limits::count(p, &field, kind, keys.len(), limits::ENTRIES);
+            for key in keys.keys().filter(|key| !may_set(key)) {
+                let text = "has no effect: it says whose an object is, and that is Weir's to say";
+                p.remark(format!("{field}.{key}"), text);
+            }
+        }
+    }
+}
+
+/// Notes fields that Flagger has for other meshes: refused where they say how requests come in, without effect elsewhere.
+fn check_others(service: &ServiceSpec, p: &mut Problems) {
+    if !service.gateway_refs.is_empty() {
+        let what = "for the Gateway API, and Weir releases through Istio's gateways";
+        match service.gateways.is_empty() {
+            true => p.add("spec.service.gatewayRefs", format!("are {what}: give gateways")),
+            false => p.remark("spec.service.gatewayRefs", format!("have no effect: they are {what}")),
+        }
+    }
+    if service.mesh_name.is_some() {
+        p.add("spec.service.meshName", "is for App Mesh, and Weir releases through Istio: remove it");
+    }
+    if !service.backends.is_empty() {
+        p.add("spec.service.backends", "are for App Mesh, and Weir releases through Istio: remove them");
+    }
+    let text = "has no effect: it is for the Gateway API; timeout bounds a request, retries.perTryTimeout each try";
+    p.remark_if(service.backend_timeout.is_some(), "spec.service.backendTimeout", text);
+    let text = "has no effect: it is for the Gateway API, and requests are not copied";
+    p.remark_if(!service.mirror.is_empty(), "spec.service.mirror", text);
+    let text = "has no effect: it is for the Gateway API; Istio replaces the matched prefix, or else the whole path";
+    p.remark_if(
+        service.rewrite.as_ref().is_some_and(|rewrite| rewrite.kind.is_some()),
+        "spec.service.rewrite.type",
+        text,
+    );
+    let text = "has no effect: Weir leaves all labels and annotations alone that it did not set";
+    p.remark_if(service.unmanaged_metadata.is_some(), "spec.service.unmanagedMetadata", text);
+}

@@ -1,0 +1,111 @@
+//! The spec of one Canary, read once for each generation: a plan compiles every regular expression that a user wrote, and a Canary
+//! is looked at every second of its rollout.
+
+use crate::api::{self, CanarySpec, Problem};
+use crate::kubernetes::kinds::canary::Canary;
+use crate::rollout::Plan;
+
+/// What is known of a Canary's spec.
+#[derive(Debug, Default)]
+pub(crate) struct LastReading {
+    /// The generation that was read.
+    generation: Option<i64>,
+    /// What is wrong with it.
+    problem: Option<String>,
+    /// What of it has no effect.
+    remarks: Vec<Problem>,
+    /// The newest plan that can work. A spec that cannot leaves it in force, so that a rollout under way is still looked after.
+    plan: Option<(Plan, CanarySpec)>,
+}
+
+impl LastReading {
+    /// Reads the spec, unless this generation of it was read before.
+    pub(crate) fn update(&mut self, canary: &Canary) {
+        let generation = canary.metadata.generation;
+        if generation.is_some() && self.generation == generation {
+            return;
+        }
+        self.generation = generation;
+        self.remarks.clear();
+        self.problem = match &canary.view.spec {
+            Err(problem) => Some(problem.clone()),
+            Ok(spec) => {
+                let reading = api::reading(canary.namespace(), canary.name(), spec);
+                self.remarks = reading.remarks;
+                match reading.plan {
+                    Ok(plan) => {
+                        self.plan = Some((plan, spec.clone()));
+                        None
+                    }
+                    Err(problems) => Some(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+                }
+            }
+        };
+    }
+
+    /// Returns what is wrong with the newest spec.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Returns what of the newest spec has no effect.
+    pub(crate) fn remarks(&self) -> &[Problem] {
+        &self.remarks
+    }
+
+    /// Returns the newest plan that can work, and its spec.
+    pub(crate) fn plan(&self) -> Option<&(Plan, CanarySpec)> {
+        self.plan.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn canary(generation: i64, analysis: serde_json::Value) -> Canary {
+        let object = json!({
+            "apiVersion": "weir.dev/v1beta1", "kind": "Canary",
+            "metadata": {"name": "cart", "namespace": "shop", "generation": generation},
+            "spec": {"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80}, "analysis": analysis},
+        });
+        Canary::new(serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn steps(last: &LastReading) -> Option<usize> {
+        last.plan().map(|(plan, _)| plan.steps.len())
+    }
+
+    #[test]
+    fn a_plan_is_made_once_for_each_generation() {
+        let mut last = LastReading::default();
+        last.update(&canary(1, json!({"stepWeights": [1, 2]})));
+        assert_eq!((steps(&last), last.problem()), (Some(2), None));
+        // The API server gives every other spec another generation: what would be read here is not.
+        last.update(&canary(1, json!({"stepWeights": [1, 2, 3]})));
+        assert_eq!(steps(&last), Some(2));
+        last.update(&canary(2, json!({"stepWeights": [1, 2, 3]})));
+        assert_eq!(steps(&last), Some(3));
+    }
+
+    #[test]
+    fn a_spec_that_cannot_work_leaves_the_last_plan_in_force() {
+        let mut last = LastReading::default();
+        last.update(&canary(1, json!({"stepWeight": 50, "metrics": [], "mirrorWeight": 3})));
+        assert_eq!((steps(&last), last.remarks().len()), (Some(2), 1));
+        last.update(&canary(2, json!({"stepWeight": 500})));
+        assert!(last.problem().is_some_and(|problem| problem.contains("stepWeight: 500 is out of range")));
+        assert_eq!((steps(&last), last.remarks().len()), (Some(2), 0));
+        last.update(&canary(3, json!({"stepWeight": "many"})));
+        assert!(last.problem().is_some() && steps(&last) == Some(2));
+    }
+
+    #[test]
+    fn a_spec_that_is_too_large_is_not_kept_in_memory() {
+        let spec = canary(1, json!({"stepWeight": 5, "webhooks": [{"name": "a".repeat(70_000), "url": "http://a"}]}))
+            .view
+            .spec;
+        assert!(spec.unwrap_err().ends_with("and 65536 is the limit: shorten it"));
+    }
+}
