@@ -3,6 +3,8 @@
 //! Needs a real Envoy and the built module; `make test` finds or makes both. Nothing here measures: bounds on failed requests
 //! are counts, and everything else waits for what must come.
 
+#[path = "standalone/boards.rs"]
+mod boards;
 #[path = "standalone/cookies.rs"]
 mod cookies;
 #[path = "standalone/deaths.rs"]
@@ -11,6 +13,8 @@ mod deaths;
 mod input;
 #[path = "standalone/metrics.rs"]
 mod metrics;
+#[path = "standalone/prometheus.rs"]
+mod prometheus;
 #[path = "standalone/releases.rs"]
 mod releases;
 #[path = "standalone/site.rs"]

@@ -67,12 +67,34 @@ fn every_value_of_the_chart_does_what_it_says() {
     }
     assert!(plain.contains("http://weir.weir-system.svc.cluster.local:8080{path}"), "{plain}");
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
-    let rows: [(&[&str], &[&str]); 8] = [
+    let rows: [(&[&str], &[&str]); 10] = [
         (&["--set", "replicas=2"], &["replicas: 2", "kind: PodDisruptionBudget", "maxUnavailable: 1"]),
         (&["--set", "module.url=file:///etc/weir/filter.wasm"], &["value: \"file:///etc/weir/filter.wasm\""]),
         (&oci, &["value: \"oci://registry.test/weir-filter:1\"", "WEIR_MODULE_SHA256, value: \"00ff\""]),
         (&["--set", "serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "interval: 15s"]),
-        (&["--set", "podMonitor.enabled=true"], &["kind: PodMonitor", "podMetricsEndpoints", "interval: 15s"]),
+        (
+            &["--set", "podMonitor.enabled=true,podMonitor.labels.release=prometheus"],
+            &["kind: PodMonitor", "podMetricsEndpoints", "interval: 15s", "    release: prometheus"],
+        ),
+        (
+            &["--set", "prometheusRule.enabled=true,prometheusRule.docs=https://wiki.test/docs/"],
+            // Prometheus's own braces stay; runbooks lead to the address that was given.
+            &[
+                "kind: PrometheusRule",
+                "  groups:",
+                "{{ $labels.canary }}",
+                "https://wiki.test/docs/monitoring.md#weirabsent",
+            ],
+        ),
+        (
+            &["--set", "dashboards.enabled=true,dashboards.folder=Releases"],
+            &[
+                "weir-dashboard-release",
+                "weir-dashboard-fleet",
+                "grafana_dashboard: \"1\"",
+                "grafana_folder: \"Releases\"",
+            ],
+        ),
         (
             &["--set", "networkPolicy.enabled=true"],
             &["kind: NetworkPolicy", "policyTypes: [Ingress, Egress]", "port: 15020", "port: 53"],
@@ -88,6 +110,11 @@ fn every_value_of_the_chart_does_what_it_says() {
         for part in wanted {
             assert!(text.contains(part), "{values:?} without {part}:\n{text}");
         }
+    }
+    for wrong in ["replcias=2", "image.pullPolicy=Never2", "module.url=weir.test/filter.wasm", "uninstall.timeout=soon"]
+    {
+        let refused = rendered(&["--set", wrong]).unwrap_err();
+        assert!(refused.contains("values don't meet the specifications of the schema"), "{wrong}: {refused}");
     }
     let none = rendered(&["--set", "replicas=2,podDisruptionBudget.enabled=false"]).unwrap();
     assert!(!none.contains("PodDisruptionBudget"));

@@ -1,44 +1,7 @@
 //! Metrics that a real Prometheus answers.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
-
+use crate::prometheus::Prometheus;
 use crate::site::{ANALYSIS, Site, canary, get};
-
-/// A Prometheus that scrapes a site's Weir; it ends with this value.
-struct Prometheus {
-    server: Child,
-    address: std::net::SocketAddr,
-}
-
-impl Prometheus {
-    /// Starts one, where the machine has it: `PROMETHEUS` is its path. `make test` finds or fetches it, and says if it cannot.
-    fn of(site: &Site) -> Option<Self> {
-        let program = std::env::var_os("PROMETHEUS")?;
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        site.write(
-            "prometheus.conf",
-            &format!("scrape_configs: [{{job_name: weir, scrape_interval: 200ms, scrape_timeout: 200ms, static_configs: [{{targets: ['{}']}}]}}]", site.http),
-        );
-        let server = Command::new(program)
-            .arg(format!("--config.file={}", site.path("prometheus.conf").display()))
-            .arg(format!("--storage.tsdb.path={}", site.path("prometheus").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Some(Self { server, address })
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
 
 /// Releases a version whose every check asks the Prometheus for a multiple of the weight.
 fn release(site: &Site, version: &str, factor: u32) {
@@ -53,7 +16,7 @@ fn release(site: &Site, version: &str, factor: u32) {
 #[tokio::test]
 async fn a_metric_of_a_prometheus_lets_a_release_go_on_or_takes_it_back() {
     let site = Site::serving().await;
-    let Some(prometheus) = Prometheus::of(&site) else { return };
+    let Some(prometheus) = Prometheus::of(&site, &[]) else { return };
     site.write(
         "weight.yaml",
         &format!(

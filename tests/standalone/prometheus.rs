@@ -1,0 +1,67 @@
+//! A real Prometheus beside a site.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::site::{Site, get};
+
+/// A Prometheus that scrapes a site's Weir; it ends with this value.
+pub(crate) struct Prometheus {
+    server: Child,
+    /// Where it answers.
+    pub(crate) address: SocketAddr,
+}
+
+impl Prometheus {
+    /// Starts one with these files of rules, where the machine has it: `PROMETHEUS` is its path. `make test` finds or fetches
+    /// it, and says if it cannot.
+    pub(crate) fn of(site: &Site, rules: &[PathBuf]) -> Option<Self> {
+        let program = std::env::var_os("PROMETHEUS")?;
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let config = serde_json::json!({
+            "global": {"evaluation_interval": "1s"},
+            "rule_files": rules,
+            "scrape_configs": [{
+                "job_name": "weir", "scrape_interval": "200ms", "scrape_timeout": "200ms",
+                "static_configs": [{"targets": [site.http.to_string()]}],
+            }],
+        });
+        // JSON is YAML.
+        site.write("prometheus.conf", &config.to_string());
+        let server = Command::new(program)
+            .arg(format!("--config.file={}", site.path("prometheus.conf").display()))
+            .arg(format!("--storage.tsdb.path={}", site.path("prometheus").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Some(Self { server, address })
+    }
+
+    /// Returns the series that a query has now; none while nobody answers.
+    ///
+    /// # Panics
+    /// When the query is refused.
+    pub(crate) async fn series(&self, query: &str) -> Vec<Value> {
+        let asked: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let Some(answer) = get(self.address, &format!("/api/v1/query?query={asked}"), &[]).await else {
+            return Vec::new();
+        };
+        // A server that starts says so in plain text.
+        let Ok(answer) = serde_json::from_str::<Value>(&answer.body) else { return Vec::new() };
+        assert!(answer["status"] == "success", "{query}: {answer}");
+        answer["data"]["result"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
