@@ -1,15 +1,37 @@
 //! Weir's controller: watches releases, reads what the filter in the gateway counted, decides, and pushes weights back.
+//!
+//! ```text
+//!  YAML, Canaries ─ api ─> Plan ──────────┐                             ┌─ gateway_config ─> Envoy's filter
+//!  gateways' counters ─ scrape ─> Scrape ─┼─> Observation ─ reconcile ──┤
+//!  webhooks, Prometheus ─ answers ────────┘      │  (rollout::decide)   ├─ actions ─> workloads, routes
+//!                                                v                      └─ state ─> what survives a restart
+//!                                   view ─> board ─> http, metrics
+//! ```
+//!
+//! Two platforms carry out what the engine ([`rollout`]) decides: [`kubernetes`] beside Istio, and [`standalone`] with processes
+//! and an Envoy on one machine. Both implement [`reconcile::Platform`]; nothing else knows which one runs.
+//!
+//! | input | crate or module that reads it | what becomes of it |
+//! |---|---|---|
+//! | `Canary`, `MetricTemplate`, `Process` | [`api`] | a [`rollout::Plan`], or every problem with its field |
+//! | `/stats/prometheus` of a gateway | [`scrape`] | a [`rollout::Scrape`] for each Canary |
+//! | a verb, from a person | [`board`], or an annotation | a [`rollout::VerbRequest`] |
+
+pub mod api;
 
 mod answers;
-pub mod api;
-pub mod board;
-pub mod gateway_config;
-pub mod http;
-pub mod kubernetes;
-pub mod metrics;
-pub mod reconcile;
 pub mod scrape;
+
+pub mod reconcile;
+
+pub mod gateway_config;
+
+pub mod kubernetes;
 pub mod standalone;
+
+pub mod board;
+pub mod http;
+pub mod metrics;
 pub mod telemetry;
 pub mod view;
 

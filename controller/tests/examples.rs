@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use schemars::schema_for;
 use serde_json::Value;
-use weir_controller::api::{CanarySpec, Known, read};
+use weir_controller::api::{AlertProviderSpec, CanarySpec, Known, MetricTemplateSpec, read};
 
+const FLAGGER: &str = include_str!("../../docs/flagger.md");
 const EXAMPLE: &str = include_str!("../../manifests/examples/canary.yaml");
 
 /// Fields that exclude those of the example: shown in a comment there.
@@ -89,4 +90,45 @@ fn defaults_stand_in_the_descriptions_of_optional_numbers() {
         let text = analysis[name]["description"].as_str().unwrap();
         assert!(text.contains("Default: "), "{name}: {text}");
     }
+}
+
+/// What stands in backticks in a section of the page on Flagger: fields, relative to the section's own path.
+fn rows(heading: &str) -> BTreeSet<&'static str> {
+    let body = FLAGGER.split_once(&format!("\n## {heading}\n")).unwrap().1.split("\n## ").next().unwrap();
+    let told = |line: &&str| line.starts_with('|') || line.starts_with("Weir's own");
+    let first = |line: &'static str| if line.starts_with('|') { line.split('|').nth(1).unwrap() } else { line };
+    body.lines().filter(told).flat_map(|line| first(line).split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_page_on_flagger_has_every_field_of_the_schemas() {
+    let mut known = BTreeSet::new();
+    for (schema, prefix) in [
+        (schema_for!(CanarySpec).to_value(), ""),
+        (schema_for!(MetricTemplateSpec).to_value(), "MetricTemplate."),
+        (schema_for!(AlertProviderSpec).to_value(), "AlertProvider."),
+    ] {
+        let mut found = BTreeSet::new();
+        fields(&schema, &schema, "", &mut found);
+        known.extend(found.into_iter().map(|path| format!("{prefix}{path}")));
+    }
+    let sections = [
+        ("service.", "spec.service"),
+        ("analysis.", "spec.analysis"),
+        ("MetricTemplate.", "MetricTemplate"),
+        ("AlertProvider.", "AlertProvider"),
+        ("", "spec"),
+    ];
+    let is_parent = |path: &&String| known.iter().any(|other| other.starts_with(&format!("{path}.")));
+    let mut missing = Vec::new();
+    for path in known.iter().filter(|path| !is_parent(path)) {
+        let (prefix, heading) = sections.into_iter().find(|(prefix, _)| path.starts_with(prefix)).unwrap();
+        let (field, rows) = (&path[prefix.len()..], rows(heading));
+        // A row of a field stands for what is inside of it: of all conditions on a text, for instance.
+        let ancestors = field.match_indices('.').map(|(at, _)| &field[..at]).chain([field]);
+        if !ancestors.into_iter().any(|field| rows.contains(field)) {
+            missing.push(path);
+        }
+    }
+    assert!(missing.is_empty(), "docs/flagger.md says nothing of {missing:#?}");
 }

@@ -1,0 +1,100 @@
+//! The pages to look something up in are whole: they have what the code has, and nothing else.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use weir_controller::board::Board;
+use weir_controller::metrics::{self, Format};
+
+use crate::markdown::{first_column, read, section, sources, spans};
+
+fn product() -> String {
+    sources(&["engine", "controller", "cli", "filter"])
+}
+
+#[test]
+fn the_reasons_page_has_every_reason() {
+    let code = read("engine/src/reason.rs");
+    let given: BTreeSet<String> = code
+        .lines()
+        .filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\","))
+        .filter(|code| code.chars().all(char::is_alphanumeric))
+        .map(str::to_owned)
+        .collect();
+    assert!(given.len() > 20, "{given:?}");
+    let page = read("docs/reasons.md");
+    let (reasons, others) = page.split_once("\n## In events only\n").unwrap();
+    assert_eq!(first_column(reasons), given);
+    let product = product();
+    for word in first_column(others) {
+        assert!(product.contains(&format!("\"{word}\"")), "nothing gives the reason {word}");
+    }
+}
+
+#[test]
+fn the_metrics_page_has_every_metric() {
+    let (board, _) = Board::new();
+    let text = metrics::render(&board, Format::Prometheus).unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let given: BTreeSet<String> = types.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    let page = read("docs/metrics.md");
+    assert_eq!(first_column(page.split("\n## ").next().unwrap()), given);
+}
+
+#[test]
+fn metrics_that_pages_name_exist() {
+    let (board, _) = Board::new();
+    let text = metrics::render(&board, Format::Prometheus).unwrap();
+    for page in ["docs/metrics.md", "docs/monitoring.md", "docs/flagger.md", "docs/reasons.md"] {
+        let page = read(page);
+        let words = page.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.starts_with("weir_"));
+        for word in words {
+            let known = ["", "_bucket", "_count", "_sum"]
+                .iter()
+                .filter_map(|suffix| word.strip_suffix(suffix))
+                .any(|name| text.contains(&format!("# TYPE {name} ")));
+            assert!(known, "there is no metric {word}");
+        }
+    }
+}
+
+#[test]
+fn the_api_page_has_every_route() {
+    let product = product();
+    let mut given: BTreeSet<String> =
+        product.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();
+    // The one that stands in a constant.
+    given.insert("/api/v1/canaries/{namespace}/{name}/{verb}".into());
+    let page = read("docs/http-api.md");
+    let shown: BTreeSet<String> = first_column(section(&page, "## Routes"))
+        .iter()
+        .filter_map(|route| route.split_once(' ').map(|(_, path)| path.to_owned()))
+        .collect();
+    assert!(given.is_subset(&shown), "the page lacks {:?}", given.difference(&shown));
+    for path in shown.difference(&given) {
+        panic!("there is no route {path}");
+    }
+}
+
+fn names(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                found.insert(name.clone());
+                names(field, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_api_page_has_every_field_of_a_canary() {
+    let mut given = BTreeSet::new();
+    names(&serde_json::from_str(&read("cli/tests/golden/canary.json")).unwrap(), &mut given);
+    let page = read("docs/http-api.md");
+    let shown = spans(section(&page, "## A Canary"));
+    let missing: Vec<_> = given.difference(&shown).collect();
+    assert!(missing.is_empty(), "the page lacks {missing:?}");
+}
