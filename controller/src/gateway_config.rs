@@ -10,7 +10,7 @@ use crate::rollout::{Plan, Timestamp, Traffic};
 
 /// How requests find one Canary on a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Placement {
+pub struct RequestMatch {
     /// The Canary's namespace.
     pub namespace: String,
     /// The Canary's name.
@@ -37,8 +37,8 @@ pub fn next_generation(stored: u64, now: Timestamp) -> u64 {
 
 /// Renders one Canary.
 #[must_use]
-pub fn entry(placement: &Placement, plan: &Plan, traffic: &Traffic) -> Canary {
-    let Placement { namespace, name, hosts, routes, lookup } = placement;
+pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Canary {
+    let RequestMatch { namespace, name, hosts, routes, lookup } = request_match;
     Canary {
         id: canary_id(namespace, name),
         name: format!("{namespace}/{name}"),
@@ -72,19 +72,20 @@ mod tests {
     use proptest::prelude::*;
     use weir_wire::{Condition, StringMatch, Weight};
 
-    fn shop() -> (Placement, Plan) {
+    fn shop() -> (RequestMatch, Plan) {
         let spec = r#"{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": "cart", "namespace": "shop"},
             "spec": {"targetRef": {"kind": "Process", "name": "cart"}, "analysis": {"stepWeight": 5,
                 "match": [{"headers": {"X-Beta": {"exact": "1"}}}], "sessionAffinity": {"cookieName": "arm"}}}}"#;
         let object: Object<CanarySpec> = serde_json::from_str(spec).unwrap();
         let hosts = crate::api::hosts(&object);
-        let placement = Placement { namespace: "shop".into(), name: "cart".into(), hosts, ..Placement::default() };
-        (placement, plan(&object).unwrap())
+        let request_match =
+            RequestMatch { namespace: "shop".into(), name: "cart".into(), hosts, ..RequestMatch::default() };
+        (request_match, plan(&object).unwrap())
     }
 
     #[test]
     fn a_canary_is_rendered_whole_and_the_filter_takes_it() {
-        let (placement, plan) = shop();
+        let (request_match, plan) = shop();
         let traffic = Traffic {
             run: "6f2c".into(),
             epoch: 9,
@@ -111,7 +112,7 @@ mod tests {
             admission: 10,
             limits: vec![],
         };
-        let rendered = config(17, Timestamp(60_500), vec![entry(&placement, &plan, &traffic)]);
+        let rendered = config(17, Timestamp(60_500), vec![entry(&request_match, &plan, &traffic)]);
         assert_eq!(rendered, Config { version: 1, generation: 17, armed_until: 60, canaries: vec![expected] });
         let json = serde_json::to_vec(&rendered).unwrap();
         assert_eq!(Config::parse(&json).unwrap(), rendered);
@@ -119,8 +120,8 @@ mod tests {
 
     #[test]
     fn conditions_hold_only_while_the_step_matches() {
-        let (placement, plan) = shop();
-        assert!(entry(&placement, &plan, &Traffic::default()).conditions.is_empty());
+        let (request_match, plan) = shop();
+        assert!(entry(&request_match, &plan, &Traffic::default()).conditions.is_empty());
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Weir's controller: watches releases, reads what the filter in the gateway counted, decides, and pushes weights back.
 //!
 //! ```text
-//!  YAML, Canaries ─ api ─> Plan ──────────┐                             ┌─ gateway_config ─> Envoy's filter
+//!  YAML, Canaries ─ api ─> Plan ──────────┐                             ┌─ publisher ──────> Envoy's filter
 //!  gateways' counters ─ scrape ─> Scrape ─┼─> Observation ─ reconcile ──┤
 //!  webhooks, Prometheus ─ answers ────────┘      │  (rollout::decide)   ├─ actions ─> workloads, routes
 //!                                                v                      └─ state ─> what survives a restart
@@ -25,6 +25,7 @@ pub mod scrape;
 pub mod reconcile;
 
 pub mod gateway_config;
+pub mod publisher;
 
 pub mod kubernetes;
 pub mod standalone;

@@ -17,7 +17,7 @@ use weir_wire::names::Arm;
 use super::gateway::{Load, Served};
 use super::scenario::{MATCHING, Scenario};
 use weir_controller::api::canary_id;
-use weir_controller::gateway_config::{self, Placement, next_generation};
+use weir_controller::gateway_config::{self, RequestMatch, next_generation};
 use weir_controller::scrape::Report;
 use weir_engine::{Plan, Scrape, Timestamp, Traffic};
 
@@ -77,14 +77,14 @@ impl Real {
     }
 
     pub(super) fn push(&mut self, traffic: &Traffic, at: Timestamp) {
-        let placement = Placement {
+        let request_match = RequestMatch {
             namespace: NAMESPACE.into(),
             name: NAME.into(),
             hosts: vec![HOST.into()],
-            ..Placement::default()
+            ..RequestMatch::default()
         };
         self.generation = next_generation(self.generation, at);
-        let entry = gateway_config::entry(&placement, &self.plan, traffic);
+        let entry = gateway_config::entry(&request_match, &self.plan, traffic);
         let config = gateway_config::config(self.generation, Timestamp(u64::MAX / 2), vec![entry]);
         // A configuration has no maps with keys that JSON cannot write.
         let json = serde_json::to_vec(&config).unwrap_or_default();

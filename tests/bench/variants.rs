@@ -248,11 +248,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 fn wasm(code: &Value, configuration: &str) -> Value {
-    json!({"name": "weir", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-        "config": {"name": "weir", "root_id": "weir", "fail_open": true,
-            "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration},
-            "vm_config": {"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8", "code": code}}}})
+    json!({"name": "weir", "typed_config": weir_wire::plugin::unrestricted(code.clone(), configuration)})
 }
 
 /// Leaves out the callbacks that a configuration does not need, as the controller does.

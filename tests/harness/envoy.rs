@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use weir_wire::{Config, capabilities};
+use weir_wire::{Config, plugin};
 
 use super::client::Client;
 use super::config::TOKEN;
@@ -243,29 +243,18 @@ fn spawn(dir: &Path, concurrency: u32) -> Child {
 fn write_ecds(dir: &Path, options: &Options, config: &str) {
     let module = options.module.clone().unwrap_or_else(module);
     let version = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string();
-    let mut ecds = json!({"version_info": version, "resources": [{
+    let code = json!({"local": {"filename": module}});
+    let mut typed_config = match options.restricted {
+        true => plugin::typed_config(code, &Config::parse(config.as_bytes()).unwrap()).unwrap(),
+        false => plugin::unrestricted(code, config),
+    };
+    if let Some(vm) = &options.vm {
+        typed_config["config"]["vm_config"]["configuration"] = plugin::text(vm);
+    }
+    let ecds = json!({"version_info": version, "resources": [{
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": "weir",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": "weir", "root_id": "weir", "fail_open": true,
-                "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": config},
-                "vm_config": {"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": module}}}}}}]});
-    if let Some(vm) = &options.vm {
-        ecds["resources"][0]["typed_config"]["config"]["vm_config"]["configuration"] =
-            json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": vm});
-    }
-    if options.restricted {
-        let config = Config::parse(config.as_bytes()).unwrap();
-        let allowed: serde_json::Map<_, _> =
-            capabilities::needed(&config).map(|name| (name.to_owned(), json!({}))).collect();
-        let plugin = &mut ecds["resources"][0]["typed_config"]["config"];
-        plugin["capability_restriction_config"] = json!({"allowed_capabilities": allowed});
-        plugin["vm_config"]["configuration"] = json!({"@type": "type.googleapis.com/google.protobuf.StringValue",
-            "value": capabilities::vm_configuration(&config)});
-    }
+        "typed_config": typed_config}]});
     std::fs::write(dir.join("ecds.new"), ecds.to_string()).unwrap();
     std::fs::rename(dir.join("ecds.new"), dir.join("ecds.json")).unwrap();
 }

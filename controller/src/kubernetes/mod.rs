@@ -3,7 +3,7 @@
 //! ```text
 //!  API ─ watches ─> World (caches) ─> Keeper, one per Canary ─ reconcile ─> API: Deployments, Services, routes, status
 //!                     │                  │ entries     ^ counters, acknowledgements
-//!                     └──> Fleet ──> gateway::Workload ┴─> EnvoyFilters, scrapes
+//!                     └──> GatewayRegistry ──> gateway::Workload ┴─> EnvoyFilters, scrapes
 //! ```
 //!
 //! Every replica watches and serves the module; the one that holds the lease acts. The folders are floors, in reading order:

@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::board::Board;
 use crate::kubernetes::api_server::lease::Candidate;
-use crate::kubernetes::gateway::Fleet;
+use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::reconcile::keeper::Keeper;
 use crate::kubernetes::render::Module;
 use crate::kubernetes::serve::{Served, path, router};
@@ -78,7 +78,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
         error = acting => Err(error),
     };
     // Nothing acts any longer when the next one may begin to.
-    world.fleet.stop();
+    world.registry.stop();
     server.abort();
     if world.settings.leader_election {
         Candidate::new(client, &world.settings.namespace, &world.settings.identity).resign().await;
@@ -98,11 +98,11 @@ async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
-    world.fleet.survey(&world);
-    world.fleet.looked_at().await;
+    world.registry.refresh(&world);
+    world.registry.scraped_once().await;
     // Dropped with this future, and with it every keeper.
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(Fleet::follow(world.clone()));
+    tasks.spawn(GatewayRegistry::run(world.clone()));
     tasks.spawn(keep_all(world.clone(), board));
     if !settings.leader_election {
         std::future::pending::<()>().await;

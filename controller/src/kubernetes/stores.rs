@@ -11,7 +11,7 @@ use crate::api::CanarySpec;
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Kept, View};
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
-use crate::kubernetes::gateway::{Claims, Fleet, affects};
+use crate::kubernetes::gateway::{HostIndex, GatewayRegistry, affects};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;
@@ -62,10 +62,10 @@ pub(crate) struct World {
     /// Metrics that other systems answer.
     pub(crate) templates: Arc<Cache<MetricTemplateView>>,
     /// The gateway workloads.
-    pub(crate) fleet: Fleet,
+    pub(crate) registry: GatewayRegistry,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
     /// Made when it is asked for; nothing once some VirtualService changed.
-    claims: Mutex<Option<Arc<Claims>>>,
+    claims: Mutex<Option<Arc<HostIndex>>>,
     /// Told when Canaries come or go.
     pub(crate) population: Notify,
 }
@@ -92,7 +92,7 @@ impl World {
             config_maps: Cache::empty(),
             secrets: Cache::empty(),
             templates: Cache::empty(),
-            fleet: Fleet::default(),
+            registry: GatewayRegistry::default(),
             wakes: Mutex::default(),
             claims: Mutex::default(),
             population: Notify::new(),
@@ -113,12 +113,12 @@ impl World {
         self.watch(&self.replica_sets, None, |world, set| world.wake_owner(set));
         self.watch(&self.pods, None, |world, pod| {
             world.wake_owner(pod);
-            world.fleet.pod_changed(pod.metadata.labels.as_ref());
+            world.registry.pod_changed(pod.metadata.labels.as_ref());
         });
         self.watch(&self.slices, Some(own.clone()), |world, slice| world.wake_labelled(slice));
         self.watch(&self.revisions, Some(own.clone()), |_, _| {});
         self.watch(&self.gateways, None, |world, _| {
-            world.fleet.topology.notify_one();
+            world.registry.gateways_changed.notify_one();
             world.wake_all();
         });
         // As it was when it was last told of: what Weir writes itself is in the cache before.
@@ -137,7 +137,7 @@ impl World {
                 older.inspect(|older| world.wake_affected(routes.namespace(), older));
             }
         });
-        self.watch(&self.envoy_filters, Some(own), |world, filter| world.fleet.filter_changed(filter.namespace()));
+        self.watch(&self.envoy_filters, Some(own), |world, filter| world.registry.filter_changed(filter.namespace()));
         self.watch(&self.templates, None, |world, template| {
             let name = template.name();
             world.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));
@@ -212,9 +212,9 @@ impl World {
     }
 
     /// Returns who claims which hosts.
-    pub(crate) fn claims(&self) -> Arc<Claims> {
+    pub(crate) fn host_index(&self) -> Arc<HostIndex> {
         let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        claims.get_or_insert_with(|| Arc::new(Claims::of(self.virtual_services.all()))).clone()
+        claims.get_or_insert_with(|| Arc::new(HostIndex::of(self.virtual_services.all()))).clone()
     }
 
     /// Wakes whoever an object is the target or a service of.

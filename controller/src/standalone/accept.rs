@@ -208,7 +208,7 @@ impl Machine {
             tracing::warn!(canary = name, why, "state taken from its backup");
             // Gateways may know newer epochs than the backup does; a number must never be used twice.
             let id = api::canary_id(&memory.canary.metadata.namespace, &memory.canary.metadata.name);
-            if let Some(known) = self.gateway.entry(&id) {
+            if let Some(known) = self.gateway.desired(&id) {
                 let traffic = &mut memory.state.traffic;
                 traffic.epoch = traffic.epoch.max(known.epoch + 1);
             }

@@ -222,7 +222,7 @@ impl Machine {
     }
 
     fn push(&mut self, now: Timestamp) {
-        let pushed = self.gateway.push(self.server.admin().is_some(), now);
+        let pushed = self.gateway.push(now);
         self.report("configuration", pushed.err().map(trouble_of));
         let heard = self.server.admin().is_some().then(|| self.gateway.trouble(now)).flatten();
         self.report("filter", heard);
@@ -234,7 +234,7 @@ impl Machine {
             self.releases.values_mut().for_each(|release| release.clustered = true);
             let written = routing::write_clusters(&self.files, &self.releases)
                 .and_then(|_| routing::write_routes(&self.files, &self.releases))
-                .and_then(|_| self.gateway.renew(now));
+                .and_then(|_| self.gateway.startup(now));
             self.report("configuration", written.err().map(trouble_of));
             self.server.start(now);
         }

@@ -15,7 +15,7 @@ use super::store::{Store, StoreError};
 use crate::answers::Answers;
 use crate::api::{self, CanarySpec, Object, canary_id};
 use crate::board::{self, Board, Name};
-use crate::gateway_config::{self, Placement};
+use crate::gateway_config::{self, RequestMatch};
 use crate::reconcile::Platform;
 use crate::rollout::{
     Action, Ask, Decision, Event, Observation, Plan, Readiness, Revision, Scale, Severity, Span, State, Timestamp,
@@ -288,8 +288,8 @@ impl Platform for Hands<'_> {
             Action::Traffic(traffic) => {
                 let Name { namespace, name } = release.name.clone();
                 let hosts = api::hosts(&release.memory.canary);
-                let placement = Placement { namespace, name, hosts, ..Placement::default() };
-                self.gateway.want(gateway_config::entry(&placement, &release.plan, traffic));
+                let request_match = RequestMatch { namespace, name, hosts, ..RequestMatch::default() };
+                self.gateway.set_desired(gateway_config::entry(&request_match, &release.plan, traffic));
             }
             Action::Unroute => {}
             Action::Release => {
@@ -297,7 +297,7 @@ impl Platform for Hands<'_> {
                 release.routed = false;
                 release.primary.want(None);
                 release.canary.want(None);
-                self.gateway.drop_canary(&release.id);
+                self.gateway.remove(&release.id);
             }
         }
         Ok(())

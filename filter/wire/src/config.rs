@@ -243,6 +243,12 @@ impl Config {
 }
 
 impl Canary {
+    /// Returns whether any request can reach the canary.
+    #[must_use]
+    pub fn reaches_canary(&self) -> bool {
+        self.weight > Weight::ZERO || !self.conditions.is_empty()
+    }
+
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |field: &str, problem: String| Err((field.to_owned(), problem));
         if !crate::names::is_id(&self.id) {

@@ -13,6 +13,7 @@ pub mod capabilities;
 pub mod config;
 pub mod limits;
 pub mod names;
+pub mod plugin;
 pub mod weight;
 
 pub use config::{Affinity, Canary, Condition, Config, ConfigError, Limits, Lookup, StringMatch};

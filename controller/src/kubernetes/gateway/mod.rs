@@ -1,22 +1,25 @@
 //! Gateways: which pods they are, what they are told, and what they say.
 //!
 //! ```text
-//! Gateway selectors, pods ─ fleet ─> Workload ─ writer ──> EnvoyFilter ─ istiod ─> filter in every pod
-//! Canaries' entries ─────────────────^      └── scraper <── 15020 ─────────────────────┘
+//! Gateway selectors, pods ── registry ──> GatewayWorkload
+//! Canaries' entries ── set_desired ──> task ── objects ──> EnvoyFilter ── istiod ──> filter in every pod
+//! Canaries' looks <─── reports ─────── task <── scrape ─── 15020 ───────────────────────┘
 //! ```
 //!
 //! A workload is the set of pods that one `Gateway` selector finds in one namespace; of selectors that find the same pods one
-//! stands for all. Everything about a workload has one writer.
+//! is canonical. One task has everything of a workload: what is desired, the writes, the scrapes.
 
-mod claims;
-mod fleet;
+mod host_index;
+mod objects;
 mod overlap;
-mod placement;
-mod scraper;
+mod registry;
+mod reports;
+mod request_match;
+mod scrape;
+mod task;
 mod workload;
-mod writer;
 
-pub(crate) use claims::Claims;
-pub(crate) use fleet::{Fleet, selects, unbound};
-pub(crate) use placement::{affects, placement};
-pub(crate) use workload::Workload;
+pub(crate) use host_index::HostIndex;
+pub(crate) use registry::{GatewayRegistry, selects, unbound};
+pub(crate) use request_match::{affects, request_match};
+pub(crate) use workload::GatewayWorkload;

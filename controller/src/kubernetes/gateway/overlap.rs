@@ -15,7 +15,7 @@ pub(super) type Found = BTreeMap<Labels, BTreeSet<String>>;
 ///
 /// Of equals one of `before` is kept, then one whose filter is `inserted` already: a change takes the filter out of the
 /// gateway for a moment. A selector without pods keeps whoever stood for it.
-pub(super) fn representatives(
+pub(super) fn canonical_selectors(
     found: &Found,
     before: &BTreeMap<Labels, Labels>,
     inserted: impl Fn(&Labels) -> bool,
@@ -24,13 +24,13 @@ pub(super) fn representatives(
     let rank = |selector: &Labels, pods: &BTreeSet<String>| {
         (pods.len(), stood.contains(selector), inserted(selector), Reverse(selector.clone()))
     };
-    let stands_for = |(selector, pods): (&Labels, &BTreeSet<String>)| {
+    let canonical = |(selector, pods): (&Labels, &BTreeSet<String>)| {
         let known = before.get(selector).filter(|kept| pods.is_empty() && found.contains_key(*kept));
         let covering = found.iter().filter(|(_, theirs)| !pods.is_empty() && theirs.is_superset(pods));
         let most = covering.max_by_key(|(selector, pods)| rank(selector, pods)).map(|(selector, _)| selector);
         (selector.clone(), known.or(most).unwrap_or(selector).clone())
     };
-    found.iter().map(stands_for).collect()
+    found.iter().map(canonical).collect()
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
     fn told(rows: &[(&str, &[&str])], before: &[(&str, &str)], inserted: &str) -> Vec<(String, String)> {
         let text = |of: &Labels| of.iter().map(|(key, value)| format!("{key}{value}")).collect::<Vec<_>>().join(",");
         let before = before.iter().map(|(of, by)| (labels(of), labels(by))).collect();
-        let all = representatives(&found(rows), &before, |of| text(of) == inserted);
+        let all = canonical_selectors(&found(rows), &before, |of| text(of) == inserted);
         all.iter().map(|(of, by)| (text(of), text(by))).collect()
     }
 

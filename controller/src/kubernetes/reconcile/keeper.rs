@@ -17,7 +17,7 @@ use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_sta
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::configs::{Copies, Declared, changed, declared, unmarked};
 use crate::kubernetes::executor::Executor;
-use crate::kubernetes::gateway::{Workload, placement, unbound};
+use crate::kubernetes::gateway::{GatewayWorkload, request_match, unbound};
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::reconcile::events;
@@ -104,8 +104,8 @@ impl Keeper {
                 () = tokio::time::sleep(Duration::from_millis(rest.0)) => {}
             }
         }
-        for workload in self.world.fleet.all() {
-            workload.dismiss(&self.key, &self.id);
+        for workload in self.world.registry.all() {
+            workload.remove(&self.key, &self.id);
         }
         self.board.forget(&Name { namespace: namespace.clone(), name: name.clone() });
         self.world.forget(&self.key);
@@ -135,10 +135,10 @@ impl Keeper {
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
-        let gateways = self.world.fleet.of(&self.world, &names, &spec);
-        let shut_out = gateways.iter().find_map(|workload| self.world.fleet.shut_out(&self.world, workload));
+        let gateways = self.world.registry.of(&self.world, &names, &spec);
+        let excluded = gateways.iter().find_map(|workload| self.world.registry.excluded(&self.world, workload));
         let taken = occupied(&self.world, &names);
-        let fault = fault.or(taken.clone()).or(shut_out.map(|problem| ("GatewaysOverlap", problem)));
+        let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
             Some(state) => state,
             None => recall(&canary.view.status).map_err(ActError::Impossible)?,
@@ -179,7 +179,7 @@ impl Keeper {
         self.state = Some(state);
         let Passed { recheck_after, .. } = passed?;
         for workload in &gateways {
-            workload.want(&self.key, &self.id, recheck_after, at);
+            workload.request_scrape(&self.key, &self.id, recheck_after, at);
         }
         Ok(recheck_after)
     }
@@ -239,7 +239,7 @@ struct Body<'a> {
     plan: &'a Plan,
     target: Option<Arc<Deployment>>,
     declared: Result<Declared, Fault>,
-    gateways: Vec<Arc<Workload>>,
+    gateways: Vec<Arc<GatewayWorkload>>,
     fault: Option<Fault>,
     now: Timestamp,
     before: State,
@@ -348,14 +348,14 @@ impl Platform for Body<'_> {
             Action::Route => self.hands().route().await,
             Action::Unroute => self.hands().unroute().await,
             Action::Traffic(traffic) => {
-                let placement = placement(&self.keeper.world, &self.names, &self.spec);
+                let request_match = request_match(&self.keeper.world, &self.names, &self.spec);
                 for workload in &self.gateways {
-                    workload.ask(entry(&placement, self.plan, traffic));
+                    workload.set_desired(entry(&request_match, self.plan, traffic));
                 }
                 // Those that the Canary named once and names no more.
-                let left = self.keeper.world.fleet.all();
+                let left = self.keeper.world.registry.all();
                 for workload in left.iter().filter(|left| !self.gateways.iter().any(|kept| Arc::ptr_eq(kept, left))) {
-                    workload.dismiss(&self.keeper.key, &self.keeper.id);
+                    workload.remove(&self.keeper.key, &self.keeper.id);
                 }
                 Ok(())
             }
@@ -363,8 +363,8 @@ impl Platform for Body<'_> {
                 if self.now.since(self.before.since) < self.plan.progress_deadline {
                     self.hands().handed_over().await?;
                 }
-                for workload in self.keeper.world.fleet.all() {
-                    workload.dismiss(&self.keeper.key, &self.keeper.id);
+                for workload in self.keeper.world.registry.all() {
+                    workload.remove(&self.keeper.key, &self.keeper.id);
                 }
                 self.keeper.finalizer(self.canary, false).await
             }

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use weir_wire::{Config, TOKEN_HEADER};
+use weir_wire::{Config, TOKEN_HEADER, plugin};
 
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::kinds::{EnvoyFilter, Labels};
@@ -107,23 +107,12 @@ pub(crate) fn config_filter(names: &FilterNames, module: &Module, config: &Confi
         }
         Module::File(path) => json!({"local": {"filename": path}}),
     };
-    let configuration = serde_json::to_string(config).unwrap_or_default();
     let patch = json!({
         "applyTo": "EXTENSION_CONFIG",
         "match": {"context": "GATEWAY"},
         "patch": {"operation": "ADD", "value": {
             "name": names.resource(),
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-                "config": {
-                    "name": "weir",
-                    "root_id": "weir",
-                    // A trap lets requests through to the primary; any `failure_policy` would answer 503.
-                    "fail_open": true,
-                    "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration},
-                    "vm_config": {"vm_id": "weir", "runtime": "envoy.wasm.runtime.v8", "code": code},
-                },
-            },
+            "typed_config": plugin::typed_config(code, config).unwrap_or_default(),
         }},
     });
     object(names, &names.config(), version, vec![patch])
@@ -133,8 +122,8 @@ pub(crate) fn config_filter(names: &FilterNames, module: &Module, config: &Confi
 #[must_use]
 pub(crate) fn config_of(filter: &EnvoyFilter) -> Option<Config> {
     let body = filter.body();
-    let text = body.pointer("/spec/configPatches/0/patch/value/typed_config/config/configuration/value")?.as_str()?;
-    serde_json::from_str(text).ok()
+    let typed_config = body.pointer("/spec/configPatches/0/patch/value/typed_config")?;
+    serde_json::from_str(plugin::configuration_of(typed_config)?).ok()
 }
 
 /// Reads which pods a live object is for.

@@ -14,11 +14,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use weir_wire::{Config, TOKEN_HEADER, capabilities};
+use weir_wire::{Config, TOKEN_HEADER, plugin};
 
 use crate::rollout::Span;
 
-/// Name of the filter, of its root context and of its VM.
+/// Name of the filter.
 const FILTER: &str = "weir";
 
 /// An unused connection to a process is closed after this. Just less than the 5 s after which common HTTP servers (Node.js
@@ -159,38 +159,11 @@ fn connection_manager(files: &Files) -> Value {
 /// # Errors
 /// When the configuration has no JSON form.
 pub(crate) fn filter(module: &Path, config: &Config) -> serde_json::Result<Value> {
-    let allowed: serde_json::Map<_, _> =
-        capabilities::needed(config).map(|capability| (capability.to_owned(), json!({}))).collect();
     Ok(resources([json!({
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": FILTER,
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "name": FILTER,
-                "root_id": FILTER,
-                // The only policy under which a trap lets the very request through, to the primary.
-                "fail_open": true,
-                "configuration": text(&serde_json::to_string(config)?),
-                "capability_restriction_config": {"allowed_capabilities": allowed},
-                "vm_config": {
-                    "vm_id": FILTER,
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": module}},
-                    "configuration": text(capabilities::vm_configuration(config)),
-                },
-            },
-        },
+        "typed_config": plugin::typed_config(json!({"local": {"filename": module}}), config)?,
     })]))
-}
-
-fn text(value: &str) -> Value {
-    json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": value})
-}
-
-/// Returns the filter's configuration out of what [`filter`] returned.
-pub(crate) fn configuration_of(filter: &Value) -> Option<&str> {
-    filter.pointer("/resources/0/typed_config/config/configuration/value")?.as_str()
 }
 
 /// Returns the clusters of these Canaries, two each.

@@ -1,4 +1,4 @@
-//! What is pushed, when, and what counts as acknowledged.
+//! What is written, and what counts as acknowledged. When something is pushed is `publisher/tests.rs`.
 
 use super::*;
 use std::fs;
@@ -27,15 +27,15 @@ fn said(generation: u64, vms: u64) -> String {
 fn nothing_is_written_when_nothing_changed() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.want(canary(1, 0));
-    gateway.push(false, NOW).unwrap();
-    let generation = gateway.newest();
-    gateway.want(canary(1, 0));
-    gateway.push(false, NOW + Span::seconds(600)).unwrap();
-    assert_eq!(gateway.newest(), generation);
-    gateway.want(canary(2, 500));
-    gateway.push(false, NOW).unwrap();
-    assert!(gateway.newest() > generation);
+    gateway.set_desired(canary(1, 0));
+    gateway.push(NOW).unwrap();
+    let generation = gateway.publisher.generation();
+    gateway.set_desired(canary(1, 0));
+    gateway.push(NOW + Span::seconds(600)).unwrap();
+    assert_eq!(gateway.publisher.generation(), generation);
+    gateway.set_desired(canary(2, 500));
+    gateway.push(NOW).unwrap();
+    assert!(gateway.publisher.generation() > generation);
 }
 
 #[test]
@@ -43,8 +43,8 @@ fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
     let mut told = |affinity| {
-        gateway.want(Canary { affinity, ..canary(1, 500) });
-        gateway.push(false, NOW).unwrap();
+        gateway.set_desired(Canary { affinity, ..canary(1, 500) });
+        gateway.push(NOW).unwrap();
         let filter: Value = serde_json::from_slice(&fs::read(&gateway.file).unwrap()).unwrap();
         let config = filter.pointer("/resources/0/typed_config/config").unwrap().clone();
         let allowed = &config["capability_restriction_config"]["allowed_capabilities"];
@@ -60,18 +60,18 @@ fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
 fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.want(canary(4, 500));
-    gateway.push(true, NOW).unwrap();
+    gateway.set_desired(canary(4, 500));
+    gateway.push(NOW).unwrap();
     assert_eq!(gateway.acknowledged(ID), None);
-    gateway.hear(&said(gateway.newest(), 1), folder.path(), NOW);
+    gateway.take_in(&said(gateway.publisher.generation(), 1), folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), None);
-    gateway.hear(&said(gateway.newest(), 2), folder.path(), NOW);
+    gateway.take_in(&said(gateway.publisher.generation(), 2), folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), Some(4));
     // The next push is not acknowledged by what was said of the one before.
-    let before = said(gateway.newest(), 2);
-    gateway.want(canary(5, 1000));
-    gateway.push(true, NOW).unwrap();
-    gateway.hear(&before, folder.path(), NOW);
+    let before = said(gateway.publisher.generation(), 2);
+    gateway.set_desired(canary(5, 1000));
+    gateway.push(NOW).unwrap();
+    gateway.take_in(&before, folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), Some(4));
 }
 
@@ -79,45 +79,15 @@ fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
 fn a_later_weir_reads_in_the_file_what_was_pushed() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.want(canary(9, 3000));
-    gateway.push(false, NOW).unwrap();
-    let generation = gateway.newest();
+    gateway.set_desired(canary(9, 3000));
+    gateway.push(NOW).unwrap();
+    let generation = gateway.publisher.generation();
     let mut next = open(folder.path());
-    next.hear(&said(generation, 2), folder.path(), NOW);
-    assert_eq!((next.newest(), next.acknowledged(ID)), (generation, Some(9)));
-    next.want(canary(9, 3000));
-    next.push(true, NOW).unwrap();
-    assert_eq!(next.newest(), generation);
-}
-
-#[test]
-fn what_is_not_acknowledged_is_pushed_again_and_ever_more_rarely() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut gateway = open(folder.path());
-    gateway.want(canary(1, 500));
-    gateway.push(true, NOW).unwrap();
-    let mut pushes = Vec::new();
-    for ms in (0..29_000).step_by(100) {
-        let before = gateway.newest();
-        gateway.push(true, NOW + Span(ms)).unwrap();
-        if gateway.newest() != before {
-            pushes.push(ms);
-        }
-    }
-    assert_eq!(pushes, [2_000, 6_000, 14_000]);
-}
-
-#[test]
-fn an_envoy_that_starts_later_still_trusts_a_split_that_is_renewed() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut gateway = open(folder.path());
-    gateway.want(canary(1, 500));
-    gateway.push(false, NOW).unwrap();
-    let generation = gateway.newest();
-    gateway.push(false, NOW + Span::seconds(29)).unwrap();
-    assert_eq!(gateway.newest(), generation);
-    gateway.push(false, NOW + Span::seconds(30)).unwrap();
-    assert!(gateway.newest() > generation);
+    next.take_in(&said(generation, 2), folder.path(), NOW);
+    assert_eq!((next.publisher.generation(), next.acknowledged(ID)), (generation, Some(9)));
+    next.set_desired(canary(9, 3000));
+    next.push(NOW).unwrap();
+    assert_eq!(next.publisher.generation(), generation);
 }
 
 #[test]
@@ -127,7 +97,7 @@ fn a_rejection_is_told_in_envoys_words() {
     fs::write(&log, "[warning][config] Filesystem config update rejected: Unable to create Wasm plugin weir\n")
         .unwrap();
     let mut gateway = open(folder.path());
-    gateway.renew(NOW).unwrap();
-    gateway.hear("envoy_extension_config_discovery_http_filter_weir_update_rejected{} 1\n", &log, NOW);
+    gateway.startup(NOW).unwrap();
+    gateway.take_in("envoy_extension_config_discovery_http_filter_weir_update_rejected{} 1\n", &log, NOW);
     assert!(gateway.trouble(NOW).unwrap().contains("Unable to create Wasm plugin weir"));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::api::CanarySpec;
 use crate::kubernetes::configs::{Declared, missing_copy};
-use crate::kubernetes::gateway::Workload;
+use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
 use crate::kubernetes::stores::World;
@@ -43,7 +43,7 @@ pub(crate) struct Look<'a> {
     /// Why what the canary's pods read could not be copied, if it could not.
     pub(crate) uncopied: Option<&'a str>,
     /// The gateways that requests come through.
-    pub(crate) gateways: &'a [Arc<Workload>],
+    pub(crate) gateways: &'a [Arc<GatewayWorkload>],
     /// What the engine remembers.
     pub(crate) state: &'a State,
     /// When the look is made.

@@ -5,25 +5,25 @@
 
 use weir_wire::Lookup;
 
-use super::claims;
-use super::fleet::delegates;
+use super::host_index;
+use super::registry::delegates;
 use crate::api::CanarySpec;
-use crate::gateway_config::Placement;
+use crate::gateway_config::RequestMatch;
 use crate::kubernetes::kinds::VirtualServiceBody;
 use crate::kubernetes::render::{Names, home_route};
 use crate::kubernetes::stores::World;
 
 /// Returns how the requests of a Canary are found.
 #[must_use]
-pub(crate) fn placement(world: &World, names: &Names, spec: &CanarySpec) -> Placement {
+pub(crate) fn request_match(world: &World, names: &Names, spec: &CanarySpec) -> RequestMatch {
     let hosts = hosts(&names.namespace, spec, &world.settings.cluster_domain);
-    let claims = world.claims();
+    let index = world.host_index();
     let delegated = spec.service.delegation == Some(true);
-    let shared = || claims.shared((&names.namespace, &names.apex), &hosts);
+    let shared = || index.shared((&names.namespace, &names.apex), &hosts);
     let alone = !delegated && spec.service.r#match.is_empty() && !shared();
     let own = home_route(names, spec);
     let mut routes = own.clone();
-    let roots = claims
+    let roots = index
         .roots()
         .iter()
         .flat_map(|root| delegates(root.namespace(), &root.view.spec, &names.namespace, &names.apex));
@@ -33,7 +33,7 @@ pub(crate) fn placement(world: &World, names: &Names, spec: &CanarySpec) -> Plac
     }
     routes.sort();
     routes.dedup();
-    Placement {
+    RequestMatch {
         namespace: names.namespace.clone(),
         name: names.canary.clone(),
         // With the names of routes the hosts only save a look at those of others; who delegates knows its hosts better.
@@ -46,8 +46,8 @@ pub(crate) fn placement(world: &World, names: &Names, spec: &CanarySpec) -> Plac
 /// Returns whether routes in the namespace `of` may change how the requests of a Canary are found: they share a host with it, or delegate to it.
 #[must_use]
 pub(crate) fn affects(of: &str, routes: &VirtualServiceBody, namespace: &str, spec: &CanarySpec, domain: &str) -> bool {
-    let (ours, theirs) = (hosts(namespace, spec, domain), claims::hosts(of, routes));
-    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| claims::covers(ours, theirs)));
+    let (ours, theirs) = (hosts(namespace, spec, domain), host_index::hosts(of, routes));
+    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| host_index::covers(ours, theirs)));
     shares || delegates(of, routes, namespace, spec.apex()).next().is_some()
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::overlap::{Found, representatives};
-use super::workload::Workload;
-use super::{scraper, writer};
+use super::overlap::{Found, canonical_selectors};
+use super::task;
+use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualServiceBody};
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
@@ -17,43 +17,43 @@ use crate::kubernetes::stores::World;
 
 /// All gateway workloads.
 #[derive(Default)]
-pub(crate) struct Fleet {
-    workloads: Mutex<HashMap<FilterNames, Arc<Workload>>>,
+pub(crate) struct GatewayRegistry {
+    workloads: Mutex<HashMap<FilterNames, Arc<GatewayWorkload>>>,
     selectors: Mutex<BTreeSet<Labels>>,
     /// By namespace, for each selector that a Canary uses the one that stands for it.
-    stands_for: Mutex<BTreeMap<String, BTreeMap<Labels, Labels>>>,
+    canonical: Mutex<BTreeMap<String, BTreeMap<Labels, Labels>>>,
     tasks: Mutex<JoinSet<()>>,
     /// Told when gateways or their pods come or go.
-    pub(crate) topology: Notify,
+    pub(crate) gateways_changed: Notify,
 }
 
-impl Fleet {
+impl GatewayRegistry {
     /// Finds workloads whenever gateways or their pods change. For ever.
-    pub(crate) async fn follow(world: Arc<World>) {
+    pub(crate) async fn run(world: Arc<World>) {
         loop {
-            world.fleet.topology.notified().await;
-            world.fleet.survey(&world);
+            world.registry.gateways_changed.notified().await;
+            world.registry.refresh(&world);
         }
     }
 
     /// Finds workloads now. No Canary may be looked after before: it would ask nothing of gateways that nobody has found.
-    pub(crate) fn survey(&self, world: &Arc<World>) {
-        self.find(world);
-        if self.divide(world) {
+    pub(crate) fn refresh(&self, world: &Arc<World>) {
+        self.discover(world);
+        if self.assign(world) {
             world.wake_all();
         }
     }
 
     /// Waits until the gateways that were found have said once what they run. A Canary that is looked after before says that
     /// none of them has taken its split over, and then the contrary.
-    pub(crate) async fn looked_at(&self) {
+    pub(crate) async fn scraped_once(&self) {
         for workload in self.all() {
-            workload.looked_at().await;
+            workload.scraped_once().await;
         }
     }
 
     /// Finds workloads, and starts whoever looks after each.
-    fn find(&self, world: &Arc<World>) {
+    fn discover(&self, world: &Arc<World>) {
         let selectors: BTreeSet<Labels> = world
             .gateways
             .all()
@@ -79,17 +79,16 @@ impl Fleet {
             if let Entry::Vacant(free) = workloads.entry(names) {
                 let names = free.key().clone();
                 tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
-                let workload = Arc::new(Workload::new(names, world));
+                let (workload, commands, reports) = GatewayWorkload::new(names);
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-                tasks.spawn(writer::write(world.clone(), workload.clone()));
-                tasks.spawn(scraper::scrape(world.clone(), workload.clone()));
+                tasks.spawn(task::run(world.clone(), workload.clone(), commands, reports));
                 free.insert(workload);
             }
         }
     }
 
     /// Decides anew which selectors stand for others; returns whether any Canary's gateways may be others now.
-    fn divide(&self, world: &World) -> bool {
+    fn assign(&self, world: &World) -> bool {
         let mut used = BTreeSet::new();
         for canary in world.canaries.all() {
             let Ok(spec) = &canary.view.spec else { continue };
@@ -103,46 +102,46 @@ impl Fleet {
             let pods = workload.pods(world).iter().map(|pod| pod.name().to_owned()).collect();
             found.entry(namespace.clone()).or_default().insert(selector.clone(), pods);
         }
-        let mut stands_for = self.stands_for.lock().unwrap_or_else(PoisonError::into_inner);
-        let divided = found.iter().map(|(namespace, found)| {
+        let mut canonical = self.canonical.lock().unwrap_or_else(PoisonError::into_inner);
+        let assigned = found.iter().map(|(namespace, found)| {
             let names = |selector: &Labels| FilterNames { namespace: namespace.clone(), selector: selector.clone() };
-            let before = stands_for.get(namespace).cloned().unwrap_or_default();
-            (namespace.clone(), representatives(found, &before, |of| inserted(world, &names(of))))
+            let before = canonical.get(namespace).cloned().unwrap_or_default();
+            (namespace.clone(), canonical_selectors(found, &before, |of| inserted(world, &names(of))))
         });
-        let divided = divided.collect();
-        let changed = *stands_for != divided;
-        *stands_for = divided;
+        let assigned = assigned.collect();
+        let changed = *canonical != assigned;
+        *canonical = assigned;
         changed
     }
 
     /// Returns the selector that stands for another one; none where it was not decided yet.
-    fn representative(&self, names: &FilterNames) -> Option<FilterNames> {
-        let stands_for = self.stands_for.lock().unwrap_or_else(PoisonError::into_inner);
-        let selector = stands_for.get(&names.namespace)?.get(&names.selector)?;
+    fn canonical_selector(&self, names: &FilterNames) -> Option<FilterNames> {
+        let canonical = self.canonical.lock().unwrap_or_else(PoisonError::into_inner);
+        let selector = canonical.get(&names.namespace)?.get(&names.selector)?;
         Some(FilterNames { namespace: names.namespace.clone(), selector: selector.clone() })
     }
 
     /// Returns another workload that has its filter in some of a workload's pods, or will have it before this one.
-    pub(super) fn rival(&self, world: &World, workload: &Workload) -> Option<Arc<Workload>> {
+    pub(super) fn conflict(&self, world: &World, workload: &GatewayWorkload) -> Option<Arc<GatewayWorkload>> {
         let pods = workload.pods(world);
         self.all().into_iter().find(|other| {
             other.names.namespace == workload.names.namespace
                 && other.names != workload.names
                 && pods.iter().any(|pod| selects(&other.names.selector, pod.metadata.labels.as_ref()))
-                && (inserted(world, &other.names) || (other.busy() && other.names < workload.names))
+                && (inserted(world, &other.names) || (other.is_used() && other.names < workload.names))
         })
     }
 
     /// Returns why a workload has no filter and will get none, where that is so: some of its pods are another's.
     #[must_use]
-    pub(crate) fn shut_out(&self, world: &World, workload: &Workload) -> Option<String> {
+    pub(crate) fn excluded(&self, world: &World, workload: &GatewayWorkload) -> Option<String> {
         let names = &workload.names;
         if inserted(world, names) {
             return None;
         }
-        let rival = self.rival(world, workload)?;
+        let rival = self.conflict(world, workload)?;
         // One that nobody stands for any more is about to leave.
-        if self.representative(&rival.names).as_ref() != Some(&rival.names) {
+        if self.canonical_selector(&rival.names).as_ref() != Some(&rival.names) {
             return None;
         }
         let text = |selector: &Labels| selector.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
@@ -162,15 +161,15 @@ impl Fleet {
 
     /// Returns the workloads that a Canary's requests come through.
     #[must_use]
-    pub(crate) fn of(&self, world: &World, names: &Names, spec: &CanarySpec) -> Vec<Arc<Workload>> {
+    pub(crate) fn of(&self, world: &World, names: &Names, spec: &CanarySpec) -> Vec<Arc<GatewayWorkload>> {
         let selectors = selectors(world, names, spec);
         let all = self.all();
         let through = all.iter().filter(|workload| selectors.contains(&workload.names.selector));
         let mut decided: BTreeSet<FilterNames> = BTreeSet::new();
         for workload in through {
-            let representative = self.representative(&workload.names).unwrap_or_else(|| {
+            let representative = self.canonical_selector(&workload.names).unwrap_or_else(|| {
                 // No Canary has used it yet. Its filter stays away from pods that have another until that is decided.
-                self.topology.notify_one();
+                self.gateways_changed.notify_one();
                 workload.names.clone()
             });
             decided.insert(representative);
@@ -182,7 +181,7 @@ impl Fleet {
 
     /// Returns all workloads.
     #[must_use]
-    pub(crate) fn all(&self) -> Vec<Arc<Workload>> {
+    pub(crate) fn all(&self) -> Vec<Arc<GatewayWorkload>> {
         self.workloads.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
@@ -191,14 +190,17 @@ impl Fleet {
         let selectors = self.selectors.lock().unwrap_or_else(PoisonError::into_inner);
         if selectors.iter().any(|selector| selects(selector, labels)) {
             drop(selectors);
-            self.topology.notify_one();
-            self.all().iter().for_each(|workload| workload.look_again());
+            self.gateways_changed.notify_one();
+            self.all().iter().for_each(|workload| workload.pods_changed());
         }
     }
 
     /// Takes note of a filter object that came, changed or went.
     pub(crate) fn filter_changed(&self, namespace: &str) {
-        self.all().iter().filter(|workload| workload.names.namespace == namespace).for_each(|workload| workload.kick());
+        self.all()
+            .iter()
+            .filter(|workload| workload.names.namespace == namespace)
+            .for_each(|workload| workload.objects_changed());
     }
 }
 
@@ -224,7 +226,7 @@ fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<(String
     if spec.service.delegation != Some(true) {
         return own(&spec.service.gateways, &names.namespace).into_iter().collect();
     }
-    let claims = world.claims();
+    let claims = world.host_index();
     let roots = claims
         .roots()
         .iter()

@@ -4,19 +4,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fleet::resolve;
+use super::registry::resolve;
 use crate::kubernetes::kinds::{VirtualService, VirtualServiceBody};
 
 /// Who claims which hosts.
 #[derive(Debug, Default)]
-pub(crate) struct Claims {
+pub(crate) struct HostIndex {
     /// By host in lower case, those that are bound to some gateway.
     by_host: BTreeMap<String, Vec<Arc<VirtualService>>>,
     /// Those that delegate routes.
     roots: Vec<Arc<VirtualService>>,
 }
 
-impl Claims {
+impl HostIndex {
     /// Sorts all VirtualServices by what they claim.
     #[must_use]
     pub(crate) fn of(all: Vec<Arc<VirtualService>>) -> Self {
@@ -83,9 +83,9 @@ mod tests {
         for (ours, theirs, expected) in rows {
             assert_eq!(covers(ours, theirs), expected, "{ours} {theirs}");
             let hosts = [ours.to_owned()];
-            let claims = Claims::of(vec![routes("other", theirs, "public"), routes("own", ours, "public")]);
+            let claims = HostIndex::of(vec![routes("other", theirs, "public"), routes("own", ours, "public")]);
             assert_eq!(claims.shared(("shop", "own"), &hosts), expected, "{ours} {theirs}");
-            let mesh = Claims::of(vec![routes("other", theirs, "mesh")]);
+            let mesh = HostIndex::of(vec![routes("other", theirs, "mesh")]);
             assert!(!mesh.shared(("shop", "own"), &hosts), "{ours} {theirs}: nothing of the mesh passes a gateway");
         }
     }

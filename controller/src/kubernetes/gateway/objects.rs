@@ -1,0 +1,139 @@
+//! The two EnvoyFilters of one gateway workload, written and read.
+//!
+//! The small one is written with the resource version that the decision saw: of two controllers that both think they lead,
+//! one is refused.
+
+use std::sync::Arc;
+
+use kube::Api;
+use kube::api::DynamicObject;
+use weir_wire::Config;
+
+use super::workload::GatewayWorkload;
+use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
+use crate::kubernetes::api_server::cover::covers;
+use crate::kubernetes::kinds::EnvoyFilterView;
+use crate::kubernetes::api_server::object::{Kept, resource};
+use crate::kubernetes::render::{FilterNames, config_filter, config_of, static_filter};
+use crate::kubernetes::stores::World;
+use crate::rollout::{Span, Timestamp};
+
+/// The cache may lag behind a write of this controller by this much.
+const CACHE_LAG: Span = Span::seconds(5);
+
+/// What is known of both objects beside the cache.
+pub(super) struct Objects {
+    world: Arc<World>,
+    names: FilterNames,
+    /// The resource version of the small object that the next write replaces.
+    version: Option<String>,
+    /// When the static object was last written.
+    inserted_at: Timestamp,
+    /// The resource version of the small object that was last found to say what was pushed, and that push's generation.
+    verified: Option<(Option<String>, u64)>,
+}
+
+/// Whether the filter is in the gateway's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Insertion {
+    /// It is, as it should be.
+    Done,
+    /// The static object must be written.
+    Needed,
+    /// Some of the pods have the filter of another workload, and two would draw twice.
+    Blocked,
+}
+
+impl Objects {
+    pub(super) fn new(world: Arc<World>, names: FilterNames) -> Self {
+        let live = world.envoy_filters.get(&names.namespace, &names.config());
+        let version = live.and_then(|live| live.metadata.resource_version.clone());
+        Self { world, names, version, inserted_at: Timestamp(0), verified: None }
+    }
+
+    /// Returns what an earlier controller pushed.
+    pub(super) fn live_config(&self) -> Option<Config> {
+        self.world.envoy_filters.get(&self.names.namespace, &self.names.config()).and_then(|live| config_of(&live))
+    }
+
+    /// Returns whether the filter is in the gateway's listeners.
+    pub(super) fn insertion(&self, workload: &GatewayWorkload, now: Timestamp) -> Insertion {
+        let (world, names) = (&self.world, &self.names);
+        let live = world.envoy_filters.get(&names.namespace, &names.listener());
+        let same = live.is_some_and(|live| covers(&live.body()["spec"], &static_filter(names)["spec"]));
+        if same || now.since(self.inserted_at) < CACHE_LAG {
+            return Insertion::Done;
+        }
+        match world.registry.conflict(world, workload) {
+            None => Insertion::Needed,
+            Some(rival) => {
+                let (mine, other) = (&names.selector, &rival.names.selector);
+                tracing::debug!(namespace = names.namespace, selector = ?mine, ?other, "waiting for another filter to go");
+                Insertion::Blocked
+            }
+        }
+    }
+
+    /// Returns whether somebody else changed or deleted the small object since it was pushed, or it is of another module.
+    pub(super) fn has_drifted(&mut self, pushed: &Config, pushed_at: Timestamp, now: Timestamp) -> bool {
+        let names = &self.names;
+        let Some(live) = self.world.envoy_filters.get(&names.namespace, &names.config()) else {
+            return now.since(pushed_at) >= CACHE_LAG;
+        };
+        // A thousand Canaries make it half a megabyte: too much to be compared again for nothing.
+        let seen = Some((live.metadata.resource_version.clone(), pushed.generation));
+        if self.verified == seen {
+            return false;
+        }
+        let own = self.version.is_none() || live.metadata.resource_version == self.version;
+        let wanted = config_filter(names, &self.world.settings.module, pushed, None);
+        if covers(&live.body()["spec"], &wanted["spec"]) {
+            self.verified = seen;
+            return false;
+        }
+        own || now.since(pushed_at) >= CACHE_LAG
+    }
+
+    /// Takes note of the resource version that a write or a look found.
+    pub(super) fn set_version(&mut self, version: Option<String>) {
+        self.version = version;
+    }
+
+    /// Takes note that the static object was written, or deleted.
+    pub(super) fn set_inserted(&mut self, at: Timestamp) {
+        self.inserted_at = at;
+    }
+
+    /// Writes the small object; returns its new resource version.
+    pub(super) fn push(&self, config: &Config) -> impl Future<Output = Result<Option<String>, ActError>> + use<> {
+        let object = config_filter(&self.names, &self.world.settings.module, config, self.version.as_deref());
+        let world = self.world.clone();
+        async move {
+            let written = apply(&world.api, &world.envoy_filters, &object).await?;
+            Ok(written.metadata.resource_version.clone())
+        }
+    }
+
+    /// Inserts the filter into the gateway's listeners.
+    pub(super) fn insert(&self) -> impl Future<Output = Result<(), ActError>> + use<> {
+        let (world, object) = (self.world.clone(), static_filter(&self.names));
+        async move { apply(&world.api, &world.envoy_filters, &object).await.map(drop) }
+    }
+
+    /// Reads the small object from the API server; returns its resource version and what it says.
+    pub(super) fn read(&self) -> impl Future<Output = Result<(Option<String>, Option<Config>), ActError>> + use<> {
+        let (client, namespace, name) = (self.world.api.client.clone(), self.names.namespace.clone(), self.names.config());
+        async move {
+            let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource::<EnvoyFilterView>());
+            let live = guarded("get", "EnvoyFilter", &name, api.get_opt(&name)).await?;
+            let version = live.as_ref().and_then(|live| live.metadata.resource_version.clone());
+            Ok((version, live.and_then(|live| Kept::new(live).ok()).and_then(|live| config_of(&live))))
+        }
+    }
+
+    /// Deletes one of the two objects.
+    pub(super) fn delete(&self, name: String) -> impl Future<Output = Result<(), ActError>> + use<> {
+        let (world, namespace) = (self.world.clone(), self.names.namespace.clone());
+        async move { delete::<EnvoyFilterView>(&world.api, &namespace, &name).await }
+    }
+}

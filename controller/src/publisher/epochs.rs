@@ -1,0 +1,42 @@
+//! Which epoch of a canary a gateway uses, from the generation that it runs.
+
+use std::collections::HashMap;
+
+use weir_wire::{Config, SLOTS};
+
+/// For each canary, the generations that first carried one of its epochs.
+#[derive(Clone, Debug, Default)]
+pub struct Epochs {
+    /// By id, generation and epoch, oldest first.
+    firsts: HashMap<String, Vec<(u64, u64)>>,
+}
+
+/// Epochs remembered of one canary. A gateway counts its VMs for as many generations, and a push brings a canary at most one
+/// new epoch; so no gateway is known to run anything older.
+const REMEMBERED: usize = SLOTS as usize;
+
+impl Epochs {
+    /// Takes note of a push.
+    pub fn record(&mut self, config: &Config) {
+        for canary in &config.canaries {
+            let firsts = self.firsts.entry(canary.id.clone()).or_default();
+            if firsts.last().is_none_or(|(_, epoch)| *epoch != canary.epoch) {
+                firsts.push((config.generation, canary.epoch));
+                let surplus = firsts.len().saturating_sub(REMEMBERED);
+                firsts.drain(..surplus);
+            }
+        }
+    }
+
+    /// Returns the epoch of a canary that a gateway uses whose VMs all run `generation`.
+    #[must_use]
+    pub fn acknowledged(&self, id: &str, generation: u64) -> Option<u64> {
+        let firsts = self.firsts.get(id)?;
+        firsts.iter().rev().find(|(first, _)| *first <= generation).map(|(_, epoch)| *epoch)
+    }
+
+    /// Forgets a canary that is no more.
+    pub fn forget(&mut self, id: &str) {
+        self.firsts.remove(id);
+    }
+}

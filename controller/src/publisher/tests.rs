@@ -1,0 +1,288 @@
+//! What is pushed, when, and why: each row is one gateway's life under a clock that the row moves.
+
+use super::*;
+
+const ID: &str = "a3f09c11d2e4b877";
+const OTHER: &str = "b3f09c11d2e4b877";
+const NOW: Timestamp = Timestamp(1_795_395_000_000);
+const DEBOUNCE: Span = Span(500);
+
+fn canary(id: &str, epoch: u64, weight: u32) -> Canary {
+    let weight = Weight::new(weight).unwrap();
+    let host = format!("{id}.example.com");
+    Canary { id: id.into(), name: id.into(), hosts: vec![host], token: "t".into(), epoch, weight, ..Canary::default() }
+}
+
+/// A gateway with one pod that acknowledges every push 100 ms after it was made, unless it is told to be stuck.
+struct Life {
+    publisher: Publisher,
+    epochs: Epochs,
+    stuck: bool,
+    now: Timestamp,
+}
+
+impl Life {
+    fn begin() -> Self {
+        Self { publisher: Publisher::new(DEBOUNCE), epochs: Epochs::default(), stuck: false, now: NOW }
+    }
+
+    /// Lets time pass until `ms` after the beginning, and returns what was done, each with its time.
+    fn until(&mut self, ms: u64) -> Vec<(u64, String)> {
+        let mut done = Vec::new();
+        while self.now <= NOW + Span(ms) {
+            let publisher = &mut self.publisher;
+            let asked_at = self.now;
+            if !self.stuck && asked_at.since(publisher.pushed_at()) >= Span(100) {
+                let generation = publisher.last_pushed().map(|last| last.generation);
+                publisher.acknowledged("pod", asked_at, generation);
+            } else if self.stuck {
+                publisher.acknowledged("pod", asked_at, Some(1));
+            }
+            let at = self.now.since(NOW).0;
+            match publisher.next(self.now) {
+                Next::Push(push) => {
+                    let weights: Vec<String> =
+                        push.config.canaries.iter().map(|canary| canary.weight.to_string()).collect();
+                    done.push((at, format!("{} [{}]", push.reason.as_str(), weights.join(" "))));
+                    self.epochs.record(&push.config);
+                    publisher.pushed(push, self.now);
+                }
+                Next::RemoveFilter => {
+                    done.push((at, "remove filter".into()));
+                    publisher.filter_removed(self.now);
+                }
+                Next::RemoveConfig => {
+                    done.push((at, "remove configuration".into()));
+                    publisher.config_removed();
+                }
+                Next::Wait(until) => assert!(until > self.now, "a caller that waits for the past never rests"),
+            }
+            self.now = self.now + Span(50);
+        }
+        done
+    }
+
+    fn set(&mut self, id: &str, epoch: u64, weight: u32) -> &mut Self {
+        self.publisher.set_desired(canary(id, epoch, weight));
+        self
+    }
+}
+
+fn rows(rows: &[(u64, &str)]) -> Vec<(u64, String)> {
+    rows.iter().map(|(at, text)| (*at, (*text).to_owned())).collect()
+}
+
+#[test]
+fn the_first_canary_is_pushed_at_once_and_nothing_twice() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 0);
+    assert_eq!(life.until(600_000), rows(&[(0, "first [0]")]));
+    life.set(ID, 1, 0);
+    assert_eq!(life.until(1_200_000), []);
+}
+
+#[test]
+fn changes_of_many_canaries_are_gathered_into_one_push() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 0);
+    life.until(0);
+    life.set(ID, 2, 500);
+    assert_eq!(life.until(300), []);
+    life.set(OTHER, 1, 700);
+    assert_eq!(life.until(900), rows(&[(500, "changed [5 7]")]));
+    assert_eq!(life.epochs.acknowledged(ID, life.publisher.generation()), Some(2));
+}
+
+#[test]
+fn a_rollback_is_pushed_at_once_and_carries_all_that_waits() {
+    let taken_back: [fn() -> Canary; 2] = [|| canary(ID, 3, 0), || canary(ID, 3, 400)];
+    for less in taken_back {
+        let mut life = Life::begin();
+        life.set(ID, 1, 0).until(0);
+        life.set(ID, 2, 500).until(600);
+        life.set(OTHER, 1, 700);
+        life.publisher.set_desired(less());
+        let weight = less().weight;
+        assert_eq!(life.until(700), vec![(650, format!("changed [{weight} 7]"))]);
+    }
+}
+
+#[test]
+fn conditions_that_are_taken_away_are_a_rollback() {
+    let mut life = Life::begin();
+    let matching = Canary { conditions: vec![weir_wire::Condition::default()], ..canary(ID, 2, 0) };
+    life.publisher.set_desired(matching);
+    life.until(50);
+    life.set(ID, 3, 0);
+    assert_eq!(life.until(150), rows(&[(100, "changed [0]")]));
+}
+
+#[test]
+fn what_is_changed_back_before_it_was_pushed_is_not_pushed() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 300).until(0);
+    life.set(ID, 2, 500).until(200);
+    life.set(ID, 1, 300);
+    assert_eq!(life.until(10_000), []);
+}
+
+#[test]
+fn a_change_during_a_write_waits_for_the_next_one() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 500);
+    let Next::Push(push) = life.publisher.next(NOW) else { panic!("nothing to push") };
+    life.set(ID, 2, 0);
+    life.publisher.pushed(push, NOW);
+    assert_eq!(life.until(0), rows(&[(0, "changed [0]")]), "a rollback stays urgent");
+}
+
+#[test]
+fn a_write_that_failed_is_tried_again_soon_but_not_at_once() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 500);
+    assert!(matches!(life.publisher.next(NOW), Next::Push(_)));
+    life.publisher.failed(NOW);
+    assert_eq!(life.publisher.next(NOW), Next::Wait(NOW + Span(200)));
+    assert_eq!(life.until(300), rows(&[(200, "first [5]")]));
+}
+
+#[test]
+fn a_split_is_renewed_before_new_gateway_processes_stop_trusting_it() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 500);
+    // Armed for whole seconds from the push on; half of them are left at each renewal.
+    assert_eq!(life.until(70_000), rows(&[(0, "first [5]"), (30_000, "renewal [5]"), (60_000, "renewal [5]")]));
+    let armed_until = life.publisher.last_pushed().unwrap().armed_until;
+    assert_eq!(armed_until, (NOW + Span::seconds(120)).0 / 1000);
+    life.set(ID, 2, 0).until(71_000);
+    assert_eq!(life.until(600_000), [], "without a split nothing needs to be trusted");
+}
+
+#[test]
+fn what_is_not_acknowledged_is_pushed_again_and_ever_more_rarely() {
+    let table: [(u32, &[u64]); 2] = [(500, &[0, 2, 6, 14, 30, 60]), (0, &[0, 2, 6, 14, 30, 62, 126, 254])];
+    for (weight, expected) in table {
+        let mut life = Life::begin();
+        life.stuck = true;
+        life.set(ID, 1, weight);
+        let pushes: Vec<u64> = life.until(expected.last().unwrap() * 1000).iter().map(|(at, _)| at / 1000).collect();
+        assert_eq!(pushes, expected, "weight {weight}");
+        // It runs again: the next push that is not acknowledged is waited for as at first.
+        life.stuck = false;
+        let end = life.now.since(NOW).0 + 400_000;
+        life.until(end);
+        life.stuck = true;
+        life.set(ID, 2, 100);
+        let end = life.now.since(NOW).0;
+        assert_eq!(life.until(end + 3_000).len(), 2, "weight {weight}");
+    }
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_is_not_pushed_to_again() {
+    let mut publisher = Publisher::new(DEBOUNCE);
+    publisher.acknowledged("pod", NOW, Some(7));
+    publisher.set_desired(canary(ID, 1, 0));
+    let Next::Push(push) = publisher.next(NOW) else { panic!("nothing to push") };
+    publisher.pushed(push, NOW);
+    for ms in (0..60_000).step_by(1000) {
+        assert!(matches!(publisher.next(NOW + Span(ms)), Next::Wait(_)));
+    }
+}
+
+#[test]
+fn what_somebody_else_wrote_is_written_over() {
+    let mut life = Life::begin();
+    life.set(ID, 4, 500).until(10_000);
+    life.publisher.mark_drifted();
+    assert_eq!(life.until(10_500), rows(&[(10_050, "drifted [5]")]));
+    // A write that met another's: what is live now is compared with what is desired.
+    let live = Config { generation: life.publisher.generation() + 8, ..Config::default() };
+    life.publisher.resync(Some(live.clone()), life.now);
+    assert_eq!(life.until(12_000), rows(&[(10_550, "changed [5]")]));
+    assert!(life.publisher.generation() > live.generation);
+    life.publisher.resync(None, life.now);
+    assert_eq!(life.until(13_000), rows(&[(12_050, "first [5]")]));
+}
+
+#[test]
+fn a_later_controller_goes_on_with_what_was_pushed() {
+    let mut life = Life::begin();
+    life.set(ID, 9, 300).set(OTHER, 1, 0);
+    life.until(0);
+    let pushed = life.publisher.last_pushed().unwrap().clone();
+    life.epochs = Epochs::default();
+    life.epochs.record(&pushed);
+    assert_eq!(life.epochs.acknowledged(ID, pushed.generation), Some(9));
+    assert_eq!(life.epochs.acknowledged(ID, pushed.generation - 1), None);
+    life.publisher = Publisher::resume(DEBOUNCE, pushed.clone(), |_| true);
+    life.set(ID, 9, 300);
+    assert_eq!(life.until(10_000), []);
+    // One of its Canaries went while nobody looked.
+    life.publisher = Publisher::resume(DEBOUNCE, pushed, |canary| canary.id == ID);
+    assert_eq!(life.until(10_500), rows(&[(10_050, "changed [3]")]));
+}
+
+#[test]
+fn a_gateway_without_canaries_loses_first_its_canaries_then_the_filter_then_the_configuration() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 0).until(1_000);
+    life.publisher.remove(ID);
+    let steps = [(1_050, "changed []"), (3_050, "remove filter"), (5_050, "remove configuration")];
+    assert_eq!(life.until(60_000), rows(&steps));
+    // A gateway that answers, and does not let go, is waited for; but not for ever.
+    let mut life = Life::begin();
+    life.set(ID, 1, 0).until(1_000);
+    life.publisher.remove(ID);
+    life.stuck = true;
+    let done = life.until(60_000);
+    let removals: Vec<_> = done.iter().filter(|(_, what)| what.starts_with("remove")).cloned().collect();
+    assert_eq!(removals, rows(&[(31_050, "remove filter"), (33_050, "remove configuration")]));
+}
+
+#[test]
+fn a_canary_that_comes_while_the_filter_goes_is_pushed() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 0).until(1_000);
+    life.publisher.remove(ID);
+    life.until(4_000);
+    life.set(OTHER, 1, 0);
+    assert_eq!(life.until(60_000), rows(&[(4_050, "changed [0]")]));
+}
+
+#[test]
+fn one_canary_that_the_filter_would_refuse_is_left_out_and_no_other() {
+    let mut publisher = Publisher::new(DEBOUNCE);
+    publisher.set_desired(canary(ID, 1, 500));
+    publisher.set_desired(Canary { hosts: vec!["a b".into()], ..canary(OTHER, 1, 500) });
+    let Next::Push(push) = publisher.next(NOW) else { panic!("nothing to push") };
+    assert_eq!(push.config.canaries.len(), 1);
+    assert!(push.left_out[0].contains(OTHER), "{:?}", push.left_out);
+    publisher.pushed(push, NOW);
+    assert!(matches!(publisher.next(NOW + Span::seconds(1)), Next::Wait(_)), "it is not tried again and again");
+}
+
+#[test]
+fn an_envoy_that_starts_gets_a_fresh_generation_and_time_to_compile() {
+    let mut life = Life::begin();
+    life.set(ID, 1, 500).until(0);
+    let before = life.publisher.generation();
+    let push = life.publisher.startup(life.now);
+    assert!(push.config.generation > before);
+    let at = life.now.since(NOW).0;
+    life.publisher.pushed(push, life.now);
+    life.stuck = true;
+    assert_eq!(life.until(15_000), vec![(at + 10_000, "not acknowledged [5]".to_owned())]);
+}
+
+#[test]
+fn no_more_epochs_are_remembered_than_a_gateway_counts_generations_for() {
+    let mut epochs = Epochs::default();
+    for n in 1..=20 {
+        let canaries = vec![canary(ID, n, 0)];
+        epochs.record(&Config { generation: n, canaries, ..Config::default() });
+    }
+    assert_eq!((epochs.acknowledged(ID, 12), epochs.acknowledged(ID, 13)), (None, Some(13)));
+    epochs.forget(ID);
+    assert_eq!(epochs.acknowledged(ID, 20), None);
+}
