@@ -33,6 +33,8 @@ mod people;
 #[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/phases.rs"]
 mod phases;
+#[path = "kubernetes/resting.rs"]
+mod resting;
 #[path = "kubernetes/routes.rs"]
 mod routes;
 #[path = "kubernetes/scaling.rs"]

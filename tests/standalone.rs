@@ -17,5 +17,7 @@ mod metrics;
 mod prometheus;
 #[path = "standalone/releases.rs"]
 mod releases;
+#[path = "standalone/resting.rs"]
+mod resting;
 #[path = "standalone/site.rs"]
 mod site;

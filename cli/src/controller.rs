@@ -37,6 +37,9 @@ pub(crate) struct ControllerArgs {
     /// Whether ConfigMaps and Secrets that a target refers to are part of its revision.
     #[arg(long, env = "WEIR_CONFIG_TRACKING", default_value_t = true, action = clap::ArgAction::Set)]
     config_tracking: bool,
+    /// Whether requests pass the filter, and are counted, between rollouts too, whatever a Canary says.
+    #[arg(long, env = "WEIR_OBSERVE_AT_REST", default_value_t = false, action = clap::ArgAction::Set)]
+    observe_at_rest: bool,
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -67,6 +70,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         module,
         module_file: served.then_some(args.module),
         config_tracking: args.config_tracking,
+        observe_at_rest: args.observe_at_rest,
         cluster_domain: args.cluster_domain,
     };
     Ok(kubernetes::run(settings).await?)

@@ -17,10 +17,19 @@ pub struct RequestMatch {
     pub name: String,
     /// Hosts of its requests.
     pub hosts: Vec<String>,
-    /// Names of its routes.
-    pub routes: Vec<String>,
+    /// Its routes.
+    pub routes: RouteNames,
     /// Which of the two tells.
     pub lookup: Lookup,
+}
+
+/// Names of one Canary's routes, as gateways have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteNames {
+    /// Routes to the primary: those that requests come in by.
+    pub primary: Vec<String>,
+    /// Routes to the canary, which the token leads to.
+    pub canary: Vec<String>,
 }
 
 /// Returns the generation after `stored`: no smaller than the Unix time in milliseconds, so that a recreated object or a
@@ -43,7 +52,7 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
         id: canary_id(namespace, name),
         name: format!("{namespace}/{name}"),
         hosts: hosts.clone(),
-        routes: routes.clone(),
+        routes: routes.primary.clone(),
         lookup: *lookup,
         token: canary_token(namespace, name),
         run: traffic.run.clone(),

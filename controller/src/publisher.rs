@@ -8,17 +8,27 @@
 //!
 //! Pure: time is an argument, and the caller writes. Changes of many Canaries are gathered into one push, because every push
 //! makes istiod send to every gateway. A change that takes requests away from a canary is pushed at once, with all that waits.
+//!
+//! The filter is off but on the routes of Canaries that need it ([`FilterMode`]). A Canary's routes are switched on once every
+//! gateway acknowledged a configuration that names the Canary, and the name goes once every gateway acknowledged the routes
+//! without the switch: a filter never meets requests that its configuration does not know.
 
+mod content;
 mod epochs;
+mod push;
 
 use std::collections::BTreeMap;
 
-use weir_wire::{Canary, Config, ConfigError, Weight};
+use weir_wire::{Canary, Config, Weight};
 
-use crate::gateway_config::{config, next_generation};
-use crate::rollout::{Span, Timestamp};
+use crate::gateway_config::{RouteNames, config, next_generation};
+use crate::rollout::{FilterMode, Span, Timestamp};
 
+pub use content::Desired;
+use content::{Content, Last};
 pub use epochs::Epochs;
+use push::acceptable;
+pub use push::{Next, Push, PushReason};
 
 /// A gateway process that starts this long after the last push sends nothing to a canary.
 const ARMED_FOR: Span = Span::seconds(60);
@@ -48,7 +58,7 @@ pub struct Publisher {
     /// Time between two ordinary pushes.
     debounce: Span,
     /// What each canary should have, by id.
-    desired: BTreeMap<String, Canary>,
+    desired: BTreeMap<String, Desired>,
     /// Whether `desired` may differ from what was pushed.
     changed: bool,
     /// Whether the difference takes requests away from a canary.
@@ -58,7 +68,7 @@ pub struct Publisher {
     /// What was pushed last.
     last_pushed: Option<Config>,
     /// What that was made of: it may hold Canaries that were left out.
-    last_desired: BTreeMap<String, Canary>,
+    last: Last,
     /// The newest generation ever pushed, also where nothing is left of it.
     generation: u64,
     pushed_at: Timestamp,
@@ -72,51 +82,6 @@ pub struct Publisher {
     filter_removed_at: Option<Timestamp>,
 }
 
-/// What to do now.
-#[derive(Clone, Debug, PartialEq)]
-#[must_use = "a push that nobody writes is lost"]
-pub enum Next {
-    /// Write this configuration, then say [`Publisher::pushed`], [`Publisher::failed`] or [`Publisher::resync`].
-    Push(Push),
-    /// Take the filter out of the gateway: it has no Canary any more. Then say [`Publisher::filter_removed`].
-    RemoveFilter,
-    /// Take its configuration away. Then say [`Publisher::config_removed`].
-    RemoveConfig,
-    /// Nothing until then, unless something is said.
-    Wait(Timestamp),
-}
-
-/// A configuration to write.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Push {
-    /// The configuration, which the filter accepts.
-    pub config: Config,
-    /// Why it is written.
-    pub reason: PushReason,
-    /// Whether it takes requests away from a canary.
-    pub urgent: bool,
-    /// Canaries that were left out, with the reason: one Canary's fault must not keep all others from being told anything.
-    pub left_out: Vec<String>,
-    made_of: BTreeMap<String, Canary>,
-}
-
-/// Why a configuration is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PushReason {
-    /// Nothing was pushed yet.
-    First,
-    /// Something is desired that was not pushed.
-    Changed,
-    /// Gateway processes that start from now on would soon no longer trust the last push.
-    Renewal,
-    /// Somebody else changed or deleted what was pushed, or it is of another module.
-    Drifted,
-    /// A gateway that answers does not run the last push.
-    NotAcknowledged,
-    /// An Envoy is about to start.
-    Startup,
-}
-
 impl Publisher {
     /// Returns a publisher that has pushed nothing.
     #[must_use]
@@ -128,7 +93,7 @@ impl Publisher {
             urgent: false,
             drifted: false,
             last_pushed: None,
-            last_desired: BTreeMap::new(),
+            last: Last::default(),
             generation: 0,
             pushed_at: Timestamp(0),
             tried_at: Timestamp(0),
@@ -141,23 +106,35 @@ impl Publisher {
 
     /// Returns a publisher that goes on with what an earlier controller pushed, without the Canaries that are gone.
     #[must_use]
-    pub fn resume(debounce: Span, pushed: Config, is_alive: impl Fn(&Canary) -> bool) -> Self {
+    pub fn resume(
+        debounce: Span,
+        pushed: Config,
+        switched: BTreeMap<String, RouteNames>,
+        is_alive: impl Fn(&Canary) -> bool,
+    ) -> Self {
         let mut publisher = Self::new(debounce);
-        publisher.desired = pushed.canaries.iter().filter(|canary| is_alive(canary)).map(by_id).collect();
-        publisher.resync(Some(pushed), Timestamp(0));
+        for canary in pushed.canaries.iter().filter(|canary| is_alive(canary)) {
+            let routes = switched.get(&canary.id).cloned();
+            let filter = if routes.is_some() { FilterMode::On } else { FilterMode::Named };
+            let desired = Desired { canary: canary.clone(), filter, routes: routes.unwrap_or_default() };
+            publisher.desired.insert(canary.id.clone(), desired);
+        }
+        publisher.resync(Some(pushed), switched, Timestamp(0));
         publisher
     }
 
     /// Says what a canary should have from the next push on. Returns whether that is new.
-    pub fn set_desired(&mut self, canary: Canary) -> bool {
-        let old = self.desired.get(&canary.id);
-        if old == Some(&canary) {
+    pub fn set_desired(&mut self, desired: Desired) -> bool {
+        let id = &desired.canary.id;
+        let old = self.desired.get(id);
+        if old == Some(&desired) {
             return false;
         }
-        let (weight, matching) = old.map_or((Weight::ZERO, false), |old| (old.weight, !old.conditions.is_empty()));
-        self.urgent |= canary.weight < weight || (matching && canary.conditions.is_empty());
+        let (weight, matching) = old.map_or((Weight::ZERO, false), |old| old.canary.split());
+        let (new_weight, still_matching) = desired.canary.split();
+        self.urgent |= new_weight < weight || (matching && !still_matching);
         self.changed = true;
-        self.desired.insert(canary.id.clone(), canary);
+        self.desired.insert(id.clone(), desired);
         true
     }
 
@@ -178,7 +155,37 @@ impl Publisher {
     /// Returns what a canary should have.
     #[must_use]
     pub fn desired(&self, id: &str) -> Option<&Canary> {
-        self.desired.get(id)
+        self.desired.get(id).map(|desired| &desired.canary)
+    }
+
+    /// Returns the generation that every gateway runs where none knows a canary that is off: no push is to come for it.
+    #[must_use]
+    pub fn generation_without(&self, id: &str) -> Option<u64> {
+        self.last_pushed.as_ref().filter(|_| !self.last.names(id)).map(|last| last.generation)
+    }
+
+    /// Returns the canaries whose routes are switched on in what was pushed last, with the generation that did it.
+    pub fn switched(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.last.switched()
+    }
+
+    /// Returns the routes that are switched on in what was pushed last.
+    #[must_use]
+    pub fn last_switched(&self) -> &BTreeMap<String, RouteNames> {
+        self.last.routes()
+    }
+
+    /// Returns whether requests of any canary should pass the filter, and its routes are not switched on yet.
+    #[must_use]
+    pub fn is_switching(&self) -> bool {
+        let mut on = self.desired.iter().filter(|(_, desired)| desired.filter == FilterMode::On);
+        on.any(|(id, _)| !self.last.switched().any(|(switched, _)| switched == id))
+    }
+
+    /// Returns whether every gateway that answers runs a generation.
+    #[must_use]
+    pub fn is_acknowledged(&self, generation: u64) -> bool {
+        self.gateways.values().all(|(_, runs)| *runs >= Some(generation))
     }
 
     /// Returns whether any canary should have anything.
@@ -214,15 +221,19 @@ impl Publisher {
     /// Takes note of what a gateway process said when it was asked: the newest generation that all of its VMs run, nothing
     /// where the filter does not run.
     pub fn acknowledged(&mut self, gateway: &str, asked_at: Timestamp, generation: Option<u64>) {
-        match self.gateways.get_mut(gateway) {
-            Some(known) => *known = (asked_at, generation),
-            None => drop(self.gateways.insert(gateway.to_owned(), (asked_at, generation))),
-        }
+        let old = match self.gateways.get_mut(gateway) {
+            Some(known) => std::mem::replace(known, (asked_at, generation)).1,
+            None => self.gateways.insert(gateway.to_owned(), (asked_at, generation)).and_then(|(_, runs)| runs),
+        };
+        // It may be what a switch has waited for.
+        self.changed |= old != generation;
     }
 
     /// Forgets gateway processes that are gone.
     pub fn retain_gateways(&mut self, keep: impl Fn(&str) -> bool) {
+        let before = self.gateways.len();
         self.gateways.retain(|name, _| keep(name));
+        self.changed |= self.gateways.len() < before;
     }
 
     /// Returns the gateway processes that answered after the last push had time to arrive, and do not run it. One that does
@@ -274,15 +285,15 @@ impl Publisher {
             PushReason::Startup => STARTUP_ACK_TIMEOUT,
             _ => ACK_TIMEOUT,
         };
-        // What was said while the push was written waits for the next one.
-        self.changed = self.desired != push.made_of;
-        self.urgent &= self.changed;
         self.failed = false;
         self.drifted = false;
         self.pushed_at = now;
         self.generation = push.config.generation;
-        self.last_desired = push.made_of;
+        self.last.replace(Content { canaries: push.canaries, switched: push.switched }, self.generation);
         self.last_pushed = Some(push.config);
+        // What was said while the push was written waits for the next one.
+        self.changed = true;
+        self.urgent &= !self.last.is(&self.content());
     }
 
     /// Takes note that a push, or a removal, could not be written.
@@ -292,12 +303,13 @@ impl Publisher {
     }
 
     /// Goes on from what gateways can read now, which somebody else wrote.
-    pub fn resync(&mut self, live: Option<Config>, now: Timestamp) {
+    pub fn resync(&mut self, live: Option<Config>, switched: BTreeMap<String, RouteNames>, now: Timestamp) {
         self.changed = true;
         self.failed = false;
         self.pushed_at = now;
         self.generation = live.as_ref().map_or(self.generation, |live| live.generation);
-        self.last_desired = live.iter().flat_map(|live| &live.canaries).map(by_id).collect();
+        let canaries = live.iter().flat_map(|live| &live.canaries).map(by_id).collect();
+        self.last.replace(Content { canaries, switched }, self.generation);
         self.last_pushed = live;
     }
 
@@ -312,18 +324,18 @@ impl Publisher {
         self.failed = false;
         self.filter_removed_at = None;
         self.last_pushed = None;
-        self.last_desired.clear();
+        self.last.replace(Content::default(), self.generation);
     }
 
     fn push_reason(&mut self, now: Timestamp) -> Option<PushReason> {
         let Some(last) = &self.last_pushed else { return Some(PushReason::First) };
-        if self.changed && self.desired != self.last_desired {
+        if self.changed && !self.last.is(&self.content()) {
             return Some(PushReason::Changed);
         }
         self.changed = false;
         self.urgent = false;
         let renew_at = armed_until(last) - RENEW_BEFORE;
-        if now >= renew_at && self.desired.values().any(Canary::reaches_canary) {
+        if now >= renew_at && self.last.canaries().any(Canary::reaches_canary) {
             return Some(PushReason::Renewal);
         }
         if self.drifted {
@@ -339,14 +351,18 @@ impl Publisher {
         None
     }
 
+    fn content(&self) -> Content {
+        self.last.towards(&self.desired, |generation| self.is_acknowledged(generation))
+    }
+
     fn push(&mut self, reason: PushReason, now: Timestamp) -> Push {
         self.tried_at = now;
-        let made_of = self.desired.clone();
-        let canaries: Vec<Canary> = made_of.values().cloned().collect();
+        let Content { canaries: by_id, switched } = self.content();
+        let canaries: Vec<Canary> = by_id.values().cloned().collect();
         let armed_until = if canaries.iter().any(Canary::reaches_canary) { now + ARMED_FOR } else { now };
         let generation = next_generation(self.generation, now);
         let (config, left_out) = acceptable(config(generation, armed_until, canaries));
-        Push { config, reason, urgent: self.urgent, left_out, made_of }
+        Push { config, switched, reason, urgent: self.urgent, left_out, canaries: by_id }
     }
 
     /// First a configuration without Canaries, then the filter, last the configuration: a running Envoy keeps the last
@@ -375,34 +391,6 @@ impl Publisher {
         let next = dues.into_iter().flatten().filter(|due| *due > now).min();
         next.unwrap_or(now + IDLE).min(now + IDLE)
     }
-}
-
-impl PushReason {
-    /// Returns the word for logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Changed => "changed",
-            Self::Renewal => "renewal",
-            Self::Drifted => "drifted",
-            Self::NotAcknowledged => "not acknowledged",
-            Self::Startup => "startup",
-        }
-    }
-}
-
-/// Leaves out what the filter would refuse.
-fn acceptable(mut config: Config) -> (Config, Vec<String>) {
-    let mut left_out = Vec::new();
-    while let Err(error) = config.check() {
-        left_out.push(error.to_string());
-        match error {
-            ConfigError::Field { index, .. } if index < config.canaries.len() => drop(config.canaries.remove(index)),
-            _ => break,
-        }
-    }
-    (config, left_out)
 }
 
 fn armed_until(config: &Config) -> Timestamp {

@@ -133,6 +133,7 @@ mod tests {
             conditions: vec![],
             affinity: None,
             admission: 10,
+            observe_at_rest: false,
         }
     }
 
@@ -143,7 +144,7 @@ mod tests {
         let seen = Observation {
             target: Revision("v2".into()),
             primary: workload,
-            gateways: vec![Gateway { name: "envoy".into(), acknowledged: None }],
+            gateways: vec![Gateway { name: "envoy".into(), acknowledged: None, filtering: false }],
             ..Observation::default()
         };
         let applied = Some(Revision("v2".into()));

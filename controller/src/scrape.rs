@@ -6,13 +6,15 @@
 //! before gauges and each by name; `weir_boot` is a gauge, so every counter stands before it, and `weir_vms_<slot>` comes
 //! after the `weir_generation_<slot>` that promises it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use weir_wire::SLOTS;
-use weir_wire::names::{Arm, Metric, PREFIX};
+use weir_wire::names::{Arm, Metric, PREFIX, is_id};
 
 use crate::rollout::{Counts, Scrape, Timestamp};
 
+/// Envoy's own counters of routes that have a `stat_prefix`. Istio leaves the prefix in the name, Envoy puts it into a label.
+const ROUTES: &str = "envoy_vhost";
 /// Envoy's own gauge of its number of workers.
 const CONCURRENCY: &str = "envoy_server_concurrency";
 
@@ -27,6 +29,8 @@ pub struct Report {
     pub workers: Option<u64>,
     /// By slot, the generation and the VMs that run it.
     generations: [Option<(u64, u64)>; SLOTS as usize],
+    /// The canaries, by id, whose routes have the filter on.
+    filtering: HashSet<String>,
     canaries: Vec<Counters>,
     /// Place in the list by id.
     places: HashMap<String, usize>,
@@ -79,6 +83,7 @@ impl Report {
         for line in text.lines() {
             // Cheap before dear: most lines of a gateway are neither.
             if !line.starts_with(PREFIX) && !line.starts_with(CONCURRENCY) {
+                report.filtering.extend(filtered_route(line).map(str::to_owned));
                 continue;
             }
             let name = &line[..line.find(['{', ' ']).unwrap_or(line.len())];
@@ -147,6 +152,13 @@ impl Report {
         Ok(self)
     }
 
+    /// Returns whether the process has routes of a canary on which the filter is on: Envoy shows their counters before any
+    /// request.
+    #[must_use]
+    pub fn is_filtering(&self, id: &str) -> bool {
+        self.filtering.contains(id)
+    }
+
     /// Returns how many VMs run `generation`.
     #[must_use]
     pub fn vms(&self, generation: u64) -> u64 {
@@ -181,6 +193,23 @@ impl Report {
         let Counters { slots, late, refused, tripped, trip_test, .. } = known.cloned().unwrap_or_default();
         Scrape { gateway: gateway.to_owned(), boot: self.boot, begun, slots, late, refused, tripped, trip_test }
     }
+}
+
+/// Returns the `stat_prefix` of a canary's routes: the switch that puts the filter on them sets it, and so their counters
+/// prove the switch.
+#[must_use]
+pub fn stat_prefix(id: &str, arm: Arm) -> String {
+    format!("{PREFIX}{id}_{}", arm.word())
+}
+
+/// Returns the canary whose route to the primary a line counts requests of.
+fn filtered_route(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix(ROUTES)?;
+    rest.contains("upstream_rq_total").then_some(())?;
+    rest.split(PREFIX).skip(1).find_map(|rest| {
+        let (id, rest) = rest.split_at_checked(16)?;
+        (is_id(id) && rest.starts_with("_primary")).then_some(id)
+    })
 }
 
 /// Returns the value at a line's end. Agents in between may have rewritten it as a floating-point number.
@@ -285,6 +314,27 @@ envoy_http_rq_time_bucket{le=\"0.5\"} 0
             assert!(Report::parse(&TEXT[..cut]).is_err(), "cut at {cut}: {:?}", &TEXT[..cut]);
         }
         assert_eq!(Report::parse(&TEXT[..end]), Ok(whole));
+    }
+
+    #[test]
+    fn the_counter_of_a_route_shows_that_the_filter_is_on_for_it() {
+        let prefix = stat_prefix(ID, Arm::Primary);
+        let other = stat_prefix("b3f09c11d2e4b877", Arm::Canary);
+        let rows = [
+            format!(
+                "envoy_vhost_route_upstream_rq_total{{envoy_virtual_host=\"shop/cart\",envoy_route=\"{prefix}\"}} 0"
+            ),
+            format!("envoy_vhost_shop_example_com_80_route_{prefix}_upstream_rq_total{{}} 0"),
+            format!("envoy_vhost_weir_example_com_80_route_{prefix}_upstream_rq_total{{}} 12"),
+        ];
+        for row in rows {
+            let report = Report::parse(&format!("{row}\n{TEXT}")).unwrap();
+            assert!(report.is_filtering(ID), "{row}");
+        }
+        for row in [format!("envoy_vhost_x_route_{other}_upstream_rq_total{{}} 0"), "envoy_vhost_weir_".into()] {
+            let report = Report::parse(&format!("{row}\n{TEXT}")).unwrap();
+            assert!(!report.is_filtering(ID) && !report.is_filtering("b3f09c11d2e4b877"), "{row}");
+        }
     }
 
     proptest! {

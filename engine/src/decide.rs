@@ -127,7 +127,8 @@ impl Pass<'_> {
     fn conclude(self, reason: Reason) -> Decision {
         let recheck_after = self.cadence();
         let acknowledged = self.acknowledged(self.state.traffic.epoch);
-        let state = self.state;
+        let mut state = self.state;
+        state.traffic.filter = state.filter_mode(self.plan.observe_at_rest);
         let traffic = Action::Traffic(Box::new(state.traffic.clone()));
         let primary = state.installed.clone().map(Action::Primary);
         let ready = self.seen.primary.readiness == Readiness::Ready;

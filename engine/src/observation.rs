@@ -61,6 +61,8 @@ pub struct Gateway {
     pub name: String,
     /// The newest epoch of this canary that every VM of the process is known to use.
     pub acknowledged: Option<u64>,
+    /// Whether requests on this canary's routes are known to pass the filter there.
+    pub filtering: bool,
 }
 
 /// What became of a call.

@@ -49,6 +49,8 @@ pub struct Plan {
     pub affinity: Option<Affinity>,
     /// Canary requests that may be outstanding per worker until the first ones have ended. 0: no bound.
     pub admission: u32,
+    /// Whether requests pass the filter, and are counted, between rollouts too.
+    pub observe_at_rest: bool,
 }
 
 /// One stretch of the way to promotion: a weight, held until a check passes.

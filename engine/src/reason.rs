@@ -55,6 +55,11 @@ pub enum Reason {
         /// One that does not.
         missing: String,
     },
+    /// Some gateway does not have the filter on for the canary's requests yet.
+    FilterOff {
+        /// The gateway.
+        gateway: String,
+    },
     /// The interval of a check runs.
     Analysing {
         /// Time until the check.
@@ -207,6 +212,7 @@ impl Reason {
             Self::WaitingForAnswer { .. } => "WaitingForAnswer",
             Self::CanaryNotReady { .. } => "CanaryNotReady",
             Self::NotRoutable => "NotRoutable",
+            Self::FilterOff { .. } => "FilterOff",
             Self::NoGateway => "NoGateway",
             Self::NotAcknowledged { .. } => "NotAcknowledged",
             Self::Analysing { .. } => "Analysing",
@@ -262,6 +268,9 @@ impl fmt::Display for Reason {
             Self::WaitingForAnswer { name } => write!(f, "waiting for the answer of {name}"),
             Self::CanaryNotReady { why } => write!(f, "the canary is not ready: {why}"),
             Self::NotRoutable => f.write_str("the gateway has no endpoint of the canary yet"),
+            Self::FilterOff { gateway } => {
+                write!(f, "gateway {gateway} does not have the filter on for its requests yet")
+            }
             Self::NoGateway => f.write_str("no gateway is running, so no request can be split"),
             Self::NotAcknowledged { by, of, missing } => {
                 write!(f, "{by} of {of} gateways use the split that was asked for; {missing} does not yet")

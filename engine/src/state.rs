@@ -166,6 +166,23 @@ pub struct Traffic {
     pub since: Timestamp,
     /// The guard's tables, newest epoch first.
     pub limits: Vec<Limits>,
+    /// What the filter in the gateways has to do with the Canary's requests. Follows from the rest of the state on every
+    /// pass.
+    pub filter: FilterMode,
+}
+
+/// What the filter in the gateways has to do with a Canary's requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilterMode {
+    /// Nothing: no request passes it, and the gateways' configuration does not name the Canary.
+    #[default]
+    Off,
+    /// The configuration names the Canary, so that an acknowledged epoch shows that gateways know its routes. No request
+    /// passes the filter.
+    Named,
+    /// Requests pass it: they are counted, and split.
+    On,
 }
 
 /// How a rollout ended.
@@ -207,6 +224,21 @@ pub enum Outcome {
     Superseded,
     /// The analysis passed, but the primary did not come up with it.
     PromotionFailed,
+}
+
+impl State {
+    /// Returns what the filter has to do with the Canary's requests: it is on from the moment a new revision is seen, so that
+    /// the primary's rate is known before the first weight, until the last weight is acknowledged as 0.
+    #[must_use]
+    pub fn filter_mode(&self, observe_at_rest: bool) -> FilterMode {
+        let rollout = self.run.is_some() || self.canary_is_home || self.traffic.reaches_canary();
+        match self.phase {
+            _ if rollout || observe_at_rest => FilterMode::On,
+            // What istiod sent of the routes is acknowledged with an epoch, since it sends the configuration last.
+            Phase::Initializing | Phase::Terminating | Phase::Terminated => FilterMode::Named,
+            _ => FilterMode::Off,
+        }
+    }
 }
 
 impl Traffic {

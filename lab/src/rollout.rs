@@ -174,7 +174,7 @@ impl<'a> World<'a> {
         for gateway in &self.gateways {
             let (scrape, acknowledged) = gateway.scrape(self.now);
             seen.scrapes.extend(scrape);
-            seen.gateways.push(weir_engine::Gateway { name: gateway.name().to_owned(), acknowledged });
+            seen.gateways.push(weir_engine::Gateway { name: gateway.name().to_owned(), acknowledged, filtering: true });
         }
         seen
     }

@@ -67,7 +67,8 @@ fn every_value_of_the_chart_does_what_it_says() {
     }
     assert!(plain.contains("http://weir.weir-system.svc.cluster.local:8080{path}"), "{plain}");
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
-    let rows: [(&[&str], &[&str]); 10] = [
+    let rows: [(&[&str], &[&str]); 11] = [
+        (&["--set", "observeAtRest=true"], &["WEIR_OBSERVE_AT_REST, value: \"true\""]),
         (&["--set", "replicas=2"], &["replicas: 2", "kind: PodDisruptionBudget", "maxUnavailable: 1"]),
         (&["--set", "module.url=file:///etc/weir/filter.wasm"], &["value: \"file:///etc/weir/filter.wasm\""]),
         (&oci, &["value: \"oci://registry.test/weir-filter:1\"", "WEIR_MODULE_SHA256, value: \"00ff\""]),

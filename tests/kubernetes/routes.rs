@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::STEPS;
 use super::kubectl::{apply, kubectl, object, until};
+use super::resting::assigned;
 use super::stage::{Release, Stage, canary};
 
 fn share(stage: &Stage, name: &str) {
@@ -40,6 +41,7 @@ async fn two_canaries_on_one_host_split_only_their_own_requests() {
     let evidence = object(&stage.namespace, "canary", "a").unwrap()["status"]["evidence"].clone();
     let counted = |field: &str| evidence[field].as_u64().unwrap_or_default();
     assert!(counted("canaryRequests") + counted("primaryRequests") <= a.totals().0, "{evidence}");
+    assert_eq!(assigned(&stage.namespace, "b"), 0, "what rests beside it is not counted");
     let other = object(&stage.namespace, "canary", "b").unwrap()["status"]["phase"].clone();
     assert_eq!(other, Value::from("Initialized"));
     for name in ["a", "b"] {

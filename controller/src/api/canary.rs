@@ -53,6 +53,10 @@ pub struct CanarySpec {
     /// Start nothing and advance nothing. A rollback still happens. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+    /// Let requests pass the gateway's filter, and count them, between rollouts too. Each of them then costs what one costs
+    /// during a rollout. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe_at_rest: Option<bool>,
     /// The kind of traffic provider. Only `istio` is known, which is also the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

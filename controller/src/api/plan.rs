@@ -97,6 +97,7 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
         conditions: strategy::conditions(&analysis.r#match, p),
         affinity: analysis.session_affinity.as_ref().map(|affinity| cookie(affinity, p)),
         admission: p.whole("spec.analysis.admission", analysis.admission, 10, 0..=1_000_000) as u32,
+        observe_at_rest: spec.observe_at_rest == Some(true),
     };
     let Problems { found, remarks, deprecated } = problems;
     let plan = if found.is_empty() { Ok(plan) } else { Err(found) };

@@ -22,6 +22,8 @@ pub struct Settings {
     pub module_file: Option<PathBuf>,
     /// Whether ConfigMaps and Secrets that a target refers to are part of its revision.
     pub config_tracking: bool,
+    /// Whether requests pass the filter, and are counted, between rollouts too, whatever a Canary says.
+    pub observe_at_rest: bool,
     /// The cluster's domain.
     pub cluster_domain: String,
 }

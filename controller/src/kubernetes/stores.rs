@@ -11,7 +11,7 @@ use crate::api::CanarySpec;
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Kept, View};
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
-use crate::kubernetes::gateway::{HostIndex, GatewayRegistry, affects};
+use crate::kubernetes::gateway::{GatewayRegistry, HostIndex, affects};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;

@@ -19,13 +19,25 @@ impl Epochs {
     /// Takes note of a push.
     pub fn record(&mut self, config: &Config) {
         for canary in &config.canaries {
-            let firsts = self.firsts.entry(canary.id.clone()).or_default();
-            if firsts.last().is_none_or(|(_, epoch)| *epoch != canary.epoch) {
-                firsts.push((config.generation, canary.epoch));
-                let surplus = firsts.len().saturating_sub(REMEMBERED);
-                firsts.drain(..surplus);
-            }
+            self.insert(&canary.id, canary.epoch, config.generation);
         }
+    }
+
+    fn insert(&mut self, id: &str, epoch: u64, generation: u64) -> bool {
+        let firsts = self.firsts.entry(id.to_owned()).or_default();
+        if firsts.last().is_none_or(|(_, last)| *last != epoch) {
+            firsts.push((generation, epoch));
+            let surplus = firsts.len().saturating_sub(REMEMBERED);
+            firsts.drain(..surplus);
+            return true;
+        }
+        false
+    }
+
+    /// Takes note that a canary is off: a gateway that runs `generation`, which does not name it, sends nothing to it, as its
+    /// epoch says. Returns whether that is new.
+    pub fn record_off(&mut self, id: &str, epoch: u64, generation: u64) -> bool {
+        self.insert(id, epoch, generation)
     }
 
     /// Returns the epoch of a canary that a gateway uses whose VMs all run `generation`.

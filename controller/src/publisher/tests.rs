@@ -13,6 +13,10 @@ fn canary(id: &str, epoch: u64, weight: u32) -> Canary {
     Canary { id: id.into(), name: id.into(), hosts: vec![host], token: "t".into(), epoch, weight, ..Canary::default() }
 }
 
+fn named(canary: Canary) -> Desired {
+    Desired { canary, filter: FilterMode::Named, routes: RouteNames::default() }
+}
+
 /// A gateway with one pod that acknowledges every push 100 ms after it was made, unless it is told to be stuck.
 struct Life {
     publisher: Publisher,
@@ -63,7 +67,7 @@ impl Life {
     }
 
     fn set(&mut self, id: &str, epoch: u64, weight: u32) -> &mut Self {
-        self.publisher.set_desired(canary(id, epoch, weight));
+        self.publisher.set_desired(named(canary(id, epoch, weight)));
         self
     }
 }
@@ -101,7 +105,7 @@ fn a_rollback_is_pushed_at_once_and_carries_all_that_waits() {
         life.set(ID, 1, 0).until(0);
         life.set(ID, 2, 500).until(600);
         life.set(OTHER, 1, 700);
-        life.publisher.set_desired(less());
+        life.publisher.set_desired(named(less()));
         let weight = less().weight;
         assert_eq!(life.until(700), vec![(650, format!("changed [{weight} 7]"))]);
     }
@@ -111,7 +115,7 @@ fn a_rollback_is_pushed_at_once_and_carries_all_that_waits() {
 fn conditions_that_are_taken_away_are_a_rollback() {
     let mut life = Life::begin();
     let matching = Canary { conditions: vec![weir_wire::Condition::default()], ..canary(ID, 2, 0) };
-    life.publisher.set_desired(matching);
+    life.publisher.set_desired(named(matching));
     life.until(50);
     life.set(ID, 3, 0);
     assert_eq!(life.until(150), rows(&[(100, "changed [0]")]));
@@ -182,7 +186,7 @@ fn what_is_not_acknowledged_is_pushed_again_and_ever_more_rarely() {
 fn a_gateway_that_does_not_answer_is_not_pushed_to_again() {
     let mut publisher = Publisher::new(DEBOUNCE);
     publisher.acknowledged("pod", NOW, Some(7));
-    publisher.set_desired(canary(ID, 1, 0));
+    publisher.set_desired(named(canary(ID, 1, 0)));
     let Next::Push(push) = publisher.next(NOW) else { panic!("nothing to push") };
     publisher.pushed(push, NOW);
     for ms in (0..60_000).step_by(1000) {
@@ -198,10 +202,10 @@ fn what_somebody_else_wrote_is_written_over() {
     assert_eq!(life.until(10_500), rows(&[(10_050, "drifted [5]")]));
     // A write that met another's: what is live now is compared with what is desired.
     let live = Config { generation: life.publisher.generation() + 8, ..Config::default() };
-    life.publisher.resync(Some(live.clone()), life.now);
+    life.publisher.resync(Some(live.clone()), BTreeMap::new(), life.now);
     assert_eq!(life.until(12_000), rows(&[(10_550, "changed [5]")]));
     assert!(life.publisher.generation() > live.generation);
-    life.publisher.resync(None, life.now);
+    life.publisher.resync(None, BTreeMap::new(), life.now);
     assert_eq!(life.until(13_000), rows(&[(12_050, "first [5]")]));
 }
 
@@ -215,11 +219,11 @@ fn a_later_controller_goes_on_with_what_was_pushed() {
     life.epochs.record(&pushed);
     assert_eq!(life.epochs.acknowledged(ID, pushed.generation), Some(9));
     assert_eq!(life.epochs.acknowledged(ID, pushed.generation - 1), None);
-    life.publisher = Publisher::resume(DEBOUNCE, pushed.clone(), |_| true);
+    life.publisher = Publisher::resume(DEBOUNCE, pushed.clone(), BTreeMap::new(), |_| true);
     life.set(ID, 9, 300);
     assert_eq!(life.until(10_000), []);
     // One of its Canaries went while nobody looked.
-    life.publisher = Publisher::resume(DEBOUNCE, pushed, |canary| canary.id == ID);
+    life.publisher = Publisher::resume(DEBOUNCE, pushed, BTreeMap::new(), |canary| canary.id == ID);
     assert_eq!(life.until(10_500), rows(&[(10_050, "changed [3]")]));
 }
 
@@ -253,8 +257,8 @@ fn a_canary_that_comes_while_the_filter_goes_is_pushed() {
 #[test]
 fn one_canary_that_the_filter_would_refuse_is_left_out_and_no_other() {
     let mut publisher = Publisher::new(DEBOUNCE);
-    publisher.set_desired(canary(ID, 1, 500));
-    publisher.set_desired(Canary { hosts: vec!["a b".into()], ..canary(OTHER, 1, 500) });
+    publisher.set_desired(named(canary(ID, 1, 500)));
+    publisher.set_desired(named(Canary { hosts: vec!["a b".into()], ..canary(OTHER, 1, 500) }));
     let Next::Push(push) = publisher.next(NOW) else { panic!("nothing to push") };
     assert_eq!(push.config.canaries.len(), 1);
     assert!(push.left_out[0].contains(OTHER), "{:?}", push.left_out);
@@ -285,4 +289,94 @@ fn no_more_epochs_are_remembered_than_a_gateway_counts_generations_for() {
     assert_eq!((epochs.acknowledged(ID, 12), epochs.acknowledged(ID, 13)), (None, Some(13)));
     epochs.forget(ID);
     assert_eq!(epochs.acknowledged(ID, 20), None);
+}
+
+impl Life {
+    fn filter(&mut self, id: &str, epoch: u64, weight: u32, filter: FilterMode) -> &mut Self {
+        let routes = RouteNames { primary: vec![id.into()], canary: vec![format!("{id}/canary")] };
+        self.publisher.set_desired(Desired { canary: canary(id, epoch, weight), filter, routes });
+        self
+    }
+
+    /// What is pushed until `ms`: the names, and with a `+` those whose routes have the filter on.
+    fn pushes(&mut self, ms: u64) -> Vec<String> {
+        let mut pushes = Vec::new();
+        while self.now <= NOW + Span(ms) {
+            let before = self.publisher.generation();
+            let step = self.now.since(NOW).0;
+            self.until(step);
+            if self.publisher.generation() != before {
+                let last = self.publisher.last_pushed().unwrap();
+                let on = |id: &str| if self.publisher.last_switched().contains_key(id) { "+" } else { "" };
+                let names = last.canaries.iter().map(|canary| format!("{}{}", &canary.id[..1], on(&canary.id)));
+                pushes.push(names.collect::<Vec<_>>().join(" "));
+            }
+        }
+        pushes
+    }
+}
+
+#[test]
+fn routes_are_switched_on_after_every_gateway_knows_the_name_and_off_before_it_goes() {
+    let mut life = Life::begin();
+    life.filter(ID, 1, 0, FilterMode::On);
+    assert_eq!(life.pushes(5_000), ["a", "a+"]);
+    life.filter(ID, 2, 500, FilterMode::On);
+    life.filter(OTHER, 1, 0, FilterMode::On);
+    assert_eq!(life.pushes(10_000), ["a+ b", "a+ b+"], "a second rollout begins beside the first");
+    life.filter(ID, 3, 0, FilterMode::Off);
+    assert_eq!(life.pushes(15_000), ["a b+", "b+"]);
+    life.filter(OTHER, 1, 0, FilterMode::Off);
+    assert_eq!(life.pushes(20_000), ["b", ""]);
+    assert_eq!(life.pushes(600_000), [""; 0], "at rest nothing is pushed, and the filter stays");
+}
+
+#[test]
+fn a_gateway_that_does_not_acknowledge_holds_the_switch_and_no_rollback() {
+    let mut life = Life::begin();
+    life.filter(ID, 1, 0, FilterMode::Off).filter(OTHER, 1, 0, FilterMode::Off);
+    life.pushes(1_000);
+    life.stuck = true;
+    life.filter(ID, 2, 0, FilterMode::On);
+    assert!(life.pushes(20_000).iter().all(|push| push == "a"));
+    life.stuck = false;
+    assert_eq!(life.pushes(25_000).last().unwrap(), "a+");
+    life.filter(ID, 3, 500, FilterMode::On);
+    life.pushes(30_000);
+    life.stuck = true;
+    life.filter(ID, 4, 0, FilterMode::On);
+    let at = life.now.since(NOW).0;
+    assert_eq!(life.until(at).len(), 1);
+    life.filter(ID, 4, 0, FilterMode::Off);
+    let done = life.pushes(at + 40_000);
+    assert!(done.iter().all(|push| push == "a"), "the name stays while a gateway may have the switch: {done:?}");
+}
+
+#[test]
+fn a_canary_that_is_named_only_is_never_switched_on() {
+    let mut life = Life::begin();
+    life.filter(ID, 1, 0, FilterMode::Named);
+    assert_eq!(life.pushes(5_000), ["a"]);
+    life.filter(ID, 1, 0, FilterMode::Off);
+    assert_eq!(life.pushes(10_000), [""]);
+}
+
+#[test]
+fn a_later_controller_leaves_the_filter_on_where_it_is_on() {
+    let mut life = Life::begin();
+    life.filter(ID, 7, 500, FilterMode::On);
+    life.pushes(5_000);
+    let (pushed, switched) = (life.publisher.last_pushed().unwrap().clone(), life.publisher.last_switched().clone());
+    life.publisher = Publisher::resume(DEBOUNCE, pushed, switched, |_| true);
+    assert_eq!(life.pushes(10_000), [""; 0]);
+    life.filter(ID, 7, 500, FilterMode::On);
+    assert_eq!(life.pushes(20_000), [""; 0]);
+}
+
+#[test]
+fn a_canary_that_is_off_is_acknowledged_by_whoever_does_not_know_it() {
+    let mut epochs = Epochs::default();
+    assert!(epochs.record_off(ID, 4, 100));
+    assert!(!epochs.record_off(ID, 4, 108), "known already");
+    assert_eq!((epochs.acknowledged(ID, 99), epochs.acknowledged(ID, 100)), (None, Some(4)));
 }

@@ -3,17 +3,20 @@
 //! What Envoy is told stands in files, so this program may die at any time: its next start reads there what the newest
 //! generation was, and which split it meant for whom.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use weir_wire::names::Arm;
 use weir_wire::{Canary, Config, plugin};
 
 use super::envoy::admin::Admin;
 use super::envoy::config::{self, Files};
 use super::files;
-use crate::publisher::{ACK_TIMEOUT, Epochs, Next, Publisher, Push, PushReason};
-use crate::rollout::{Scrape, Span, Timestamp};
-use crate::scrape::{Report, ScrapeError};
+use crate::gateway_config::RouteNames;
+use crate::publisher::{ACK_TIMEOUT, Desired, Epochs, Next, Publisher, Push, PushReason};
+use crate::rollout::{FilterMode, Scrape, Span, Timestamp};
+use crate::scrape::{Report, ScrapeError, stat_prefix};
 
 /// Name of the gateway in observations.
 pub(crate) const NAME: &str = "envoy";
@@ -52,7 +55,8 @@ impl Gateway {
             None => Publisher::new(DEBOUNCE),
             Some((config, same_module)) => {
                 epochs.record(&config);
-                let mut publisher = Publisher::resume(DEBOUNCE, config, |_| true);
+                let switched = switched(&files.routes, &config);
+                let mut publisher = Publisher::resume(DEBOUNCE, config, switched, |_| true);
                 if !same_module {
                     publisher.mark_drifted();
                 }
@@ -78,8 +82,24 @@ impl Gateway {
     }
 
     /// Says what a canary should have from the next push on.
-    pub(crate) fn set_desired(&mut self, canary: Canary) {
-        self.publisher.set_desired(canary);
+    pub(crate) fn set_desired(&mut self, desired: Desired) {
+        let Desired { canary, filter, .. } = &desired;
+        if *filter == FilterMode::Off
+            && let Some(generation) = self.publisher.generation_without(&canary.id)
+        {
+            self.epochs.record_off(&canary.id, canary.epoch, generation);
+        }
+        self.publisher.set_desired(desired);
+    }
+
+    /// Returns whether a canary's routes should have the filter on.
+    pub(crate) fn is_switched_on(&self, id: &str) -> bool {
+        self.publisher.last_switched().contains_key(id)
+    }
+
+    /// Returns whether Envoy is seen to have the filter on for a canary's routes.
+    pub(crate) fn is_filtering(&self, id: &str) -> bool {
+        self.report.as_ref().is_some_and(|reported| reported.report.is_filtering(id))
     }
 
     /// Says that a canary is no more.
@@ -223,6 +243,13 @@ fn pushed(file: &Path, module: &Path) -> Option<(Config, bool)> {
     let named = typed.pointer("/config/vm_config/code/local/filename")?;
     let config = Config::parse(plugin::configuration_of(typed)?.as_bytes()).ok()?;
     Some((config, *named == Value::from(module.display().to_string())))
+}
+
+/// Returns the canaries whose routes an earlier Weir switched the filter on for.
+fn switched(file: &Path, config: &Config) -> BTreeMap<String, RouteNames> {
+    let routes = std::fs::read_to_string(file).unwrap_or_default();
+    let switched = config.canaries.iter().filter(|canary| routes.contains(&stat_prefix(&canary.id, Arm::Primary)));
+    switched.map(|canary| (canary.id.clone(), RouteNames::default())).collect()
 }
 
 /// Returns how many configurations of the filter Envoy has rejected since its start.

@@ -233,7 +233,7 @@ impl Machine {
         if self.server.is_due(now) {
             self.releases.values_mut().for_each(|release| release.clustered = true);
             let written = routing::write_clusters(&self.files, &self.releases)
-                .and_then(|_| routing::write_routes(&self.files, &self.releases))
+                .and_then(|_| routing::write_routes(&self.files, &self.releases, |id| self.gateway.is_switched_on(id)))
                 .and_then(|_| self.gateway.startup(now));
             self.report("configuration", written.err().map(trouble_of));
             self.server.start(now);
@@ -259,7 +259,7 @@ impl Machine {
         }
         // With an Envoy that was not asked yet nothing is known, and what stands in the file is better.
         if self.releases.values().all(|release| release.clustered || !release.routed) {
-            let written = routing::write_routes(&self.files, &self.releases);
+            let written = routing::write_routes(&self.files, &self.releases, |id| self.gateway.is_switched_on(id));
             self.report("routes", written.err().map(trouble_of));
         }
     }

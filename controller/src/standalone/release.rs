@@ -15,7 +15,8 @@ use super::store::{Store, StoreError};
 use crate::answers::Answers;
 use crate::api::{self, CanarySpec, Object, canary_id};
 use crate::board::{self, Board, Name};
-use crate::gateway_config::{self, RequestMatch};
+use crate::gateway_config::RequestMatch;
+use crate::publisher::Desired;
 use crate::reconcile::Platform;
 use crate::rollout::{
     Action, Ask, Decision, Event, Observation, Plan, Readiness, Revision, Scale, Severity, Span, State, Timestamp,
@@ -137,8 +138,11 @@ impl Release {
             // There is no target beside Weir that the traffic could be given back to: nothing is waited for.
             canary.readiness = Readiness::Ready;
         }
-        let envoy =
-            || crate::rollout::Gateway { name: gateway::NAME.into(), acknowledged: gateway.acknowledged(&self.id) };
+        let envoy = || crate::rollout::Gateway {
+            name: gateway::NAME.into(),
+            acknowledged: gateway.acknowledged(&self.id),
+            filtering: gateway.is_filtering(&self.id),
+        };
         Observation {
             target: api::revision(&self.memory.target.object.spec),
             primary: self.primary.workload(),
@@ -289,7 +293,7 @@ impl Platform for Hands<'_> {
                 let Name { namespace, name } = release.name.clone();
                 let hosts = api::hosts(&release.memory.canary);
                 let request_match = RequestMatch { namespace, name, hosts, ..RequestMatch::default() };
-                self.gateway.set_desired(gateway_config::entry(&request_match, &release.plan, traffic));
+                self.gateway.set_desired(Desired::of(&request_match, &release.plan, traffic));
             }
             Action::Unroute => {}
             Action::Release => {

@@ -30,6 +30,7 @@ pub(crate) fn route(canary: &Object<CanarySpec>) -> Route {
         timeout: duration(&service.timeout),
         retries,
         http2: ["grpc", "http2", "h2c", "kubernetes.io/h2c"].contains(&protocol.as_str()),
+        filtered: false,
     }
 }
 
@@ -67,9 +68,15 @@ pub(crate) fn write_clusters(files: &Files, releases: &BTreeMap<String, Release>
 
 /// Writes the routes of those Canaries that have any, and whose clusters Envoy knows: a route to a cluster that comes a moment
 /// later would answer 503 until then.
-pub(crate) fn write_routes(files: &Files, releases: &BTreeMap<String, Release>) -> std::io::Result<bool> {
+/// On those that `filtered` names by their id the filter is on.
+pub(crate) fn write_routes(
+    files: &Files,
+    releases: &BTreeMap<String, Release>,
+    filtered: impl Fn(&str) -> bool,
+) -> std::io::Result<bool> {
     let routed = releases.values().filter(|release| release.routed && release.clustered);
-    let routes: Vec<Route> = routed.map(Release::route).collect();
+    let switched = |release: &Release| Route { filtered: filtered(&release.id), ..release.route() };
+    let routes: Vec<Route> = routed.map(switched).collect();
     replace_if_changed(&files.routes, config::routes(&routes).to_string().as_bytes())
 }
 

@@ -156,6 +156,7 @@ fn advice(view: &CanaryView) -> String {
             format!("wait for requests, send some, lower analysis.minRequests, or {} without them", verb("promote"))
         }
         (_, "NoGateway") => "start the gateway: without it no request can be split".to_owned(),
+        (_, "FilterOff") => "wait; if it stays so, look whether its routes reach the gateway that is named".to_owned(),
         (_, "NotAcknowledged") => "wait; if it stays so, look at the logs of the gateway that is named".to_owned(),
         (_, "CanaryNotReady") => "look at the logs of the canary; it is taken back at the progress deadline".to_owned(),
         (Phase::Initializing | Phase::Terminating | Phase::Terminated, _) => "wait".to_owned(),

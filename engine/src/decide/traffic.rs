@@ -53,8 +53,8 @@ impl Pass<'_> {
         // An epoch must be newer than any that a gateway may still know of a Canary that was deleted and made again:
         // the first one starts at the clock's seconds.
         let epoch = if old.epoch == 0 { (self.now.0 / 1000).max(1) } else { old.epoch + 1 };
-        let mut traffic =
-            Traffic { run: String::new(), epoch, weight, matching, since: self.now, limits: old.limits.clone() };
+        let (limits, filter) = (old.limits.clone(), old.filter);
+        let mut traffic = Traffic { run: String::new(), epoch, weight, matching, since: self.now, limits, filter };
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
             traffic.run.clone_from(&run.id);

@@ -204,6 +204,44 @@ fn no_weight_is_given_before_every_gateway_uses_the_last_one() {
 }
 
 #[test]
+fn no_weight_is_given_where_the_filter_is_off() {
+    let mut world = World::initialized(plan());
+    world.switches = false;
+    world.target = revision("v2");
+    world.run_for(60);
+    assert_eq!((world.code(), world.state.traffic.weight), ("FilterOff", Weight::ZERO));
+    world.switches = true;
+    world.until(60, |world| world.phase() == Phase::Succeeded);
+}
+
+#[test]
+fn the_filter_is_on_from_a_new_revision_on_until_its_last_weight_is_acknowledged_as_0() {
+    let mut world = World::initialized(plan());
+    world.run_for(20);
+    assert_eq!(world.state.traffic.filter, FilterMode::Off, "at rest");
+    world.canary_comes_up = false;
+    world.target = revision("v2");
+    drop(world.step());
+    assert_eq!((world.state.traffic.filter, world.state.traffic.weight), (FilterMode::On, Weight::ZERO), "it starts");
+    world.canary_comes_up = true;
+    world.until(60, |world| world.state.traffic.weight >= weight(30.0));
+    world.acknowledge = false;
+    world.canary_fails = 100;
+    world.until(60, |world| world.phase() == Phase::Failed);
+    world.run_for(20);
+    assert_eq!(
+        (world.state.traffic.filter, world.state.traffic.weight),
+        (FilterMode::On, Weight::ZERO),
+        "some may send"
+    );
+    world.acknowledge = true;
+    world.until(30, |world| world.state.run.is_none());
+    assert_eq!(world.state.traffic.filter, FilterMode::Off, "at rest again");
+    let observed = World::initialized(Plan { observe_at_rest: true, ..plan() });
+    assert_eq!(observed.state.traffic.filter, FilterMode::On);
+}
+
+#[test]
 fn a_gateway_that_restarts_or_vanishes_loses_no_count() {
     let mut world = World::initialized(Plan { steps: vec![Step::weight(weight(10.0), false)], ..plan() });
     world.gateways.push(Pod::new("gateway-1", 8));

@@ -25,6 +25,8 @@ pub(super) struct World {
     pub(super) deleted: bool,
     /// Whether gateways acknowledge what they are asked.
     pub(super) acknowledge: bool,
+    /// Whether gateways switch the filter on where they are told to.
+    pub(super) switches: bool,
     /// Whether gateways answer scrapes.
     pub(super) scrape: bool,
     /// Whether workloads come up as asked.
@@ -82,6 +84,7 @@ pub(super) fn plan() -> Plan {
         conditions: Vec::new(),
         affinity: None,
         admission: 10,
+        observe_at_rest: false,
     }
 }
 
@@ -104,6 +107,7 @@ impl World {
             verb: None,
             deleted: false,
             acknowledge: true,
+            switches: true,
             scrape: true,
             canary_comes_up: true,
             primary_comes_up: true,
@@ -135,7 +139,11 @@ impl World {
     }
 
     pub(super) fn observation(&self) -> Observation {
-        let gateway = |pod: &Pod| Gateway { name: pod.name.clone(), acknowledged: Some(pod.traffic.epoch) };
+        let gateway = |pod: &Pod| Gateway {
+            name: pod.name.clone(),
+            acknowledged: Some(pod.traffic.epoch),
+            filtering: self.switches && pod.traffic.filter == FilterMode::On,
+        };
         Observation {
             target: self.target.clone(),
             primary: self.primary.clone(),

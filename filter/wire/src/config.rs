@@ -249,6 +249,12 @@ impl Canary {
         self.weight > Weight::ZERO || !self.conditions.is_empty()
     }
 
+    /// Returns the share of drawn requests for the canary, and whether any conditions send it others.
+    #[must_use]
+    pub fn split(&self) -> (Weight, bool) {
+        (self.weight, !self.conditions.is_empty())
+    }
+
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |field: &str, problem: String| Err((field.to_owned(), problem));
         if !crate::names::is_id(&self.id) {

@@ -28,6 +28,7 @@ pub(crate) fn plan(weights: &[u32], seconds: u64) -> Plan {
         conditions: Vec::new(),
         affinity: None,
         admission: 10,
+        observe_at_rest: false,
     }
 }
 

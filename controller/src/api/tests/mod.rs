@@ -58,6 +58,7 @@ fn a_short_spec_has_the_documented_defaults() {
         conditions: vec![],
         affinity: None,
         admission: 10,
+        observe_at_rest: false,
     };
     assert_eq!(plan_with("stepWeight: 50"), expected);
 }

@@ -12,6 +12,7 @@
 mod host_index;
 mod objects;
 mod overlap;
+mod reach;
 mod registry;
 mod reports;
 mod request_match;

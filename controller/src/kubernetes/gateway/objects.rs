@@ -3,6 +3,7 @@
 //! The small one is written with the resource version that the decision saw: of two controllers that both think they lead,
 //! one is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::Api;
@@ -10,11 +11,14 @@ use kube::api::DynamicObject;
 use weir_wire::Config;
 
 use super::workload::GatewayWorkload;
+use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
 use crate::kubernetes::api_server::cover::covers;
-use crate::kubernetes::kinds::EnvoyFilterView;
 use crate::kubernetes::api_server::object::{Kept, resource};
-use crate::kubernetes::render::{FilterNames, config_filter, config_of, static_filter};
+use crate::kubernetes::kinds::{EnvoyFilter, EnvoyFilterView};
+use crate::kubernetes::render::{
+    EVERYWHERE, FilterNames, config_filter, config_of, everywhere, static_filter, switched_of,
+};
 use crate::kubernetes::stores::World;
 use crate::rollout::{Span, Timestamp};
 
@@ -31,6 +35,15 @@ pub(super) struct Objects {
     inserted_at: Timestamp,
     /// The resource version of the small object that was last found to say what was pushed, and that push's generation.
     verified: Option<(Option<String>, u64)>,
+}
+
+/// By canary, the routes on which the filter is on.
+pub(super) type Switched = BTreeMap<String, RouteNames>;
+
+/// What a small object says.
+pub(super) struct Live {
+    pub(super) config: Config,
+    pub(super) switched: Switched,
 }
 
 /// Whether the filter is in the gateway's listeners.
@@ -52,15 +65,23 @@ impl Objects {
     }
 
     /// Returns what an earlier controller pushed.
-    pub(super) fn live_config(&self) -> Option<Config> {
-        self.world.envoy_filters.get(&self.names.namespace, &self.names.config()).and_then(|live| config_of(&live))
+    pub(super) fn live_config(&self) -> Option<Live> {
+        self.world.envoy_filters.get(&self.names.namespace, &self.names.config()).and_then(|live| read(&live))
+    }
+
+    /// Returns why the filter is on for all requests of the gateway, as it was inserted, where it is.
+    pub(super) fn live_everywhere(&self) -> Option<String> {
+        self.world.envoy_filters.get(&self.names.namespace, &self.names.listener()).and_then(|live| everywhere(&live))
     }
 
     /// Returns whether the filter is in the gateway's listeners.
-    pub(super) fn insertion(&self, workload: &GatewayWorkload, now: Timestamp) -> Insertion {
+    pub(super) fn insertion(&self, workload: &GatewayWorkload, everywhere: Option<&str>, now: Timestamp) -> Insertion {
         let (world, names) = (&self.world, &self.names);
         let live = world.envoy_filters.get(&names.namespace, &names.listener());
-        let same = live.is_some_and(|live| covers(&live.body()["spec"], &static_filter(names)["spec"]));
+        let wanted = static_filter(names, everywhere);
+        let same = live.is_some_and(|live| {
+            covers(&live.body()["spec"], &wanted["spec"]) && live.annotation(EVERYWHERE) == everywhere
+        });
         if same || now.since(self.inserted_at) < CACHE_LAG {
             return Insertion::Done;
         }
@@ -75,7 +96,13 @@ impl Objects {
     }
 
     /// Returns whether somebody else changed or deleted the small object since it was pushed, or it is of another module.
-    pub(super) fn has_drifted(&mut self, pushed: &Config, pushed_at: Timestamp, now: Timestamp) -> bool {
+    pub(super) fn has_drifted(
+        &mut self,
+        pushed: &Config,
+        switched: &Switched,
+        pushed_at: Timestamp,
+        now: Timestamp,
+    ) -> bool {
         let names = &self.names;
         let Some(live) = self.world.envoy_filters.get(&names.namespace, &names.config()) else {
             return now.since(pushed_at) >= CACHE_LAG;
@@ -86,7 +113,7 @@ impl Objects {
             return false;
         }
         let own = self.version.is_none() || live.metadata.resource_version == self.version;
-        let wanted = config_filter(names, &self.world.settings.module, pushed, None);
+        let wanted = config_filter(names, &self.world.settings.module, pushed, switched, None);
         if covers(&live.body()["spec"], &wanted["spec"]) {
             self.verified = seen;
             return false;
@@ -105,8 +132,13 @@ impl Objects {
     }
 
     /// Writes the small object; returns its new resource version.
-    pub(super) fn push(&self, config: &Config) -> impl Future<Output = Result<Option<String>, ActError>> + use<> {
-        let object = config_filter(&self.names, &self.world.settings.module, config, self.version.as_deref());
+    pub(super) fn push(
+        &self,
+        config: &Config,
+        switched: &Switched,
+    ) -> impl Future<Output = Result<Option<String>, ActError>> + use<> {
+        let module = &self.world.settings.module;
+        let object = config_filter(&self.names, module, config, switched, self.version.as_deref());
         let world = self.world.clone();
         async move {
             let written = apply(&world.api, &world.envoy_filters, &object).await?;
@@ -115,19 +147,20 @@ impl Objects {
     }
 
     /// Inserts the filter into the gateway's listeners.
-    pub(super) fn insert(&self) -> impl Future<Output = Result<(), ActError>> + use<> {
-        let (world, object) = (self.world.clone(), static_filter(&self.names));
+    pub(super) fn insert(&self, everywhere: Option<&str>) -> impl Future<Output = Result<(), ActError>> + use<> {
+        let (world, object) = (self.world.clone(), static_filter(&self.names, everywhere));
         async move { apply(&world.api, &world.envoy_filters, &object).await.map(drop) }
     }
 
     /// Reads the small object from the API server; returns its resource version and what it says.
-    pub(super) fn read(&self) -> impl Future<Output = Result<(Option<String>, Option<Config>), ActError>> + use<> {
-        let (client, namespace, name) = (self.world.api.client.clone(), self.names.namespace.clone(), self.names.config());
+    pub(super) fn read(&self) -> impl Future<Output = Result<(Option<String>, Option<Live>), ActError>> + use<> {
+        let (client, namespace, name) =
+            (self.world.api.client.clone(), self.names.namespace.clone(), self.names.config());
         async move {
             let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource::<EnvoyFilterView>());
             let live = guarded("get", "EnvoyFilter", &name, api.get_opt(&name)).await?;
             let version = live.as_ref().and_then(|live| live.metadata.resource_version.clone());
-            Ok((version, live.and_then(|live| Kept::new(live).ok()).and_then(|live| config_of(&live))))
+            Ok((version, live.and_then(|live| Kept::new(live).ok()).and_then(|live| read(&live))))
         }
     }
 
@@ -136,4 +169,8 @@ impl Objects {
         let (world, namespace) = (self.world.clone(), self.names.namespace.clone());
         async move { delete::<EnvoyFilterView>(&world.api, &namespace, &name).await }
     }
+}
+
+fn read(live: &EnvoyFilter) -> Option<Live> {
+    Some(Live { config: config_of(live)?, switched: switched_of(live) })
 }

@@ -15,6 +15,8 @@ pub(super) struct Reports {
     pub(super) epochs: Epochs,
     /// Whether each pod was asked once.
     pub(super) complete: bool,
+    /// Why the filter is on for all requests of the gateway, where it is.
+    pub(super) everywhere: Option<String>,
 }
 
 impl Reports {
@@ -34,6 +36,12 @@ impl Reports {
         self.pods.values().filter_map(|(_, report)| report.as_ref()).map(|report| report.trouble(id)).sum()
     }
 
+    /// Returns whether the filter is on for a canary's requests in every pod where it runs.
+    #[must_use]
+    pub(super) fn is_filtering(&self, id: &str) -> bool {
+        self.pods.values().filter_map(|(_, report)| report.as_ref()).all(|report| report.is_filtering(id))
+    }
+
     /// Returns what a pod is known to use and has counted, for one Canary. `name` is the gateway's in observations.
     #[must_use]
     pub(super) fn of(&self, pod: &str, name: String, id: &str) -> (Gateway, Option<Scrape>) {
@@ -41,6 +49,8 @@ impl Reports {
         let generation = report.and_then(|(_, report)| report.generation());
         let acknowledged = generation.and_then(|generation| self.epochs.acknowledged(id, generation));
         let scrape = report.map(|(asked_at, report)| report.scrape(id, &name, asked_at));
-        (Gateway { name, acknowledged }, scrape)
+        let routed = report.is_some_and(|(_, report)| report.is_filtering(id));
+        let filtering = self.everywhere.is_some() || routed;
+        (Gateway { name, acknowledged, filtering }, scrape)
     }
 }

@@ -10,7 +10,7 @@ use super::registry::delegates;
 use crate::api::CanarySpec;
 use crate::gateway_config::RequestMatch;
 use crate::kubernetes::kinds::VirtualServiceBody;
-use crate::kubernetes::render::{Names, home_route};
+use crate::kubernetes::render::{Names, route_names};
 use crate::kubernetes::stores::World;
 
 /// Returns how the requests of a Canary are found.
@@ -21,18 +21,20 @@ pub(crate) fn request_match(world: &World, names: &Names, spec: &CanarySpec) -> 
     let delegated = spec.service.delegation == Some(true);
     let shared = || index.shared((&names.namespace, &names.apex), &hosts);
     let alone = !delegated && spec.service.r#match.is_empty() && !shared();
-    let own = home_route(names, spec);
-    let mut routes = own.clone();
+    let mut routes = route_names(names, spec);
     let roots = index
         .roots()
         .iter()
         .flat_map(|root| delegates(root.namespace(), &root.view.spec, &names.namespace, &names.apex));
-    for root in roots.filter(|root| !root.name.is_empty()) {
+    let roots: Vec<&str> = roots.map(|root| root.name.as_str()).filter(|root| !root.is_empty()).collect();
+    for arm in [&mut routes.primary, &mut routes.canary] {
         // istiod joins both names.
-        routes.extend(own.iter().map(|route| format!("{}-{route}", root.name)));
+        let joined: Vec<String> =
+            roots.iter().flat_map(|root| arm.iter().map(move |route| format!("{root}-{route}"))).collect();
+        arm.extend(joined);
+        arm.sort();
+        arm.dedup();
     }
-    routes.sort();
-    routes.dedup();
     RequestMatch {
         namespace: names.namespace.clone(),
         name: names.canary.clone(),

@@ -16,8 +16,10 @@ use crate::scrape::{Report, ScrapeError};
 
 /// pilot-agent's port, which passes the query on to Envoy.
 const PORT: u16 = 15020;
-/// Of Envoy's metrics only the filter's and the number of workers. The expression sees Envoy's own names.
-const PATH: &str = "/stats/prometheus?filter=%5E(wasmcustom%5C.weir_%7Cserver%5C.concurrency)";
+/// Of Envoy's metrics only the filter's, the number of workers, and the counters of routes that have the filter on. The
+/// expression sees Envoy's own names.
+const PATH: &str = "/stats/prometheus?filter=%5E(wasmcustom%5C.weir_%7Cserver%5C.concurrency\
+                    %7Cvhost%5C..*%5C.route%5C.weir_.*%5C.upstream_rq_total%24)";
 /// A pod that does not answer by then is asked again in the next round.
 const TIMEOUT: Duration = Duration::from_millis(900);
 /// More than a gateway of a thousand canaries says.

@@ -14,15 +14,16 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 use weir_wire::{Canary, Config};
 
-use super::objects::{Insertion, Objects};
+use super::objects::{Insertion, Live, Objects};
+use super::reach::Reach;
 use super::reports::Reports;
 use super::scrape::{Scraped, Scraper};
 use super::workload::{Command, GatewayWorkload, ScrapeRequest};
 use crate::kubernetes::api_server::apply::{ActError, is_status};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::stores::{Key, World};
-use crate::publisher::{Next, Publisher, Push, PushReason};
-use crate::rollout::{Span, Timestamp};
+use crate::publisher::{Desired, Next, Publisher, Push, PushReason};
+use crate::rollout::{FilterMode, Span, Timestamp};
 use crate::telemetry::Chain;
 
 /// Time between two ordinary writes. istiod gathers changes for 0.1 s of quiet: constant writes would keep it waiting.
@@ -41,7 +42,7 @@ const INSERTION_RETRY: Span = Span::seconds(1);
 /// What became of a write.
 enum Written {
     Pushed(Box<Push>, Result<Option<String>, ActError>),
-    Read(Result<(Option<String>, Option<Config>), ActError>),
+    Read(Result<(Option<String>, Option<Live>), ActError>),
     Inserted(Result<(), ActError>),
     FilterRemoved(Result<(), ActError>),
     ConfigRemoved(Result<(), ActError>),
@@ -54,6 +55,8 @@ struct Task {
     publisher: Publisher,
     objects: Objects,
     writing: Option<BoxFuture<'static, Written>>,
+    /// Whether the filter is off but on the routes of Canaries that need it.
+    reach: Reach,
     /// No insertion is tried before.
     insert_at: Timestamp,
     /// What each Canary wants to know more of.
@@ -107,11 +110,13 @@ impl Task {
         };
         let publisher = match objects.live_config() {
             None => Publisher::new(DEBOUNCE),
-            Some(live) => {
-                reports.send_modify(|reports| reports.epochs.record(&live));
-                Publisher::resume(DEBOUNCE, live, is_alive)
+            Some(Live { config, switched }) => {
+                reports.send_modify(|reports| reports.epochs.record(&config));
+                Publisher::resume(DEBOUNCE, config, switched, is_alive)
             }
         };
+        let reach = Reach::new(objects.live_everywhere());
+        reports.send_modify(|reports| reports.everywhere = reach.everywhere().map(str::to_owned));
         workload.set_used(!publisher.is_empty());
         Self {
             world,
@@ -120,6 +125,7 @@ impl Task {
             publisher,
             objects,
             writing: None,
+            reach,
             insert_at: Timestamp(0),
             requests: HashMap::new(),
             scraper: Scraper::new(),
@@ -131,7 +137,7 @@ impl Task {
 
     fn take_in(&mut self, command: Command) {
         match command {
-            Command::SetDesired(entry) => drop(self.publisher.set_desired(*entry)),
+            Command::SetDesired(desired) => self.set_desired(*desired),
             Command::Remove(key, id) => {
                 self.requests.remove(&key);
                 if self.publisher.remove(&id) {
@@ -151,6 +157,17 @@ impl Task {
         self.workload.set_used(!self.publisher.is_empty());
     }
 
+    fn set_desired(&mut self, desired: Desired) {
+        let Desired { canary, filter, .. } = &desired;
+        if *filter == FilterMode::Off
+            && let Some(generation) = self.publisher.generation_without(&canary.id)
+        {
+            let (id, epoch) = (canary.id.clone(), canary.epoch);
+            self.reports.send_if_modified(|reports| reports.epochs.record_off(&id, epoch, generation));
+        }
+        self.publisher.set_desired(desired);
+    }
+
     // === Writes ===
 
     /// Begins the write that is due; returns when to look again.
@@ -158,15 +175,21 @@ impl Task {
         if self.writing.is_some() {
             return now + IDLE_SCRAPE;
         }
+        if self.reach.advance(&self.publisher, &self.reports.borrow(), now) {
+            let why = self.reach.everywhere().map(str::to_owned);
+            let namespace = &self.workload.names.namespace;
+            info!(namespace, everywhere = why, "the filter's reach changes");
+            self.reports.send_modify(|reports| reports.everywhere = why);
+        }
         // A rollback does not wait for the filter's insertion: without the filter no request goes to a canary.
         if !self.publisher.is_empty() && !self.publisher.is_urgent() && now >= self.insert_at {
-            match self.objects.insertion(&self.workload, now) {
+            match self.objects.insertion(&self.workload, self.reach.everywhere(), now) {
                 Insertion::Done => {}
                 Insertion::Blocked => {
                     self.insert_at = now + INSERTION_RETRY;
                 }
                 Insertion::Needed => {
-                    let insert = self.objects.insert();
+                    let insert = self.objects.insert(self.reach.everywhere());
                     self.writing = Some(Box::pin(async move { Written::Inserted(insert.await) }));
                     return now + IDLE_SCRAPE;
                 }
@@ -177,8 +200,8 @@ impl Task {
         }
         let pushed_at = self.publisher.pushed_at();
         if let Some(pushed) = self.publisher.last_pushed()
-            && !pushed.canaries.is_empty()
-            && self.objects.has_drifted(pushed, pushed_at, now)
+            && !self.publisher.is_empty()
+            && self.objects.has_drifted(pushed, self.publisher.last_switched(), pushed_at, now)
         {
             self.publisher.mark_drifted();
         }
@@ -187,7 +210,7 @@ impl Task {
             Next::Wait(until) => return until,
             Next::Push(push) => {
                 self.report_problems(&push);
-                let write = self.objects.push(&push.config);
+                let write = self.objects.push(&push.config, &push.switched);
                 Box::pin(async move { Written::Pushed(Box::new(push), write.await) })
             }
             Next::RemoveFilter => {
@@ -238,10 +261,11 @@ impl Task {
             }
             Written::Read(Ok((version, live))) => {
                 self.objects.set_version(version);
-                if let Some(live) = &live {
-                    self.reports.send_modify(|reports| reports.epochs.record(live));
+                let (config, switched) = live.map(|live| (live.config, live.switched)).unzip();
+                if let Some(config) = &config {
+                    self.reports.send_modify(|reports| reports.epochs.record(config));
                 }
-                self.publisher.resync(live, now);
+                self.publisher.resync(config, switched.unwrap_or_default(), now);
             }
             Written::Read(Err(error)) => failed("push failed", error),
             Written::Inserted(Ok(())) => {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, watch};
-use weir_wire::Canary;
 
 use super::registry::selects;
 use super::reports::Reports;
 use crate::kubernetes::kinds::Pod;
 use crate::kubernetes::render::FilterNames;
 use crate::kubernetes::stores::{Key, World};
+use crate::publisher::Desired;
 use crate::rollout::{Gateway, Scrape, Span, Timestamp};
 
 /// One gateway workload.
@@ -27,8 +27,8 @@ pub(crate) struct GatewayWorkload {
 
 /// What the task of a workload is told.
 pub(super) enum Command {
-    /// A Canary's entry.
-    SetDesired(Box<Canary>),
+    /// What a Canary should have.
+    SetDesired(Box<Desired>),
     /// A Canary is no more.
     Remove(Key, String),
     /// A Canary wants to know more.
@@ -61,9 +61,9 @@ impl GatewayWorkload {
     }
 
     /// Says what a Canary should have.
-    pub(crate) fn set_desired(&self, entry: Canary) {
+    pub(crate) fn set_desired(&self, desired: Desired) {
         self.set_used(true);
-        self.tell(Command::SetDesired(Box::new(entry)));
+        self.tell(Command::SetDesired(Box::new(desired)));
     }
 
     /// Takes a Canary out.
@@ -96,6 +96,12 @@ impl GatewayWorkload {
 
     pub(super) fn set_used(&self, used: bool) {
         self.used.store(used, Ordering::Release);
+    }
+
+    /// Returns why the filter is on for all requests of the gateway, where it is.
+    #[must_use]
+    pub(crate) fn everywhere(&self) -> Option<String> {
+        self.reports.borrow().everywhere.clone()
     }
 
     /// Waits until each pod was asked once, which takes no longer than a pod that does not answer is waited for.

@@ -12,7 +12,6 @@ use super::templates::unanswerable;
 use crate::answers::Answers;
 use crate::api::{CanarySpec, GROUP, VERSION, canary_id};
 use crate::board::{Board, Name};
-use crate::gateway_config::entry;
 use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::configs::{Copies, Declared, changed, declared, unmarked};
@@ -28,6 +27,7 @@ use crate::kubernetes::router::apex::{occupied, restore_all};
 use crate::kubernetes::stores::{Key, World};
 use crate::kubernetes::target::revision;
 use crate::kubernetes::target::scaler::unscaled;
+use crate::publisher::Desired;
 use crate::reconcile::{Passed, Platform, pass};
 use crate::rollout::{Action, Ask, Decision, Event, Observation, Phase, Plan, Severity, Span, Stage, State, Timestamp};
 use crate::telemetry::Chain;
@@ -305,7 +305,9 @@ impl Platform for Body<'_> {
         let old = self.keeper.stored.as_ref().map_or(&self.canary.view.status, |(status, _)| status);
         let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
         let unbound = unbound(world, &self.names, &self.spec);
-        let mut new = status(old, &view, state, generation, unbound, self.now);
+        let everywhere = self.gateways.iter().find_map(|workload| workload.everywhere());
+        let bound = (unbound, everywhere.as_deref());
+        let mut new = status(old, &view, state, generation, bound, self.now);
         let tracked = self.declared.as_ref().map(|declared| declared.tracked(world));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
         if let Some((reason, problem)) = &self.fault {
@@ -350,7 +352,7 @@ impl Platform for Body<'_> {
             Action::Traffic(traffic) => {
                 let request_match = request_match(&self.keeper.world, &self.names, &self.spec);
                 for workload in &self.gateways {
-                    workload.set_desired(entry(&request_match, self.plan, traffic));
+                    workload.set_desired(Desired::of(&request_match, self.plan, traffic));
                 }
                 // Those that the Canary named once and names no more.
                 let left = self.keeper.world.registry.all();

@@ -9,14 +9,15 @@ use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, 
 use crate::rollout::{Event, Outcome, Phase, Severity, State, Timestamp};
 use crate::view::CanaryView;
 
-/// Returns the status after a pass. `unbound` says why none of its requests passes a gateway.
+/// Returns the status after a pass. `unbound` says why none of its requests passes a gateway, `everywhere` why the filter sees
+/// all requests of one.
 #[must_use]
 pub(crate) fn status(
     old: &CanaryStatus,
     view: &CanaryView,
     state: &State,
     generation: i64,
-    unbound: Option<&str>,
+    (unbound, everywhere): (Option<&str>, Option<&str>),
     now: Timestamp,
 ) -> CanaryStatus {
     let run = state.run.as_ref();
@@ -45,9 +46,12 @@ pub(crate) fn status(
         Phase::Initializing => ("Unknown", "Initializing", message.clone()),
         _ => ("True", "Reconciling", "the Canary is accepted and looked after".to_owned()),
     };
-    let gateway = match unbound {
-        None => ("True", "Bound", "requests through its gateways are split"),
-        Some(why) => ("False", "MeshOnly", why),
+    let all =
+        |why: &str| format!("requests through its gateways are split; the filter sees all of the gateway's: {why}");
+    let gateway = match (unbound, everywhere.map(all)) {
+        (Some(why), _) => ("False", "MeshOnly", why.to_owned()),
+        (None, Some(all)) => ("True", "FilterEverywhere", all),
+        (None, None) => ("True", "Bound", "requests through its gateways are split".to_owned()),
     };
     CanaryStatus {
         observed_generation: Some(generation),
@@ -73,7 +77,7 @@ pub(crate) fn status(
             [
                 ("Ready", ready.0, ready.1, ready.2),
                 ("Promoted", promoted, &word, promoted_text(state, &message)),
-                ("GatewayBound", gateway.0, gateway.1, gateway.2.to_owned()),
+                ("GatewayBound", gateway.0, gateway.1, gateway.2),
             ],
         ),
         state: serde_json::to_string(state).ok(),
@@ -219,7 +223,7 @@ mod tests {
 
     fn made(old: &CanaryStatus, phase: Phase, now: Timestamp) -> CanaryStatus {
         let state = State { phase, ..State::default() };
-        status(old, &CanaryView::default(), &state, 3, None, now)
+        status(old, &CanaryView::default(), &state, 3, (None, None), now)
     }
 
     #[test]
@@ -243,7 +247,7 @@ mod tests {
             let ended = Ended { revision, result, text: "3 of 4 failed".into(), ..Ended::default() };
             let state = State { phase: Phase::Failed, ended: Some(ended), ..State::default() };
             let view = CanaryView { message: "waiting for another one".into(), ..CanaryView::default() };
-            let status = status(&CanaryStatus::default(), &view, &state, 3, None, Timestamp(0));
+            let status = status(&CanaryStatus::default(), &view, &state, 3, (None, None), Timestamp(0));
             let message = status.message.unwrap();
             assert_eq!(message, format!("revision 5c6b was {what}: 3 of 4 failed; waiting for another one"));
         }

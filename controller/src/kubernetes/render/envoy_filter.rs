@@ -1,15 +1,21 @@
 //! The two EnvoyFilters of a gateway workload.
 //!
-//! The static one inserts the filter before the router, to be configured by ECDS, and removes the token from every client's
-//! request before a route is chosen. The small one is the configuration: it is all that changes while rollouts go on, so that
-//! no listener is ever modified and no connection drained.
+//! The static one inserts the filter before the router, switched off and to be configured by ECDS, and removes the token from
+//! every client's request before a route is chosen. The small one is the configuration, and switches the filter on for the
+//! routes of Canaries that are released: it is all that changes while rollouts go on, so that no listener is ever modified
+//! and no connection drained.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use weir_wire::names::{Arm, PREFIX};
 use weir_wire::{Config, TOKEN_HEADER, plugin};
 
+use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::kinds::{EnvoyFilter, Labels};
+use crate::scrape::stat_prefix;
 
 /// Names of the filter's objects for one gateway workload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,9 +64,12 @@ impl FilterNames {
     }
 }
 
-/// Renders the object that inserts the filter.
+/// Annotation of the static object: why the filter is on for all requests of the gateway.
+pub(crate) const EVERYWHERE: &str = "weir.dev/filter-everywhere";
+
+/// Renders the object that inserts the filter. `everywhere` says why it is on for all requests, where it is.
 #[must_use]
-pub(crate) fn static_filter(names: &FilterNames) -> Value {
+pub(crate) fn static_filter(names: &FilterNames, everywhere: Option<&str>) -> Value {
     let rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
     let wasm = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
     let manager = "envoy.filters.network.http_connection_manager";
@@ -71,6 +80,7 @@ pub(crate) fn static_filter(names: &FilterNames) -> Value {
         }}}},
         "patch": {"operation": "INSERT_BEFORE", "value": {
             "name": names.resource(),
+            "disabled": everywhere.is_none(),
             "config_discovery": {
                 "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
                 // Rules of RBAC that say nothing allow everything. The gateway never waits for the module.
@@ -94,12 +104,23 @@ pub(crate) fn static_filter(names: &FilterNames) -> Value {
             }],
         }}},
     });
-    object(names, &names.listener(), None, vec![insertion, removal])
+    let mut object = object(names, &names.listener(), None, vec![insertion, removal]);
+    if let Some(why) = everywhere {
+        object["metadata"]["annotations"] = json!({EVERYWHERE: why});
+    }
+    object
 }
 
-/// Renders the object that configures the filter. `version` is the resource version that was read, where the object exists.
+/// Renders the object that configures the filter, and switches it on for the routes of these canaries. `version` is the
+/// resource version that was read, where the object exists.
 #[must_use]
-pub(crate) fn config_filter(names: &FilterNames, module: &Module, config: &Config, version: Option<&str>) -> Value {
+pub(crate) fn config_filter(
+    names: &FilterNames,
+    module: &Module,
+    config: &Config,
+    switched: &BTreeMap<String, RouteNames>,
+    version: Option<&str>,
+) -> Value {
     let code = match module {
         // The sha256 stays a string through `json!`: an all-digit one in YAML would be a number.
         Module::Remote { uri, sha256 } => {
@@ -107,7 +128,7 @@ pub(crate) fn config_filter(names: &FilterNames, module: &Module, config: &Confi
         }
         Module::File(path) => json!({"local": {"filename": path}}),
     };
-    let patch = json!({
+    let extension = json!({
         "applyTo": "EXTENSION_CONFIG",
         "match": {"context": "GATEWAY"},
         "patch": {"operation": "ADD", "value": {
@@ -115,7 +136,58 @@ pub(crate) fn config_filter(names: &FilterNames, module: &Module, config: &Confi
             "typed_config": plugin::typed_config(code, config).unwrap_or_default(),
         }},
     });
-    object(names, &names.config(), version, vec![patch])
+    let mut patches = vec![extension];
+    for (id, routes) in switched {
+        for (arm, routes) in [(Arm::Primary, &routes.primary), (Arm::Canary, &routes.canary)] {
+            patches.extend(routes.iter().map(|route| switch(names, route, &stat_prefix(id, arm))));
+        }
+    }
+    object(names, &names.config(), version, patches)
+}
+
+/// Renders the patch that switches the filter on for a route, and has Envoy count the route's requests under a name of ours:
+/// the counter is there before any request, and so it proves the switch.
+///
+/// The empty configuration is that of the stand-in. Envoy's own form of "on", a `FilterConfig` with an empty `config`, is
+/// refused by Istio's webhook.
+fn switch(names: &FilterNames, route: &str, stat_prefix: &str) -> Value {
+    json!({
+        "applyTo": "HTTP_ROUTE",
+        "match": {"context": "GATEWAY", "routeConfiguration": {"vhost": {"route": {"name": route}}}},
+        "patch": {"operation": "MERGE", "value": {
+            "stat_prefix": stat_prefix,
+            "typed_per_filter_config": {
+                names.resource(): {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute"},
+            },
+        }},
+    })
+}
+
+/// Reads out of a live small object on which routes the filter is on.
+#[must_use]
+pub(crate) fn switched_of(filter: &EnvoyFilter) -> BTreeMap<String, RouteNames> {
+    let body = filter.body();
+    let patches = body.pointer("/spec/configPatches").and_then(Value::as_array);
+    let mut switched: BTreeMap<String, RouteNames> = BTreeMap::new();
+    for patch in patches.into_iter().flatten() {
+        let text = |path: &str| patch.pointer(path).and_then(Value::as_str);
+        let route = text("/match/routeConfiguration/vhost/route/name");
+        let prefix = text("/patch/value/stat_prefix").and_then(|prefix| prefix.strip_prefix(PREFIX)?.split_once('_'));
+        if let (Some(route), Some((id, arm))) = (route, prefix) {
+            let routes = switched.entry(id.to_owned()).or_default();
+            let of_arm = if arm == Arm::Primary.word() { &mut routes.primary } else { &mut routes.canary };
+            of_arm.push(route.to_owned());
+        }
+    }
+    switched
+}
+
+/// Returns why the filter of a live static object is on for all requests, if it is.
+#[must_use]
+pub(crate) fn everywhere(filter: &EnvoyFilter) -> Option<String> {
+    let disabled = filter.body().pointer("/spec/configPatches/0/patch/value/disabled").cloned();
+    let why = filter.annotation(EVERYWHERE).unwrap_or("it was inserted by an earlier version of Weir");
+    (disabled != Some(true.into())).then(|| why.to_owned())
 }
 
 /// Reads the configuration out of a live small object.

@@ -13,11 +13,13 @@ mod service;
 pub(crate) use configs::{CONFIGS, Configs, STARTED_WITH, copy, copy_name, digest, mark, references, started_with};
 pub(crate) use destination_rule::destination_rule;
 pub use envoy_filter::Module;
-pub(crate) use envoy_filter::{FilterNames, config_filter, config_of, selector_of, static_filter};
+pub(crate) use envoy_filter::{
+    EVERYWHERE, FilterNames, config_filter, config_of, everywhere, selector_of, static_filter, switched_of,
+};
 pub(crate) use names::{CANARY_LABEL, Names, REVISION, Tenure, concerns, owned};
 pub(crate) use original::{ORIGINAL, adopt, elsewhere, remember, restored};
 pub(crate) use primary::{primary, snapshot, template_of};
-pub(crate) use routes::{Arms, home_route, virtual_service};
+pub(crate) use routes::{Arms, route_names, virtual_service};
 pub(crate) use scaler::scaler;
 pub(crate) use service::{Role, ports, service};
 

@@ -9,6 +9,7 @@ use super::names::{Names, Tenure, held};
 use super::service::decorate;
 use crate::api::service::{Free, Retries, Rewrite};
 use crate::api::{CanarySpec, canary_token};
+use crate::gateway_config::RouteNames;
 
 /// Where requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,21 +54,25 @@ pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, tenu
     json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": body})
 }
 
-/// Returns the name of the route that requests without the token take: the one that the filter sees.
+/// Returns the names that gateways have for the routes of the VirtualService: those to the primary are what the filter sees.
 #[must_use]
-pub(crate) fn home_route(names: &Names, spec: &CanarySpec) -> Vec<String> {
-    let route = names.primary_route();
-    // istiod appends the name of the match, where it has one.
+pub(crate) fn route_names(names: &Names, spec: &CanarySpec) -> RouteNames {
+    let matches = &spec.service.r#match;
+    RouteNames { primary: named(&names.primary_route(), matches), canary: named(&names.canary_route(), matches) }
+}
+
+/// istiod appends the name of the match, where it has one.
+fn named(route: &str, matches: &[Free]) -> Vec<String> {
     let mut named: Vec<String> = Vec::new();
-    for Free(found) in &spec.service.r#match {
+    for Free(found) in matches {
         named.push(match found.get("name").and_then(Value::as_str) {
             Some(name) => format!("{route}.{name}"),
-            None => route.clone(),
+            None => route.to_owned(),
         });
     }
     named.sort();
     named.dedup();
-    if named.is_empty() { vec![route] } else { named }
+    if named.is_empty() { vec![route.to_owned()] } else { named }
 }
 
 /// Returns the hosts of the VirtualService, as Flagger makes them: the user's, and the service's name unless `*` is there.

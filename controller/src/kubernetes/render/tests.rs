@@ -8,6 +8,7 @@ use weir_wire::{Canary, Config};
 
 use super::*;
 use crate::api::{CanarySpec, ScalerReplicas};
+use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::kinds::config::ConfigKind;
 use crate::kubernetes::kinds::{Deployment, EnvoyFilter};
@@ -222,10 +223,16 @@ fn the_filter_is_inserted_once_and_configured_apart() {
     let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary] };
     // A checksum of digits alone would be a number if anything lost its quotes.
     let module = Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
-    let written = config_filter(&names, &module, &config, Some("4711"));
-    golden("filter.yaml", &[static_filter(&names), written.clone()]);
+    let routes = RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()] };
+    let switched = [("6b31d19cc274a06a".to_owned(), routes)].into();
+    let written = config_filter(&names, &module, &config, &switched, Some("4711"));
+    golden("filter.yaml", &[static_filter(&names, None), written.clone()]);
     let live = EnvoyFilter::new(serde_json::from_value(written).unwrap()).unwrap();
-    assert_eq!(config_of(&live), Some(config));
+    assert_eq!((config_of(&live), switched_of(&live)), (Some(config), switched));
+    for why in [None, Some("it is not seen to be switched on")] {
+        let live = EnvoyFilter::new(serde_json::from_value(static_filter(&names, why)).unwrap()).unwrap();
+        assert_eq!(everywhere(&live).as_deref(), why);
+    }
 }
 
 #[test]

@@ -16,10 +16,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Far above what a thousand Canaries say.
 const LONGEST: usize = 64 << 20;
 
-/// What is scraped: the filter's metrics, and the few of Envoy's own that tell how many VMs there must be and whether the
-/// filter was taken. The expression sees Envoy's raw names.
+/// What is scraped: the filter's metrics, and the few of Envoy's own that tell how many VMs there must be, whether the
+/// filter was taken, and on which routes it is on. The expression sees Envoy's raw names.
 const STATS: &str = "/stats/prometheus?filter=%5E(wasmcustom%5C.weir_%7Cserver%5C.concurrency%24%7C\
                      extension_config_discovery%5C.http_filter%5C.weir%5C.update_rejected%24%7C\
+                     vhost%5C..*%5C.route%5C.weir_.*%5C.upstream_rq_total%24%7C\
                      http%5C.weir%5C.downstream_rq_active%24)";
 
 /// Envoy's admin endpoint.

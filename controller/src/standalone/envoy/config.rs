@@ -3,7 +3,7 @@
 //! ```text
 //! bootstrap ── listener ── routes (file) ──┬── token header ──> cluster of the canary  ── endpoints (file)
 //!                 │                        └── else ──────────> cluster of the primary ── endpoints (file)
-//!                 └── filter (file): Weir's module with its configuration, nothing until then
+//!                 └── filter (file): Weir's module with its configuration, off but on routes that switch it on
 //! ```
 //!
 //! Every part that changes while Envoy runs is a file of its own that is replaced by rename, so a change of endpoints or of
@@ -14,9 +14,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use weir_wire::names::Arm;
 use weir_wire::{Config, TOKEN_HEADER, plugin};
 
 use crate::rollout::Span;
+use crate::scrape::stat_prefix;
 
 /// Name of the filter.
 const FILTER: &str = "weir";
@@ -59,6 +61,8 @@ pub(crate) struct Route {
     pub(crate) retries: Option<Retries>,
     /// Whether the processes speak HTTP/2 without TLS (gRPC).
     pub(crate) http2: bool,
+    /// Whether its requests pass the filter.
+    pub(crate) filtered: bool,
 }
 
 /// What is tried again.
@@ -136,7 +140,8 @@ fn connection_manager(files: &Files) -> Value {
             },
         }],
         "http_filters": [
-            {"name": FILTER, "config_discovery": {
+            // Off but on the routes of Canaries that are released: nobody else pays for it.
+            {"name": FILTER, "disabled": true, "config_discovery": {
                 "config_source": from_file(&files.filter),
                 // An empty RBAC allows everything: requests pass, unsplit, until the module is there and works.
                 "default_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"},
@@ -228,17 +233,23 @@ fn virtual_host(route: &Route) -> Value {
             "retry_policy": retry_policy(route.retries.as_ref()),
         })
     };
+    let token = json!([{"name": TOKEN_HEADER, "string_match": {"exact": route.token}}]);
+    let mut canary = json!({"name": route.name, "route": to("canary"), "match": {"prefix": "/", "headers": token}});
+    let mut primary = json!({"name": route.name, "route": to("primary"), "match": {"prefix": "/"}});
+    if route.filtered {
+        for (arm, to) in [(Arm::Primary, &mut primary), (Arm::Canary, &mut canary)] {
+            // Its counter is there before any request: so it shows that Envoy has the switch.
+            to["stat_prefix"] = stat_prefix(&route.id, arm).into();
+            to["typed_per_filter_config"] = json!({
+                FILTER: {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute"},
+            });
+        }
+    }
     json!({
         "name": route.name,
         "domains": route.hosts,
         "request_headers_to_remove": [TOKEN_HEADER],
-        "routes": [
-            {"name": route.name, "route": to("canary"), "match": {
-                "prefix": "/",
-                "headers": [{"name": TOKEN_HEADER, "string_match": {"exact": route.token}}],
-            }},
-            {"name": route.name, "route": to("primary"), "match": {"prefix": "/"}},
-        ],
+        "routes": [canary, primary],
     })
 }
 

@@ -11,6 +11,14 @@ fn canary(epoch: u64, weight: u32) -> Canary {
     Canary { id: ID.into(), hosts: vec!["*".into()], token: "t".into(), epoch, weight, ..Canary::default() }
 }
 
+fn on(canary: Canary) -> Desired {
+    Desired { canary, filter: FilterMode::On, routes: RouteNames::default() }
+}
+
+fn named(canary: Canary) -> Desired {
+    Desired { filter: FilterMode::Named, ..on(canary) }
+}
+
 fn open(folder: &Path) -> Gateway {
     Gateway::open(&Files::in_folder(folder), "/modules/weir-filter-0.wasm".into())
 }
@@ -27,13 +35,13 @@ fn said(generation: u64, vms: u64) -> String {
 fn nothing_is_written_when_nothing_changed() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.set_desired(canary(1, 0));
+    gateway.set_desired(on(canary(1, 0)));
     gateway.push(NOW).unwrap();
     let generation = gateway.publisher.generation();
-    gateway.set_desired(canary(1, 0));
+    gateway.set_desired(on(canary(1, 0)));
     gateway.push(NOW + Span::seconds(600)).unwrap();
     assert_eq!(gateway.publisher.generation(), generation);
-    gateway.set_desired(canary(2, 500));
+    gateway.set_desired(on(canary(2, 500)));
     gateway.push(NOW).unwrap();
     assert!(gateway.publisher.generation() > generation);
 }
@@ -43,7 +51,7 @@ fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
     let mut told = |affinity| {
-        gateway.set_desired(Canary { affinity, ..canary(1, 500) });
+        gateway.set_desired(on(Canary { affinity, ..canary(1, 500) }));
         gateway.push(NOW).unwrap();
         let filter: Value = serde_json::from_slice(&fs::read(&gateway.file).unwrap()).unwrap();
         let config = filter.pointer("/resources/0/typed_config/config").unwrap().clone();
@@ -60,7 +68,7 @@ fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
 fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.set_desired(canary(4, 500));
+    gateway.set_desired(on(canary(4, 500)));
     gateway.push(NOW).unwrap();
     assert_eq!(gateway.acknowledged(ID), None);
     gateway.take_in(&said(gateway.publisher.generation(), 1), folder.path(), NOW);
@@ -69,7 +77,7 @@ fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
     assert_eq!(gateway.acknowledged(ID), Some(4));
     // The next push is not acknowledged by what was said of the one before.
     let before = said(gateway.publisher.generation(), 2);
-    gateway.set_desired(canary(5, 1000));
+    gateway.set_desired(on(canary(5, 1000)));
     gateway.push(NOW).unwrap();
     gateway.take_in(&before, folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), Some(4));
@@ -79,13 +87,13 @@ fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
 fn a_later_weir_reads_in_the_file_what_was_pushed() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.set_desired(canary(9, 3000));
+    gateway.set_desired(on(canary(9, 3000)));
     gateway.push(NOW).unwrap();
     let generation = gateway.publisher.generation();
     let mut next = open(folder.path());
     next.take_in(&said(generation, 2), folder.path(), NOW);
     assert_eq!((next.publisher.generation(), next.acknowledged(ID)), (generation, Some(9)));
-    next.set_desired(canary(9, 3000));
+    next.set_desired(named(canary(9, 3000)));
     next.push(NOW).unwrap();
     assert_eq!(next.publisher.generation(), generation);
 }

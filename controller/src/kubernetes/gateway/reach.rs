@@ -1,0 +1,163 @@
+//! Whether the filter of a gateway is off but on the routes of Canaries that need it, or on for all requests.
+//!
+//! Off is what it should be. It is on everywhere while the gateway has it from a version of Weir that knew nothing else, until
+//! every rollout under way is shown to have its routes switched on; and where the gateway does not do it.
+
+use crate::publisher::Publisher;
+use crate::rollout::{Span, Timestamp};
+
+use super::reports::Reports;
+
+/// Routes that are not seen to be switched on so long after all pods acknowledged the push never will be.
+const SWITCH_TIMEOUT: Span = Span::seconds(10);
+/// Why it is on everywhere, where the gateway does not do it.
+const NOT_SEEN: &str = "the gateway's pods acknowledged routes with the filter switched on, and do not show them: istiod or \
+                        Envoy may not know `stat_prefix` or `typed_per_filter_config`, or a proxyStatsMatcher hides \
+                        `vhost.*.route.*`";
+
+/// Whether the filter is on everywhere.
+#[derive(Debug)]
+pub(super) struct Reach {
+    everywhere: Option<String>,
+    /// Whether routes of any Canary were seen to be switched on: then the gateway does it.
+    seen: bool,
+    /// Since when some routes should be seen to be, and are not.
+    unseen_since: Option<Timestamp>,
+}
+
+impl Reach {
+    /// Returns what an earlier controller left.
+    pub(super) fn new(everywhere: Option<String>) -> Self {
+        Self { everywhere, seen: false, unseen_since: None }
+    }
+
+    /// Returns why the filter is on everywhere, where it is.
+    pub(super) fn everywhere(&self) -> Option<&str> {
+        self.everywhere.as_deref()
+    }
+
+    /// Decides anew; returns whether it changed.
+    pub(super) fn advance(&mut self, publisher: &Publisher, reports: &Reports, now: Timestamp) -> bool {
+        let mut on = publisher.switched().filter(|(_, since)| publisher.is_acknowledged(*since)).peekable();
+        let any = on.peek().is_some();
+        let unseen = on.any(|(id, _)| !reports.is_filtering(id));
+        self.seen |= any && !unseen;
+        if self.everywhere.is_some() {
+            let not_done = self.everywhere.as_deref() == Some(NOT_SEEN) && !self.seen;
+            let ready = reports.complete && !unseen && !not_done && !publisher.is_switching();
+            if ready && publisher.switched().all(|(_, since)| publisher.is_acknowledged(since)) {
+                self.everywhere = None;
+                return true;
+            }
+            return false;
+        }
+        if !unseen || self.seen {
+            self.unseen_since = None;
+            return false;
+        }
+        let since = *self.unseen_since.get_or_insert(now);
+        if now.since(since) < SWITCH_TIMEOUT {
+            return false;
+        }
+        self.everywhere = Some(NOT_SEEN.to_owned());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use weir_wire::names::Arm;
+    use weir_wire::{Canary, Config};
+
+    use super::*;
+    use crate::gateway_config::RouteNames;
+    use crate::publisher::{Desired, Next};
+    use crate::rollout::FilterMode;
+    use crate::scrape::{Report, stat_prefix};
+
+    const ID: &str = "a3f09c11d2e4b877";
+    const NOW: Timestamp = Timestamp(1_795_395_000_000);
+
+    /// A gateway with one pod that acknowledges everything, and shows switched routes or does not.
+    struct Life {
+        publisher: Publisher,
+        reports: Reports,
+        reach: Reach,
+        shows: bool,
+    }
+
+    impl Life {
+        fn begin(everywhere: Option<&str>, shows: bool) -> Self {
+            let pushed = Config { version: 1, generation: 1, ..Config::default() };
+            let publisher = Publisher::resume(Span(0), pushed, BTreeMap::new(), |_| true);
+            let reports = Reports { complete: true, ..Reports::default() };
+            Self { publisher, reports, reach: Reach::new(everywhere.map(str::to_owned)), shows }
+        }
+
+        fn set(&mut self, filter: FilterMode) {
+            let canary = Canary { id: ID.into(), hosts: vec!["*".into()], token: "t".into(), ..Canary::default() };
+            self.publisher.set_desired(Desired { canary, filter, routes: RouteNames::default() });
+        }
+
+        /// Returns when it changed, and to what, in the seconds from `from` to `to`.
+        fn changes(&mut self, from: u64, to: u64) -> Vec<(u64, bool)> {
+            let mut changes = Vec::new();
+            for second in from..to {
+                let now = NOW + Span::seconds(second);
+                let generation = self.publisher.generation();
+                self.publisher.acknowledged("pod", now, Some(generation));
+                let on = self.shows && self.publisher.last_switched().contains_key(ID);
+                let route = format!("envoy_vhost_x_route_{}_upstream_rq_total{{}} 0\n", stat_prefix(ID, Arm::Primary));
+                let text = format!(
+                    "{}weir_boot{{}} 1\nweir_generation_0{{}} 8\nweir_vms_0{{}} 2\n",
+                    if on { &route } else { "" }
+                );
+                self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()));
+                if self.reach.advance(&self.publisher, &self.reports, now) {
+                    changes.push((second, self.reach.everywhere().is_some()));
+                }
+                if let Next::Push(push) = self.publisher.next(now) {
+                    self.publisher.pushed(push, now);
+                }
+            }
+            changes
+        }
+    }
+
+    #[test]
+    fn a_filter_of_an_earlier_version_goes_off_at_rest_and_under_a_rollout_once_its_routes_are_on() {
+        let mut life = Life::begin(Some("earlier"), true);
+        assert_eq!(life.changes(0, 5), [(0, false)], "nothing passes it");
+        let mut life = Life::begin(Some("earlier"), true);
+        life.set(FilterMode::On);
+        // Named at 0, switched on at 1, seen at 2.
+        assert_eq!(life.changes(0, 60), [(2, false)]);
+    }
+
+    #[test]
+    fn a_gateway_that_does_not_show_the_switch_has_the_filter_on_everywhere_and_keeps_it() {
+        let mut life = Life::begin(None, false);
+        assert_eq!(life.changes(0, 10), []);
+        life.set(FilterMode::On);
+        assert_eq!(life.changes(10, 60), [(22, true)]);
+        life.set(FilterMode::Off);
+        assert_eq!(life.changes(60, 120), [], "the next rollout would only find out again");
+        // A later controller reads why, and goes on so.
+        let why = life.reach.everywhere().map(str::to_owned);
+        let mut later = Life::begin(why.as_deref(), true);
+        assert_eq!(later.changes(120, 130), []);
+        later.set(FilterMode::On);
+        assert_eq!(later.changes(130, 140), [(132, false)], "what it did not do then it does now");
+    }
+
+    #[test]
+    fn one_canary_without_routes_does_not_switch_the_filter_on_for_a_gateway_that_can_switch() {
+        let mut life = Life::begin(None, true);
+        life.set(FilterMode::On);
+        assert_eq!(life.changes(0, 10), []);
+        life.shows = false;
+        assert_eq!(life.changes(10, 60), []);
+    }
+}

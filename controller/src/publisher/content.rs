@@ -1,0 +1,113 @@
+//! What a push says, on the way from the last one to what is desired: a Canary's name and the switch on its routes never go
+//! both in one push.
+
+use std::collections::BTreeMap;
+
+use weir_wire::Canary;
+
+use crate::gateway_config::{RequestMatch, RouteNames, entry};
+use crate::rollout::{FilterMode, Plan, Traffic};
+
+/// What one canary should have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// Its entry in the configuration.
+    pub canary: Canary,
+    /// Whether it is in the configuration, and its requests pass the filter.
+    pub filter: FilterMode,
+    /// Its routes.
+    pub routes: RouteNames,
+}
+
+impl Desired {
+    /// Returns what a Canary should have by what was decided.
+    #[must_use]
+    pub fn of(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Self {
+        let canary = entry(request_match, plan, traffic);
+        Self { canary, filter: traffic.filter, routes: request_match.routes.clone() }
+    }
+}
+
+/// What a push says, but for its generation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Content {
+    /// By id, what the configuration names.
+    pub(super) canaries: BTreeMap<String, Canary>,
+    /// By id, the routes on which the filter is on.
+    pub(super) switched: BTreeMap<String, RouteNames>,
+}
+
+/// What the last push said, and since when.
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    content: Content,
+    /// By canary, the generation that first named it.
+    named_since: BTreeMap<String, u64>,
+    /// By canary, the generation that switched its routes on, or off.
+    switched_since: BTreeMap<String, u64>,
+}
+
+impl Last {
+    /// Returns whether the configuration names a canary.
+    pub(super) fn names(&self, id: &str) -> bool {
+        self.content.canaries.contains_key(id)
+    }
+
+    /// Returns the entries of the configuration.
+    pub(super) fn canaries(&self) -> impl Iterator<Item = &Canary> {
+        self.content.canaries.values()
+    }
+
+    /// Returns the canaries whose routes are switched on, with the generation that did it.
+    pub(super) fn switched(&self) -> impl Iterator<Item = (&str, u64)> {
+        let since = |id: &String| self.switched_since.get(id).copied().unwrap_or_default();
+        self.content.switched.keys().map(move |id| (id.as_str(), since(id)))
+    }
+
+    /// Returns the routes that are switched on.
+    pub(super) fn routes(&self) -> &BTreeMap<String, RouteNames> {
+        &self.content.switched
+    }
+
+    /// Returns whether it says this.
+    pub(super) fn is(&self, content: &Content) -> bool {
+        self.content == *content
+    }
+
+    /// Takes over what a push of a generation says.
+    pub(super) fn replace(&mut self, content: Content, generation: u64) {
+        let last = std::mem::replace(&mut self.content, content);
+        let Content { canaries, switched } = &self.content;
+        self.named_since.retain(|id, _| canaries.contains_key(id));
+        self.switched_since.retain(|id, _| canaries.contains_key(id));
+        for id in canaries.keys() {
+            self.named_since.entry(id.clone()).or_insert(generation);
+            if switched.contains_key(id) != last.switched.contains_key(id) {
+                self.switched_since.insert(id.clone(), generation);
+            }
+        }
+    }
+
+    /// Returns what to say next. Routes are switched on once every gateway knows the canary by name, and the name goes once
+    /// every gateway has the routes without the switch: `is_acknowledged` says so of a generation.
+    pub(super) fn towards(
+        &self,
+        desired: &BTreeMap<String, Desired>,
+        is_acknowledged: impl Fn(u64) -> bool,
+    ) -> Content {
+        let acknowledged = |since: Option<&u64>| since.is_none_or(|generation| is_acknowledged(*generation));
+        let mut next = Content::default();
+        for (id, desired) in desired {
+            let (named, switched) = (self.names(id), self.content.switched.contains_key(id));
+            let known = named && acknowledged(self.named_since.get(id));
+            let lingers = named && (switched || !acknowledged(self.switched_since.get(id)));
+            if desired.filter != FilterMode::Off || lingers {
+                next.canaries.insert(id.clone(), desired.canary.clone());
+            }
+            if desired.filter == FilterMode::On && (switched || known) {
+                next.switched.insert(id.clone(), desired.routes.clone());
+            }
+        }
+        next
+    }
+}
