@@ -74,6 +74,8 @@ pub struct Publisher {
     pushed_at: Timestamp,
     tried_at: Timestamp,
     failed: bool,
+    /// Until then an Envoy that was started may be compiling the module.
+    compiling_until: Timestamp,
     /// How long acknowledgements of the last push are waited for.
     ack_timeout: Span,
     /// By gateway process, when it was asked, and which generation all of its VMs run.
@@ -98,6 +100,7 @@ impl Publisher {
             pushed_at: Timestamp(0),
             tried_at: Timestamp(0),
             failed: false,
+            compiling_until: Timestamp(0),
             ack_timeout: ACK_TIMEOUT,
             gateways: BTreeMap::new(),
             filter_removed_at: None,
@@ -272,6 +275,7 @@ impl Publisher {
     #[must_use = "a push that nobody writes is lost"]
     pub fn startup(&mut self, now: Timestamp) -> Push {
         self.gateways.clear();
+        self.compiling_until = now + STARTUP_ACK_TIMEOUT;
         self.push(PushReason::Startup, now)
     }
 
@@ -282,7 +286,7 @@ impl Publisher {
                 let reaches = push.config.canaries.iter().any(Canary::reaches_canary);
                 Span(self.ack_timeout.0 * 2).min(MAX_ACK_BACKOFF[usize::from(!reaches)])
             }
-            PushReason::Startup => STARTUP_ACK_TIMEOUT,
+            _ if now < self.compiling_until => STARTUP_ACK_TIMEOUT,
             _ => ACK_TIMEOUT,
         };
         self.failed = false;

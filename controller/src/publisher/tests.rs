@@ -277,6 +277,14 @@ fn an_envoy_that_starts_gets_a_fresh_generation_and_time_to_compile() {
     life.publisher.pushed(push, life.now);
     life.stuck = true;
     assert_eq!(life.until(15_000), vec![(at + 10_000, "not acknowledged [5]".to_owned())]);
+    // What is pushed while it compiles gives it the same time.
+    let push = life.publisher.startup(life.now);
+    life.publisher.pushed(push, life.now);
+    life.set(ID, 2, 700);
+    let at = life.now.since(NOW).0;
+    let later: Vec<u64> = life.until(at + 12_000).iter().map(|(when, _)| when - at).collect();
+    assert_eq!(later.len(), 2, "{later:?}");
+    assert!(later[1] - later[0] >= 10_000, "{later:?}");
 }
 
 #[test]

@@ -93,10 +93,10 @@ impl Pass<'_> {
             if !self.acknowledged(confirmed) {
                 return self.not_acknowledged();
             }
-            // Without the filter nothing would be split, and nobody would guard.
-            if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.filtering) {
-                return Reason::FilterOff { gateway: gateway.name.clone() };
-            }
+        }
+        // Without the filter nothing would be split, and nobody would guard; later steps do not ask again.
+        if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.filtering) {
+            return Reason::FilterOff { gateway: gateway.name.clone() };
         }
         if let Some(hold) = self.held().or_else(|| self.primary_unready()).or_else(|| self.increase_gate(step)) {
             return hold;

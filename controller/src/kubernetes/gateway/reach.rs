@@ -92,7 +92,8 @@ mod tests {
         fn begin(everywhere: Option<&str>, shows: bool) -> Self {
             let pushed = Config { version: 1, generation: 1, ..Config::default() };
             let publisher = Publisher::resume(Span(0), pushed, BTreeMap::new(), |_| true);
-            let reports = Reports { complete: true, ..Reports::default() };
+            let mut reports = Reports::default();
+            reports.complete = true;
             Self { publisher, reports, reach: Reach::new(everywhere.map(str::to_owned)), shows }
         }
 

@@ -30,6 +30,8 @@ use crate::telemetry::Chain;
 const DEBOUNCE: Span = Span(500);
 /// How often gateways are scraped when no Canary asks for more.
 const IDLE_SCRAPE: Span = Span::seconds(10);
+/// How often while a push is not acknowledged, which a switch of the filter may wait for.
+const UNACKNOWLEDGED_SCRAPE: Span = Span::seconds(1);
 /// Time between two rounds of scrapes, at least.
 const SCRAPE_GAP: Span = Span(20);
 /// Canaries that want to know more within this time are rolling out.
@@ -358,7 +360,9 @@ impl Task {
     }
 
     fn scrape_interval(&self) -> Span {
-        self.requests.values().map(|request| request.after).min().unwrap_or(IDLE_SCRAPE).min(IDLE_SCRAPE)
+        let acknowledged = self.publisher.is_acknowledged(self.publisher.generation());
+        let longest = if acknowledged { IDLE_SCRAPE } else { UNACKNOWLEDGED_SCRAPE };
+        self.requests.values().map(|request| request.after).min().unwrap_or(longest).min(longest)
     }
 }
 
