@@ -39,7 +39,7 @@ const RENEW_BEFORE: Span = Span::seconds(30);
 pub const ACK_TIMEOUT: Span = Span::seconds(2);
 /// An Envoy that was just started compiles the module first, which takes its time on a busy machine.
 const STARTUP_ACK_TIMEOUT: Span = Span::seconds(10);
-/// Longest time between two pushes of the same, while a canary has requests and while none has.
+/// Longest time between two such pushes, while a canary has requests and while none has.
 const MAX_ACK_BACKOFF: [Span; 2] = [Span::seconds(30), Span::seconds(300)];
 /// What a gateway said earlier than this after a push may have been gathered before the push arrived.
 const ACK_GRACE: Span = Span(500);
@@ -173,16 +173,15 @@ impl Publisher {
     }
 
     /// Returns the routes that are switched on in what was pushed last.
-    #[must_use]
     pub fn last_switched(&self) -> &BTreeMap<String, RouteNames> {
         self.last.routes()
     }
 
-    /// Returns whether requests of any canary should pass the filter, and its routes are not switched on yet.
+    /// Returns whether the filter should be on for some routes where it is not yet.
     #[must_use]
     pub fn is_switching(&self) -> bool {
         let mut on = self.desired.iter().filter(|(_, desired)| desired.filter == FilterMode::On);
-        on.any(|(id, _)| !self.last.switched().any(|(switched, _)| switched == id))
+        on.any(|(id, _)| !self.last.routes().contains_key(id))
     }
 
     /// Returns whether every gateway that answers runs a generation.
@@ -224,12 +223,9 @@ impl Publisher {
     /// Takes note of what a gateway process said when it was asked: the newest generation that all of its VMs run, nothing
     /// where the filter does not run.
     pub fn acknowledged(&mut self, gateway: &str, asked_at: Timestamp, generation: Option<u64>) {
-        let old = match self.gateways.get_mut(gateway) {
-            Some(known) => std::mem::replace(known, (asked_at, generation)).1,
-            None => self.gateways.insert(gateway.to_owned(), (asked_at, generation)).and_then(|(_, runs)| runs),
-        };
+        let old = self.gateways.insert(gateway.to_owned(), (asked_at, generation));
         // It may be what a switch has waited for.
-        self.changed |= old != generation;
+        self.changed |= old.and_then(|(_, runs)| runs) != generation;
     }
 
     /// Forgets gateway processes that are gone.
@@ -242,10 +238,9 @@ impl Publisher {
     /// Returns the gateway processes that answered after the last push had time to arrive, and do not run it. One that does
     /// not answer would not by another push either.
     pub fn outdated(&self) -> impl Iterator<Item = &str> {
-        let since = self.pushed_at + ACK_GRACE;
-        let outdated =
-            move |(asked_at, runs): &(Timestamp, Option<u64>)| *asked_at >= since && *runs < Some(self.generation);
-        self.gateways.iter().filter(move |(_, said)| outdated(said)).map(|(name, _)| name.as_str())
+        let (since, newest) = (self.pushed_at + ACK_GRACE, Some(self.generation));
+        let outdated = self.gateways.iter().filter(move |(_, (asked_at, runs))| *asked_at >= since && *runs < newest);
+        outdated.map(|(name, _)| name.as_str())
     }
 
     /// Says that what gateways can read is not what was pushed.

@@ -13,7 +13,7 @@ use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualServiceBody};
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::{Key, World};
 
 /// All gateway workloads.
 #[derive(Default)]
@@ -177,6 +177,13 @@ impl GatewayRegistry {
         let mut of: Vec<_> = all.into_iter().filter(|workload| decided.contains(&workload.names)).collect();
         of.sort_by(|a, b| a.names.cmp(&b.names));
         of
+    }
+
+    /// Takes a Canary out of every workload but these.
+    pub(crate) fn remove_but(&self, key: &Key, id: &str, kept: &[Arc<GatewayWorkload>]) {
+        for workload in self.all().iter().filter(|workload| !kept.iter().any(|kept| Arc::ptr_eq(kept, workload))) {
+            workload.remove(key, id);
+        }
     }
 
     /// Returns all workloads.

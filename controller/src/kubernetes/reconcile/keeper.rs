@@ -104,9 +104,7 @@ impl Keeper {
                 () = tokio::time::sleep(Duration::from_millis(rest.0)) => {}
             }
         }
-        for workload in self.world.registry.all() {
-            workload.remove(&self.key, &self.id);
-        }
+        self.world.registry.remove_but(&self.key, &self.id, &[]);
         self.board.forget(&Name { namespace: namespace.clone(), name: name.clone() });
         self.world.forget(&self.key);
         info!(namespace, canary = name, "canary gone");
@@ -306,8 +304,7 @@ impl Platform for Body<'_> {
         let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
         let unbound = unbound(world, &self.names, &self.spec);
         let everywhere = self.gateways.iter().find_map(|workload| workload.everywhere());
-        let bound = (unbound, everywhere.as_deref());
-        let mut new = status(old, &view, state, generation, bound, self.now);
+        let mut new = status(old, &view, state, generation, (unbound, everywhere.as_deref()), self.now);
         let tracked = self.declared.as_ref().map(|declared| declared.tracked(world));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
         if let Some((reason, problem)) = &self.fault {
@@ -355,19 +352,15 @@ impl Platform for Body<'_> {
                     workload.set_desired(Desired::of(&request_match, self.plan, traffic));
                 }
                 // Those that the Canary named once and names no more.
-                let left = self.keeper.world.registry.all();
-                for workload in left.iter().filter(|left| !self.gateways.iter().any(|kept| Arc::ptr_eq(kept, left))) {
-                    workload.remove(&self.keeper.key, &self.keeper.id);
-                }
+                let Keeper { world, key, id, .. } = &*self.keeper;
+                world.registry.remove_but(key, id, &self.gateways);
                 Ok(())
             }
             Action::Release => {
                 if self.now.since(self.before.since) < self.plan.progress_deadline {
                     self.hands().handed_over().await?;
                 }
-                for workload in self.keeper.world.registry.all() {
-                    workload.remove(&self.keeper.key, &self.keeper.id);
-                }
+                self.keeper.world.registry.remove_but(&self.keeper.key, &self.keeper.id, &[]);
                 self.keeper.finalizer(self.canary, false).await
             }
         }
