@@ -41,7 +41,7 @@ pub const ACK_TIMEOUT: Span = Span::seconds(2);
 const STARTUP_ACK_TIMEOUT: Span = Span::seconds(10);
 /// Longest time between two such pushes, while a canary has requests and while none has.
 const MAX_ACK_BACKOFF: [Span; 2] = [Span::seconds(30), Span::seconds(300)];
-/// What a gateway said earlier than this after a push may have been gathered before the push arrived.
+/// What a gateway said sooner after a push may be older than its arrival.
 const ACK_GRACE: Span = Span(500);
 /// Time to the next try after a write that failed.
 const RETRY: Span = Span(200);
@@ -156,7 +156,6 @@ impl Publisher {
     }
 
     /// Returns what a canary should have.
-    #[must_use]
     pub fn desired(&self, id: &str) -> Option<&Canary> {
         self.desired.get(id).map(|desired| &desired.canary)
     }
@@ -203,19 +202,16 @@ impl Publisher {
     }
 
     /// Returns what was pushed last.
-    #[must_use]
     pub fn last_pushed(&self) -> Option<&Config> {
         self.last_pushed.as_ref()
     }
 
     /// Returns the newest generation.
-    #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
     /// Returns when the last push was made.
-    #[must_use]
     pub fn pushed_at(&self) -> Timestamp {
         self.pushed_at
     }

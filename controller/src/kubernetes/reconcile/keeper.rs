@@ -123,9 +123,10 @@ impl Keeper {
         }
         self.reading.update(canary);
         let fault = self.reading.problem().map(|problem| ("InvalidSpec", problem.to_owned()));
-        let Some((plan, spec)) = self.reading.plan().cloned() else {
+        let Some((mut plan, spec)) = self.reading.plan().cloned() else {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         };
+        plan.observe_at_rest |= self.world.settings.observe_at_rest;
         let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
         let target = self.world.deployments.get(&names.namespace, &names.target);
         if let Some(target) = &target
