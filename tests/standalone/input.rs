@@ -163,7 +163,8 @@ async fn a_state_file_cut_in_half_is_replaced_by_the_one_before() {
     site.start();
     let view = site.until("stalled", |view| view["reason"] == "Stalled").await;
     assert!(view["message"].as_str().unwrap().contains("put a good copy back"), "{view:#}");
-    assert!(site.get(&[]).await.unwrap().body.contains("v2"));
+    let answer = site.get(&[]).await.unwrap();
+    assert!(answer.body.contains("v2"), "{answer:?}\n{}", site.log());
     let tally = load.finish().await;
     assert_eq!(tally.totals().1, 0, "{:?}\n{}", tally.summary(), site.log());
 }

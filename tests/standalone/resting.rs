@@ -31,7 +31,7 @@ async fn requests_are_counted_from_a_new_revision_on_until_its_end_and_at_no_oth
     site.release("v2", "");
     site.eventually("counted before the first weight", async || assigned(&site, "shop").await > 50).await;
     assert_eq!(site.view_of("shop").await.unwrap()["weight"], 0.0);
-    site.switch("{}");
+    site.switch(r#"{"ready": true}"#);
     site.until_ended("Succeeded").await;
     site.eventually("switched off", async || switched(&site) == 0).await;
     let (counted, served) = (assigned(&site, "shop").await, load.tally().totals().0);

@@ -206,12 +206,12 @@ impl Machine {
         };
         if let Some(why) = older {
             tracing::warn!(canary = name, why, "state taken from its backup");
-            // Gateways may know newer epochs than the backup does; a number must never be used twice.
+            // Gateways may know newer epochs than the backup does, and a number must never be used twice. Epochs begin at the
+            // clock's seconds and take more than one each: so the clock's are newer than any.
             let id = api::canary_id(&memory.canary.metadata.namespace, &memory.canary.metadata.name);
-            if let Some(known) = self.gateway.desired(&id) {
-                let traffic = &mut memory.state.traffic;
-                traffic.epoch = traffic.epoch.max(known.epoch + 1);
-            }
+            let known = self.gateway.desired(&id).map_or(0, |known| known.epoch);
+            let traffic = &mut memory.state.traffic;
+            traffic.epoch = traffic.epoch.max(known).max(self.clock.now().0 / 1000) + 1;
         }
         self.add(name, memory, plan);
     }

@@ -11,12 +11,8 @@ fn canary(epoch: u64, weight: u32) -> Canary {
     Canary { id: ID.into(), hosts: vec!["*".into()], token: "t".into(), epoch, weight, ..Canary::default() }
 }
 
-fn on(canary: Canary) -> Desired {
-    Desired { canary, filter: FilterMode::On, routes: RouteNames::default() }
-}
-
 fn named(canary: Canary) -> Desired {
-    Desired { filter: FilterMode::Named, ..on(canary) }
+    Desired { canary, filter: FilterMode::Named, routes: RouteNames::default() }
 }
 
 fn open(folder: &Path) -> Gateway {
@@ -35,13 +31,13 @@ fn said(generation: u64, vms: u64) -> String {
 fn nothing_is_written_when_nothing_changed() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.set_desired(on(canary(1, 0)));
+    gateway.set_desired(named(canary(1, 0)));
     gateway.push(NOW).unwrap();
     let generation = gateway.publisher.generation();
-    gateway.set_desired(on(canary(1, 0)));
+    gateway.set_desired(named(canary(1, 0)));
     gateway.push(NOW + Span::seconds(600)).unwrap();
     assert_eq!(gateway.publisher.generation(), generation);
-    gateway.set_desired(on(canary(2, 500)));
+    gateway.set_desired(named(canary(2, 500)));
     gateway.push(NOW).unwrap();
     assert!(gateway.publisher.generation() > generation);
 }
@@ -51,7 +47,7 @@ fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
     let mut told = |affinity| {
-        gateway.set_desired(on(Canary { affinity, ..canary(1, 500) }));
+        gateway.set_desired(named(Canary { affinity, ..canary(1, 500) }));
         gateway.push(NOW).unwrap();
         let filter: Value = serde_json::from_slice(&fs::read(&gateway.file).unwrap()).unwrap();
         let config = filter.pointer("/resources/0/typed_config/config").unwrap().clone();
@@ -59,7 +55,7 @@ fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
         assert!(allowed.get("proxy_on_request_headers").is_some());
         (allowed.get("proxy_on_response_headers").is_some(), config["vm_config"]["configuration"]["value"].clone())
     };
-    let (without, with) = (told(None), told(Some(weir_wire::Affinity::default())));
+    let (without, with) = (told(None), told(Some(weir_wire::Affinity { cookie: "arm".into(), ..Default::default() })));
     assert!(!without.0 && with.0);
     assert_ne!(without.1, with.1, "Envoy reads the list when it makes a VM, and only another text makes another one");
 }
@@ -68,7 +64,7 @@ fn only_a_canary_with_affinity_has_envoy_call_for_the_responses_headers() {
 fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.set_desired(on(canary(4, 500)));
+    gateway.set_desired(named(canary(4, 500)));
     gateway.push(NOW).unwrap();
     assert_eq!(gateway.acknowledged(ID), None);
     gateway.take_in(&said(gateway.publisher.generation(), 1), folder.path(), NOW);
@@ -77,7 +73,7 @@ fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
     assert_eq!(gateway.acknowledged(ID), Some(4));
     // The next push is not acknowledged by what was said of the one before.
     let before = said(gateway.publisher.generation(), 2);
-    gateway.set_desired(on(canary(5, 1000)));
+    gateway.set_desired(named(canary(5, 1000)));
     gateway.push(NOW).unwrap();
     gateway.take_in(&before, folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), Some(4));
@@ -87,7 +83,7 @@ fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
 fn a_later_weir_reads_in_the_file_what_was_pushed() {
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = open(folder.path());
-    gateway.set_desired(on(canary(9, 3000)));
+    gateway.set_desired(named(canary(9, 3000)));
     gateway.push(NOW).unwrap();
     let generation = gateway.publisher.generation();
     let mut next = open(folder.path());
