@@ -24,6 +24,7 @@ pub mod scrape;
 
 pub mod reconcile;
 
+pub mod gateway_budget;
 pub mod gateway_config;
 pub mod publisher;
 

@@ -14,7 +14,7 @@ const STORED: usize = 4;
 pub(crate) const SPEC: usize = 64 << 10;
 /// Bytes of a Canary's name, which is the value of a label.
 pub(crate) const LABEL: usize = 63;
-/// Bytes of a service's name: 63 is DNS's limit, and `-primary` has 8.
+/// Bytes of a service's name, and of the label by which the target's pods are found: 63 is the limit of both, and `-primary` has 8.
 pub(crate) const SERVICE_NAME: usize = 55;
 /// Bytes of the name of an object or of something in the spec.
 pub(super) const NAME: usize = 253;

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The `*Spec` types are raw: whatever parses. They are also the source of the Kubernetes schema, so their doc comments are
-//! what `kubectl explain` prints and are written for the user. Validation happens once, here; nothing else in Weir looks at a
-//! raw spec to decide.
+//! what `kubectl explain` prints and are written for the user. Validation happens once, here: whoever renders objects from a spec
+//! takes it as it is, and asks nothing of it any more.
 
 mod affinity;
 pub mod analysis;

@@ -160,8 +160,12 @@ fn compile(pattern: &str) -> Result<(), String> {
     if length > PATTERN {
         return Err(format!("regular expression of {length} bytes, and {PATTERN} is the limit: shorten it"));
     }
-    let compiled = RegexBuilder::new(&whole(pattern)).size_limit(COMPILED).build();
-    compiled.map(drop).map_err(|error| format!("regular expression {pattern:?} does not compile: {error}"))
+    let compiled = |pattern: &str| RegexBuilder::new(pattern).size_limit(COMPILED).build();
+    // By itself too: `a)|(?:b` is whole only in the parentheses that anchor it.
+    compiled(pattern)
+        .and_then(|_| compiled(&whole(pattern)))
+        .map(drop)
+        .map_err(|error| format!("regular expression {pattern:?} does not compile: {error}"))
 }
 
 /// Returns whether a text is a token of HTTP: the name of a header or of a cookie, `:authority` and the like included.

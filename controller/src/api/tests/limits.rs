@@ -67,6 +67,7 @@ fn a_regular_expression_that_could_stop_a_gateway_is_refused_whenever_it_was_sto
     assert_eq!(problem("^(.*?;)?(canary=always)(;.*)?$"), None);
     assert_eq!(problem(".{1,200}"), None);
     assert_eq!(problem(&"a".repeat(257)), Some(format!("{at} of 257 bytes, and 256 is the limit: shorten it")));
+    assert!(problem("a)|(?:b").unwrap().starts_with(&format!("{at} \"a)|(?:b\" does not compile: ")));
     for large in ["(?:a*){20000}", "(?:a*){100000}", "((a{10}){10}){100}"] {
         let told = problem(large).unwrap();
         assert!(

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::limits::SERVICE_NAME;
 use crate::api::{CanarySpec, GROUP, VERSION};
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::kinds::Labels;
@@ -90,14 +91,23 @@ impl Names {
     pub(crate) fn selector(&self, labels: &Labels) -> Result<(String, String), String> {
         let known = SELECTOR_LABELS.iter().find_map(|key| labels.get_key_value(*key));
         let only = labels.iter().next().filter(|_| labels.len() == 1);
-        known.or(only).map(|(key, value)| (key.clone(), value.clone())).ok_or_else(|| {
+        let (key, value) = known.or(only).ok_or_else(|| {
             format!(
                 "Deployment {} has none of the labels {} in spec.selector.matchLabels, so its pods cannot be told from the \
                  primary's: add one of them",
                 self.target,
                 SELECTOR_LABELS.join(", ")
             )
-        })
+        })?;
+        let (length, limit) = (value.len(), SERVICE_NAME);
+        if length > limit {
+            return Err(format!(
+                "Deployment {} has {key}={value} in spec.selector.matchLabels, of {length} characters: {limit} is the limit, as \
+                 -primary is added for the primary's pods",
+                self.target
+            ));
+        }
+        Ok((key.clone(), value.clone()))
     }
 }
 

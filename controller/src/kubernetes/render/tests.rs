@@ -250,6 +250,10 @@ fn a_target_whose_pods_cannot_be_told_apart_is_refused() {
     let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     assert_eq!(names.selector(&labels(&[("x", "1")])), Ok(("x".into(), "1".into())));
     assert_eq!(names.selector(&labels(&[("name", "n"), ("tier", "web")])), Ok(("name".into(), "n".into())));
+    let long = "l".repeat(56);
+    let problem = names.selector(&labels(&[("app", &long)])).unwrap_err();
+    assert!(problem.contains("of 56 characters: 55 is the limit, as -primary is added"), "{problem}");
+    assert!(names.selector(&labels(&[("app", &long[..55])])).is_ok());
     assert!(names.selector(&labels(&[("x", "1"), ("y", "2")])).unwrap_err().contains("add one of them"));
 }
 
@@ -303,4 +307,22 @@ fn what_is_too_large_to_be_remembered_is_not_adopted() {
 
 fn wanted_of(kind: &str) -> (&'static str, &str) {
     (if kind == "Service" { "v1" } else { "networking.istio.io/v1" }, kind)
+}
+
+#[test]
+fn keys_that_say_whose_an_object_is_are_not_taken_from_the_user() {
+    let (names, mut spec, _, _) = subject();
+    let keys =
+        ["weir.dev/original", "x.weir.dev/a", "flagger.app/config", "kustomize.toolkit.fluxcd.io/reconcile", "team"];
+    let map: std::collections::BTreeMap<String, String> = keys.map(|key| (key.to_owned(), "x".to_owned())).into();
+    let extra = crate::api::service::ExtraMetadata { labels: map.clone(), annotations: map };
+    spec.service.apex = Some(extra);
+    let service = service(&names, &spec, Role::Apex(Tenure::Adopted), ("app", "cart"), &[]);
+    let routes = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false);
+    for object in [service, routes] {
+        let metadata = &object["metadata"];
+        assert_eq!(metadata["annotations"], json!({"team": "x"}));
+        let labels: Vec<&String> = metadata["labels"].as_object().unwrap().keys().collect();
+        assert_eq!(labels, ["app.kubernetes.io/managed-by", "team", "weir.dev/canary"]);
+    }
 }
