@@ -24,6 +24,7 @@ fn documents() -> Vec<Value> {
             "primaryScalerQueries": {"a": "b"}, "primaryScalerReplicas": {"minReplicas": 2, "maxReplicas": 3},
         },
         "progressDeadlineSeconds": 60, "skipAnalysis": true, "revertOnDeletion": true, "suspend": true,
+        "observeAtRest": true,
         "service": {
             "name": "shop", "port": 80, "portName": "web", "targetPort": 8080, "appProtocol": "grpc",
             "trafficDistribution": "PreferClose", "portDiscovery": true, "headless": true, "timeout": "3s",
