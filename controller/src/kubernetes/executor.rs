@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::api::CanarySpec;
-use crate::kubernetes::api_server::apply::{ActError, apply};
+use crate::api::{CanarySpec, GROUP};
+use crate::kubernetes::api_server::apply::{ActError, apply, take_out};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::api_server::object::{Kept, View};
+use crate::kubernetes::api_server::written::Written;
 use crate::kubernetes::configs::Declared;
-use crate::kubernetes::kinds::{Deployment, Labels, Service};
-use crate::kubernetes::render::{CANARY_LABEL, Names};
+use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::stores::World;
 
 /// Carries out the actions of one Canary: its methods stand beside the objects that they write.
@@ -32,21 +33,19 @@ pub(crate) struct Executor<'a> {
     pub(crate) analysing: bool,
     /// Whether the target takes the traffic back for good.
     pub(crate) leaving: bool,
+    /// What was written last.
+    pub(crate) written: &'a Written,
 }
 
 impl Executor<'_> {
-    pub(in crate::kubernetes) fn selector(&self, kept: &Value) -> Result<(String, String), ActError> {
-        match self.target {
-            Some(target) => self.selector_of(&target.view.spec.selector.match_labels),
-            None => {
-                let labels = serde_json::from_value(kept["template"]["metadata"]["labels"].clone()).unwrap_or_default();
-                self.selector_of(&labels)
-            }
-        }
-    }
-
-    pub(in crate::kubernetes) fn selector_of(&self, labels: &Labels) -> Result<(String, String), ActError> {
-        self.names.selector(labels).map_err(ActError::Impossible)
+    /// Returns the labels of the arms, where the primary is of this pod template.
+    pub(in crate::kubernetes) fn labels(
+        &self,
+        template: &Value,
+        primary: Option<&Deployment>,
+    ) -> Result<ArmLabels, ActError> {
+        let pods = serde_json::from_value(template["metadata"]["labels"].clone()).unwrap_or_default();
+        ArmLabels::new(self.names, self.target.map(|target| &**target), primary, &pods).map_err(ActError::Impossible)
     }
 
     /// Writes an object where the live one is not what is wanted.
@@ -55,24 +54,52 @@ impl Executor<'_> {
         cache: &Cache<V>,
         wanted: &Value,
     ) -> Result<(), ActError> {
-        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-        let live = cache.get(&self.names.namespace, name);
-        self.refuse_stranger(live.as_deref())?;
-        if live.is_some_and(|live| covers(&live.json(), &comparable(wanted))) {
-            return Ok(());
-        }
-        apply(&self.world.api, cache, wanted).await.map(drop)
+        self.ensure_where(cache, wanted, |live| covers(live, &comparable(wanted))).await
     }
 
-    /// Writes a service where the live one is not what is wanted. Ports that somebody else added stay.
+    /// Writes a service where the live one is not what is wanted. Ports that somebody else added to an adopted one stay.
     pub(in crate::kubernetes) async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
-        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-        let live = self.world.services.get(&self.names.namespace, name);
-        self.refuse_stranger(live.as_deref())?;
-        if live.is_some_and(|live: Arc<Service>| service_is(&live.json(), wanted)) {
-            return Ok(());
+        self.ensure_where(&self.world.services, wanted, |live| service_is(live, wanted)).await
+    }
+
+    async fn ensure_where<V: View>(
+        &self,
+        cache: &Cache<V>,
+        wanted: &Value,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Result<(), ActError> {
+        let (kind, name) = (V::KIND, wanted["metadata"]["name"].as_str().unwrap_or_default());
+        let live = cache.get(&self.names.namespace, name);
+        if name == self.names.apex {
+            self.refuse_stranger(live.as_deref())?;
+        } else {
+            refuse_foreign(live.as_deref(), self.names)?;
         }
-        apply(&self.world.api, &self.world.services, wanted).await.map(drop)
+        if let Some(live) = &live {
+            if self.written.says(kind, name, wanted, live.version()) {
+                return Ok(());
+            }
+            let settled = live.owners().is_some_and(|owners| owners.are_settled(wanted));
+            if settled && self.additions(live, wanted).is_none() && is_so(&live.json()) {
+                self.written.note(kind, name, wanted, live.version());
+                return Ok(());
+            }
+        }
+        let mut now = apply(&self.world.api, cache, wanted).await?;
+        if let Some(added) = self.additions(&now, wanted).filter(|_| self.written.may_clean(kind, name)) {
+            tracing::info!(kind, namespace = now.namespace(), name, %added, "takes out what somebody added");
+            now = take_out(&self.world.api, cache, &now, added).await?;
+        }
+        self.written.note(kind, name, wanted, now.version());
+        Ok(())
+    }
+
+    /// Returns what must be taken out of an object that is Weir's own alone: what others added to its spec. The Service that
+    /// users call is theirs to add to, whoever made it.
+    fn additions<V: View>(&self, live: &Kept<V>, wanted: &Value) -> Option<Value> {
+        let own = wanted["metadata"].get("ownerReferences").is_some();
+        let users = V::KIND == "Service" && live.name() == self.names.apex;
+        live.owners().filter(|_| own && !users)?.additions(&live.json(), wanted)
     }
 
     pub(in crate::kubernetes) fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
@@ -87,6 +114,36 @@ pub(in crate::kubernetes) fn stranger<V: View>(world: &World, live: Option<&Kept
     world.canaries.get(&names.namespace, owner)?;
     let (kind, name) = (V::KIND, live.name());
     Some(format!("{kind} {name} belongs to Canary {owner}: give one of the two another service.name"))
+}
+
+/// Returns whose an object is that must be the Canary's own alone, where it is not.
+pub(in crate::kubernetes) fn foreign<V: View>(live: Option<&Kept<V>>, names: &Names) -> Option<String> {
+    let live = live?;
+    let (kind, name) = (V::KIND, live.name());
+    let owners = live.metadata.owner_references.iter().flatten();
+    let group = format!("{GROUP}/");
+    let mut canaries = owners.clone().filter(|owner| owner.kind == "Canary" && owner.api_version.starts_with(&group));
+    let labelled = live.label(CANARY_LABEL) == Some(&names.canary);
+    let who = match canaries.next() {
+        Some(owner) if owner.name == names.canary && labelled => return None,
+        Some(owner) => format!("belongs to Canary {}", owner.name),
+        None => match owners.clone().find(|owner| owner.controller == Some(true)) {
+            Some(owner) => format!("belongs to {} {} ({})", owner.kind, owner.name, owner.api_version),
+            None => "is not Weir's".to_owned(),
+        },
+    };
+    Some(format!(
+        "{kind} {name} {who}, but Canary {} needs the name: rename or delete it, or give the Canary another target or service.name",
+        names.canary
+    ))
+}
+
+/// Refuses to write over an object that must be the Canary's own alone and is not.
+///
+/// # Errors
+/// In words.
+pub(in crate::kubernetes) fn refuse_foreign<V: View>(live: Option<&Kept<V>>, names: &Names) -> Result<(), ActError> {
+    foreign(live, names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
 }
 
 /// Returns what of a wanted object is compared: everything but what the API sets itself.

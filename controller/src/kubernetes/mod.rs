@@ -51,3 +51,5 @@ pub use uninstall::uninstall;
 
 #[cfg(test)]
 mod surface;
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! Starts everything, and ends it in order.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -13,11 +12,11 @@ use tracing::info;
 use crate::board::Board;
 use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::gateway::GatewayRegistry;
-use crate::kubernetes::reconcile::keeper::Keeper;
+use crate::kubernetes::reconcile::supervise::{keeper_of, supervise};
 use crate::kubernetes::render::Module;
 use crate::kubernetes::serve::{Served, path, router};
 use crate::kubernetes::settings::Settings;
-use crate::kubernetes::stores::{Key, World};
+use crate::kubernetes::stores::World;
 
 /// What stands in the module's address for its path, where the module is served from here.
 pub const SERVED: &str = "{path}";
@@ -88,7 +87,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
 }
 
 /// Waits for the caches and the lease, then looks after everything for as long as the lease is held.
-async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
+pub(super) async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
     world.completed().await;
     board.part("caches", None);
     info!("caches filled");
@@ -103,41 +102,12 @@ async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
     // Dropped with this future, and with it every keeper.
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(GatewayRegistry::run(world.clone()));
-    tasks.spawn(keep_all(world.clone(), board));
+    tasks.spawn(supervise(world.clone(), keeper_of(world.clone(), board)));
     if !settings.leader_election {
         std::future::pending::<()>().await;
     }
     candidate.lost().await;
     RunError::LeaseLost
-}
-
-/// Has a keeper for every Canary. For ever.
-async fn keep_all(world: Arc<World>, board: Arc<Board>) {
-    let mut kept: HashSet<Key> = HashSet::new();
-    let mut keepers = tokio::task::JoinSet::new();
-    loop {
-        for canary in world.canaries.all() {
-            let key = (canary.namespace().to_owned(), canary.name().to_owned());
-            if kept.insert(key.clone()) {
-                let keeper = Keeper::new(world.clone(), board.clone(), key.clone());
-                let wake = world.waker(&key);
-                keepers.spawn(async move {
-                    keeper.keep(wake).await;
-                    key
-                });
-            }
-        }
-        tokio::select! {
-            () = world.population.notified() => {}
-            Some(gone) = keepers.join_next(), if !keepers.is_empty() => {
-                // One that panicked is started anew with everything else that looks for Canaries without a keeper.
-                match gone {
-                    Ok(key) => drop(kept.remove(&key)),
-                    Err(error) => tracing::error!(%error, "a keeper failed"),
-                }
-            }
-        }
-    }
 }
 
 /// Reads the module that is served from here, and makes its address.

@@ -22,6 +22,9 @@ use crate::kubernetes::kinds::{
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
 
+/// Where the mesh's own rules are: they hold where a namespace has none.
+pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
+
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
 
@@ -109,7 +112,7 @@ impl World {
         self.watch(&self.deployments, None, |world, deployment| world.wake_around(deployment));
         self.watch(&self.scalers, None, |world, scaler| world.wake_around(scaler));
         self.watch(&self.services, None, |world, service| world.wake_around(service));
-        self.watch(&self.destination_rules, Some(own.clone()), |world, rule| world.wake_around(rule));
+        self.watch(&self.destination_rules, None, |world, rule| world.wake_ruled(rule));
         self.watch(&self.replica_sets, None, |world, set| world.wake_owner(set));
         self.watch(&self.pods, None, |world, pod| {
             world.wake_owner(pod);
@@ -220,6 +223,12 @@ impl World {
     /// Wakes whoever an object is the target or a service of.
     fn wake_around<V: View>(&self, object: &Kept<V>) {
         self.wake_where(Some(object.namespace()), |_, spec| concerns(spec, object.name()));
+    }
+
+    /// Wakes whoever's connections a policy may be about: those of its namespace, or all where it is the mesh's own.
+    fn wake_ruled(&self, rule: &Kept<DestinationRuleView>) {
+        let namespace = rule.namespace();
+        self.wake_where((namespace != ROOT_NAMESPACE).then_some(namespace), |_, _| true);
     }
 
     /// Wakes whoever a pod or a version of a Deployment belongs to: by the beginning of its name.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::kinds::Labels;
 use super::kinds::crd;
-use super::render::{self, Arms, Names, Role, Tenure};
+use super::render::{self, ArmLabels, Arms, Names, Role, Tenure};
 use crate::answers::{Answers, Template};
 use crate::api::{self, CanarySpec, MetricTemplateSpec, Object, Problem};
 use crate::kubernetes::kinds::canary::Canary;
@@ -134,14 +135,16 @@ fn effects(spec: &Value) -> Result<String, Vec<Problem>> {
     let plan = api::plan_of("shop", "cart", &read)?;
     let names = Names::new("shop", "cart", "uid", &read);
     let template = json!({"spec": {"containers": [{"name": "a", "ports": [{"name": "more", "containerPort": 9000}]}]}});
-    let ports = render::ports(&read, &template);
-    let service = |role| render::service(&names, &read, role, ("app", "cart"), &ports);
+    let main = render::main_port(&read, &template, &[], &[]);
+    let ports = render::ports(&read, &template, &main);
+    let pods = Labels::from([("app".to_owned(), "cart".to_owned())]);
+    let labels = ArmLabels::new(&names, None, None, &pods).map_err(|text| vec![Problem::new("spec", text)])?;
+    let service = |role| render::service(&names, &read, role, &pods, &ports);
     let services = [Role::Apex(Tenure::Owned), Role::Primary, Role::Canary].map(service);
-    let routes = render::virtual_service(&names, &read, Arms::Both, Tenure::Owned, false);
-    let rule = render::destination_rule(&names, &read, &names.primary_service());
+    let routes = render::virtual_service(&names, &read, Arms::Both, Tenure::Owned, false, &Map::new());
+    let rule = render::destination_rule(&names, &read, None, &names.primary_service());
     let bounds = read.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
-    let selector = ("app".to_owned(), "cart".to_owned());
-    let scaler = render::scaler(&names, "cart", &selector, &bounds.unwrap_or_default(), &json!({}));
+    let scaler = render::scaler(&names, "cart", &labels, &bounds.unwrap_or_default(), &json!({}));
     let mut answers = Answers::new(Arc::default());
     let metadata = api::Metadata { name: "cart".into(), namespace: "shop".into(), ..Default::default() };
     let canary = Object { metadata, spec: read, ..Object::default() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cache::Cache;
 use super::object::{Kept, View, resource};
@@ -43,6 +43,9 @@ pub(crate) enum ActError {
     /// Something of the cluster is not as it must be.
     #[error("{0}")]
     Impossible(String),
+    /// Something takes its time.
+    #[error("{0}")]
+    Waiting(String),
 }
 
 /// What of an object is written.
@@ -81,12 +84,7 @@ pub(crate) async fn apply_as<V: View>(
     object: &Value,
     part: Part,
 ) -> Result<Arc<Kept<V>>, ActError> {
-    let written = patch(api, manager, &resource::<V>(), (V::KIND, V::URGENT), object, part).await?;
-    let written =
-        Kept::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
-    let written = Arc::new(written);
-    cache.learn(written.clone());
-    Ok(written)
+    learn(cache, patch(api, manager, &resource::<V>(), (V::KIND, V::URGENT), object, part).await?)
 }
 
 async fn patch(
@@ -109,6 +107,31 @@ async fn patch(
         Part::Whole => guarded("apply", kind, name, objects.patch(name, &params, &patch)).await,
         Part::Status => guarded("apply status of", kind, name, objects.patch_status(name, &params, &patch)).await,
     }
+}
+
+/// Takes fields out of an object by a merge patch: apply takes nothing that somebody else wrote.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn take_out<V: View>(
+    api: &ApiServer,
+    cache: &Cache<V>,
+    live: &Kept<V>,
+    mut patch: Value,
+) -> Result<Arc<Kept<V>>, ActError> {
+    let (namespace, name) = (live.namespace(), live.name());
+    let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
+    patch["metadata"] = json!({"resourceVersion": live.version()});
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    learn(cache, guarded("patch", V::KIND, name, objects.patch(name, &params, &Patch::Merge(&patch))).await?)
+}
+
+fn learn<V: View>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Kept<V>>, ActError> {
+    let written =
+        Kept::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
+    let written = Arc::new(written);
+    cache.learn(written.clone());
+    Ok(written)
 }
 
 /// Deletes an object; one that is gone already is as good.

@@ -3,10 +3,22 @@
 use crate::rollout::Timestamp;
 
 /// Returns the time.
+#[cfg(not(test))]
 #[must_use]
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Returns the time of tests, which tokio can pause: it goes as its timers go.
+#[cfg(test)]
+#[must_use]
+pub(crate) fn now() -> Timestamp {
+    use std::sync::LazyLock;
+    use tokio::time::Instant;
+    static BEGUN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    let since = Instant::now().saturating_duration_since(Instant::from_std(*BEGUN));
+    Timestamp(1_800_000_000_000 + u64::try_from(since.as_millis()).unwrap_or_default())
 }
 
 /// Returns a point in time as the API writes it.

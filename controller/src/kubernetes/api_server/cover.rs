@@ -22,7 +22,7 @@ pub(crate) fn covers(live: &Value, wanted: &Value) -> bool {
 }
 
 /// Absent and empty say the same: the API server leaves out empty maps and lists.
-fn is_nothing(value: &Value) -> bool {
+pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(map) => map.values().all(is_nothing),

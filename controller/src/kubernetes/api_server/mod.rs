@@ -6,6 +6,8 @@ pub(crate) mod clock;
 pub(crate) mod cover;
 pub(crate) mod lease;
 pub(crate) mod object;
+pub(crate) mod owners;
+pub(crate) mod written;
 
 use kube::Client;
 use tokio::sync::Semaphore;
@@ -13,6 +15,8 @@ use tokio::sync::Semaphore;
 /// The field manager of everything that Weir writes, and the value of `app.kubernetes.io/managed-by`. Flux undoes what
 /// managers whose name begins with `kubectl` wrote.
 pub(crate) const MANAGER: &str = "weir";
+/// Label of everything that Weir manages.
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Objects that are written at a time. An API server that is asked for hundreds of writes at once answers none of them in time,
 /// and everybody tries again; so many keep a large one busy.
 const WRITES: usize = 16;

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::MANAGED_BY;
+use super::owners::Owners;
 use crate::api::limits::size_problem;
 
 /// Annotation of a Deployment and of its versions: which of them is the newest.
@@ -43,7 +45,9 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
             let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION;
             metadata.annotations = only(metadata.annotations.take(), looked_at);
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
-                owners.retain(|owner| ["Deployment", "Canary"].contains(&owner.kind.as_str()));
+                owners.retain(|owner| {
+                    ["Deployment", "Canary", "StatefulSet", "DaemonSet"].contains(&owner.kind.as_str())
+                });
                 (!owners.is_empty()).then_some(owners)
             });
             (metadata.generate_name, metadata.creation_timestamp) = (None, None);
@@ -59,12 +63,14 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
 /// An object of the API.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept<V> {
-    /// Who it is, without the lists of who wrote what.
+    /// Who it is.
     pub(crate) metadata: ObjectMeta,
     /// What Weir looks at.
     pub(crate) view: V,
     /// Everything but `metadata`, `apiVersion` and `kind`, with sorted keys; empty where the kind is not kept whole.
     body: Box<str>,
+    /// Who wrote which field; of objects that are kept whole and have something of Weir's.
+    owners: Option<Box<Owners>>,
 }
 
 /// Returns how the API calls a kind.
@@ -121,13 +127,27 @@ impl<V: View> Kept<V> {
     /// When a field that Weir looks at is not of the type that it must be.
     pub(crate) fn new(object: DynamicObject) -> Result<Self, serde_json::Error> {
         let DynamicObject { mut metadata, data, .. } = object;
-        metadata.managed_fields = None;
+        let fields = metadata.managed_fields.take().unwrap_or_default();
+        let ours = V::WHOLE && metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
+        let owners = ours.then(|| Box::new(Owners::of(&fields)));
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
         V::trim(&mut metadata);
         let body = if V::WHOLE { data.to_string().into() } else { Box::default() };
-        Ok(Self { metadata, view: serde_json::from_value(data)?, body })
+        Ok(Self { metadata, view: serde_json::from_value(data)?, body, owners })
+    }
+
+    /// Returns who wrote which field, where something of the object is Weir's.
+    #[must_use]
+    pub(crate) fn owners(&self) -> Option<&Owners> {
+        self.owners.as_deref()
+    }
+
+    /// Returns the version of the object.
+    #[must_use]
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
     }
 
     /// Returns whether a text is one of the values of an object that is kept whole, or the name of a field.

@@ -118,7 +118,7 @@ async fn copy<V: Config>(
     let seen: Kept<V> = Kept::new(served).map_err(unreadable)?;
     if seen.tracked() != Some(content) {
         // The watch will tell: then this is another revision.
-        return Err(ActError::Impossible(format!("{} {config} has changed since it was looked at", V::KIND)));
+        return Err(ActError::Waiting(format!("{} {config} has changed since it was looked at", V::KIND)));
     }
     let object: DynamicObject = serde_json::from_value(wanted).map_err(unreadable)?;
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };

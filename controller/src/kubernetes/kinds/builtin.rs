@@ -120,6 +120,9 @@ pub(crate) struct DeploymentStatus {
     pub(crate) updated_replicas: i64,
     /// Pods that have been ready for long enough.
     pub(crate) available_replicas: i64,
+    /// `ReplicaFailure` and others.
+    #[serde(deserialize_with = "or_empty")]
+    pub(crate) conditions: Vec<WorkloadCondition>,
 }
 
 /// See [`ReplicaSet`]; its metadata says it all.
@@ -159,7 +162,7 @@ pub(crate) struct PodStatus {
     pub(crate) pod_ip: Option<String>,
     /// `Ready` and others.
     #[serde(deserialize_with = "or_empty")]
-    pub(crate) conditions: Vec<PodCondition>,
+    pub(crate) conditions: Vec<WorkloadCondition>,
     /// How its containers are.
     #[serde(deserialize_with = "or_empty")]
     pub(crate) container_statuses: Vec<ContainerStatus>,
@@ -168,15 +171,17 @@ pub(crate) struct PodStatus {
     pub(crate) init_container_statuses: Vec<ContainerStatus>,
 }
 
-/// A condition of a pod.
+/// A condition of a Deployment or of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct PodCondition {
+pub(crate) struct WorkloadCondition {
     /// Which one.
     #[serde(rename = "type")]
     pub(crate) kind: String,
     /// `True`, `False` or `Unknown`.
     pub(crate) status: String,
+    /// Why, in words.
+    pub(crate) message: Box<str>,
 }
 
 /// How a container is.

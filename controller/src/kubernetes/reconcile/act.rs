@@ -8,9 +8,11 @@ use tracing::warn;
 use crate::kubernetes::api_server::apply::{ActError, Part, apply, apply_as};
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
-use crate::kubernetes::executor::{Executor, comparable};
+use crate::kubernetes::executor::{Executor, comparable, refuse_foreign};
 use crate::kubernetes::kinds::Deployment;
-use crate::kubernetes::render::{self, Configs, REVISION, Role, STARTED_WITH};
+use crate::kubernetes::reconcile::observe::any_endpoint;
+use crate::kubernetes::render::{self, ArmLabels, Configs, REVISION, Role, STARTED_WITH};
+use crate::kubernetes::router::policy;
 use crate::kubernetes::target::revision::recall;
 use crate::rollout::{Revision, Scale};
 
@@ -29,15 +31,15 @@ impl Executor<'_> {
         let (kept, declared) = recall(world, names, target, revision).ok_or_else(|| {
             ActError::Impossible(format!("the pod template of revision {revision} is not known any more"))
         })?;
-        let selector = self.selector(&kept)?;
         let live = world.deployments.get(&names.namespace, &names.primary());
+        refuse_foreign(live.as_deref(), names)?;
+        let labels = self.labels(&kept["template"], live.as_deref())?;
         let runs =
             |live: &Arc<Deployment>| live.view.spec.template.metadata.annotations.get(REVISION) == Some(&revision.0);
+        let runs = live.as_ref().is_some_and(runs);
         match ensure(world, names, &declared).await {
             // A copy that somebody deleted, of what has changed since: pods that run have read it.
-            Err(error) if live.as_ref().is_some_and(runs) => {
-                warn!(%error, "the primary's pods cannot be started again")
-            }
+            Err(error) if runs => warn!(%error, "the primary's pods cannot be started again"),
             other => other?,
         }
         let copied = if declared.copied { declared.configs } else { Configs::new() };
@@ -47,28 +49,57 @@ impl Executor<'_> {
             (None, Some(target)) => Some(target.view.spec.replicas.unwrap_or(1).max(1)),
             (None, None) => Some(1),
         };
-        self.arms(&selector, &kept["template"]).await?;
-        let wanted = render::primary(names, &selector, &revision.0, &kept, &copied, replicas);
-        let is_so = |live: &Arc<Deployment>| covers(&live.json(), &comparable(&wanted));
+        self.arms(&labels, &kept["template"], runs).await?;
+        let wanted = render::primary(names, &labels, &revision.0, &kept, &copied, replicas);
+        // Also where nothing but the size is to change hands.
+        let is_so = |live: &Arc<Deployment>| {
+            let settled = live.owners().is_some_and(|owners| owners.are_settled(&wanted));
+            settled && covers(&live.json(), &comparable(&wanted))
+        };
         if let Some(live) = live.filter(|live| replicas.is_none() && !is_so(live)) {
             self.leave_size(&live).await?;
         }
         self.ensure(&world.deployments, &wanted).await?;
-        self.twin(&selector).await
+        self.twin(&labels).await
     }
 
-    /// Makes the services and policies of both arms.
-    async fn arms(&self, (key, value): &(String, String), template: &Value) -> Result<(), ActError> {
+    /// Makes the services and policies of both arms. `runs` is whether the primary runs this revision already.
+    async fn arms(&self, labels: &ArmLabels, template: &Value, runs: bool) -> Result<(), ActError> {
         let (world, names, spec) = (self.world, self.names, self.spec);
-        let ports = render::ports(spec, template);
-        let own = format!("{value}-primary");
-        for (role, value, name) in
-            [(Role::Primary, &own, names.primary_service()), (Role::Canary, value, names.canary_service())]
-        {
-            self.ensure_service(&render::service(names, spec, role, (key, value), &ports)).await?;
-            self.ensure(&world.destination_rules, &render::destination_rule(names, spec, &name)).await?;
+        let policy = policy::of_user(world, names);
+        let (name, target) = self.main_port(template);
+        let served = if runs { self.served(template, &target) } else { target.clone() };
+        let service = |role, selector, target: Value| {
+            render::service(names, spec, role, selector, &render::ports(spec, template, &(name.clone(), target)))
+        };
+        self.ensure_service(&service(Role::Primary, &labels.primary, served)).await?;
+        if let (Some(selector), Some(of_target)) = (&labels.canary, self.target) {
+            // The canary's pods are the target's of today.
+            let ports = render::ports(spec, &of_target.body()["spec"]["template"], &(name.clone(), target));
+            self.ensure_service(&render::service(names, spec, Role::Canary, selector, &ports)).await?;
+        }
+        for name in [names.primary_service(), names.canary_service()] {
+            let rule = render::destination_rule(names, spec, policy.as_ref(), &name);
+            self.ensure(&world.destination_rules, &rule).await?;
         }
         Ok(())
+    }
+
+    /// Returns the port that the primary's pods serve. What runs was promoted with the port that its service has, and a port
+    /// that the spec says since is the next revision's, unless the pods declare it too.
+    fn served(&self, template: &Value, wanted: &Value) -> Value {
+        let (namespace, name) = (&self.names.namespace, self.names.primary_service());
+        let Some(live) = self.world.services.get(namespace, &name) else { return wanted.clone() };
+        let serves = any_endpoint(self.world, namespace, &name);
+        let ours = live.owners().is_some_and(|owners| !owners.others_wrote_ports());
+        if render::declares(template, wanted) || !serves || !ours {
+            return wanted.clone();
+        }
+        let ports = live.body()["spec"]["ports"].take();
+        let number = self.spec.service.port.unwrap_or_default();
+        let mut ports = ports.as_array().into_iter().flatten();
+        let main = ports.clone().find(|port| port["port"] == number).or_else(|| ports.next());
+        main.and_then(|port| port.get("targetPort").cloned()).unwrap_or_else(|| wanted.clone())
     }
 
     /// Gives the canary its size.

@@ -3,48 +3,48 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::reading::LastReading;
+use super::retry::{Retry, SHORTEST};
 use super::templates::unanswerable;
 use crate::answers::Answers;
-use crate::api::{CanarySpec, GROUP, VERSION, canary_id};
+use crate::api::{CanarySpec, canary_id};
 use crate::board::{Board, Name};
-use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
+use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::api_server::written::Written;
 use crate::kubernetes::configs::{Copies, Declared, changed, declared, unmarked};
 use crate::kubernetes::executor::Executor;
 use crate::kubernetes::gateway::{GatewayWorkload, request_match, unbound};
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
-use crate::kubernetes::reconcile::events;
 use crate::kubernetes::reconcile::observe::{Look, Memory, VERB, verb};
 use crate::kubernetes::reconcile::status::{gist, no_effect, recall, recollection, stalled, status};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::apex::{occupied, restore_all};
+use crate::kubernetes::router::apex::occupied;
 use crate::kubernetes::stores::{Key, World};
+use crate::kubernetes::target::conflicts::{shared, taken};
 use crate::kubernetes::target::revision;
 use crate::kubernetes::target::scaler::unscaled;
 use crate::publisher::Desired;
 use crate::reconcile::{Passed, Platform, pass};
 use crate::rollout::{Action, Ask, Decision, Event, Observation, Phase, Plan, Severity, Span, Stage, State, Timestamp};
-use crate::telemetry::Chain;
 use crate::view::CanaryView;
 
 /// Keeps a deleted Canary until everything of it is given back.
-const FINALIZER: &str = "weir.dev/canary";
+pub(super) const FINALIZER: &str = "weir.dev/canary";
 /// Figures of a rollout are stored this often; news at once.
 const FIGURES: Span = Span::seconds(10);
-/// Time to the next try after one that failed.
-const RETRY: Span = Span::seconds(2);
+/// Time to the next look at an object that is about to go.
+pub(super) const GOING: Span = Span::seconds(2);
 
 /// Looks after one Canary.
 pub(crate) struct Keeper {
-    world: Arc<World>,
-    board: Arc<Board>,
-    key: Key,
+    pub(super) world: Arc<World>,
+    pub(super) board: Arc<Board>,
+    pub(super) key: Key,
     /// The object that is looked after: another one may come under the same name.
     uid: Option<String>,
     id: String,
@@ -55,13 +55,17 @@ pub(crate) struct Keeper {
     /// The spec, and the newest plan that can work.
     reading: LastReading,
     /// The status as it was last written, and when.
-    stored: Option<(CanaryStatus, Timestamp)>,
+    pub(super) stored: Option<(CanaryStatus, Timestamp)>,
     /// What other programs said.
     answers: Answers,
     /// What was last seen.
     seen: Observation,
+    /// Passes that failed.
+    pub(super) retry: Retry,
+    /// What was written last.
+    written: Written,
     /// Events told so far, which keeps their names apart.
-    told: u64,
+    pub(super) told: u64,
 }
 
 impl Keeper {
@@ -83,6 +87,8 @@ impl Keeper {
             stored: None,
             answers: Answers::new(wake),
             seen: Observation::default(),
+            retry: Retry::default(),
+            written: Written::default(),
             told: 0,
         })
     }
@@ -93,15 +99,18 @@ impl Keeper {
         while let Some(canary) = self.world.canaries.get(&namespace, &name) {
             // Boxed: a pass needs 30 KB, and a thousand Canaries may be at rest.
             let rest = match Box::pin(self.look(&canary)).await {
-                Ok(rest) => rest,
+                // What was refused is told no more.
+                Ok(_) if self.retry.passed() => continue,
+                Ok(rest) => Duration::from_millis(rest.0),
                 Err(error) => {
-                    warn!(namespace, canary = name, error = %Chain(&error), "pass failed");
-                    RETRY
+                    let rest = self.failed(&canary, &error).await;
+                    tokio::time::sleep(SHORTEST).await;
+                    rest.saturating_sub(SHORTEST)
                 }
             };
             tokio::select! {
                 () = wake.notified() => {}
-                () = tokio::time::sleep(Duration::from_millis(rest.0)) => {}
+                () = tokio::time::sleep(rest) => {}
             }
         }
         self.world.registry.remove_but(&self.key, &self.id, &[]);
@@ -119,7 +128,7 @@ impl Keeper {
         }
         let finalized = canary.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
         if canary.deleted() && !finalized {
-            return Ok(RETRY);
+            return Ok(GOING);
         }
         self.reading.update(canary);
         let fault = self.reading.problem().map(|problem| ("InvalidSpec", problem.to_owned()));
@@ -128,6 +137,9 @@ impl Keeper {
         };
         plan.observe_at_rest |= self.world.settings.observe_at_rest;
         let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
+        if let Some(problem) = names.problem() {
+            return self.refuse(canary, ("NameTooLong", problem)).await;
+        }
         let target = self.world.deployments.get(&names.namespace, &names.target);
         if let Some(target) = &target
             && let Err(problem) = names.selector(&target.view.spec.selector.match_labels)
@@ -136,7 +148,9 @@ impl Keeper {
         }
         let gateways = self.world.registry.of(&self.world, &names, &spec);
         let excluded = gateways.iter().find_map(|workload| self.world.registry.excluded(&self.world, workload));
-        let taken = occupied(&self.world, &names);
+        let taken = taken(&self.world, &names, canary)
+            .or_else(|| target.as_deref().and_then(|target| shared(&self.world, &names, target)))
+            .or_else(|| occupied(&self.world, &names, &spec));
         let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
             Some(state) => state,
@@ -144,7 +158,7 @@ impl Keeper {
         };
         let declared = declared(&self.world, &names, target.as_deref(), &state);
         let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.world, &names));
-        let fault = fault.or_else(|| unanswerable(&self.world, canary));
+        let fault = fault.or_else(|| unanswerable(&self.world, canary)).or_else(|| self.retry.refused());
         let nothing_made = state.installed.is_none() && (declared.is_err() || taken.is_some());
         if nothing_made || declared.is_err() && target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
@@ -187,46 +201,6 @@ impl Keeper {
     fn answer(&mut self, canary: &Canary, state: &State, interval: Span) {
         let _ = canary.object().map(|object| self.answers.update(&object, state, interval));
     }
-
-    /// Says that the object cannot work as it is; lets it go if it is being deleted.
-    async fn refuse(&mut self, canary: &Canary, (reason, problem): Fault) -> Result<Span, ActError> {
-        if canary.deleted() {
-            restore_all(&self.world, &self.key.0, &self.key.1).await?;
-            self.finalizer(canary, false).await?;
-            return Ok(RETRY);
-        }
-        let old = self.stored.as_ref().map_or(&canary.view.status, |(status, _)| status);
-        let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
-        if *old != new {
-            warn!(namespace = self.key.0, canary = self.key.1, reason, problem, "canary cannot work");
-            self.store(new).await?;
-        }
-        Ok(Span::seconds(10))
-    }
-
-    async fn finalizer(&self, canary: &Canary, keep: bool) -> Result<(), ActError> {
-        let finalizers: &[&str] = if keep { &[FINALIZER] } else { &[] };
-        let object = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
-            "metadata": {"name": canary.name(), "namespace": canary.namespace(), "uid": canary.metadata.uid, "finalizers": finalizers},
-        });
-        match apply(&self.world.api, &self.world.canaries, &object).await {
-            // The uid keeps a Canary that is gone from being made again by this.
-            Err(ActError::Write { source, .. }) if is_status(&source, 409) || is_status(&source, 404) => Ok(()),
-            other => other.map(drop),
-        }
-    }
-
-    async fn store(&mut self, status: CanaryStatus) -> Result<(), ActError> {
-        let (namespace, name) = &self.key;
-        let object = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
-            "metadata": {"name": name, "namespace": namespace}, "status": status,
-        });
-        apply_status(&self.world.api, &self.world.canaries, &object).await?;
-        self.stored = Some((status, now()));
-        Ok(())
-    }
 }
 
 /// The hands of one pass.
@@ -257,12 +231,8 @@ impl Body<'_> {
             mark: self.mark.clone(),
             analysing: self.analysing,
             leaving: self.canary.deleted(),
+            written: &self.keeper.written,
         }
-    }
-
-    fn name(&self) -> Name {
-        let (namespace, name) = self.keeper.key.clone();
-        Name { namespace, name }
     }
 }
 
@@ -368,14 +338,7 @@ impl Platform for Body<'_> {
     }
 
     fn tell(&mut self, event: &Event) {
-        let (namespace, canary) = (&self.keeper.key.0, &self.keeper.key.1);
-        let Event { severity, reason, text } = event;
-        info!(namespace, canary, ?severity, reason, text, "rollout");
-        self.keeper.board.tell(&self.name(), self.now, std::slice::from_ref(event));
-        self.keeper.told += 1;
-        let (client, object, event) = (self.keeper.world.api.client.clone(), self.canary.clone(), event.clone());
-        let (number, at) = (self.keeper.told, self.now);
-        tokio::spawn(async move { events::publish(client, &object, &event, number, at).await });
+        self.keeper.tell(&self.canary.clone(), event);
     }
 
     fn ask(&mut self, asks: &[Ask]) {

@@ -5,5 +5,8 @@ mod events;
 pub(crate) mod keeper;
 pub(crate) mod observe;
 mod reading;
+mod retry;
 mod status;
+pub(crate) mod supervise;
+mod telling;
 mod templates;

@@ -3,6 +3,7 @@
 mod configs;
 mod destination_rule;
 mod envoy_filter;
+mod labels;
 mod names;
 mod original;
 mod primary;
@@ -16,12 +17,13 @@ pub use envoy_filter::Module;
 pub(crate) use envoy_filter::{
     EVERYWHERE, FilterNames, config_filter, config_of, everywhere, selector_of, static_filter, switched_of,
 };
+pub(crate) use labels::ArmLabels;
 pub(crate) use names::{CANARY_LABEL, Names, REVISION, Tenure, concerns, owned};
-pub(crate) use original::{ORIGINAL, adopt, elsewhere, remember, restored};
+pub(crate) use original::{ORIGINAL, adopt, elsewhere, lost, remember, restored, settings};
 pub(crate) use primary::{primary, snapshot, template_of};
 pub(crate) use routes::{Arms, route_names, virtual_service};
 pub(crate) use scaler::scaler;
-pub(crate) use service::{Role, ports, service};
+pub(crate) use service::{Role, declares, main_port, ports, service};
 
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,18 @@ use serde_json::{Map, Value, json};
 
 use crate::api::limits::SERVICE_NAME;
 use crate::api::{CanarySpec, GROUP, VERSION};
-use crate::kubernetes::api_server::MANAGER;
+use crate::kubernetes::api_server::{MANAGED_BY, MANAGER};
 use crate::kubernetes::kinds::Labels;
 
 /// Label of everything that belongs to a Canary: its name.
 pub(crate) const CANARY_LABEL: &str = "weir.dev/canary";
 /// Annotation of a primary's pods: which revision they run.
 pub(crate) const REVISION: &str = "weir.dev/revision";
+
+/// Longest name of a Service, and longest value of a label.
+const LABEL: usize = 63;
+/// Longest one that leaves room for `-primary`.
+const BASE: usize = LABEL - "-primary".len();
 
 /// The kind of autoscaler that gets a twin.
 const SCALER: &str = "HorizontalPodAutoscaler";
@@ -84,6 +89,28 @@ impl Names {
         format!("{}-{revision}", self.canary)
     }
 
+    /// Returns what is wrong with the names as names of objects and labels.
+    #[must_use]
+    pub(crate) fn problem(&self) -> Option<String> {
+        let (canary, apex) = (&self.canary, &self.apex);
+        if canary.len() > LABEL {
+            let length = canary.len();
+            return Some(format!(
+                "the name of a Canary is a label of its objects: at most {LABEL} characters, not {length}"
+            ));
+        }
+        let mut bytes = apex.bytes();
+        let first = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
+        let fits = apex.len() <= BASE && !apex.ends_with('-') && first;
+        let rest = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        (!fits || !rest).then(|| {
+            format!(
+                "{apex:?} cannot be the name of a Service with -primary added: give service.name at most {BASE} lower-case letters, \
+                 digits and -, with a letter first and no dot"
+            )
+        })
+    }
+
     /// Returns the label that tells the primary's pods from the target's: the key, and the value on the target.
     ///
     /// # Errors
@@ -142,7 +169,7 @@ pub(super) fn held(names: &Names, name: &str, tenure: Tenure) -> Map<String, Val
     metadata.insert("name".into(), name.into());
     metadata.insert("namespace".into(), names.namespace.clone().into());
     if tenure != Tenure::Released {
-        let labels = json!({"app.kubernetes.io/managed-by": MANAGER, CANARY_LABEL: names.canary});
+        let labels = json!({MANAGED_BY: MANAGER, CANARY_LABEL: names.canary});
         metadata.insert("labels".into(), labels);
     }
     if tenure == Tenure::Owned {
@@ -153,4 +180,26 @@ pub(super) fn held(names: &Names, name: &str, tenure: Tenure) -> Map<String, Val
         metadata.insert("ownerReferences".into(), owner);
     }
     metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_too_long_or_of_another_form_is_refused_with_the_limit() {
+        let spec = json!({"targetRef": {"kind": "Deployment", "name": "shop"}, "service": {}, "analysis": {}});
+        let names = Names::new("shop", "shop", "", &serde_json::from_value(spec).unwrap());
+        let problem = |canary: &str, apex: &str| {
+            let names = Names { canary: canary.into(), apex: apex.into(), ..names.clone() };
+            names.problem().unwrap_or_default()
+        };
+        assert!(problem(&"a".repeat(64), "shop").contains("at most 63"));
+        for apex in [&"b".repeat(56), "2048", "shop.v1"] {
+            let problem = problem("shop", apex);
+            assert!(problem.contains("service.name") && problem.contains("at most 55"), "{problem}");
+        }
+        assert_eq!(problem(&"a".repeat(63), &"b".repeat(55)), "");
+        assert_eq!(problem("2048.v1", "shop"), "");
+    }
 }

@@ -9,6 +9,8 @@ pub(crate) const ORIGINAL: &str = "weir.dev/original";
 /// Keep Flux from taking back what is adopted, as Flagger does: what Git says of it is not what it must be meanwhile.
 const LEFT_ALONE: [(&str, &str); 2] =
     [("kustomize.toolkit.fluxcd.io/reconcile", "disabled"), ("helm.toolkit.fluxcd.io/driftDetection", "disabled")];
+/// Fields of a Service that adoption changes.
+const SERVICE: [&str; 4] = ["selector", "ports", "clusterIP", "trafficDistribution"];
 /// All annotations of an object may hold 256 KiB together; others need some of it.
 const MOST: usize = 64 * 1024;
 
@@ -72,6 +74,80 @@ pub(crate) fn elsewhere(spec: &Value, names: &Names) -> Vec<String> {
     found
 }
 
+/// Returns the settings that all routes of a VirtualService have: a timeout, retries, headers. Nothing where they differ.
+#[must_use]
+pub(crate) fn settings(spec: &Value) -> Map<String, Value> {
+    let mut all = routes(spec).map(settings_of);
+    let first = all.next().unwrap_or_default();
+    if all.all(|other| other == first) { first } else { Map::new() }
+}
+
+/// Returns what a VirtualService says that the one in its place would not say: hosts, gateways, conditions and settings of its
+/// routes. The settings that all of them have are kept.
+#[must_use]
+pub(crate) fn lost(live: &Value, wanted: &Value, names: &Names) -> Vec<String> {
+    let texts = |spec: &Value, field: &str| -> Vec<String> {
+        let list = spec[field].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
+    };
+    let in_mesh = [names.apex.clone(), format!("{}.{}", names.apex, names.namespace)];
+    // One service by several names.
+    let host = |host: String| {
+        if in_mesh.contains(&host) || host.starts_with(&format!("{}.svc.", in_mesh[1])) {
+            names.apex.clone()
+        } else {
+            host
+        }
+    };
+    let gateway = |name: String| name.strip_prefix(&format!("{}/", names.namespace)).map(str::to_owned).unwrap_or(name);
+    let hosts = |spec: &Value| texts(spec, "hosts").into_iter().map(host).collect::<Vec<_>>();
+    let gateways = |spec: &Value| {
+        let named = texts(spec, "gateways");
+        // Without any it is the mesh's; without hosts it is delegated to.
+        let default = if named.is_empty() && !hosts(spec).is_empty() { vec!["mesh".to_owned()] } else { named };
+        default.into_iter().map(gateway).collect::<Vec<_>>()
+    };
+    let mut found = Vec::new();
+    let missing = |live: Vec<String>, wanted: Vec<String>| live.into_iter().filter(move |it| !wanted.contains(it));
+    found.extend(missing(hosts(live), hosts(wanted)).map(|host| format!("host {host}")));
+    found.extend(missing(gateways(live), gateways(wanted)).map(|gateway| format!("gateway {gateway}")));
+    let kept = settings(live);
+    let ours: Vec<Value> = routes(wanted).last().map(conditions_of).unwrap_or_default();
+    for (at, route) in routes(live).enumerate() {
+        let number = at + 1;
+        let own = settings_of(route).into_iter().filter(|(field, value)| kept.get(field) != Some(value));
+        found.extend(own.map(|(field, _)| format!("{field} of route {number}")));
+        let theirs = conditions_of(route);
+        let narrower = !ours.is_empty() && (theirs.is_empty() || theirs.iter().any(|it| !ours.contains(it)));
+        found.extend(narrower.then(|| format!("requests of route {number}")));
+        for to in route["route"].as_array().into_iter().flatten() {
+            found.extend(to.pointer("/destination/subset").map(|subset| format!("subset {subset} of route {number}")));
+            found.extend(to.get("headers").map(|_| format!("headers of a destination of route {number}")));
+        }
+    }
+    found
+}
+
+fn routes(spec: &Value) -> impl Iterator<Item = &Value> {
+    spec["http"].as_array().into_iter().flatten()
+}
+
+fn settings_of(route: &Value) -> Map<String, Value> {
+    let mut settings = route.as_object().cloned().unwrap_or_default();
+    settings.retain(|field, _| !["name", "match", "route"].contains(&field.as_str()));
+    settings
+}
+
+/// Returns the conditions of a route without the names that people give them.
+fn conditions_of(route: &Value) -> Vec<Value> {
+    let unnamed = |condition: &Value| {
+        let mut condition = condition.as_object().cloned().unwrap_or_default();
+        condition.remove("name");
+        condition.into()
+    };
+    route["match"].as_array().into_iter().flatten().map(unnamed).collect()
+}
+
 /// Adds to a wanted object that it is adopted, and from what, where that is known.
 #[must_use]
 pub(crate) fn adopt(mut wanted: Value, original: Option<&str>) -> Value {
@@ -93,11 +169,17 @@ pub(crate) fn restored((version, kind): &(&str, &str), metadata: &Value, origina
     let name = metadata["name"].as_str().unwrap_or_default();
     let original: Value = serde_json::from_str(original)
         .map_err(|error| format!("annotation {ORIGINAL} of {kind} {name} cannot be read: {error}"))?;
-    let mut restored = original["metadata"].as_object().cloned().unwrap_or_default();
-    for key in ["name", "namespace", "uid"] {
-        restored.extend(metadata.get(key).map(|value| (key.to_owned(), value.clone())));
-    }
-    Ok(json!({"apiVersion": version, "kind": kind, "metadata": restored, "spec": original["spec"]}))
+    // Only what adoption changes.
+    let kept = |of: &Value, keys: &[&str]| -> Map<String, Value> {
+        keys.iter().filter_map(|key| Some(((*key).to_owned(), of.get(*key)?.clone()))).collect()
+    };
+    let mut restored = kept(&original["metadata"], &["labels", "annotations"]);
+    restored.extend(kept(metadata, &["name", "namespace", "uid"]));
+    let spec = match *kind {
+        "Service" => kept(&original["spec"], &SERVICE).into(),
+        _ => original["spec"].clone(),
+    };
+    Ok(json!({"apiVersion": version, "kind": kind, "metadata": restored, "spec": spec}))
 }
 
 /// Returns the fields of `live` that `wanted` has too.
@@ -109,6 +191,41 @@ fn part_of(live: &Value, wanted: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_adoption_would_lose_is_named() {
+        let names = Names {
+            namespace: "shop".into(),
+            canary: "cart".into(),
+            uid: String::new(),
+            target: "cart".into(),
+            apex: "cart".into(),
+            scaler: None,
+        };
+        let wanted = json!({"hosts": ["a.example.com", "cart"], "gateways": ["public"], "http": [{}, {}]});
+        let with = |change: Value| {
+            let mut live = json!({"hosts": ["A.example.com"], "gateways": ["shop/public"], "http": [{"route": []}]});
+            live.as_object_mut().unwrap().extend(change.as_object().cloned().unwrap());
+            lost(&live, &wanted, &names)
+        };
+        assert_eq!(with(json!({})), [""; 0]);
+        assert_eq!(with(json!({"hosts": ["a.example.com", "cart.shop.svc.cluster.local"]})), [""; 0]);
+        assert_eq!(with(json!({"hosts": ["a.example.com", "b.example.com"]})), ["host b.example.com"]);
+        assert_eq!(with(json!({"gateways": ["public", "mesh"]})), ["gateway mesh"]);
+        assert_eq!(with(json!({"gateways": []})), ["gateway mesh"]);
+        // What all routes have is kept, and what one of them has is not.
+        assert_eq!(with(json!({"http": [{"timeout": "9s"}]})), [""; 0]);
+        assert_eq!(with(json!({"http": [{"timeout": "9s"}, {"timeout": "9s"}]})), [""; 0]);
+        assert_eq!(
+            with(json!({"http": [{"timeout": "9s", "match": [{"uri": {"prefix": "/slow"}}]}, {}]})),
+            ["timeout of route 1"]
+        );
+        let subset = json!({"http": [{"route": [{"destination": {"host": "cart", "subset": "v1"}}]}]});
+        assert_eq!(with(subset), ["subset \"v1\" of route 1"]);
+        let narrow = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"uri": {"prefix": "/a"}}]}]});
+        let live = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"name": "n", "uri": {"prefix": "/a"}}]}, {}]});
+        assert_eq!(lost(&live, &narrow, &names), ["requests of route 2"]);
+    }
 
     #[test]
     fn routes_to_anybody_but_the_canarys_own_services_lead_elsewhere() {

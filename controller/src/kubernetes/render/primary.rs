@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::configs::{Configs, STARTED_WITH, refer_to_copies};
+use super::labels::ArmLabels;
 use super::names::{Names, REVISION, owned};
 
 /// Parts of a Deployment's spec that say how it is rolled out, copied beside the template.
@@ -33,28 +34,28 @@ pub(crate) fn snapshot(spec: &Value) -> Value {
     Value::Object(kept)
 }
 
-/// Renders the primary from what was kept of a revision. `selector` is the label that tells the arms' pods apart, with the
-/// target's value; `configs` are those that the primary has copies of; `replicas` is left to an autoscaler where it is `None`.
+/// Renders the primary from what was kept of a revision. `configs` are those that the primary has copies of; `replicas` is left
+/// to an autoscaler where it is `None`.
 #[must_use]
 pub(crate) fn primary(
     names: &Names,
-    selector: &(String, String),
+    labels: &ArmLabels,
     revision: &str,
     snapshot: &Value,
     configs: &Configs,
     replicas: Option<i64>,
 ) -> Value {
-    let (key, value) = selector;
-    let own = format!("{value}-primary");
+    let ArmLabels { key, value, own, selector, .. } = labels;
     let mut spec = snapshot.as_object().cloned().unwrap_or_default();
     let mut template = spec.remove("template").unwrap_or_default();
     refer_to_copies(&mut template, names, configs);
-    rename(&mut template["spec"], key, value, &own);
+    rename(&mut template["spec"], key, value, own);
     let metadata = metadata(&mut template);
-    metadata["labels"][key] = own.clone().into();
+    let pods = serde_json::from_value(metadata["labels"].take()).unwrap_or_default();
+    metadata["labels"] = json!(labels.of_primary(&pods));
     metadata["annotations"][REVISION] = revision.into();
     spec.insert("template".into(), template);
-    spec.insert("selector".into(), json!({"matchLabels": {key: own}}));
+    spec.insert("selector".into(), json!({"matchLabels": selector}));
     spec.extend(replicas.map(|replicas| ("replicas".to_owned(), replicas.into())));
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": owned(names, &names.primary()), "spec": spec})
 }
@@ -70,9 +71,12 @@ fn metadata(template: &mut Value) -> &mut Value {
     &mut template["metadata"]
 }
 
-/// Makes rules about where pods go (anti-affinity, topology spread) speak of the primary's own pods.
+/// Makes rules about where pods go (affinity, anti-affinity, topology spread) speak of the primary's own pods.
 fn rename(spec: &mut Value, key: &str, value: &str, own: &str) {
     let lists = [
+        // A rule about the target's pods would leave the primary's without a place: the target has none at rest.
+        ("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution", "/labelSelector"),
+        ("/affinity/podAffinity/preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm/labelSelector"),
         ("/topologySpreadConstraints", "/labelSelector"),
         ("/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution", "/labelSelector"),
         ("/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution", "/podAffinityTerm/labelSelector"),

@@ -20,9 +20,17 @@ pub(crate) enum Arms {
     Apex,
 }
 
-/// Renders the VirtualService. `multiport` says whether the services have several ports, so that a route must name one.
+/// Renders the VirtualService. `multiport` says whether the services have several ports, so that a route must name one;
+/// `inherited` are settings of the adopted one's routes, which hold where the Canary says nothing.
 #[must_use]
-pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, tenure: Tenure, multiport: bool) -> Value {
+pub(crate) fn virtual_service(
+    names: &Names,
+    spec: &CanarySpec,
+    arms: Arms,
+    tenure: Tenure,
+    multiport: bool,
+    inherited: &Map<String, Value>,
+) -> Value {
     let service = &spec.service;
     let matches: Vec<Value> = service.r#match.iter().map(|Free(map)| map.clone().into()).collect();
     let destination = |host: &str| {
@@ -36,10 +44,22 @@ pub(crate) fn virtual_service(names: &Names, spec: &CanarySpec, arms: Arms, tenu
         Arms::Both => {
             let token = canary_token(&names.namespace, &names.canary);
             let canary = destination(&names.canary_service());
-            vec![
-                without_token(route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary)),
-                without_token(route(spec, &names.primary_route(), matches, destination(&names.primary_service()))),
-            ]
+            let routes = [
+                route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary),
+                route(spec, &names.primary_route(), matches, destination(&names.primary_service())),
+            ];
+            // A delegate with any rule for headers loses all rules of the VirtualService that delegates to it.
+            let silent =
+                service.delegation == Some(true) && service.headers.is_none() && !inherited.contains_key("headers");
+            let inherit = |mut route: Value| {
+                for (field, value) in
+                    inherited.iter().filter(|(field, _)| route.get(field.as_str()).is_none()).collect::<Vec<_>>()
+                {
+                    route[field] = value.clone();
+                }
+                if silent { route } else { without_token(route) }
+            };
+            routes.into_iter().map(inherit).collect()
         }
         Arms::Apex => vec![route(spec, &names.primary_route(), matches, destination(&names.apex))],
     };
@@ -89,13 +109,8 @@ fn with_token(matches: Vec<Value>, token: &str) -> Vec<Value> {
     let matches = if matches.is_empty() { vec![json!({})] } else { matches };
     matches
         .into_iter()
-        .map(|mut found| {
-            let headers = found.as_object_mut().map(|map| map.entry("headers").or_insert_with(|| json!({})));
-            if let Some(Value::Object(headers)) = headers {
-                headers.insert(TOKEN_HEADER.into(), json!({"exact": token}));
-            }
-            found
-        })
+        // Whatever a user wrote there: without the token the canary's route, which stands first, would take everything.
+        .map(|found| with_field(found, &["headers", TOKEN_HEADER], json!({"exact": token})))
         .collect()
 }
 
@@ -131,13 +146,24 @@ fn route(spec: &CanarySpec, name: &str, matches: Vec<Value>, destination: Value)
 }
 
 /// Adds the removal of the token to what the user does with headers: no upstream sees it.
-fn without_token(mut route: Value) -> Value {
+fn without_token(route: Value) -> Value {
     let removed = route.pointer("/headers/request/remove").and_then(Value::as_array).cloned().unwrap_or_default();
     let removed: Vec<Value> = removed.into_iter().chain([TOKEN_HEADER.into()]).collect();
-    route["headers"]["request"]["remove"] = removed.into();
-    route
+    with_field(route, &["headers", "request", "remove"], removed.into())
 }
 
 fn some<const N: usize>(fields: [(&str, Value); N]) -> Value {
     fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Returns a value with another field in it: an object, whatever stood in its place.
+fn with_field(value: Value, path: &[&str], new: Value) -> Value {
+    let Some((field, rest)) = path.split_first() else { return new };
+    let mut map = match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    let inner = map.remove(*field).unwrap_or_default();
+    map.insert((*field).to_owned(), with_field(inner, rest, new));
+    map.into()
 }

@@ -2,20 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use super::labels::ArmLabels;
 use super::names::{Names, owned};
 use super::primary::rename_selector;
 use crate::api::ScalerReplicas;
 
-/// Renders the primary's autoscaler from the spec of the target's. `selector` is the label that tells the arms' pods apart,
-/// with the target's value; `bounds` are the user's own for the primary.
+/// Renders the primary's autoscaler from the spec of the target's. `bounds` are the user's own for the primary.
 #[must_use]
-pub(crate) fn scaler(
-    names: &Names,
-    name: &str,
-    selector: &(String, String),
-    bounds: &ScalerReplicas,
-    targets: &Value,
-) -> Value {
+pub(crate) fn scaler(names: &Names, name: &str, labels: &ArmLabels, bounds: &ScalerReplicas, targets: &Value) -> Value {
     let mut spec: Map<String, Value> = targets.as_object().cloned().unwrap_or_default();
     spec.insert(
         "scaleTargetRef".into(),
@@ -24,7 +18,7 @@ pub(crate) fn scaler(
     spec.extend(bounds.min_replicas.map(|min| ("minReplicas".to_owned(), min.into())));
     spec.extend(bounds.max_replicas.map(|max| ("maxReplicas".to_owned(), max.into())));
     for metric in spec.get_mut("metrics").and_then(Value::as_array_mut).into_iter().flatten() {
-        rename(metric, names, selector);
+        rename(metric, names, labels);
     }
     json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
@@ -34,17 +28,16 @@ pub(crate) fn scaler(
 
 /// Makes a metric of the target speak of the primary: one that describes the target's Deployment, or is narrowed down by the
 /// label of the target's pods. External metrics are of something else by definition: what they are called there stays.
-fn rename(metric: &mut Value, names: &Names, (key, value): &(String, String)) {
+fn rename(metric: &mut Value, names: &Names, ArmLabels { key, value, own, .. }: &ArmLabels) {
     if let Some(described) = metric.pointer_mut("/object/describedObject")
         && described["kind"] == "Deployment"
         && described["name"] == names.target.as_str()
     {
         described["name"] = names.primary().into();
     }
-    let own = format!("{value}-primary");
     for selector in ["/object/metric/selector", "/pods/metric/selector"] {
         if let Some(selector) = metric.pointer_mut(selector) {
-            rename_selector(selector, key, value, &own);
+            rename_selector(selector, key, value, own);
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::names::{Names, Tenure, held};
 use crate::api::service::{ExtraMetadata, IntOrString};
 use crate::api::{CanarySpec, may_set};
+use crate::kubernetes::kinds::Labels;
 
 /// Containers that belong to the mesh: their ports are no ports of the application.
 const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
@@ -20,9 +21,9 @@ pub(crate) enum Role {
     Canary,
 }
 
-/// Renders a service that leads to the pods with a label.
+/// Renders a service that leads to the pods with these labels.
 #[must_use]
-pub(crate) fn service(names: &Names, spec: &CanarySpec, role: Role, selector: (&str, &str), ports: &[Value]) -> Value {
+pub(crate) fn service(names: &Names, spec: &CanarySpec, role: Role, selector: &Labels, ports: &[Value]) -> Value {
     let service = &spec.service;
     let (name, extra) = match role {
         Role::Apex(_) => (names.apex.clone(), &service.apex),
@@ -35,7 +36,7 @@ pub(crate) fn service(names: &Names, spec: &CanarySpec, role: Role, selector: (&
     };
     let mut metadata = held(names, &name, tenure);
     decorate(&mut metadata, extra.as_ref());
-    let mut body = json!({"selector": {selector.0: selector.1}, "ports": ports});
+    let mut body = json!({"selector": selector, "ports": ports});
     if service.headless == Some(true) {
         body["clusterIP"] = "None".into();
     }
@@ -59,33 +60,72 @@ pub(super) fn decorate(metadata: &mut Map<String, Value>, extra: Option<&ExtraMe
     }
 }
 
+/// Returns the name and the pods' port of the service's own port. `live` are the ports of the service that users call, and `before`
+/// those that it had before Weir.
+///
+/// Two ports of a service must not have one name, and clients may find a port by its name: so it keeps the one that it has.
+#[must_use]
+pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], before: &[Value]) -> (String, Value) {
+    let service = &spec.service;
+    let number = service.port.unwrap_or_default();
+    let numbered = |ports: &[Value]| ports.iter().find(|port| port["port"] == number).cloned();
+    let target = match &service.target_port {
+        Some(IntOrString::Int(number)) => Value::from(*number),
+        Some(IntOrString::String(name)) => Value::from(name.clone()),
+        None => numbered(before).and_then(|port| port.get("targetPort").cloned()).unwrap_or_else(|| number.into()),
+    };
+    if let Some(name) = &service.port_name {
+        return (name.clone(), target);
+    }
+    if let Some(name) = numbered(live).and_then(|port| port["name"].as_str().map(str::to_owned)) {
+        return (name, target);
+    }
+    let containers: Vec<Value> = match service.port_discovery {
+        Some(true) => container_ports(template).cloned().collect(),
+        _ => Vec::new(),
+    };
+    let is_target = |port: &Value| port["containerPort"] == target || port["name"] == target;
+    let others =
+        containers.iter().filter(|port| !is_target(port)).chain(live.iter().filter(|port| port["port"] != number));
+    let used: Vec<&str> = others.filter_map(|port| port["name"].as_str()).collect();
+    let own = containers.iter().find(|port| is_target(port)).and_then(|port| port["name"].as_str());
+    let names = ["http".to_owned()].into_iter().chain(own.map(str::to_owned)).chain([format!("http-{number}")]);
+    let name = names.into_iter().find(|name| !used.contains(&name.as_str()));
+    (name.unwrap_or_else(|| format!("http-{number}")), target)
+}
+
+/// Returns whether a pod template declares a port, by number or name.
+#[must_use]
+pub(crate) fn declares(template: &Value, port: &Value) -> bool {
+    container_ports(template).any(|declared| declared["containerPort"] == *port || declared["name"] == *port)
+}
+
+fn container_ports(template: &Value) -> impl Iterator<Item = &Value> {
+    let containers = template.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    let own = containers.filter(|container| !PROXIES.contains(&container["name"].as_str().unwrap_or_default()));
+    own.filter_map(|container| container["ports"].as_array()).flatten()
+}
+
 /// Returns the ports of the services: the one that the spec names, and with `portDiscovery` those of the containers.
 #[must_use]
-pub(crate) fn ports(spec: &CanarySpec, template: &Value) -> Vec<Value> {
+pub(crate) fn ports(spec: &CanarySpec, template: &Value, (name, target): &(String, Value)) -> Vec<Value> {
     let service = &spec.service;
     let port = service.port.unwrap_or_default();
-    let target = match &service.target_port {
-        None => port.into(),
-        Some(IntOrString::Int(number)) => (*number).into(),
-        Some(IntOrString::String(name)) => Value::from(name.clone()),
-    };
-    let mut main = json!({
-        "name": service.port_name.as_deref().unwrap_or("http"), "port": port, "targetPort": target, "protocol": "TCP",
-    });
+    let mut main = json!({"name": name, "port": port, "targetPort": target, "protocol": "TCP"});
     if let Some(protocol) = &service.app_protocol {
         main["appProtocol"] = protocol.clone().into();
     }
     let mut ports = vec![main];
     if service.port_discovery == Some(true) {
-        let containers = template.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-        let own = containers.filter(|container| !PROXIES.contains(&container["name"].as_str().unwrap_or_default()));
-        let found: Vec<Value> =
-            own.filter_map(|container| container["ports"].as_array()).flatten().filter_map(discovered).collect();
-        for port in found {
-            let known = |other: &Value| {
-                other["port"] == port["port"] || other["name"] == port["name"] || other["targetPort"] == port["port"]
-            };
-            if !ports.iter().any(known) {
+        let found: Vec<Value> = container_ports(template).filter_map(discovered).collect();
+        for mut port in found {
+            let number = |other: &Value| other["port"] == port["port"];
+            let served = |other: &Value| other["targetPort"] == port["port"] || other["targetPort"] == port["name"];
+            if !ports.iter().any(|other| number(other) || served(other)) {
+                // None is lost for its name.
+                if ports.iter().any(|other| other["name"] == port["name"]) {
+                    port["name"] = format!("tcp-{}", port["port"]).into();
+                }
                 ports.push(port);
             }
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use weir_wire::{Canary, Config};
 
 use super::*;
@@ -12,6 +12,8 @@ use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::kinds::config::ConfigKind;
 use crate::kubernetes::kinds::{Deployment, EnvoyFilter};
+
+mod accidents;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/kubernetes/render/golden")
@@ -25,6 +27,14 @@ fn subject() -> (Names, CanarySpec, Deployment, Value) {
     let spec: CanarySpec = serde_json::from_value(canary["spec"].clone()).unwrap();
     let names = Names::new("shop", "cart", "6f5c2d1e-0000-4000-8000-000000000001", &spec);
     (names, spec, Deployment::new(serde_json::from_value(target.clone()).unwrap()).unwrap(), target)
+}
+
+fn labels_of(names: &Names, target: &Deployment) -> ArmLabels {
+    ArmLabels::new(names, Some(target), None, &target.view.spec.template.metadata.labels).unwrap()
+}
+
+fn main(spec: &CanarySpec, target: &Value) -> (String, Value) {
+    main_port(spec, &target["spec"]["template"], &[], &[])
 }
 
 fn golden(name: &str, objects: &[Value]) {
@@ -41,8 +51,8 @@ fn golden(name: &str, objects: &[Value]) {
 #[test]
 fn the_primary_is_the_target_under_its_own_label() {
     let (names, _, target, raw) = subject();
-    let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
-    let wanted = primary(&names, &selector, "0123456789", &snapshot(&raw["spec"]), &Configs::new(), Some(2));
+    let labels = labels_of(&names, &target);
+    let wanted = primary(&names, &labels, "0123456789", &snapshot(&raw["spec"]), &Configs::new(), Some(2));
     golden("primary.yaml", std::slice::from_ref(&wanted));
     // What the server makes of it is what was wanted: nothing is written a second time.
     assert!(covers(&wanted, &wanted));
@@ -103,7 +113,7 @@ fn every_place_that_names_a_config_is_found() {
 #[test]
 fn the_primary_reads_copies_of_what_is_tracked_and_the_rest_as_it_is() {
     let (names, _, target, _) = subject();
-    let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
+    let labels = labels_of(&names, &target);
     let tracked =
         ["configmap/init-settings", "secret/init-keys", "secret/keys", "configmap/settings", "configmap/files"];
     let more = ["secret/certificate", "configmap/projected"];
@@ -120,7 +130,7 @@ fn the_primary_reads_copies_of_what_is_tracked_and_the_rest_as_it_is() {
     golden(
         "configs.yaml",
         &[
-            primary(&names, &selector, "0123456789", &snapshot(&spec), &configs, Some(2)),
+            primary(&names, &labels, "0123456789", &snapshot(&spec), &configs, Some(2)),
             copy(&names, ConfigKind::ConfigMap, "settings", &configs["configmap/settings"], &served),
             copy(&names, ConfigKind::Secret, "keys", &configs["secret/keys"], &secret),
         ],
@@ -170,15 +180,16 @@ fn what_pods_were_started_with_is_no_new_revision() {
 #[test]
 fn each_arm_has_a_service_and_a_policy() {
     let (names, spec, _, raw) = subject();
-    let ports = ports(&spec, &raw["spec"]["template"]);
+    let ports = ports(&spec, &raw["spec"]["template"], &main(&spec, &raw));
+    let labels = |value: &str| [("app".to_owned(), value.to_owned())].into();
     golden(
         "services.yaml",
         &[
-            service(&names, &spec, Role::Primary, ("app", "cart-primary"), &ports),
-            destination_rule(&names, &spec, &names.primary_service()),
-            service(&names, &spec, Role::Canary, ("app", "cart"), &ports),
-            destination_rule(&names, &spec, &names.canary_service()),
-            service(&names, &spec, Role::Apex(Tenure::Adopted), ("app", "cart-primary"), &ports),
+            service(&names, &spec, Role::Primary, &labels("cart-primary"), &ports),
+            destination_rule(&names, &spec, None, &names.primary_service()),
+            service(&names, &spec, Role::Canary, &labels("cart"), &ports),
+            destination_rule(&names, &spec, None, &names.canary_service()),
+            service(&names, &spec, Role::Apex(Tenure::Adopted), &labels("cart-primary"), &ports),
         ],
     );
 }
@@ -187,7 +198,7 @@ fn each_arm_has_a_service_and_a_policy() {
 fn the_primary_is_scaled_like_the_target_by_what_it_is_itself_busy_with() {
     let (mut names, canary, target, _) = subject();
     names.scaler = Some("cart".into());
-    let selector = names.selector(&target.view.spec.selector.match_labels).unwrap();
+    let labels = labels_of(&names, &target);
     let metric = |selector: Value| json!({"name": "requests", "selector": selector});
     let average = json!({"type": "AverageValue", "averageValue": "100"});
     let described = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "cart"});
@@ -204,15 +215,18 @@ fn the_primary_is_scaled_like_the_target_by_what_it_is_itself_busy_with() {
         ],
     });
     let bounds = ScalerReplicas { min_replicas: Some(3), max_replicas: None };
-    golden("scaler.yaml", &[scaler(&names, "cart-primary", &selector, &bounds, &spec)]);
+    golden("scaler.yaml", &[scaler(&names, "cart-primary", &labels, &bounds, &spec)]);
     assert!(concerns(&canary, "cart-primary"));
 }
 
 #[test]
 fn requests_with_the_token_go_to_the_canary_and_all_others_to_the_primary() {
     let (names, spec, ..) = subject();
-    golden("routes.yaml", &[virtual_service(&names, &spec, Arms::Both, Tenure::Owned, false)]);
-    golden("routes-given-back.yaml", &[virtual_service(&names, &spec, Arms::Apex, Tenure::Released, false)]);
+    golden("routes.yaml", &[virtual_service(&names, &spec, Arms::Both, Tenure::Owned, false, &Map::new())]);
+    golden(
+        "routes-given-back.yaml",
+        &[virtual_service(&names, &spec, Arms::Apex, Tenure::Released, false, &Map::new())],
+    );
 }
 
 #[test]
@@ -239,7 +253,7 @@ fn the_filter_is_inserted_once_and_configured_apart() {
 fn ports_of_the_containers_are_added_where_they_are_asked_for() {
     let (_, mut spec, _, raw) = subject();
     spec.service.port_discovery = Some(true);
-    let found = ports(&spec, &raw["spec"]["template"]);
+    let found = ports(&spec, &raw["spec"]["template"], &main(&spec, &raw));
     let names: Vec<_> = found.iter().map(|port| port["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["http", "metrics"]);
 }
@@ -275,7 +289,7 @@ fn an_adopted_object_remembers_what_it_was_and_becomes_it_again() {
         "spec": {"hosts": ["shop.example.com"], "http": [{"route": [{"destination": {"host": "cart"}}]}]},
         "status": {"observedGeneration": 3},
     });
-    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false);
+    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false, &Map::new());
     let text = remember(&before, &wanted).unwrap();
     golden("routes-adopted.yaml", &[adopt(wanted, Some(&text))]);
     let restored = restored(&wanted_of("VirtualService"), &before["metadata"], &text).unwrap();
@@ -285,8 +299,14 @@ fn an_adopted_object_remembers_what_it_was_and_becomes_it_again() {
 #[test]
 fn of_a_service_only_what_weir_changes_is_remembered() {
     let (names, spec, _, raw) = subject();
-    let ports = ports(&spec, &raw["spec"]["template"]);
-    let wanted = service(&names, &spec, Role::Apex(Tenure::Adopted), ("app", "cart-primary"), &ports);
+    let ports = ports(&spec, &raw["spec"]["template"], &main(&spec, &raw));
+    let wanted = service(
+        &names,
+        &spec,
+        Role::Apex(Tenure::Adopted),
+        &[("app".to_owned(), "cart-primary".to_owned())].into(),
+        &ports,
+    );
     let before = json!({
         "metadata": {"name": "cart", "namespace": "shop"},
         "spec": {"selector": {"app": "cart"}, "ports": [{"port": 80, "nodePort": 30080}], "clusterIP": "10.0.0.1"},
@@ -299,7 +319,7 @@ fn of_a_service_only_what_weir_changes_is_remembered() {
 #[test]
 fn what_is_too_large_to_be_remembered_is_not_adopted() {
     let (names, spec, ..) = subject();
-    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false);
+    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false, &Map::new());
     let long = "x".repeat(100_000);
     let before = json!({"metadata": {"name": "cart"}, "spec": {"hosts": [long]}});
     assert!(remember(&before, &wanted).unwrap_err().contains("service.name"));
@@ -317,8 +337,9 @@ fn keys_that_say_whose_an_object_is_are_not_taken_from_the_user() {
     let map: std::collections::BTreeMap<String, String> = keys.map(|key| (key.to_owned(), "x".to_owned())).into();
     let extra = crate::api::service::ExtraMetadata { labels: map.clone(), annotations: map };
     spec.service.apex = Some(extra);
-    let service = service(&names, &spec, Role::Apex(Tenure::Adopted), ("app", "cart"), &[]);
-    let routes = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false);
+    let service =
+        service(&names, &spec, Role::Apex(Tenure::Adopted), &[("app".to_owned(), "cart".to_owned())].into(), &[]);
+    let routes = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false, &Map::new());
     for object in [service, routes] {
         let metadata = &object["metadata"];
         assert_eq!(metadata["annotations"], json!({"team": "x"}));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::EndpointSlice as Slice;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::api::GROUP;
+use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::apply::{ActError, apply, guarded, is_status};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Kept, View, resource};
@@ -34,12 +34,12 @@ enum Origin {
 
 fn origin<V: View>(live: Option<&Kept<V>>, names: &Names) -> Origin {
     let Some(live) = live else { return Origin::Missing };
-    if let Some(original) = live.annotation(ORIGINAL) {
-        return Origin::Adopted(Some(original.to_owned()));
-    }
     let mut owners = live.metadata.owner_references.iter().flatten();
     if owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP)) {
         return Origin::Made;
+    }
+    if let Some(original) = original_of(live) {
+        return Origin::Adopted(Some(original.to_owned()));
     }
     match live.label(CANARY_LABEL) == Some(&names.canary) {
         true => Origin::Adopted(None),
@@ -47,8 +47,14 @@ fn origin<V: View>(live: Option<&Kept<V>>, names: &Names) -> Origin {
     }
 }
 
+/// Returns what an object was before Weir, where Weir itself has written that down: restored with Weir's rights, it must be
+/// nobody else's word.
+fn original_of<V: View>(live: &Kept<V>) -> Option<&str> {
+    live.annotation(ORIGINAL).filter(|_| live.owners().is_some_and(|owners| owners.wrote_annotation(ORIGINAL)))
+}
+
 /// Returns why an object under the apex's name can be neither made nor adopted: one word, and a sentence.
-pub(crate) fn occupied(world: &World, names: &Names) -> Option<(&'static str, String)> {
+pub(crate) fn occupied(world: &World, names: &Names, spec: &CanarySpec) -> Option<(&'static str, String)> {
     let (namespace, apex) = (&names.namespace, &names.apex);
     let service = world.services.get(namespace, apex);
     let routes = world.virtual_services.get(namespace, apex);
@@ -56,9 +62,29 @@ pub(crate) fn occupied(world: &World, names: &Names) -> Option<(&'static str, St
     if let Some(problem) = stranger {
         return Some(("NameTaken", problem));
     }
+    if let Some(service) = service.filter(|service| service.body()["spec"]["type"] == "ExternalName") {
+        let problem = format!(
+            "Service {} is a name for another host (type ExternalName) and leads to no pods: give the Canary another service.name",
+            service.name()
+        );
+        return Some(("NameTaken", problem));
+    }
     let routes = routes.filter(|routes| matches!(origin(Some(routes), names), Origin::Foreign))?;
-    let elsewhere = render::elsewhere(&routes.body()["spec"], names);
-    (!elsewhere.is_empty()).then(|| {
+    let live = routes.body()["spec"].take();
+    let elsewhere = render::elsewhere(&live, names);
+    if elsewhere.is_empty() {
+        let wanted = render::virtual_service(names, spec, Arms::Both, Tenure::Adopted, false, &Map::new());
+        let lost = render::lost(&live, &wanted["spec"], names);
+        return (!lost.is_empty()).then(|| {
+            let problem = format!(
+                "VirtualService {apex} would lose {}: say the same in spec.service of the Canary, or move it to a VirtualService of \
+                 another name",
+                lost.join(", ")
+            );
+            ("RoutesLost", problem)
+        });
+    }
+    Some({
         let problem = format!(
             "VirtualService {apex} also leads to {}, and all of its routes would be replaced: move those to a VirtualService \
              of another name, or have it delegate (service.delegation), or give the Canary another service.name",
@@ -75,15 +101,41 @@ impl Executor<'_> {
     /// When the API refuses a write.
     pub(crate) async fn route(&self) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
-        let (key, value) = self.selector_of(&target.view.spec.selector.match_labels)?;
-        let ports = render::ports(self.spec, &target.body()["spec"]["template"]);
-        let primary = format!("{value}-primary");
-        let routes = |tenure| render::virtual_service(self.names, self.spec, Arms::Both, tenure, ports.len() > 1);
-        let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), (&key, &primary), &ports);
+        let template = target.body()["spec"]["template"].take();
+        let live = self.world.deployments.get(&self.names.namespace, &self.names.primary());
+        // Of what the primary's pods are now.
+        let kept = live.as_ref().map_or_else(|| template.clone(), |live| live.body()["spec"]["template"].take());
+        let labels = self.labels(&kept, live.as_deref())?;
+        let ports = render::ports(self.spec, &template, &self.main_port(&template));
+        let before = self.world.virtual_services.get(&self.names.namespace, &self.names.apex);
+        let kept = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
+        let routes =
+            |tenure| render::virtual_service(self.names, self.spec, Arms::Both, tenure, ports.len() > 1, &kept);
+        let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
         let wanted = self.held(&self.world.virtual_services, routes)?;
         self.ensure(&self.world.virtual_services, &wanted).await?;
         self.ensure_service(&self.held(&self.world.services, service)?).await
+    }
+
+    /// Returns the name and the pods' port of the service's own port.
+    pub(in crate::kubernetes) fn main_port(&self, template: &Value) -> (String, Value) {
+        let live = self.world.services.get(&self.names.namespace, &self.names.apex);
+        let ports = |spec: &Value| spec["ports"].as_array().cloned().unwrap_or_default();
+        let before = live.as_ref().map(|live| ports(&self.before(live))).unwrap_or_default();
+        let live = live.map(|live| ports(&live.body()["spec"])).unwrap_or_default();
+        render::main_port(self.spec, template, &live, &before)
+    }
+
+    /// Returns the spec that an object had before Weir; nothing where Weir made it.
+    pub(super) fn before<V: View>(&self, live: &Kept<V>) -> Value {
+        match origin(Some(live), self.names) {
+            Origin::Foreign => live.body()["spec"].take(),
+            Origin::Adopted(Some(original)) => {
+                serde_json::from_str::<Value>(&original).map(|mut original| original["spec"].take()).unwrap_or_default()
+            }
+            Origin::Adopted(None) | Origin::Made | Origin::Missing => Value::Null,
+        }
     }
 
     /// Renders an apex object as what it is to Weir.
@@ -91,7 +143,7 @@ impl Executor<'_> {
         let live = cache.get(&self.names.namespace, &self.names.apex);
         match (origin(live.as_deref(), self.names), live) {
             (Origin::Foreign, Some(live)) => {
-                if let Some((_, problem)) = occupied(self.world, self.names) {
+                if let Some((_, problem)) = occupied(self.world, self.names, self.spec) {
                     return Err(ActError::Impossible(problem));
                 }
                 let wanted = render(Tenure::Adopted);
@@ -110,11 +162,13 @@ impl Executor<'_> {
     /// When the API refuses a write.
     pub(crate) async fn unroute(&self) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
-        let selector = self.selector_of(&target.view.spec.selector.match_labels)?;
-        let ports = render::ports(self.spec, &target.body()["spec"]["template"]);
-        let service =
-            |tenure| render::service(self.names, self.spec, Role::Apex(tenure), (&selector.0, &selector.1), &ports);
-        let routes = |tenure| render::virtual_service(self.names, self.spec, Arms::Apex, tenure, ports.len() > 1);
+        let selector = &target.view.spec.selector.match_labels;
+        let template = target.body()["spec"]["template"].take();
+        let ports = render::ports(self.spec, &template, &self.main_port(&template));
+        let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), selector, &ports);
+        let none = Map::new();
+        let routes =
+            |tenure| render::virtual_service(self.names, self.spec, Arms::Apex, tenure, ports.len() > 1, &none);
         // The Service first: the routes will lead to it.
         self.give_back(&self.world.services, service).await?;
         self.give_back(&self.world.virtual_services, routes).await
@@ -161,7 +215,7 @@ impl Executor<'_> {
             endpoint.target_ref.and_then(|pod| pod.name).is_some_and(|name| name.starts_with(&primary))
         });
         match leads_there {
-            true => Err(ActError::Impossible(format!("Service {apex} still leads to {primary}*"))),
+            true => Err(ActError::Waiting(format!("Service {apex} still leads to {primary}*"))),
             false => Ok(()),
         }
     }
@@ -178,7 +232,7 @@ pub(crate) async fn restore_all(world: &World, namespace: &str, canary: &str) ->
 
 async fn restore_of<V: View>(world: &World, cache: &Cache<V>, namespace: &str, canary: &str) -> Result<(), ActError> {
     for live in cache.of(namespace).iter().filter(|live| live.label(CANARY_LABEL) == Some(canary)) {
-        let Some(original) = live.annotation(ORIGINAL) else { continue };
+        let Some(original) = original_of(live) else { continue };
         match restore(world, cache, live, original).await {
             // Gone already, or going with its namespace.
             Err(ActError::Write { source, .. }) if [403, 404, 409].iter().any(|code| is_status(&source, *code)) => {}

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
 use crate::kubernetes::api_server::object::{View, resource};
-use crate::kubernetes::executor::Executor;
+use crate::kubernetes::executor::{Executor, refuse_foreign};
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
-use crate::kubernetes::render::{self, CANARY_LABEL, Names};
+use crate::kubernetes::render::{self, ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::stores::World;
 
 /// The field manager in whose hands the primary's size is left, until its autoscaler first changes it.
@@ -45,7 +45,7 @@ impl Executor<'_> {
     ///
     /// # Errors
     /// When the API refuses a write.
-    pub(in crate::kubernetes) async fn twin(&self, selector: &(String, String)) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn twin(&self, labels: &ArmLabels) -> Result<(), ActError> {
         let (world, names, twin) = (self.world, self.names, self.twin_name());
         for old in world.scalers.of(&names.namespace) {
             let own = old.label(CANARY_LABEL) == Some(&names.canary);
@@ -59,8 +59,8 @@ impl Executor<'_> {
             return Ok(());
         }
         let bounds = self.spec.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
-        let wanted = render::scaler(names, &name, selector, &bounds.unwrap_or_default(), &targets.view.spec());
-        self.refuse_stranger(live.as_deref())?;
+        let wanted = render::scaler(names, &name, labels, &bounds.unwrap_or_default(), &targets.view.spec());
+        refuse_foreign(live.as_deref(), self.names)?;
         // Both have been through the same server's defaults, so that whatever differs is a difference.
         if live.is_some_and(|live| live.view.spec() == wanted["spec"]) {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, tem
 use crate::kubernetes::stores::World;
 use crate::rollout::{Observation, Readiness, Revision, Span, State, Timestamp, Verb, VerbRequest, Workload as Arm};
 
-pub(crate) use workload::Endpoints;
+pub(crate) use workload::{Endpoints, any_endpoint};
 
 /// Annotation by which a person asks for something: the verb, a space, and anything that differs from the last request's.
 pub(crate) const VERB: &str = "weir.dev/verb";

@@ -1,7 +1,9 @@
 //! How far a Deployment is: from its own numbers, its pods' troubles and the addresses behind its service.
 
+use std::sync::Arc;
+
 use crate::kubernetes::api_server::object::DEPLOYMENT_REVISION;
-use crate::kubernetes::kinds::{Deployment, Pod};
+use crate::kubernetes::kinds::{Deployment, Pod, ReplicaSet};
 use crate::kubernetes::stores::World;
 use crate::rollout::{Readiness, Timestamp};
 
@@ -42,7 +44,10 @@ pub(crate) fn readiness(world: &World, deployment: &Deployment, threshold: i64, 
     if replicas == 0 {
         return Readiness::Absent;
     }
-    let unready = |what: String| Readiness::Unready(format!("waiting for rollout to finish: {what}"));
+    let unready = |what: String| {
+        let why = held_up(world, deployment).map(|why| format!(": {why}")).unwrap_or_default();
+        Readiness::Unready(format!("waiting for rollout to finish: {what}{why}"))
+    };
     if status.observed_generation < deployment.metadata.generation.unwrap_or_default() {
         return unready("observed deployment generation less than desired generation".into());
     }
@@ -67,27 +72,45 @@ pub(crate) fn readiness(world: &World, deployment: &Deployment, threshold: i64, 
     Readiness::Ready
 }
 
+/// Returns why pods of the newest version are not made, or find no place, in the words of Kubernetes: a quota, no node.
+fn held_up(world: &World, deployment: &Deployment) -> Option<String> {
+    let refused =
+        deployment.view.status.conditions.iter().find(|it| it.kind == "ReplicaFailure" && it.status == "True");
+    if let Some(refused) = refused {
+        return Some(refused.message.to_string());
+    }
+    newest(world, deployment).iter().find_map(|pod| {
+        let mut conditions = pod.view.status.conditions.iter();
+        let unplaced = conditions.find(|it| it.kind == "PodScheduled" && it.status == "False")?;
+        Some(format!("pod {}: {}", pod.name(), unplaced.message))
+    })
+}
+
 /// Returns why a pod of the newest version will not come up, if one will not.
 fn trouble(world: &World, deployment: &Deployment) -> Option<String> {
-    let (namespace, uid) = (deployment.namespace(), deployment.metadata.uid.as_deref()?);
-    let newest = deployment.annotation(DEPLOYMENT_REVISION)?;
-    let owned = |owners: &Option<Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>>| {
-        owners.iter().flatten().any(|owner| owner.uid == uid)
+    newest(world, deployment).iter().find_map(|pod| hopeless(pod))
+}
+
+/// Returns the pods of the newest version.
+fn newest(world: &World, deployment: &Deployment) -> Vec<Arc<Pod>> {
+    let namespace = deployment.namespace();
+    let (Some(uid), Some(newest)) = (deployment.metadata.uid.as_deref(), deployment.annotation(DEPLOYMENT_REVISION))
+    else {
+        return Vec::new();
     };
-    let set = world
-        .replica_sets
-        .of(namespace)
-        .into_iter()
-        .find(|set| owned(&set.metadata.owner_references) && set.annotation(DEPLOYMENT_REVISION) == Some(newest))?;
-    let hash = set.label(HASH)?.to_owned();
+    let owned = |set: &Arc<ReplicaSet>| {
+        let mut owners = set.metadata.owner_references.iter().flatten();
+        owners.any(|owner| owner.uid == uid) && set.annotation(DEPLOYMENT_REVISION) == Some(newest)
+    };
+    let set = world.replica_sets.of(namespace).into_iter().find(owned);
+    let Some(hash) = set.as_ref().and_then(|set| set.label(HASH)) else { return Vec::new() };
     let selector = &deployment.view.spec.selector.match_labels;
-    world
-        .pods
-        .of(namespace)
-        .iter()
-        .filter(|pod| !pod.deleted() && pod.label(HASH) == Some(&hash))
-        .filter(|pod| selector.iter().all(|(key, value)| pod.label(key) == Some(value)))
-        .find_map(|pod| hopeless(pod))
+    let mut pods = world.pods.of(namespace);
+    pods.retain(|pod| {
+        let own = selector.iter().all(|(key, value)| pod.label(key) == Some(value));
+        own && !pod.deleted() && pod.label(HASH) == Some(hash)
+    });
+    pods
 }
 
 fn hopeless(pod: &Pod) -> Option<String> {

@@ -1,0 +1,63 @@
+//! What was written of a Canary's objects last, so that a pass that has nothing new to say compares nothing.
+//!
+//! The API server may store another form of what it is sent (a quantity of `1000m` is 1, an unknown field is dropped). So what
+//! was written is compared with what is wanted, and not only what is live.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// Somebody else's additions are taken out of one object at most so often: an operator that puts them back must not become
+/// an endless quarrel.
+const QUARREL: Duration = Duration::from_secs(10);
+/// As [`QUARREL`], of a Deployment: each time its pods are replaced.
+const QUARREL_OF_PODS: Duration = Duration::from_secs(600);
+
+/// Kind and name of an object.
+type Key = (&'static str, Box<str>);
+
+/// What was written last.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// A hash of what was wanted, and the resource version that says it.
+    said: Mutex<BTreeMap<Key, (u64, Box<str>)>>,
+    /// When something was last taken out.
+    cleaned: Mutex<BTreeMap<Key, Instant>>,
+}
+
+impl Written {
+    /// Returns whether the object with this version is known to be what is wanted.
+    pub(crate) fn says(&self, kind: &'static str, name: &str, wanted: &Value, version: Option<&str>) -> bool {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = said.get(&(kind, name.into()));
+        known.is_some_and(|(hash, at)| *hash == hash_of(wanted) && version == Some(at))
+    }
+
+    /// Takes note that the object with this version is what is wanted.
+    pub(crate) fn note(&self, kind: &'static str, name: &str, wanted: &Value, version: Option<&str>) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.insert((kind, name.into()), (hash_of(wanted), version.unwrap_or_default().into()));
+    }
+
+    /// Returns whether somebody else's additions may be taken out of an object now.
+    pub(crate) fn may_clean(&self, kind: &'static str, name: &str) -> bool {
+        let mut cleaned = self.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (kind, name.into());
+        let least = if kind == "Deployment" { QUARREL_OF_PODS } else { QUARREL };
+        if cleaned.get(&key).is_some_and(|at| at.elapsed() < least) {
+            return false;
+        }
+        cleaned.insert(key, Instant::now());
+        true
+    }
+}
+
+fn hash_of(wanted: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    wanted.to_string().hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,105 @@
+//! A loop for every Canary, and another one where it has panicked.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tracing::error;
+
+use super::events;
+use super::keeper::Keeper;
+use super::retry::delays;
+use crate::board::Board;
+use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::stores::{Key, World};
+use crate::rollout::{Event, Severity};
+
+/// Time until a loop that panicked is started again; it doubles each time.
+const FIRST: Duration = Duration::from_secs(1);
+/// Longest such time: a Canary that makes its loop panic each time costs little, and is tried again after an upgrade anyway.
+const LONGEST: Duration = Duration::from_secs(300);
+/// A loop that lasted so long has got over what it panicked about.
+const RECOVERED: Duration = Duration::from_secs(600);
+
+/// The loop of one Canary. It ends when the Canary is gone.
+type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Returns what starts the loop of a Canary.
+pub(crate) fn keeper_of(world: Arc<World>, board: Arc<Board>) -> impl Fn(&Key) -> Loop + Send + 'static {
+    move |key| {
+        let keeper = Keeper::new(world.clone(), board.clone(), key.clone());
+        Box::pin(keeper.keep(world.waker(key)))
+    }
+}
+
+/// What is known of one Canary's loop.
+struct Kept {
+    begun: Instant,
+    delays: ExponentialBackoff,
+    panics: u64,
+}
+
+/// Has a loop run for every Canary, for ever.
+pub(crate) async fn supervise(world: Arc<World>, start: impl Fn(&Key) -> Loop + Send) {
+    let mut kept: HashMap<Key, Kept> = HashMap::new();
+    let mut keys: HashMap<Id, Key> = HashMap::new();
+    let mut loops: JoinSet<()> = JoinSet::new();
+    loop {
+        for canary in world.canaries.all() {
+            let key = (canary.namespace().to_owned(), canary.name().to_owned());
+            if !kept.contains_key(&key) {
+                keys.insert(loops.spawn(start(&key)).id(), key.clone());
+                kept.insert(key, Kept { begun: Instant::now(), delays: delays(FIRST, LONGEST), panics: 0 });
+            }
+        }
+        let ended = tokio::select! {
+            () = world.population.notified() => continue,
+            Some(ended) = loops.join_next_with_id(), if !loops.is_empty() => ended,
+        };
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
+        let Some(key) = keys.remove(&id) else { continue };
+        let Err(panic) = ended else {
+            kept.remove(&key);
+            continue;
+        };
+        let Some(known) = kept.get_mut(&key) else { continue };
+        if known.begun.elapsed() >= RECOVERED {
+            known.delays = delays(FIRST, LONGEST);
+        }
+        let delay = known.delays.next().unwrap_or(LONGEST).min(LONGEST);
+        known.begun = Instant::now() + delay;
+        known.panics += 1;
+        let what = panic.try_into_panic().map_or_else(|error| error.to_string(), |payload| text_of(&*payload));
+        tell(&world, &key, &what, delay, known.panics);
+        let again = start(&key);
+        let again = async move {
+            tokio::time::sleep(delay).await;
+            again.await;
+        };
+        keys.insert(loops.spawn(again).id(), key);
+    }
+}
+
+/// Says that the loop of a Canary panicked: that is a fault of Weir's, and nobody may think that the Canary is looked after.
+fn tell(world: &World, (namespace, name): &Key, what: &str, delay: Duration, number: u64) {
+    error!(namespace, canary = name, what, again = ?delay, "the loop of a canary panicked");
+    let Some(canary) = world.canaries.get(namespace, name) else { return };
+    let text = format!(
+        "Weir failed while it looked after this Canary, and starts again in {} s; gateways go on as they are. This is a fault \
+         of Weir: report it with this text: {what}",
+        delay.as_secs()
+    );
+    let event = Event { severity: Severity::Error, reason: "InternalError", text };
+    let client = world.api.client.clone();
+    tokio::spawn(async move { events::publish(client, &canary, &event, number, now()).await });
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a text".into())
+}

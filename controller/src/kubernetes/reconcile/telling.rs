@@ -1,0 +1,91 @@
+//! What a Canary says of itself: its status, its events, and the finalizer that keeps it until all is given back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::events;
+use super::keeper::{FINALIZER, GOING, Keeper};
+use super::status::stalled;
+use crate::api::{GROUP, VERSION};
+use crate::board::Name;
+use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
+use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
+use crate::kubernetes::router::apex::restore_all;
+use crate::rollout::{Event, Severity, Span};
+use crate::telemetry::Chain;
+
+impl Keeper {
+    /// Says that the object cannot work as it is; lets it go if it is being deleted.
+    pub(super) async fn refuse(&mut self, canary: &Canary, (reason, problem): Fault) -> Result<Span, ActError> {
+        if canary.deleted() {
+            restore_all(&self.world, &self.key.0, &self.key.1).await?;
+            self.finalizer(canary, false).await?;
+            return Ok(GOING);
+        }
+        let old = self.stored.as_ref().map_or(&canary.view.status, |(status, _)| status);
+        let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
+        if *old != new {
+            warn!(namespace = self.key.0, canary = self.key.1, reason, problem, "canary cannot work");
+            self.store(new).await?;
+        }
+        Ok(Span::seconds(10))
+    }
+
+    /// Takes in that a pass failed, and tells of it what a person must know; returns when to try again.
+    pub(super) async fn failed(&mut self, canary: &Arc<Canary>, error: &ActError) -> Duration {
+        let (namespace, name) = (&self.key.0, &self.key.1);
+        let (rest, fault) = self.retry.failed(error);
+        warn!(namespace, canary = name, error = %Chain(error), again = ?rest, "pass failed");
+        let Some((reason, problem)) = fault else { return rest };
+        self.tell(canary, &Event { severity: Severity::Warning, reason, text: problem.clone() });
+        let old = self.stored.as_ref().map_or(&canary.view.status, |(status, _)| status);
+        let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
+        if *old != new
+            && let Err(error) = self.store(new).await
+        {
+            warn!(namespace = self.key.0, canary = self.key.1, error = %Chain(&error), "refusal not told");
+        }
+        rest
+    }
+
+    /// Tells people, on the Canary itself and to whoever asks Weir.
+    pub(super) fn tell(&mut self, canary: &Arc<Canary>, event: &Event) {
+        let (namespace, name) = &self.key;
+        let Event { severity, reason, text } = event;
+        info!(namespace, canary = name, ?severity, reason, text, "rollout");
+        let who = Name { namespace: namespace.clone(), name: name.clone() };
+        self.board.tell(&who, now(), std::slice::from_ref(event));
+        self.told += 1;
+        let (client, object, event) = (self.world.api.client.clone(), canary.clone(), event.clone());
+        let number = self.told;
+        tokio::spawn(async move { events::publish(client, &object, &event, number, now()).await });
+    }
+
+    pub(super) async fn finalizer(&self, canary: &Canary, keep: bool) -> Result<(), ActError> {
+        let finalizers: &[&str] = if keep { &[FINALIZER] } else { &[] };
+        let object = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
+            "metadata": {"name": canary.name(), "namespace": canary.namespace(), "uid": canary.metadata.uid, "finalizers": finalizers},
+        });
+        match apply(&self.world.api, &self.world.canaries, &object).await {
+            // The uid keeps a Canary that is gone from being made again by this.
+            Err(ActError::Write { source, .. }) if is_status(&source, 409) || is_status(&source, 404) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    pub(super) async fn store(&mut self, status: CanaryStatus) -> Result<(), ActError> {
+        let (namespace, name) = &self.key;
+        let object = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
+            "metadata": {"name": name, "namespace": namespace}, "status": status,
+        });
+        apply_status(&self.world.api, &self.world.canaries, &object).await?;
+        self.stored = Some((status, now()));
+        Ok(())
+    }
+}

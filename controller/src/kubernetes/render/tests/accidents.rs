@@ -1,0 +1,71 @@
+//! What users have that would go wrong if it were only copied.
+
+use super::*;
+use crate::api::service::Free;
+
+#[test]
+fn the_services_port_keeps_its_name_and_no_port_is_lost() {
+    let (_, mut spec, ..) = subject();
+    (spec.service.port, spec.service.target_port, spec.service.port_discovery) = (Some(9090), None, Some(true));
+    let template = |ports: Value| json!({"spec": {"containers": [{"name": "c", "ports": ports}]}});
+    let names = |template: &Value, live: &[Value]| {
+        let main = main_port(&spec, template, live, live);
+        let found = ports(&spec, template, &main);
+        found
+            .iter()
+            .map(|port| format!("{}={}:{}", port["name"], port["port"], port["targetPort"]))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let two = template(json!([{"name": "http", "containerPort": 9003}, {"name": "http-ui", "containerPort": 8080}]));
+    let live = [json!({"name": "http", "port": 9003}), json!({"name": "http-ui", "port": 9090, "targetPort": 8080})];
+    assert_eq!(names(&two, &live), r#""http-ui"=9090:8080 "http"=9003:9003"#);
+    // Without a Service before, the container's name; without one of its own, the number.
+    let own = template(json!([{"name": "http", "containerPort": 9003}, {"name": "ui", "containerPort": 9090}]));
+    assert_eq!(names(&own, &[]), r#""ui"=9090:9090 "http"=9003:9003"#);
+    let unnamed = template(json!([{"name": "http", "containerPort": 9003}]));
+    assert_eq!(names(&unnamed, &[]), r#""http-9090"=9090:9090 "http"=9003:9003"#);
+    assert_eq!(names(&template(json!([])), &[]), r#""http"=9090:9090"#);
+}
+
+#[test]
+fn rules_about_the_targets_own_pods_become_rules_about_the_primarys() {
+    let (names, _, target, _) = subject();
+    let labels = labels_of(&names, &target);
+    let own = json!({"labelSelector": {"matchLabels": {"app": "cart"}}, "topologyKey": "zone"});
+    let other = json!({"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": "zone"});
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let affinity = json!({kind: {
+            "requiredDuringSchedulingIgnoredDuringExecution": [own, other],
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": own}],
+        }});
+        let template = json!({"template": {"metadata": {"labels": {"app": "cart"}}, "spec": {"affinity": affinity}}});
+        let spec = primary(&names, &labels, "1", &template, &Configs::new(), None)["spec"]["template"]["spec"].take();
+        let rule =
+            |path: &str| spec.pointer(&format!("/affinity/{kind}/{path}/labelSelector/matchLabels/app")).cloned();
+        assert_eq!(rule("requiredDuringSchedulingIgnoredDuringExecution/0"), Some("cart-primary".into()));
+        assert_eq!(rule("requiredDuringSchedulingIgnoredDuringExecution/1"), Some("db".into()));
+        assert_eq!(
+            rule("preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm"),
+            Some("cart-primary".into())
+        );
+    }
+}
+
+#[test]
+fn no_form_of_a_users_json_opens_the_canary_or_loses_the_token() {
+    let (names, mut spec, ..) = subject();
+    let free = |value: Value| Free(value.as_object().cloned().unwrap());
+    for headers in [Value::Null, json!("x"), json!([]), json!(1), json!({"a": {"exact": "b"}})] {
+        spec.service.r#match = vec![free(json!({"uri": {"prefix": "/"}, "headers": headers}))];
+        for own in [json!({"request": "x"}), json!({"request": null}), json!({"request": {"remove": "y"}}), json!({})] {
+            spec.service.headers = Some(free(own.clone()));
+            let routes = virtual_service(&names, &spec, Arms::Both, Tenure::Owned, false, &Map::new());
+            let token = &routes["spec"]["http"][0]["match"][0]["headers"][weir_wire::TOKEN_HEADER]["exact"];
+            assert!(token.is_string(), "{headers}: {routes:#}");
+            let removed =
+                routes["spec"]["http"][0]["headers"]["request"]["remove"].as_array().cloned().unwrap_or_default();
+            assert!(removed.contains(&weir_wire::TOKEN_HEADER.into()), "{own}: {routes:#}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The policy for connections to the service that users call, which must go on to hold for both arms.
+//!
+//! Requests go to `S-primary` and `S-canary`. A user's DestinationRule for `S` says nothing of those; without its policy a sticky
+//! cookie or TLS to the pods would be gone. And each arm's own rule hides one for a wildcard, since Istio takes the most
+//! specific host only.
+
+use serde_json::Value;
+
+use crate::kubernetes::kinds::DestinationRule;
+use crate::kubernetes::render::{CANARY_LABEL, Names};
+use crate::kubernetes::stores::{ROOT_NAMESPACE, World};
+
+/// Returns the policy of the user's rule that holds for the service that users call, if there is one.
+#[must_use]
+pub(crate) fn of_user(world: &World, names: &Names) -> Option<Value> {
+    let domain = &world.settings.cluster_domain;
+    let service = format!("{}.{}.svc.{domain}", names.apex, names.namespace);
+    [names.namespace.as_str(), ROOT_NAMESPACE].into_iter().find_map(|namespace| {
+        let rules = world.destination_rules.of(namespace).into_iter().filter(|rule| rule.label(CANARY_LABEL).is_none());
+        let found = rules.filter_map(|rule| {
+            let spec = rule.body()["spec"].take();
+            // One for some clients only is no policy of the gateway's.
+            let for_all = spec.get("workloadSelector").is_none();
+            let rank = specificity(&spec, &rule, &service, domain).filter(|_| for_all)?;
+            Some((rank, std::cmp::Reverse(rule.name().to_owned()), spec))
+        });
+        found.max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)))?.2.get("trafficPolicy").cloned()
+    })
+}
+
+/// Returns how exactly a rule's host says a service, if it does.
+fn specificity(spec: &Value, rule: &DestinationRule, service: &str, domain: &str) -> Option<usize> {
+    let host = spec["host"].as_str()?.to_ascii_lowercase();
+    match host.strip_prefix('*') {
+        Some(suffix) => service.ends_with(suffix).then_some(suffix.len()),
+        // A name without a dot is in the rule's own namespace.
+        None if host.contains('.') => {
+            (host == service || format!("{host}.svc.{domain}") == service).then_some(usize::MAX)
+        }
+        None => (format!("{host}.{}.svc.{domain}", rule.namespace()) == service).then_some(usize::MAX),
+    }
+}

@@ -1,0 +1,74 @@
+//! Names that Weir needs and somebody else has, and targets that another Canary releases.
+//!
+//! Weir writes by force, as everybody does who looks after fields for good. So it must not write what is not its own: that
+//! would be overwritten, and deleted with the Canary.
+
+use crate::kubernetes::executor::foreign;
+use crate::kubernetes::gateway::selects;
+use crate::kubernetes::kinds::canary::{Canary, Fault};
+use crate::kubernetes::kinds::{Deployment, Pod};
+use crate::kubernetes::render::Names;
+use crate::kubernetes::stores::World;
+
+/// Returns why a Canary can have none of its objects: one word, and a sentence.
+#[must_use]
+pub(crate) fn taken(world: &World, names: &Names, canary: &Canary) -> Option<Fault> {
+    target_taken(world, names, canary).or_else(|| {
+        let (namespace, primary) = (&names.namespace, names.primary());
+        let of_services = [names.primary_service(), names.canary_service()];
+        let deployment = world.deployments.get(namespace, &primary);
+        let scaler = names.scaler.as_ref().and_then(|name| world.scalers.get(namespace, &format!("{name}-primary")));
+        let services =
+            of_services.iter().filter_map(|name| foreign(world.services.get(namespace, name).as_deref(), names));
+        let rules = of_services
+            .iter()
+            .filter_map(|name| foreign(world.destination_rules.get(namespace, name).as_deref(), names));
+        let problem = foreign(deployment.as_deref(), names)
+            .or_else(|| foreign(scaler.as_deref(), names))
+            .or_else(|| services.chain(rules).next());
+        problem.map(|problem| ("NameTaken", problem))
+    })
+}
+
+/// Returns which other workload has pods that the target's selector finds too: the canary's Service would lead to both.
+#[must_use]
+pub(crate) fn shared(world: &World, names: &Names, target: &Deployment) -> Option<Fault> {
+    let selector = &target.view.spec.selector.match_labels;
+    let own = [names.target.clone(), names.primary()];
+    let deployment = world.deployments.of(&names.namespace).into_iter().find(|other| {
+        !own.iter().any(|own| own == other.name()) && selects(selector, Some(&other.view.spec.template.metadata.labels))
+    });
+    let other = deployment.map(|other| format!("Deployment {}", other.name())).or_else(|| {
+        let pods = world.pods.of(&names.namespace).into_iter();
+        let mut pods = pods.filter(|pod| !pod.deleted() && selects(selector, pod.metadata.labels.as_ref()));
+        let owner = |pod: &Pod| {
+            let mut owners = pod.metadata.owner_references.iter().flatten();
+            owners.find(|owner| ["StatefulSet", "DaemonSet"].contains(&owner.kind.as_str())).cloned()
+        };
+        pods.find_map(|pod| owner(&pod)).map(|owner| format!("{} {}", owner.kind, owner.name))
+    })?;
+    let text: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let problem = format!(
+        "the selector {} of Deployment {} finds the pods of {other} too, so requests to the canary would reach both: give one of \
+         the two a label of its own",
+        text.join(","),
+        names.target
+    );
+    Some(("SelectorShared", problem))
+}
+
+/// Of two Canaries with one target the one that has made something stays; of two that have made nothing, the first by name.
+fn target_taken(world: &World, names: &Names, canary: &Canary) -> Option<Fault> {
+    let rank = |canary: &Canary| (canary.view.status.last_promoted_spec.is_none(), canary.name().to_owned());
+    let own = rank(canary);
+    let other = world.canaries.of(&names.namespace).into_iter().find(|other| {
+        let target = other.view.spec.as_ref().is_ok_and(|spec| spec.target_ref.name == names.target);
+        target && other.name() != names.canary && rank(other) < own
+    })?;
+    let problem = format!(
+        "Deployment {} is released by Canary {} already: delete one of the two Canaries, or give this one another target",
+        names.target,
+        other.name()
+    );
+    Some(("TargetTaken", problem))
+}

@@ -1,0 +1,130 @@
+//! What the API server refuses, does not answer, or answers differently than expected.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::server::{Answer, ApiServer};
+use super::stage::{Stage, canary, deployment};
+use crate::board::Board;
+use crate::kubernetes::reconcile::supervise::{keeper_of, supervise};
+
+const SENTENCE: &str = "admission webhook \"policy.example.com\" denied the request: Services need an owner";
+
+fn prepared() -> ApiServer {
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    server.apply("flux", &canary("shop", json!({})));
+    server
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_is_told_in_the_status_and_one_event_and_clears_by_itself() {
+    let server = prepared();
+    server.script(|write| {
+        (write.kind == "Service" && write.name == "shop-canary").then_some(Answer::Refused(403, "Forbidden", SENTENCE))
+    });
+    let stage = Stage::start(&server);
+    stage.reason("shop", "WriteRefused").await;
+    let told = format!("apply Service shop-canary: {SENTENCE}");
+    assert_eq!(stage.said("shop").1, told);
+    stage.rest().await;
+    assert_eq!((stage.said("shop").1, stage.is("shop", "Stalled")), (told.clone(), true));
+    assert_eq!(stage.events().get(&told), Some(&1), "{:?}", stage.events());
+    server.behave();
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    assert_eq!((stage.said("shop").0.as_str(), stage.is("shop", "Stalled")), ("UpToDate", false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_write_that_is_refused_is_told() {
+    for kind in ["Service", "DestinationRule", "Deployment", "VirtualService", "ControllerRevision"] {
+        let server = prepared();
+        server.script(move |write| (write.kind == kind).then_some(Answer::Refused(422, "Invalid", "no")));
+        let stage = Stage::start(&server);
+        stage.reason("shop", "WriteRefused").await;
+        assert!(stage.said("shop").1.contains(kind), "{:?}", stage.said("shop"));
+        server.behave();
+        stage.phase("shop", "Initialized").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_writes_are_tried_again_later_and_later() {
+    let server = prepared();
+    server
+        .script(|write| (write.kind == "Service").then_some(Answer::Refused(500, "InternalError", "webhook is down")));
+    let stage = Stage::start(&server);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tries = |stage: &Stage| stage.server.writes().iter().filter(|write| write.kind == "Service").count();
+    let (first, mut last) = (tries(&stage), 0);
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        last = tries(&stage);
+    }
+    assert!((4..=12).contains(&first) && (1..=4).contains(&last), "{first} in the first minute, {last} in the sixth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_never_answered_is_given_up_and_told() {
+    let server = prepared();
+    server.script(|write| (write.kind == "DestinationRule").then_some(Answer::Silence));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "NoAnswer").await;
+    assert_eq!(stage.said("shop").1, "apply DestinationRule shop-primary: no answer within 10 s");
+    server.behave();
+    stage.phase("shop", "Initialized").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_tried_again_and_told_to_nobody() {
+    let server = prepared();
+    let conflicts = AtomicUsize::new(0);
+    server.script(move |write| {
+        let first = write.kind == "Service" && conflicts.fetch_add(1, Ordering::Relaxed) < 2;
+        first.then_some(Answer::Refused(409, "Conflict", "try again"))
+    });
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    assert!(!stage.events().keys().any(|text| text.contains("try again")), "{:?}", stage.events());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_stored_keeps_everything_else_from_being_written() {
+    let server = prepared();
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    server.script(|write| write.status.then_some(Answer::Refused(500, "InternalError", "etcd is full")));
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
+    let changed = stage.changed().await;
+    assert!(!changed.iter().any(|write| write == "apply Deployment shop"), "{changed:?}");
+    server.behave();
+    stage.phase("shop", "Progressing").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_of_a_canary_that_panics_is_started_again_and_says_so() {
+    let server = prepared();
+    server.apply("flux", &deployment("cart", &[("app", "cart")], "v1"));
+    server.apply("flux", &canary("cart", json!({})));
+    let stage = Stage::idle(&server).await;
+    let keep = keeper_of(stage.world.clone(), Board::new().0);
+    let starts = Arc::new(AtomicUsize::new(0));
+    let counted = starts.clone();
+    let supervisor = tokio::spawn(supervise(stage.world.clone(), move |key| {
+        match key.1 == "shop" && counted.fetch_add(1, Ordering::Relaxed) < 3 {
+            true => Box::pin(async { panic!("index out of bounds") }),
+            false => keep(key),
+        }
+    }));
+    stage.phase("cart", "Initialized").await;
+    stage.phase("shop", "Initialized").await;
+    assert_eq!(starts.load(Ordering::Relaxed), 4);
+    let told = stage.events().into_keys().filter(|text| text.contains("index out of bounds")).count();
+    assert!(told >= 1, "{:?}", stage.events());
+    supervisor.abort();
+}

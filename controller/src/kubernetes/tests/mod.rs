@@ -1,0 +1,12 @@
+//! The whole controller against an API server in memory: which writes it makes, in which order, and no others.
+//!
+//! Between the tables of the engine and the real cluster. What Envoy, istiod and kubelets do is not here; what the API server
+//! does is: owners of fields, conflicts, refusals, watches, finalizers. Time is tokio's paused time, so a minute takes nothing.
+
+mod accidents;
+mod faults;
+mod leading;
+mod ownership;
+mod passes;
+mod server;
+mod stage;

@@ -1,0 +1,344 @@
+//! An API server in memory, behind `kube::Client`: lists, watches, server-side apply with its owners of fields, conflicts,
+//! finalizers and garbage collection. It writes down every request that changes something, and answers as it is told to.
+
+mod fields;
+mod request;
+mod rules;
+mod store;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{Request, Response};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body as Sent;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use request::{Target, key, key_of, kind};
+use store::{Change, Key, Store, Writer};
+
+/// Time that every answer takes.
+const LATENCY: Duration = Duration::from_millis(1);
+
+/// A request that changes something.
+#[derive(Clone, Debug)]
+pub(in crate::kubernetes) struct Write {
+    /// `apply`, `create`, `replace`, `patch` or `delete`.
+    pub(in crate::kubernetes) verb: &'static str,
+    pub(in crate::kubernetes) kind: String,
+    pub(in crate::kubernetes) name: String,
+    pub(in crate::kubernetes) status: bool,
+    pub(in crate::kubernetes) body: Value,
+    /// What was answered.
+    pub(in crate::kubernetes) code: u16,
+}
+
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, kind, name, status, code, .. } = self;
+        write!(f, "{verb} {kind} {name}{}", if *status { " status" } else { "" })?;
+        if *code >= 300 { write!(f, " {code}") } else { Ok(()) }
+    }
+}
+
+/// What is answered to a request that is not carried out.
+#[derive(Clone, Debug)]
+pub(in crate::kubernetes) enum Answer {
+    /// Code, reason and message.
+    Refused(u16, &'static str, &'static str),
+    /// Nothing, for ever.
+    Silence,
+}
+
+type Script = Box<dyn Fn(&Write) -> Option<Answer> + Send>;
+
+/// The API server.
+#[derive(Clone, Default)]
+pub(in crate::kubernetes) struct ApiServer(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    store: Store,
+    writes: Vec<Write>,
+    watches: Vec<Watch>,
+    script: Option<Script>,
+    stuck: BTreeSet<String>,
+    told: usize,
+}
+
+struct Watch {
+    plural: String,
+    label: Option<(String, String)>,
+    sender: UnboundedSender<Bytes>,
+}
+
+/// Why a request was not carried out.
+struct Refusal {
+    code: u16,
+    reason: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn missing(key: &Key) -> Self {
+        Self { code: 404, reason: "NotFound", message: format!("{} {:?} not found", key.0, key.2) }
+    }
+
+    fn conflict(message: &str) -> Self {
+        Self { code: 409, reason: "Conflict", message: message.into() }
+    }
+
+    fn invalid(kind: &str, name: &str, problem: &str) -> Self {
+        Self { code: 422, reason: "Invalid", message: format!("{kind} {name:?} is invalid: {problem}") }
+    }
+
+    fn body(&self) -> Value {
+        let Self { code, reason, message } = self;
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
+    }
+}
+
+impl ApiServer {
+    /// Returns a client of this server.
+    pub(in crate::kubernetes) fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Sent>| {
+            let server = server.clone();
+            async move { server.answer(request).await }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Has requests that change something answered otherwise.
+    pub(in crate::kubernetes) fn script(&self, script: impl Fn(&Write) -> Option<Answer> + Send + 'static) {
+        self.inner().script = Some(Box::new(script));
+    }
+
+    /// Has everything answered as usual again.
+    pub(in crate::kubernetes) fn behave(&self) {
+        self.inner().script = None;
+    }
+
+    /// Has no pod of a Deployment come up, or all of them again.
+    pub(in crate::kubernetes) fn stick(&self, deployment: &str, stuck: bool) {
+        let inner = &mut *self.inner();
+        if stuck {
+            inner.stuck.insert(deployment.into())
+        } else {
+            inner.stuck.remove(deployment)
+        };
+        inner.settle();
+    }
+
+    /// Returns what was asked since the last time, but for the lease and events.
+    pub(in crate::kubernetes) fn writes(&self) -> Vec<Write> {
+        let all = std::mem::take(&mut self.inner().writes);
+        all.into_iter().filter(|write| write.kind != "Lease" && write.kind != "Event").collect()
+    }
+
+    /// Returns an object.
+    pub(in crate::kubernetes) fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.inner().store.objects.get(&key(plural, namespace, name)).cloned()
+    }
+
+    /// Returns all objects of a kind.
+    pub(in crate::kubernetes) fn all(&self, plural: &str) -> Vec<Value> {
+        let inner = self.inner();
+        inner.store.objects.iter().filter(|(key, _)| key.0 == plural).map(|(_, object)| object.clone()).collect()
+    }
+
+    /// A person applies an object.
+    pub(in crate::kubernetes) fn apply(&self, manager: &str, object: &Value) {
+        let writer = Writer { manager, force: true, subresource: "" };
+        let inner = &mut *self.inner();
+        let written = inner.store.apply(key_of(object), object, &writer);
+        written.unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        inner.settle();
+    }
+
+    /// A person edits an object.
+    pub(in crate::kubernetes) fn edit(&self, plural: &str, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
+        let mut object = self.get(plural, namespace, name).unwrap_or_else(|| panic!("{plural} {name}"));
+        edit(&mut object);
+        let inner = &mut *self.inner();
+        let written = inner.store.update(key(plural, namespace, name), &object, "kubectl-edit");
+        written.unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        inner.settle();
+    }
+
+    /// A person deletes an object.
+    pub(in crate::kubernetes) fn delete(&self, plural: &str, namespace: &str, name: &str) {
+        let inner = &mut *self.inner();
+        let deleted = inner.store.delete(&key(plural, namespace, name));
+        deleted.unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        inner.settle();
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    async fn answer(&self, request: Request<Sent>) -> Result<Response<Body>, std::convert::Infallible> {
+        tokio::time::sleep(LATENCY).await;
+        let (parts, body) = request.into_parts();
+        let body: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap_or_default();
+        let target = Target::of(parts.uri.path(), parts.uri.query().unwrap_or_default());
+        if parts.method == "GET" {
+            return Ok(self.inner().read(&target));
+        }
+        let verb = match parts.method.as_str() {
+            "PATCH" if parts.headers["content-type"] == "application/apply-patch+yaml" => "apply",
+            "PATCH" => "patch",
+            "POST" => "create",
+            "PUT" => "replace",
+            _ => "delete",
+        };
+        let (name, kind) = (body["metadata"]["name"].as_str(), kind(&target.key.0));
+        let mut write = Write {
+            verb,
+            kind,
+            name: if verb == "create" { name.unwrap_or_default().into() } else { target.key.2.clone() },
+            status: target.subresource == "status",
+            body,
+            code: 0,
+        };
+        let scripted = self.inner().script.as_ref().and_then(|script| script(&write));
+        let answered = match scripted {
+            Some(Answer::Silence) => {
+                self.inner().writes.push(write);
+                return std::future::pending().await;
+            }
+            Some(Answer::Refused(code, reason, message)) => Err(Refusal { code, reason, message: message.into() }),
+            None => self.inner().write(&target, &write),
+        };
+        let (code, body) = match &answered {
+            Ok(object) => (200, object.clone()),
+            Err(refusal) => (refusal.code, refusal.body()),
+        };
+        write.code = code;
+        let mut inner = self.inner();
+        inner.writes.push(write);
+        inner.settle();
+        Ok(respond(code, &body))
+    }
+}
+
+impl Inner {
+    fn write(&mut self, target: &Target, write: &Write) -> Result<Value, Refusal> {
+        let mut key = target.key.clone();
+        let manager = target.value("fieldManager").unwrap_or_else(|| "unknown".into());
+        match write.verb {
+            "apply" => {
+                let force = target.value("force").as_deref() == Some("true");
+                let subresource = &target.subresource;
+                self.store.apply(key, &write.body, &Writer { manager: &manager, force, subresource })
+            }
+            "create" => {
+                key.2.clone_from(&write.name);
+                if self.store.objects.contains_key(&key) {
+                    return Err(Refusal { code: 409, reason: "AlreadyExists", message: format!("{} exists", key.2) });
+                }
+                self.store.update(key, &write.body, &manager)
+            }
+            "replace" => self.store.update(key, &write.body, &manager),
+            "patch" => {
+                let Some(mut object) = self.store.objects.get(&key).cloned() else {
+                    return Err(Refusal::missing(&key));
+                };
+                merge_patch(&mut object, &write.body);
+                self.store.update(key, &object, &manager)
+            }
+            _ => self.store.delete(&key),
+        }
+    }
+
+    fn read(&mut self, target: &Target) -> Response<Body> {
+        let label = target.value("labelSelector").map(|text| {
+            let (key, value) = text.split_once('=').unwrap();
+            (key.to_owned(), value.to_owned())
+        });
+        if target.value("watch").as_deref() == Some("true") {
+            let (sender, receiver) = unbounded_channel::<Bytes>();
+            let since: u64 = target.value("resourceVersion").unwrap_or_default().parse().unwrap_or_default();
+            let watch = Watch { plural: target.key.0.clone(), label, sender };
+            self.store.changes.iter().filter(|change| change.version > since).for_each(|change| watch.tell(change));
+            self.watches.push(watch);
+            let stream = futures::stream::unfold(receiver, |mut receiver| async move {
+                let line = receiver.recv().await?;
+                Some((Ok::<_, std::convert::Infallible>(line), receiver))
+            });
+            return Response::new(Body::from_stream(stream));
+        }
+        if !target.key.2.is_empty() {
+            return match self.store.objects.get(&target.key) {
+                Some(object) => respond(200, object),
+                None => respond(404, &Refusal::missing(&target.key).body()),
+            };
+        }
+        let wanted = |key: &Key, object: &Value| {
+            let (plural, namespace, _) = &target.key;
+            key.0 == *plural && (namespace.is_empty() || key.1 == *namespace) && has(object, label.as_ref())
+        };
+        let found = self.store.objects.iter().filter(|(key, object)| wanted(key, object));
+        let items: Vec<&Value> = found.map(|(_, object)| object).collect();
+        let version = self.store.version.to_string();
+        respond(
+            200,
+            &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
+        )
+    }
+
+    /// Has the controllers of Kubernetes act, and tells whoever watches.
+    fn settle(&mut self) {
+        rules::control(&mut self.store, &self.stuck);
+        for change in &self.store.changes[self.told..] {
+            self.watches.iter().for_each(|watch| watch.tell(change));
+        }
+        self.told = self.store.changes.len();
+    }
+}
+
+impl Watch {
+    fn tell(&self, change: &Change) {
+        if change.plural != self.plural {
+            return;
+        }
+        let sees = |object: &Option<Value>| object.as_ref().is_some_and(|object| has(object, self.label.as_ref()));
+        let (kind, object) = match (sees(&change.before), sees(&change.after)) {
+            (false, false) => return,
+            (false, true) => ("ADDED", change.after.as_ref()),
+            (true, true) => ("MODIFIED", change.after.as_ref()),
+            (true, false) => ("DELETED", Some(&change.last)),
+        };
+        let line = json!({"type": kind, "object": object}).to_string() + "\n";
+        let _ = self.sender.send(line.into());
+    }
+}
+
+fn has(object: &Value, label: Option<&(String, String)>) -> bool {
+    label.is_none_or(|(key, value)| object["metadata"]["labels"][key] == *value)
+}
+
+fn respond(code: u16, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = code.try_into().unwrap();
+    response
+}
+
+fn merge_patch(object: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else { return object.clone_from(patch) };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (field, value) in patch {
+        match value {
+            Value::Null => drop(object.as_object_mut().unwrap().remove(field)),
+            value => merge_patch(&mut object[field], value),
+        }
+    }
+}

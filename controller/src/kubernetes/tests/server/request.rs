@@ -1,0 +1,68 @@
+//! Which object a request is about.
+
+use serde_json::{Value, json};
+
+use super::store::Key;
+
+/// What a request is about.
+pub(super) struct Target {
+    pub(super) key: Key,
+    pub(super) subresource: String,
+    query: Vec<(String, String)>,
+}
+
+impl Target {
+    pub(super) fn of(path: &str, query: &str) -> Self {
+        let mut parts = path.trim_matches('/').split('/').map(str::to_owned);
+        // `api/v1` or `apis/GROUP/VERSION`.
+        let skipped = if parts.next().as_deref() == Some("api") { 1 } else { 2 };
+        let parts: Vec<String> = parts.skip(skipped).collect();
+        let part = |at: usize| parts.get(at).cloned().unwrap_or_default();
+        let (key, subresource) = match part(0).as_str() {
+            "namespaces" => ((part(2), part(1), part(3)), part(4)),
+            _ => ((part(0), String::new(), String::new()), String::new()),
+        };
+        let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Self { key, subresource, query }
+    }
+
+    pub(super) fn value(&self, key: &str) -> Option<String> {
+        self.query.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+    }
+}
+
+pub(super) fn key(plural: &str, namespace: &str, name: &str) -> Key {
+    (plural.into(), namespace.into(), name.into())
+}
+
+pub(super) fn key_of(object: &Value) -> Key {
+    let text = |of: &Value| of.as_str().unwrap_or_default().to_owned();
+    let kind = text(&object["kind"]);
+    let plural = match kind.as_str() {
+        "Canary" => "canaries".into(),
+        _ => kind.to_lowercase() + "s",
+    };
+    (plural, text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]))
+}
+
+pub(super) fn kind(plural: &str) -> String {
+    let kinds = [
+        "Canary",
+        "Deployment",
+        "Service",
+        "VirtualService",
+        "DestinationRule",
+        "EnvoyFilter",
+        "ControllerRevision",
+        "ConfigMap",
+        "Secret",
+        "HorizontalPodAutoscaler",
+        "Lease",
+        "Event",
+        "Pod",
+        "Gateway",
+        "PersistentVolumeClaim",
+    ];
+    let found = kinds.into_iter().find(|kind| key_of(&json!({"kind": kind})).0 == plural);
+    found.unwrap_or(plural).to_owned()
+}
