@@ -12,7 +12,7 @@ use crate::hashing::{self, Map};
 use crate::host::{Host, Level};
 use crate::lookup::{Index, Target};
 use crate::outcome;
-use crate::process::{self, Boot, Standing};
+use crate::process::{self, Acceptance, Boot};
 use crate::stream::Streams;
 
 /// Time to the first tick of a configuration, in milliseconds: as soon as Envoy is back in its event loop.
@@ -109,11 +109,11 @@ impl Filter {
         if self.running.generation == 0 {
             match process::accept(host, config.generation, content) {
                 // A throw-away VM counts nothing.
-                Standing::New => {}
+                Acceptance::New => {}
                 // This VM may take the place of one that counted; the proxy forgets what no VM knows.
-                Standing::Known => adopt = true,
-                Standing::Older { newest } => return Err(Refusal::Older { found: config.generation, newest }),
-                Standing::Different => return Err(Refusal::Different(config.generation)),
+                Acceptance::Known => adopt = true,
+                Acceptance::Older { newest } => return Err(Refusal::Older { found: config.generation, newest }),
+                Acceptance::Different => return Err(Refusal::Different(config.generation)),
             }
         } else if config.generation <= self.running.generation {
             // The throw-away VM let it pass, so it is what runs here already, or a newer one has overtaken it.
@@ -272,7 +272,6 @@ impl Filter {
         if !self.running.counted {
             self.running.counted = true;
             process::count_vm(host, self.running.generation);
-            host.set_tick(self.running.tick_ms);
         }
         self.flush(host);
         for place in &self.running.watched {
@@ -281,7 +280,10 @@ impl Filter {
             }
         }
         self.forget();
-        self.gauges.publish(host, self.running.generation, self.running.boot, self.running.armed);
+        let is_published = self.gauges.publish(host, self.running.generation, self.running.boot, self.running.armed);
+        // Whoever pushed the generation waits for its gauge, so a VM that found another one publishing comes again at once.
+        // Set on every tick: each root context has a timer of its own, and which one ticks first is not known here.
+        host.set_tick(if is_published { self.running.tick_ms } else { FIRST_TICK_MS });
     }
 
     /// Hands over what was counted.

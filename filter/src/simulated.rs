@@ -15,6 +15,25 @@ struct Process {
     names: Vec<String>,
     values: Vec<u64>,
     increments: Vec<(u32, u64)>,
+    records: Vec<(u32, u64)>,
+}
+
+/// What else happens in the process just before this VM's host calls, for tests of what runs at the same time: gets the
+/// number of the call.
+#[derive(Clone, Default)]
+pub struct Meanwhile(Option<Rc<dyn Fn(u64)>>);
+
+impl Meanwhile {
+    /// Returns what does this before each host call.
+    pub fn new(before: impl Fn(u64) + 'static) -> Self {
+        Self(Some(Rc::new(before)))
+    }
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Meanwhile").field(&self.0.is_some()).finish()
+    }
 }
 
 /// One VM's view of a simulated proxy. The public fields are what the next callback will see.
@@ -50,6 +69,8 @@ pub struct SimulatedHost {
     pub refuse_metrics: bool,
     /// Host calls that requests made, to keep an eye on.
     pub calls: u64,
+    /// What other VMs do while this one calls.
+    pub meanwhile: Meanwhile,
 }
 
 impl SimulatedHost {
@@ -80,6 +101,21 @@ impl SimulatedHost {
         process.increments.iter().map(|(metric, by)| (name(*metric), *by)).collect()
     }
 
+    /// Returns what gauges were set to, in that order.
+    #[must_use]
+    pub fn records(&self) -> Vec<(String, u64)> {
+        let process = self.process.borrow();
+        let name = |metric: u32| process.names.get(metric as usize).cloned().unwrap_or_default();
+        process.records.iter().map(|(metric, value)| (name(*metric), *value)).collect()
+    }
+
+    fn call(&mut self) {
+        self.calls += 1;
+        if let Meanwhile(Some(before)) = &self.meanwhile {
+            before(self.calls);
+        }
+    }
+
     fn keep<'a>(value: &'a mut Vec<u8>, headers: &[(String, String)], name: &str) -> Option<&'a [u8]> {
         let (_, found) = headers.iter().find(|(other, _)| other == name)?;
         value.clear();
@@ -90,7 +126,7 @@ impl SimulatedHost {
 
 impl Host for SimulatedHost {
     fn monotonic_ns(&mut self) -> u64 {
-        self.calls += 1;
+        self.call();
         self.now_ns
     }
     fn unix_seconds(&mut self) -> u64 {
@@ -154,12 +190,15 @@ impl Host for SimulatedHost {
         process.increments.push((metric, by));
     }
     fn record(&mut self, metric: u32, value: u64) {
-        if let Some(gauge) = self.process.borrow_mut().values.get_mut(metric as usize) {
+        self.call();
+        let mut process = self.process.borrow_mut();
+        if let Some(gauge) = process.values.get_mut(metric as usize) {
             *gauge = value;
         }
+        process.records.push((metric, value));
     }
     fn shared(&mut self, key: &str) -> Option<(&[u8], u32)> {
-        self.calls += 1;
+        self.call();
         let process = self.process.borrow();
         let (bytes, version) = process.cells.get(key)?;
         self.value.clear();
@@ -167,7 +206,7 @@ impl Host for SimulatedHost {
         Some((&self.value, *version))
     }
     fn share(&mut self, key: &str, value: &[u8], expected: Expected) -> bool {
-        self.calls += 1;
+        self.call();
         let mut process = self.process.borrow_mut();
         let expected = match expected {
             Expected::Absent => None,

@@ -289,6 +289,60 @@ fn a_vm_reports_a_generation_once_and_after_its_first_tick() {
     assert!(vm.metric(Metric::Boot) > 0);
 }
 
+/// Three VMs take a generation; while the first one ticks, the others tick just before one of its host calls, whichever.
+#[test]
+fn the_number_of_vms_never_goes_back_whatever_runs_at_the_same_time() {
+    use std::{cell::RefCell, rc::Rc};
+    let generation = 9;
+    let slot = (generation % weir_wire::SLOTS) as u8;
+    let (vms, of) = (Metric::Vms(slot).to_string(), Metric::Generation(slot).to_string());
+    let calls_of_a_tick = {
+        let mut vm = Vm::running(&config(generation, vec![]));
+        let before = vm.host.calls;
+        vm.filter.tick(&mut vm.host);
+        vm.host.calls - before
+    };
+    for at in 0..=calls_of_a_tick {
+        // A generation that owned the slot before had more VMs.
+        let mut first = Vm::running(&config(generation - weir_wire::SLOTS, vec![]));
+        let others: Vec<Vm> = (0..2).map(|_| Vm::new(first.host.another_vm())).collect();
+        let others = Rc::new(RefCell::new(others));
+        let tick = |vms: &mut Vec<Vm>| vms.iter_mut().for_each(|vm| vm.filter.tick(&mut vm.host));
+        others
+            .borrow_mut()
+            .iter_mut()
+            .for_each(|vm| vm.configure(&config(generation - weir_wire::SLOTS, vec![])).unwrap());
+        first.filter.tick(&mut first.host);
+        tick(&mut others.borrow_mut());
+        assert_eq!(first.metric(Metric::Vms(slot)), 3);
+        let former = first.host.records().len();
+
+        first.configure(&config(generation, vec![])).unwrap();
+        others.borrow_mut().iter_mut().for_each(|vm| vm.configure(&config(generation, vec![])).unwrap());
+        let (meanwhile, start) = (Rc::clone(&others), first.host.calls);
+        first.host.meanwhile = weir_filter::simulated::Meanwhile::new(move |call| {
+            if call == start + at {
+                tick(&mut meanwhile.borrow_mut());
+            }
+        });
+        first.filter.tick(&mut first.host);
+        first.host.meanwhile = Default::default();
+        // Whoever found another one publishing ticks again.
+        tick(&mut others.borrow_mut());
+        first.filter.tick(&mut first.host);
+
+        let (mut owner, mut counts) = (0, vec![]);
+        for (name, value) in &first.host.records()[former..] {
+            if *name == of {
+                owner = *value;
+            } else if *name == vms && owner == generation {
+                counts.push(*value);
+            }
+        }
+        assert!(counts.is_sorted() && counts.last() == Some(&3), "before call {at}: {counts:?}");
+    }
+}
+
 #[test]
 fn ticks_are_quicker_during_a_run() {
     let idle = Canary { run: String::new(), ..canary(0) };
