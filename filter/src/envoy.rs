@@ -1,64 +1,97 @@
-//! The proxy-wasm ABI, version 0.2.1: the functions that Envoy calls, and a [`Host`] made of those that it offers.
-//!
-//! Written by hand because the SDK's dispatcher makes the proxy call into the VM for every context that is created, done and
-//! deleted, and keeps an object for each; its host calls panic on a status that they do not expect. Here an export exists
-//! only if it has work to do (an empty one costs a crossing too), and every status other than Ok becomes `None`.
+//! The filter as Envoy knows it: proxy-wasm contexts that hand every callback to [`Filter`], and a [`Host`] made of the
+//! crate's host calls.
 //!
 //! There is one filter per VM, whichever root context a configuration came with: an update makes a new root context in the
 //! same VM, and requests of the old one must be counted on.
-#![allow(unsafe_code, reason = "the ABI is made of raw pointers; every use says why it holds")]
+//!
+//! This file owns two risks. The crate panics on a status that it does not expect, and a panic costs the VM (`fail_open` then
+//! sends every request to the primary); each call below says why Envoy cannot answer with one. And the crate lacks the
+//! monotonic clock and the host's randomness, which are two `unsafe` imports here.
+#![allow(unsafe_code, reason = "two imports that the crate proxy-wasm lacks, and its `main!`")]
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::RefCell;
+use std::time::Duration;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, BufferType, Bytes, LogLevel, MapType, MetricType};
 
 use crate::filter::Filter;
 use crate::host::{Expected, Host, Level, MetricKind};
 
-/// Status and flag values of the ABI.
-const OK: u32 = 0;
-const CONTINUE: u32 = 0;
-const REQUEST_HEADERS: u32 = 0;
-const RESPONSE_HEADERS: u32 = 2;
-const RESPONSE_TRAILERS: u32 = 3;
-const BODY: u32 = 1;
-const PLUGIN_CONFIGURATION: u32 = 7;
-const MONOTONIC: u32 = 1;
-/// Matches no version that the proxy has given out (it counts up from 1), so a write with it succeeds only where nothing is.
+/// Matches no version that Envoy has given out (it counts up from 1), so a write with it succeeds only where nothing is.
 const NO_VERSION: u32 = u32::MAX;
 
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    fn proxy_log(level: u32, line: *const u8, size: usize) -> u32;
-    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
-    fn proxy_get_buffer_bytes(buffer: u32, start: usize, size: usize, data: *mut *const u8, length: *mut usize) -> u32;
-    fn proxy_get_header_map_value(
-        map: u32,
-        name: *const u8,
-        name_size: usize,
-        value: *mut *const u8,
-        size: *mut usize,
-    ) -> u32;
-    fn proxy_replace_header_map_value(
-        map: u32,
-        name: *const u8,
-        name_size: usize,
-        value: *const u8,
-        size: usize,
-    ) -> u32;
-    fn proxy_add_header_map_value(map: u32, name: *const u8, name_size: usize, value: *const u8, size: usize) -> u32;
-    fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *const u8, size: *mut usize) -> u32;
-    fn proxy_get_shared_data(
-        key: *const u8,
-        key_size: usize,
-        value: *mut *const u8,
-        size: *mut usize,
-        version: *mut u32,
-    ) -> u32;
-    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, size: usize, version: u32) -> u32;
-    fn proxy_define_metric(kind: u32, name: *const u8, size: usize, metric: *mut u32) -> u32;
-    fn proxy_increment_metric(metric: u32, by: i64) -> u32;
-    fn proxy_record_metric(metric: u32, value: u64) -> u32;
-    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(Plugin));
+    proxy_wasm::set_http_context(|number, _| Box::new(Request(number)));
+}}
+
+thread_local! {
+    static FILTER: RefCell<Filter> = RefCell::new(Filter::new());
 }
+
+/// Calls the filter. Envoy calls no export from within a host call but the allocator; if a proxy did, the inner call would
+/// find nothing to do instead of a panic.
+fn with<R>(idle: R, call: impl FnOnce(&mut Filter, &mut Envoy) -> R) -> R {
+    FILTER.with(|filter| match filter.try_borrow_mut() {
+        Ok(mut filter) => call(&mut filter, &mut Envoy::default()),
+        Err(_) => idle,
+    })
+}
+
+/// The root context: configurations and the timer.
+struct Plugin;
+
+impl Context for Plugin {}
+
+impl RootContext for Plugin {
+    /// Takes a configuration; `false` refuses it.
+    fn on_configure(&mut self, size: usize) -> bool {
+        // Envoy has the buffer for the length of this callback; an empty one is `Ok` without a value.
+        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size).ok().flatten().unwrap_or_default();
+        with(true, |filter, host| filter.configure(host, &json).is_ok())
+    }
+
+    fn on_tick(&mut self) {
+        with((), |filter, host| filter.tick(host));
+    }
+}
+
+/// One request, by Envoy's number for it.
+struct Request(u32);
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    /// Chooses the arm.
+    fn on_http_request_headers(&mut self, _headers: usize, _end: bool) -> Action {
+        with((), |filter, host| {
+            filter.request(host, self.0);
+        });
+        Action::Continue
+    }
+
+    /// Gives a client its cookie.
+    fn on_http_response_headers(&mut self, _headers: usize, _end: bool) -> Action {
+        with((), |filter, host| filter.response(host, self.0));
+        Action::Continue
+    }
+
+    /// Sees the response's end.
+    fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
+        // Fits: a piece of a body is never 4 GiB, the VM's whole memory.
+        with((), |filter, host| filter.response_body(host, self.0, size as u32, end));
+        Action::Continue
+    }
+
+    /// Counts the request.
+    fn on_log(&mut self) {
+        with((), |filter, host| filter.ended(host, self.0));
+    }
+}
+
+// === Host ===
 
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
@@ -66,124 +99,32 @@ unsafe extern "C" {
     fn random_get(bytes: *mut u8, size: usize) -> u32;
 }
 
-// === State ===
+/// WASI's number for the monotonic clock.
+const MONOTONIC: u32 = 1;
 
-/// A value of the VM. It has one thread, so sharing it between threads is no question.
-struct Single<T>(T);
+/// Envoy, as it stands behind the host calls, for the length of one callback.
+#[derive(Default)]
+struct Envoy {
+    /// The value that the last call returned.
+    value: Bytes,
+}
 
-// SAFETY: the module is built without threads; nothing in it runs at the same time as anything else.
-unsafe impl<T> Sync for Single<T> {}
-
-static FILTER: Single<RefCell<Option<Filter>>> = Single(RefCell::new(None));
-
-/// Where the proxy puts a value that it returns. Words, because the proxy may want its values aligned.
-static RETURNED: Single<UnsafeCell<Vec<u64>>> = Single(UnsafeCell::new(Vec::new()));
-
-/// Calls the filter. Host calls never lead back into an export but the allocator's, so it is free; if a proxy does it all the
-/// same, the inner call finds nothing to do instead of a panic.
-fn with<R>(idle: R, call: impl FnOnce(&mut Filter, &mut Envoy) -> R) -> R {
-    match FILTER.0.try_borrow_mut() {
-        Ok(mut filter) => call(filter.get_or_insert_with(Filter::new), &mut Envoy),
-        Err(_) => idle,
+impl Envoy {
+    fn keep(&mut self, value: Option<Bytes>) -> Option<&[u8]> {
+        self.value = value?;
+        Some(&self.value)
     }
-}
 
-// === Exports ===
-
-/// Says which version of the ABI this is.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_abi_version_0_2_1() {}
-
-/// Gives the proxy room for a value that it is about to return. There is one room: every value is used up before the next
-/// host call, and none is kept.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_memory_allocate(size: usize) -> *mut u8 {
-    // SAFETY: the proxy calls this from within a host call, while nobody holds a reference into the room (see `value`).
-    let room = unsafe { &mut *RETURNED.0.get() };
-    let words = size.div_ceil(8);
-    if room.len() < words {
-        room.resize(words, 0);
+    /// Reads a header. A map that a callback does not have is `NotFound` in the log phase and `BadArgument`, which panics,
+    /// before it: so headers of the response and trailers are read in the log phase only.
+    fn header(&mut self, map: MapType, name: &str) -> Option<&[u8]> {
+        self.keep(hostcalls::get_map_value_bytes(map, name).ok().flatten())
     }
-    room.as_mut_ptr().cast()
-}
 
-/// Takes a configuration; 0 refuses it.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_configure(_root: u32, size: usize) -> u32 {
-    let json = bytes(|data, length| {
-        // SAFETY: both point to places that live through the call.
-        unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, data, length) }
-    });
-    // A copy, because the filter makes host calls while it reads.
-    let json = json.unwrap_or_default().to_vec();
-    // The largest value by far; its room would stay for the VM's life.
-    // SAFETY: as in `proxy_on_memory_allocate`; `json` is a copy.
-    unsafe { *RETURNED.0.get() = Vec::new() };
-    with(1, |filter, host| u32::from(filter.configure(host, &json).is_ok()))
-}
-
-/// Flushes counters and publishes gauges.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_tick(_root: u32) {
-    with((), |filter, host| filter.tick(host));
-}
-
-/// Chooses the arm.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_request_headers(context: u32, _headers: u32, _end: u32) -> u32 {
-    with((), |filter, host| {
-        filter.request(host, context);
-    });
-    CONTINUE
-}
-
-/// Gives a client its cookie.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_response_headers(context: u32, _headers: u32, _end: u32) -> u32 {
-    with((), |filter, host| filter.response(host, context));
-    CONTINUE
-}
-
-/// Sees the response's end.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_response_body(context: u32, size: u32, end: u32) -> u32 {
-    with((), |filter, host| filter.response_body(host, context, size, end != 0));
-    CONTINUE
-}
-
-/// Counts the request.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn proxy_on_log(context: u32) {
-    with((), |filter, host| filter.ended(host, context));
-}
-
-// === Host ===
-
-/// Envoy, as it stands behind the imports.
-struct Envoy;
-
-/// Fetches a value that the proxy returns through two pointers. It lies in the room until the next host call; `&mut self` of
-/// the methods that return it keeps that call away.
-fn bytes<'a>(call: impl FnOnce(*mut *const u8, *mut usize) -> u32) -> Option<&'a [u8]> {
-    let (mut data, mut size) = (std::ptr::null(), 0);
-    if call(&raw mut data, &raw mut size) != OK {
-        return None;
+    /// Reads a property. One that is absent, or of a type without bytes, is an error that the crate returns.
+    fn property(&mut self, path: [&str; 2]) -> Option<&[u8]> {
+        self.keep(hostcalls::get_property(path.to_vec()).ok().flatten())
     }
-    if data.is_null() || size == 0 {
-        return Some(&[]);
-    }
-    // SAFETY: the proxy wrote `size` bytes to the room that it had asked for and says so.
-    Some(unsafe { std::slice::from_raw_parts(data, size) })
-}
-
-fn header(map: u32, name: &str) -> Option<&'static [u8]> {
-    // SAFETY: `name` is a live slice; the others point to places that live through the call.
-    bytes(|data, size| unsafe { proxy_get_header_map_value(map, name.as_ptr(), name.len(), data, size) })
-}
-
-fn property(path: &str) -> Option<&'static [u8]> {
-    // SAFETY: as in `header`.
-    bytes(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
 }
 
 impl Host for Envoy {
@@ -195,80 +136,79 @@ impl Host for Envoy {
     }
 
     fn unix_seconds(&mut self) -> u64 {
-        let mut time = 0;
-        // SAFETY: `time` lives through the call.
-        unsafe { proxy_get_current_time_nanoseconds(&raw mut time) };
-        time / 1_000_000_000
+        let now = hostcalls::get_current_time().ok();
+        now.and_then(|now| now.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |time| time.as_secs())
     }
 
     fn random(&mut self) -> u64 {
         let mut bytes = [0; 8];
-        // SAFETY: the proxy writes as many bytes as it is told that there are.
+        // SAFETY: Envoy writes as many bytes as it is told that there are.
         unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) };
         u64::from_le_bytes(bytes)
     }
 
     fn request_header(&mut self, name: &str) -> Option<&[u8]> {
-        header(REQUEST_HEADERS, name)
+        self.header(MapType::HttpRequestHeaders, name)
     }
 
+    /// In the phase of the request's headers only, where Envoy has them and answers `Ok`.
     fn set_request_header(&mut self, name: &str, value: &str) {
-        // SAFETY: both are live slices.
-        unsafe {
-            proxy_replace_header_map_value(REQUEST_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len())
-        };
+        let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value));
     }
 
     fn response_header(&mut self, name: &str) -> Option<&[u8]> {
-        header(RESPONSE_HEADERS, name)
+        self.header(MapType::HttpResponseHeaders, name)
     }
 
+    /// In the phase of the response's headers only, where Envoy has them and answers `Ok`.
     fn add_response_header(&mut self, name: &str, value: &str) {
-        // SAFETY: both are live slices.
-        unsafe { proxy_add_header_map_value(RESPONSE_HEADERS, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+        let _ = hostcalls::add_map_value(MapType::HttpResponseHeaders, name, value);
     }
 
     fn response_trailer(&mut self, name: &str) -> Option<&[u8]> {
-        header(RESPONSE_TRAILERS, name)
+        self.header(MapType::HttpResponseTrailers, name)
     }
 
+    /// In the phase of the response's body only, where Envoy has it.
     fn response_body(&mut self, length: usize) -> Option<&[u8]> {
-        // SAFETY: both point to places that live through the call.
-        bytes(|data, size| unsafe { proxy_get_buffer_bytes(BODY, 0, length, data, size) })
+        let bytes = hostcalls::get_buffer(BufferType::HttpResponseBody, 0, length).ok().flatten();
+        self.keep(bytes)
     }
 
     fn route_name(&mut self) -> Option<&[u8]> {
-        property("xds\0route_name")
+        self.property(["xds", "route_name"])
     }
 
     fn response_flags(&mut self) -> Option<u64> {
-        property("response\0flags").and_then(|bits| bits.try_into().ok()).map(u64::from_le_bytes)
+        self.property(["response", "flags"]).and_then(|bits| bits.try_into().ok()).map(u64::from_le_bytes)
     }
 
+    /// Envoy answers `Ok` to every name that is not defined with another type.
     fn define(&mut self, kind: MetricKind, name: &str) -> Option<u32> {
-        let mut metric = 0;
-        // SAFETY: `name` is a live slice, `metric` lives through the call.
-        let status = unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut metric) };
-        (status == OK).then_some(metric)
+        let kind = match kind {
+            MetricKind::Counter => MetricType::Counter,
+            MetricKind::Gauge => MetricType::Gauge,
+        };
+        hostcalls::define_metric(kind, name).ok()
     }
 
+    /// Envoy answers `Ok` for a number that it gave out and an increment above 0.
     fn increment(&mut self, metric: u32, by: u64) {
-        // SAFETY: only numbers.
-        unsafe { proxy_increment_metric(metric, i64::try_from(by).unwrap_or(i64::MAX)) };
+        if by > 0 {
+            let _ = hostcalls::increment_metric(metric, i64::try_from(by).unwrap_or(i64::MAX));
+        }
     }
 
     fn record(&mut self, metric: u32, value: u64) {
-        // SAFETY: only numbers.
-        unsafe { proxy_record_metric(metric, value) };
+        let _ = hostcalls::record_metric(metric, value);
     }
 
     fn shared(&mut self, key: &str) -> Option<(&[u8], u32)> {
-        let mut version = 0;
-        // SAFETY: `key` is a live slice; the others point to places that live through the call.
-        let value = bytes(|data, size| unsafe {
-            proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut version)
-        })?;
-        Some((value, version))
+        let (value, version) = hostcalls::get_shared_data(key).ok()?;
+        // A cell that is there and empty has a version and no value.
+        let version = version?;
+        self.value = value.unwrap_or_default();
+        Some((&self.value, version))
     }
 
     fn share(&mut self, key: &str, value: &[u8], expected: Expected) -> bool {
@@ -276,23 +216,19 @@ impl Host for Envoy {
             Expected::Absent => NO_VERSION,
             Expected::Version(version) => version,
         };
-        // SAFETY: both are live slices.
-        let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) };
-        status == OK
+        hostcalls::set_shared_data(key, Some(value), Some(version)).is_ok()
     }
 
     fn set_tick(&mut self, milliseconds: u32) {
-        // SAFETY: only a number.
-        unsafe { proxy_set_tick_period_milliseconds(milliseconds) };
+        let _ = hostcalls::set_tick_period(Duration::from_millis(milliseconds.into()));
     }
 
     fn log(&mut self, level: Level, line: &str) {
         let level = match level {
-            Level::Info => 2,
-            Level::Warn => 3,
-            Level::Error => 4,
+            Level::Info => LogLevel::Info,
+            Level::Warn => LogLevel::Warn,
+            Level::Error => LogLevel::Error,
         };
-        // SAFETY: `line` is a live slice.
-        unsafe { proxy_log(level, line.as_ptr(), line.len()) };
+        let _ = hostcalls::log(level, line);
     }
 }

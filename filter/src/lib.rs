@@ -7,7 +7,7 @@
 //!  end     ─> outcome ─> counters ─> absence (note), guard (judge)            tick ─> counters, gauges
 //! ```
 //!
-//! [`Filter`] holds all of it and asks a [`Host`] for everything else. In the gateway the host is Envoy (`abi`, compiled for
+//! [`Filter`] holds all of it and asks a [`Host`] for everything else. In the gateway the host is Envoy (`envoy`, compiled for
 //! WebAssembly only); in tests and in the controller's simulator it is [`simulated::SimulatedHost`]. A request that belongs
 //! to no canary, and every request when something is wrong, is left as it is and goes to the primary.
 
@@ -31,7 +31,7 @@ pub mod simulated;
 pub mod stream;
 
 #[cfg(target_family = "wasm")]
-mod abi;
+mod envoy;
 
 pub use canary::Choice;
 pub use filter::{Filter, Refusal};

@@ -10,7 +10,7 @@
 use crate::Config;
 
 /// What every configuration needs: the module's imports, and its exports but for the one below.
-const ALWAYS: [&str; 20] = [
+const ALWAYS: [&str; 22] = [
     "proxy_log",
     "proxy_set_tick_period_milliseconds",
     "proxy_get_buffer_bytes",
@@ -26,6 +26,8 @@ const ALWAYS: [&str; 20] = [
     "proxy_get_current_time_nanoseconds",
     "clock_time_get",
     "random_get",
+    "proxy_on_context_create",
+    "proxy_on_delete",
     "proxy_on_configure",
     "proxy_on_tick",
     "proxy_on_request_headers",
