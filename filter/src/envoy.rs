@@ -6,8 +6,9 @@
 //!
 //! This file owns two risks. The crate panics on a status that it does not expect, and a panic costs the VM (`fail_open` then
 //! sends every request to the primary); each call below says why Envoy cannot answer with one. And the crate lacks the
-//! monotonic clock and the host's randomness, which are two `unsafe` imports here.
-#![allow(unsafe_code, reason = "two imports that the crate proxy-wasm lacks, and its `main!`")]
+//! monotonic clock, the host's randomness and a way to read a map of headers without two allocations for each of them, which
+//! are three `unsafe` imports here.
+#![allow(unsafe_code, reason = "three imports that the crate proxy-wasm lacks, and its `main!`")]
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, Bytes, LogLevel, MapType, MetricType};
 
 use crate::filter::Filter;
+use crate::headers::Headers;
 use crate::host::{Expected, Host, Level, MetricKind};
 
 /// Matches no version that Envoy has given out (it counts up from 1), so a write with it succeeds only where nothing is.
@@ -65,9 +67,11 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     /// Chooses the arm.
-    fn on_http_request_headers(&mut self, _headers: usize, _end: bool) -> Action {
+    fn on_http_request_headers(&mut self, _headers: usize, end: bool) -> Action {
         with((), |filter, host| {
-            filter.request(host, self.0);
+            if filter.request(host, self.0).is_some() && !end {
+                filter.goes_on(host, self.0);
+            }
         });
         Action::Continue
     }
@@ -92,6 +96,11 @@ impl HttpContext for Request {
 }
 
 // === Host ===
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_header_map_pairs(map: MapType, pairs: *mut *mut u8, size: *mut usize) -> u32;
+}
 
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
@@ -119,6 +128,25 @@ impl Envoy {
     /// before it: so headers of the response and trailers are read in the log phase only.
     fn header(&mut self, map: MapType, name: &str) -> Option<&[u8]> {
         self.keep(hostcalls::get_map_value_bytes(map, name).ok().flatten())
+    }
+
+    /// Reads all headers of a map, as Envoy serializes them.
+    fn headers(&mut self, map: MapType) -> Headers<'_> {
+        let (mut pairs, mut size) = (std::ptr::null_mut(), 0);
+        // SAFETY: both point to places that live through the call.
+        let status = unsafe { proxy_get_header_map_pairs(map, &raw mut pairs, &raw mut size) };
+        self.value = if status != 0 || pairs.is_null() {
+            Bytes::new()
+        } else {
+            // SAFETY: Envoy has written `size` bytes to a block that it got from the crate's `malloc`, which makes a block of
+            // exactly that capacity and gives it away.
+            unsafe { Bytes::from_raw_parts(pairs, size, size) }
+        };
+        Headers::new(&self.value)
+    }
+
+    fn integer(&mut self, path: [&str; 2]) -> Option<u64> {
+        self.property(path).and_then(|bits| bits.try_into().ok()).map(u64::from_le_bytes)
     }
 
     /// Reads a property. One that is absent, or of a type without bytes, is an error that the crate returns.
@@ -160,6 +188,10 @@ impl Host for Envoy {
         self.header(MapType::HttpResponseHeaders, name)
     }
 
+    fn response_headers(&mut self) -> Headers<'_> {
+        self.headers(MapType::HttpResponseHeaders)
+    }
+
     /// In the phase of the response's headers only, where Envoy has them and answers `Ok`.
     fn add_response_header(&mut self, name: &str, value: &str) {
         let _ = hostcalls::add_map_value(MapType::HttpResponseHeaders, name, value);
@@ -180,7 +212,22 @@ impl Host for Envoy {
     }
 
     fn response_flags(&mut self) -> Option<u64> {
-        self.property(["response", "flags"]).and_then(|bits| bits.try_into().ok()).map(u64::from_le_bytes)
+        self.integer(["response", "flags"])
+    }
+
+    fn response_details(&mut self) -> Option<&[u8]> {
+        self.property(["response", "code_details"])
+    }
+
+    fn connection(&mut self) -> Option<u64> {
+        self.integer(["connection", "id"])
+    }
+
+    /// Envoy knows every request that has not been logged yet, so it answers `Ok` to the change of the context; the callback
+    /// that this one is about is the timer's, which needs no context of its own afterwards.
+    fn status_of(&mut self, stream: u32) -> Option<u64> {
+        hostcalls::set_effective_context(stream).ok()?;
+        self.integer(["response", "code"])
     }
 
     /// Envoy answers `Ok` to every name that is not defined with another type.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::hashing::mix;
+use crate::headers::{self, Headers};
 use crate::host::{Expected, Host, Level, MetricKind};
 
 /// What all VMs of one simulated process share.
@@ -57,6 +58,12 @@ pub struct SimulatedHost {
     pub body: Vec<u8>,
     /// How the stream ended, in the bits of [`crate::outcome::Flags`].
     pub flags: u64,
+    /// Where the response came from; empty if the proxy does not say.
+    pub details: String,
+    /// The client's connection.
+    pub connection: u64,
+    /// Status of the requests under way that have one.
+    pub statuses: BTreeMap<u32, u64>,
     /// The route that was chosen.
     pub route: String,
     /// The tick that was asked for.
@@ -149,6 +156,11 @@ impl Host for SimulatedHost {
         self.calls += 1;
         Self::keep(&mut self.value, &self.response, name)
     }
+    fn response_headers(&mut self) -> Headers<'_> {
+        self.calls += 1;
+        self.value = headers::serialize(self.response.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        Headers::new(&self.value)
+    }
     fn add_response_header(&mut self, name: &str, value: &str) {
         self.calls += 1;
         self.response.push((name.to_owned(), value.to_owned()));
@@ -164,6 +176,18 @@ impl Host for SimulatedHost {
     fn route_name(&mut self) -> Option<&[u8]> {
         self.calls += 1;
         Some(self.route.as_bytes())
+    }
+    fn response_details(&mut self) -> Option<&[u8]> {
+        self.calls += 1;
+        (!self.details.is_empty()).then_some(self.details.as_bytes())
+    }
+    fn connection(&mut self) -> Option<u64> {
+        self.calls += 1;
+        Some(self.connection)
+    }
+    fn status_of(&mut self, stream: u32) -> Option<u64> {
+        self.calls += 1;
+        self.statuses.get(&stream).copied()
     }
     fn response_flags(&mut self) -> Option<u64> {
         self.calls += 1;
