@@ -6,6 +6,8 @@ mod harness;
 
 #[path = "envoy/guard.rs"]
 mod guard;
+#[path = "envoy/hostile.rs"]
+mod hostile;
 #[path = "envoy/lifecycle.rs"]
 mod lifecycle;
 #[path = "envoy/outcomes.rs"]

@@ -22,6 +22,12 @@ pub struct Cell {
     /// The client left before the response was complete.
     #[serde(skip_serializing_if = "is_zero")]
     pub abandoned: u64,
+    /// Ended, and said nothing of the arm.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unjudged: u64,
+    /// Successes whose answer a client can cause (4xx).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub client_error: u64,
     /// Ended requests by latency edge, not cumulative; the last is the rest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub latency: Vec<u64>,
@@ -63,7 +69,13 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl Cell {
-    /// Returns the requests that have ended.
+    /// Returns the requests that are under way.
+    #[must_use]
+    pub fn unended(&self) -> u64 {
+        self.assigned.saturating_sub(self.ended() + self.unjudged)
+    }
+
+    /// Returns the requests whose end was judged.
     #[must_use]
     pub fn ended(&self) -> u64 {
         self.success + self.failure + self.abandoned
@@ -89,6 +101,8 @@ impl Cell {
             Kind::Success => self.success += n,
             Kind::Failure => self.failure += n,
             Kind::Abandoned => self.abandoned += n,
+            Kind::Unjudged => self.unjudged += n,
+            Kind::ClientError => self.client_error += n,
             Kind::Latency(index) => {
                 let index = usize::from(index);
                 if self.latency.len() <= index {
@@ -104,6 +118,8 @@ impl Cell {
         self.success = op(self.success, other.success);
         self.failure = op(self.failure, other.failure);
         self.abandoned = op(self.abandoned, other.abandoned);
+        self.unjudged = op(self.unjudged, other.unjudged);
+        self.client_error = op(self.client_error, other.client_error);
         if self.latency.len() < other.latency.len() {
             self.latency.resize(other.latency.len(), 0);
         }

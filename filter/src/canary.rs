@@ -5,16 +5,17 @@
 use weir_wire::names::{Arm, Cohort, Kind, Metric};
 use weir_wire::{Affinity, Limits, SLOTS, Weight};
 
-use crate::absence::Absence;
 use crate::admission::Admission;
 use crate::affinity::{self, Client};
+use crate::breaker::NoEndpointBreaker;
 use crate::condition::Conditions;
 use crate::counters::Counters;
 use crate::draw::{self, Generator};
 use crate::guard::{Event, Guard, Trip};
 use crate::hashing;
 use crate::host::{Host, MetricKind};
-use crate::outcome::{self, Outcome, Timing};
+use crate::on_demand::OnDemand;
+use crate::outcome::{self, Ending, Outcome, Timing};
 use crate::stream::Stream;
 
 /// What a configuration asks of a canary, compiled.
@@ -67,7 +68,7 @@ impl Plan {
 /// What was chosen for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// The canary was full, or nobody serves it; the request goes to the primary and is counted nowhere else.
+    /// The canary was full, or has no endpoint; the request goes to the primary and is counted nowhere else.
     Refused,
     /// The request was given an arm.
     Given {
@@ -88,8 +89,9 @@ pub struct Canary {
     counters: Counters,
     dirty: bool,
     guard: Guard,
-    absence: Absence,
+    breaker: NoEndpointBreaker,
     admission: Admission,
+    on_demand: OnDemand,
     /// Counts the runs that this VM has seen, so that a stream of an earlier run is known as such.
     run: u32,
     /// Streams under way.
@@ -112,8 +114,9 @@ impl Canary {
             counters: Counters::default(),
             dirty: false,
             guard: Guard::new(id),
-            absence: Absence::new(id),
+            breaker: NoEndpointBreaker::new(id),
             admission: Admission::default(),
+            on_demand: OnDemand::default(),
             run: 0,
             streams: 0,
             trip: None,
@@ -165,13 +168,13 @@ impl Canary {
     // === A request comes ===
 
     /// Chooses the arm of the request of this callback, and counts the choice.
-    pub fn choose<H: Host>(&mut self, host: &mut H, generator: &mut Generator, armed: bool) -> Choice {
-        let (wanted, cohort, mut cookie) = self.wish(host, generator);
+    pub fn choose<H: Host>(&mut self, host: &mut H, generator: &mut Generator, armed: bool, now_ns: u64) -> Choice {
+        let (wanted, cohort, mut cookie) = self.route_wish(host, generator);
         let mut arm = Arm::Primary;
         if wanted {
             if !armed || self.is_tripped(host) {
                 cookie = None;
-            } else if !self.absence.lasts(host) && self.admission.admit(self.plan.admission) {
+            } else if !self.breaker.is_open(host, now_ns) && self.admission.admit(self.plan.admission, now_ns) {
                 arm = Arm::Canary;
             } else {
                 self.counters.refused();
@@ -186,7 +189,7 @@ impl Canary {
     }
 
     /// Says where the request would go if nothing stood in its way: conditions first, then the cookie, then the draw.
-    fn wish<H: Host>(&self, host: &mut H, generator: &mut Generator) -> (bool, Cohort, Option<u64>) {
+    fn route_wish<H: Host>(&self, host: &mut H, generator: &mut Generator) -> (bool, Cohort, Option<u64>) {
         let plan = &self.plan;
         if !plan.conditions.is_empty() && plan.conditions.are_met(host) {
             return (true, Cohort::Match, None);
@@ -201,7 +204,9 @@ impl Canary {
                     (affinity::falls_within(number, plan.run, plan.weight), Cohort::Sticky, None)
                 }
                 Client::New => {
-                    let number = generator.number();
+                    // The proxy's randomness, since the client gets to see it: a few of the generator's own numbers give away
+                    // its state, and with it every later draw.
+                    let number = host.random();
                     (affinity::falls_within(number, plan.run, plan.weight), Cohort::Draw, Some(number))
                 }
             },
@@ -229,6 +234,7 @@ impl Canary {
             began_ns: now_ns,
             cookie,
             body: outcome::Body::default(),
+            is_counted: false,
         }
     }
 
@@ -240,11 +246,31 @@ impl Canary {
 
     // === A request ends ===
 
+    /// Counts a connection whose upgrade was accepted. It may last for hours, and how it ends says nothing.
+    pub fn accept<H: Host>(&mut self, host: &mut H, stream: &Stream, now_ns: u64) {
+        self.count_end(host, stream, Ending::open(Outcome::Success), now_ns);
+    }
+
     /// Counts how a request ended, and lets the guard judge it.
-    pub fn end<H: Host>(&mut self, host: &mut H, stream: &Stream, outcome: Outcome, timing: Timing) {
+    pub fn end<H: Host>(&mut self, host: &mut H, stream: &Stream, ending: Ending, now_ns: u64) {
         self.streams = self.streams.saturating_sub(1);
+        self.grpc |= ending.grpc;
+        if !stream.is_counted {
+            self.count_end(host, stream, ending, now_ns);
+        }
+    }
+
+    fn count_end<H: Host>(&mut self, host: &mut H, stream: &Stream, ending: Ending, now_ns: u64) {
+        let Ending { mut outcome, timing, client_error, .. } = ending;
+        // Whoever chooses his arm can send it what makes it fail, again and again.
+        if outcome == Outcome::Failure
+            && stream.cohort != Cohort::Draw
+            && !host.connection().is_none_or(|connection| self.on_demand.counts(stream.epoch, connection))
+        {
+            outcome = Outcome::Unjudged;
+        }
         if stream.arm == Arm::Canary && stream.run == self.run {
-            self.admission.end();
+            self.admission.end(stream.began_ns, outcome != Outcome::Unjudged);
         }
         // Streams older than this have lost their slot to a newer epoch.
         if self.plan.epoch.saturating_sub(stream.epoch) >= SLOTS {
@@ -254,19 +280,28 @@ impl Canary {
             Outcome::Success => Kind::Success,
             Outcome::Failure => Kind::Failure,
             Outcome::Abandoned => Kind::Abandoned,
+            Outcome::Unjudged => Kind::Unjudged,
         };
-        self.counters.count(stream.epoch, stream.arm, stream.cohort, kind);
+        let mut count = |kind| self.counters.count(stream.epoch, stream.arm, stream.cohort, kind);
+        count(kind);
+        if client_error {
+            count(Kind::ClientError);
+        }
+        if outcome == Outcome::Unjudged {
+            return;
+        }
         if timing == Timing::Latency && !self.plan.edges_ns.is_empty() {
-            let age_ns = host.monotonic_ns().saturating_sub(stream.began_ns);
-            let bucket = self.plan.edges_ns.partition_point(|edge| *edge < age_ns);
+            let last_byte_ns = if stream.body.last_byte_ns > 0 { stream.body.last_byte_ns } else { now_ns };
+            let took_ns = last_byte_ns.saturating_sub(stream.began_ns);
+            let bucket = self.plan.edges_ns.partition_point(|edge| *edge < took_ns);
             // At most 30, by the number of edges.
-            self.counters.count(stream.epoch, stream.arm, stream.cohort, Kind::Latency(bucket as u8));
+            count(Kind::Latency(bucket as u8));
         }
         if outcome != Outcome::Success {
             self.flush(host);
         }
-        if stream.arm == Arm::Canary && outcome == Outcome::Failure && outcome::found_nobody(host) {
-            self.absence.note(host);
+        if stream.arm == Arm::Canary && outcome == Outcome::Failure && outcome::no_upstream(host) {
+            self.breaker.record(host, now_ns);
         }
         self.judge(host, stream, outcome);
     }

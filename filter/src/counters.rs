@@ -14,9 +14,15 @@ use weir_wire::names::{Arm, Cohort, Kind, Metric};
 use crate::host::{Host, MetricKind};
 use crate::shared;
 
-/// Kinds of [`Kind`]: four, and a bucket for each latency edge and the rest.
+/// Arms by cohorts.
+const GROUPS: usize = Arm::ALL.len() * Cohort::ALL.len();
+/// Kinds of [`Kind`] that the first module had: four, and a bucket for each latency edge and the rest.
 const KINDS: usize = 4 + MAX_LATENCY_EDGES + 1;
-const CELLS: usize = Arm::ALL.len() * Cohort::ALL.len() * KINDS;
+/// Kinds that came later: their cells stand behind all others, so that modules of different ages agree on a cell's bit.
+const LATER: [Kind; 2] = [Kind::Unjudged, Kind::ClientError];
+const FIRST_CELLS: usize = GROUPS * KINDS;
+const LATER_CELLS: usize = GROUPS * LATER.len();
+const CELLS: usize = FIRST_CELLS + LATER_CELLS;
 /// A bit for each place.
 const KNOWN: usize = (SLOTS as usize * CELLS + 2).div_ceil(8);
 
@@ -47,7 +53,7 @@ pub struct Counters {
 impl Counters {
     /// Counts one request of an epoch.
     pub fn count(&mut self, epoch: u64, arm: Arm, cohort: Cohort, kind: Kind) {
-        let index = (arm as usize * Cohort::ALL.len() + cohort as usize) * KINDS + kind_index(kind);
+        let index = cell_index(arm as usize * Cohort::ALL.len() + cohort as usize, kind);
         // Both fit: there are 8 slots and a few hundred cells.
         self.add(Place::Cell { slot: (epoch % SLOTS) as u8, index: index as u16 });
     }
@@ -156,22 +162,30 @@ impl Place {
         match self {
             Self::Late => 0,
             Self::Refused => 1,
-            Self::Cell { slot, index } => 2 + usize::from(slot) * CELLS + usize::from(index),
+            Self::Cell { slot, index } => {
+                let (slot, index) = (usize::from(slot), usize::from(index));
+                match index.checked_sub(FIRST_CELLS) {
+                    None => 2 + slot * FIRST_CELLS + index,
+                    Some(later) => 2 + SLOTS as usize * FIRST_CELLS + slot * LATER_CELLS + later,
+                }
+            }
         }
     }
 
     fn of_bit(bit: usize) -> Option<Self> {
-        match bit {
-            0 => Some(Self::Late),
-            1 => Some(Self::Refused),
-            // Both fit, or the bit is one of the last byte's that mean nothing.
-            _ => ((bit - 2) / CELLS < SLOTS as usize)
-                .then(|| Self::Cell { slot: ((bit - 2) / CELLS) as u8, index: ((bit - 2) % CELLS) as u16 }),
-        }
+        let (slot, index) = match bit.checked_sub(2) {
+            None => return Some(if bit == 0 { Self::Late } else { Self::Refused }),
+            Some(bit) => match bit.checked_sub(SLOTS as usize * FIRST_CELLS) {
+                None => (bit / FIRST_CELLS, bit % FIRST_CELLS),
+                Some(later) => (later / LATER_CELLS, FIRST_CELLS + later % LATER_CELLS),
+            },
+        };
+        // Both fit, or the bit is one of the last byte's that mean nothing.
+        (slot < SLOTS as usize).then_some(Self::Cell { slot: slot as u8, index: index as u16 })
     }
 
     fn is_assigned(self) -> bool {
-        matches!(self, Self::Cell { index, .. } if usize::from(index) % KINDS == kind_index(Kind::Assigned))
+        matches!(self, Self::Cell { index, .. } if kind_of(index.into()).1 == Kind::Assigned)
     }
 
     fn metric(self, id: &str) -> Metric<'_> {
@@ -179,21 +193,12 @@ impl Place {
             Self::Late => Metric::Late(id),
             Self::Refused => Metric::Refused(id),
             Self::Cell { slot, index } => {
-                let index = usize::from(index);
-                let (group, kind) = (index / KINDS, index % KINDS);
+                let (group, kind) = kind_of(index.into());
                 let arm = if group / Cohort::ALL.len() == Arm::Primary as usize { Arm::Primary } else { Arm::Canary };
                 let cohort = match group % Cohort::ALL.len() {
                     0 => Cohort::Draw,
                     1 => Cohort::Match,
                     _ => Cohort::Sticky,
-                };
-                let kind = match kind {
-                    0 => Kind::Assigned,
-                    1 => Kind::Success,
-                    2 => Kind::Failure,
-                    3 => Kind::Abandoned,
-                    // At most 30, by the number of edges.
-                    bucket => Kind::Latency((bucket - 4) as u8),
                 };
                 Metric::Requests { id, slot, arm, cohort, kind }
             }
@@ -201,14 +206,35 @@ impl Place {
     }
 }
 
-fn kind_index(kind: Kind) -> usize {
+fn cell_index(group: usize, kind: Kind) -> usize {
+    let first = |kind: usize| group * KINDS + kind;
+    let later = |kind: usize| FIRST_CELLS + group * LATER.len() + kind;
     match kind {
-        Kind::Assigned => 0,
-        Kind::Success => 1,
-        Kind::Failure => 2,
-        Kind::Abandoned => 3,
-        Kind::Latency(bucket) => 4 + usize::from(bucket).min(MAX_LATENCY_EDGES),
+        Kind::Assigned => first(0),
+        Kind::Success => first(1),
+        Kind::Failure => first(2),
+        Kind::Abandoned => first(3),
+        Kind::Latency(bucket) => first(4 + usize::from(bucket).min(MAX_LATENCY_EDGES)),
+        Kind::Unjudged => later(0),
+        Kind::ClientError => later(1),
     }
+}
+
+/// Returns group and kind of a cell: what [`cell_index`] was given.
+fn kind_of(index: usize) -> (usize, Kind) {
+    if let Some(later) = index.checked_sub(FIRST_CELLS) {
+        let kind = LATER.get(later % LATER.len()).copied().unwrap_or(Kind::Unjudged);
+        return (later / LATER.len(), kind);
+    }
+    let kind = match index % KINDS {
+        0 => Kind::Assigned,
+        1 => Kind::Success,
+        2 => Kind::Failure,
+        3 => Kind::Abandoned,
+        // At most 30, by the number of edges.
+        bucket => Kind::Latency((bucket - 4) as u8),
+    };
+    (index / KINDS, kind)
 }
 
 #[cfg(test)]
@@ -224,7 +250,7 @@ mod tests {
         for arm in Arm::ALL {
             for cohort in Cohort::ALL {
                 let kinds = [Kind::Assigned, Kind::Success, Kind::Failure, Kind::Abandoned];
-                for kind in kinds.into_iter().chain((0..=30).map(Kind::Latency)) {
+                for kind in kinds.into_iter().chain(LATER).chain((0..=30).map(Kind::Latency)) {
                     let mut counters = Counters::default();
                     counters.count(13, arm, cohort, kind);
                     let mut host = SimulatedHost::default();
@@ -283,6 +309,22 @@ mod tests {
         let places = (0..KNOWN * 8).filter_map(Place::of_bit);
         assert_eq!(places.clone().count(), SLOTS as usize * CELLS + 2);
         assert!(places.enumerate().all(|(bit, place)| place.bit() == bit));
+    }
+
+    #[test]
+    fn a_place_has_the_bit_that_the_first_module_gave_it_and_its_shorter_cell_is_read() {
+        assert_eq!(Place::Cell { slot: 3, index: 209 }.bit(), 2 + 3 * 210 + 209);
+        let mut host = SimulatedHost::default();
+        let mut first = [0; 211];
+        first[0] = 0b101;
+        shared::update(&mut host, &cell_key(ID), |_: Option<[u8; 211]>| Some(first));
+        let mut counters = Counters::default();
+        counters.count(0, Arm::Canary, Cohort::Draw, Kind::Unjudged);
+        counters.flush(&mut host, ID);
+        host.defined.clear();
+        Counters::default().adopt(&mut host, ID);
+        let expected = ["late", "0_primary_draw_assigned", "0_canary_draw_unjudged"];
+        assert_eq!(host.defined, expected.map(|name| format!("weir_{ID}_{name}")));
     }
 
     #[test]

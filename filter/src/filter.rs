@@ -12,7 +12,7 @@ use crate::hashing::{self, Map};
 use crate::host::{Host, Level};
 use crate::lookup::{Index, Target};
 use crate::outcome;
-use crate::process::{self, Boot, Standing};
+use crate::process::{self, Acceptance, Boot};
 use crate::stream::Streams;
 
 /// Time to the first tick of a configuration, in milliseconds: as soon as Envoy is back in its event loop.
@@ -67,6 +67,8 @@ pub struct Filter {
     /// Places of the canaries that counted something since it was last handed over.
     dirty: Vec<usize>,
     streams: Streams,
+    /// Requests under way that asked for an upgrade which was not seen to be accepted.
+    upgrades: Vec<u32>,
     generator: Option<Generator>,
     gauges: Gauges,
 }
@@ -109,11 +111,11 @@ impl Filter {
         if self.running.generation == 0 {
             match process::accept(host, config.generation, content) {
                 // A throw-away VM counts nothing.
-                Standing::New => {}
+                Acceptance::New => {}
                 // This VM may take the place of one that counted; the proxy forgets what no VM knows.
-                Standing::Known => adopt = true,
-                Standing::Older { newest } => return Err(Refusal::Older { found: config.generation, newest }),
-                Standing::Different => return Err(Refusal::Different(config.generation)),
+                Acceptance::Known => adopt = true,
+                Acceptance::Older { newest } => return Err(Refusal::Older { found: config.generation, newest }),
+                Acceptance::Different => return Err(Refusal::Different(config.generation)),
             }
         } else if config.generation <= self.running.generation {
             // The throw-away VM let it pass, so it is what runs here already, or a newer one has overtaken it.
@@ -193,15 +195,23 @@ impl Filter {
     pub fn request<H: Host>(&mut self, host: &mut H, stream: u32) -> Option<Choice> {
         let place = self.find(host)?;
         let canary = self.canaries.get_mut(place)?.as_mut()?;
-        let choice = canary.choose(host, self.generator.as_mut()?, self.running.armed);
+        let now_ns = host.monotonic_ns();
+        let choice = canary.choose(host, self.generator.as_mut()?, self.running.armed, now_ns);
         if canary.has_become_dirty() {
             self.dirty.push(place);
         }
         if let Choice::Given { arm, cohort, cookie } = choice {
-            let begun = canary.begin(place, arm, cohort, cookie, host.monotonic_ns());
+            let begun = canary.begin(place, arm, cohort, cookie, now_ns);
             self.streams.insert(stream, begun);
         }
         Some(choice)
+    }
+
+    /// Notes that a request does not end with its headers, which a connection that is to be upgraded never does.
+    pub fn goes_on<H: Host>(&mut self, host: &mut H, stream: u32) {
+        if self.streams.get_mut(stream).is_some() && host.request_header("upgrade").is_some() {
+            self.upgrades.push(stream);
+        }
     }
 
     fn find<H: Host>(&self, host: &mut H) -> Option<usize> {
@@ -232,14 +242,16 @@ impl Filter {
     pub fn response_body<H: Host>(&mut self, host: &mut H, stream: u32, bytes: u32, ended: bool) {
         let Some(stream) = self.streams.get_mut(stream) else { return };
         let body = &mut stream.body;
-        if body.bytes == 0
-            && bytes > 0
-            && self.canaries.get(stream.canary).and_then(Option::as_ref).is_some_and(|canary| canary.grpc)
-        {
+        let is_grpc = self.canaries.get(stream.canary).and_then(Option::as_ref).is_some_and(|canary| canary.grpc);
+        if body.bytes == 0 && bytes > 0 && is_grpc {
             body.first_message = outcome::first_message(host);
         }
         body.bytes += u64::from(bytes);
         body.ended |= ended;
+        // Trailers follow the last piece of a gRPC body, and no callback sees them.
+        if ended || is_grpc {
+            body.last_byte_ns = host.monotonic_ns();
+        }
     }
 
     /// Judges and counts a request that ended, however it did.
@@ -248,11 +260,16 @@ impl Filter {
     /// last request has ended, and so takes no count with it; the callback that announces its end would cost every request
     /// a crossing. A busy worker is seldom without a request, and one that is has the time.
     pub fn ended<H: Host>(&mut self, host: &mut H, stream: u32) {
-        let Some(stream) = self.streams.remove(stream) else { return };
-        let ending = outcome::judge(host, stream.body);
+        let number = stream;
+        let Some(stream) = self.streams.remove(number) else { return };
+        if !self.upgrades.is_empty() {
+            self.upgrades.retain(|upgrade| *upgrade != number);
+        }
+        // What ended well has said when; only the others need the time.
+        let now_ns = if stream.body.ended { stream.body.last_byte_ns } else { host.monotonic_ns() };
+        let ending = outcome::judge(host, stream.body, now_ns.saturating_sub(stream.began_ns));
         if let Some(Some(canary)) = self.canaries.get_mut(stream.canary) {
-            canary.grpc |= ending.grpc;
-            canary.end(host, &stream, ending.outcome, ending.timing);
+            canary.end(host, &stream, ending, now_ns);
             if canary.has_become_dirty() {
                 self.dirty.push(stream.canary);
             }
@@ -272,7 +289,6 @@ impl Filter {
         if !self.running.counted {
             self.running.counted = true;
             process::count_vm(host, self.running.generation);
-            host.set_tick(self.running.tick_ms);
         }
         self.flush(host);
         for place in &self.running.watched {
@@ -281,7 +297,37 @@ impl Filter {
             }
         }
         self.forget();
-        self.gauges.publish(host, self.running.generation, self.running.boot, self.running.armed);
+        let is_published = self.gauges.publish(host, self.running.generation, self.running.boot, self.running.armed);
+        // Whoever pushed the generation waits for its gauge, so a VM that found another one publishing comes again at once.
+        // Set on every tick: each root context has a timer of its own, and which one ticks first is not known here.
+        host.set_tick(if is_published { self.running.tick_ms } else { FIRST_TICK_MS });
+        // Last, because the host's calls are about the requests from then on.
+        self.accept_upgrades(host);
+    }
+
+    /// Counts the connections whose upgrade was accepted since the last tick. No callback says so without being made for
+    /// every response.
+    fn accept_upgrades<H: Host>(&mut self, host: &mut H) {
+        if self.upgrades.is_empty() {
+            return;
+        }
+        let (streams, canaries, dirty) = (&mut self.streams, &mut self.canaries, &mut self.dirty);
+        self.upgrades.retain(|number| {
+            let Some(stream) = streams.get_mut(*number) else { return false };
+            let status = host.status_of(*number);
+            if status == Some(101)
+                && let Some(Some(canary)) = canaries.get_mut(stream.canary)
+            {
+                let now_ns = host.monotonic_ns();
+                canary.accept(host, stream, now_ns);
+                stream.is_counted = true;
+                if canary.has_become_dirty() {
+                    dirty.push(stream.canary);
+                }
+            }
+            status.is_none()
+        });
+        self.flush(host);
     }
 
     /// Hands over what was counted.

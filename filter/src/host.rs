@@ -4,6 +4,8 @@
 //! The crossings are nearly all that the filter costs, so nothing here is a convenience. No method can fail loudly: a
 //! status other than Ok becomes `None`, or nothing.
 
+use crate::headers::Headers;
+
 /// The proxy, for the length of one callback. Values that come back live until the next call.
 pub trait Host {
     /// Returns a clock that never goes back, in nanoseconds.
@@ -19,6 +21,8 @@ pub trait Host {
     fn set_request_header(&mut self, name: &str, value: &str);
     /// Reads a header of the response; `:status` is among them.
     fn response_header(&mut self, name: &str) -> Option<&[u8]>;
+    /// Returns all headers of the response at once: hardly dearer than one of them.
+    fn response_headers(&mut self) -> Headers<'_>;
     /// Adds a header to the response.
     fn add_response_header(&mut self, name: &str, value: &str);
     /// Reads a trailer of the response.
@@ -27,6 +31,12 @@ pub trait Host {
     fn response_body(&mut self, length: usize) -> Option<&[u8]>;
     /// Returns the name of the route that the proxy chose. The dearest call there is.
     fn route_name(&mut self) -> Option<&[u8]>;
+    /// Returns where the response came from, in the proxy's words: `via_upstream`, or why it answered by itself.
+    fn response_details(&mut self) -> Option<&[u8]>;
+    /// Returns the number of the client's connection.
+    fn connection(&mut self) -> Option<u64>;
+    /// Returns the status of a request under way, which need not be the one of this callback; nothing before its response.
+    fn status_of(&mut self, stream: u32) -> Option<u64>;
     /// Returns what the proxy noted about how the stream ended, as the bits of [`crate::outcome::Flags`].
     fn response_flags(&mut self) -> Option<u64>;
 

@@ -1,8 +1,14 @@
-//! Says how a request ended: well, badly, or given up by the client.
+//! Says how a request ended: well, badly, given up by the client, or in a way that says nothing of the arm.
 //!
-//! The rules are those of the contract. What matters here is the order in which they are asked, because each answer costs
-//! a crossing: nearly every response ends with the last piece of its body, and then its status says all.
+//! Three questions, in this order. Did an arm answer, or fail on the way to it? What the gateway or another filter answers
+//! (a redirect to HTTPS, a direct response) says nothing. Whose fault is it if the response did not come to its end? What a
+//! client can cause at will must not be a failure: whoever tells the arms apart could fail a good release. Only then: what
+//! does the answer say?
+//!
+//! Each question costs a crossing or none. Nearly every response comes from the upstream, which Envoy says in a header beside
+//! the status, and ends with the last piece of its body.
 
+use crate::headers::Headers;
 use crate::host::Host;
 
 /// How a request ended.
@@ -12,16 +18,18 @@ pub enum Outcome {
     Success,
     /// Answered with a server's error, cut off, or not answered at all.
     Failure,
-    /// The client left before the response was complete.
+    /// The client gave up waiting.
     Abandoned,
+    /// Ended in a way that says nothing of the arm.
+    Unjudged,
 }
 
 /// Whether a duration says something about the revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timing {
-    /// The time until the response was complete.
+    /// The time until the upstream's last byte.
     Latency,
-    /// An upgraded connection or a stream of messages: as long as it is wanted.
+    /// An upgraded connection or a stream of messages or events: as long as it is wanted.
     Open,
 }
 
@@ -34,7 +42,17 @@ pub struct Body {
     pub bytes: u64,
     /// Length of the first gRPC message with its five bytes of frame, if it was read.
     pub first_message: Option<u64>,
+    /// When the last byte came from the upstream, by the monotonic clock; 0 if that was not seen. How fast the client reads
+    /// is not in it.
+    pub last_byte_ns: u64,
 }
+
+/// Bytes of a response from which on a client that does not read may be what stops it: the smallest buffer that gateways are
+/// set up with (Envoy's advice for the edge; its default is 1 MiB). Below, the gateway had room for more and none came.
+const BUFFER: u64 = 32 * 1024;
+
+/// A client that leaves earlier than this after its request did not give up a response that had begun: it did not want the rest.
+const PATIENCE_NS: u64 = 1_000_000_000;
 
 /// What Envoy notes about a stream's end (`response.flags`), as far as it matters here.
 pub struct Flags;
@@ -50,88 +68,183 @@ impl Flags {
     pub const NO_ENDPOINT: u64 = 0x0000_0002;
     /// No cluster (NC): the gateway has not heard of the service yet, or no longer knows it.
     pub const NO_CLUSTER: u64 = 0x0100_0000;
+    /// Upstream request timeout (UT).
+    pub const TIMEOUT: u64 = 0x0000_0004;
     const CLIENT: u64 = Self::CLIENT_GONE | Self::CLIENT_BROKE | Self::CLIENT_RESET;
+    /// Time ran out while a response was under way: the upstream or the client was slow.
+    const TIMED_OUT: u64 = Self::TIMEOUT
+        | 0x0001_0000 // SI
+        | 0x0008_0000 // UMSDR
+        | 0x0040_0000; // DT
     /// Whatever else may end a stream early is the upstream's or the gateway's doing: remote and local reset, connection
-    /// failure and termination, overflow, timeouts (UT, SI, UMSDR, DT), protocol error, no cluster, overload.
-    pub const BROKEN: u64 = 0x0000_0004 // UT
-        | 0x0000_0008 // LR
+    /// failure and termination, overflow, protocol error, no cluster, overload.
+    const BROKEN: u64 = 0x0000_0008 // LR
         | 0x0000_0010 // UR
         | 0x0000_0020 // UF
         | 0x0000_0040 // UC
         | 0x0000_0080 // UO
         | 0x0000_8000 // URX
-        | 0x0001_0000 // SI
-        | 0x0008_0000 // UMSDR
-        | 0x0040_0000 // DT
         | 0x0080_0000 // UPE
         | Self::NO_CLUSTER // NC
         | 0x0200_0000; // OM
+    /// The gateway answered because the way to the arm failed.
+    const ON_THE_WAY: u64 = Self::BROKEN | Self::TIMED_OUT | Self::NO_ENDPOINT;
 }
 
-/// gRPC statuses that are the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-const GRPC_FAILURES: [u32; 6] = [2, 4, 12, 13, 14, 15];
+/// gRPC statuses that are the server's fault: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS. DEADLINE_EXCEEDED is where the client
+/// set no deadline.
+const GRPC_FAILURES: [u32; 4] = [2, 13, 14, 15];
+/// gRPC statuses that a client cannot cause: OK, and CANCELLED, which only says that it left.
+const GRPC_FINE: [u32; 2] = [0, 1];
+const GRPC_DEADLINE: u32 = 4;
 
-/// How a request ended, whether its duration counts, and whether it was gRPC.
+/// How a request ended, and what else is counted of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// How it ended.
     pub outcome: Outcome,
     /// Whether its duration counts.
     pub timing: Timing,
+    /// The answer was one that a client can cause: 4xx, or a gRPC status like it.
+    pub client_error: bool,
     /// Whether it was a gRPC call.
     pub grpc: bool,
 }
 
 impl Ending {
     const fn plain(outcome: Outcome) -> Self {
-        Self { outcome, timing: Timing::Latency, grpc: false }
+        Self { outcome, timing: Timing::Latency, client_error: false, grpc: false }
+    }
+    /// An ending of something that lasts as long as it is wanted.
+    #[must_use]
+    pub const fn open(outcome: Outcome) -> Self {
+        Self { timing: Timing::Open, ..Self::plain(outcome) }
     }
 }
 
-/// Judges the request whose end this callback is about.
-pub fn judge<H: Host>(host: &mut H, body: Body) -> Ending {
-    match host.response_header(":status").and_then(number) {
-        // Upgraded: from then on either side may end the connection whenever it likes.
-        Some(101) => Ending { outcome: Outcome::Success, timing: Timing::Open, grpc: false },
-        Some(500..) => Ending::plain(Outcome::Failure),
-        Some(_) if body.ended => Ending::plain(Outcome::Success),
-        Some(_) => without_last_piece(host, body),
+/// What the headers of a response say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    status: Option<u32>,
+    grpc_status: Option<u32>,
+    is_grpc: bool,
+    is_event_stream: bool,
+    /// Envoy's router adds this header to what an upstream answered, unless it is told not to.
+    has_service_time: bool,
+}
+
+impl Head {
+    fn read(headers: Headers<'_>) -> Self {
+        let mut head = Self::default();
+        for (name, value) in headers.iter() {
+            match name {
+                b":status" => head.status = number(value),
+                b"grpc-status" => head.grpc_status = number(value),
+                b"content-type" => {
+                    head.is_grpc = value.starts_with(b"application/grpc");
+                    head.is_event_stream = value.starts_with(b"text/event-stream");
+                }
+                b"x-envoy-upstream-service-time" => head.has_service_time = true,
+                _ => {}
+            }
+        }
+        head
+    }
+}
+
+/// Judges the request whose end this callback is about, at its age.
+pub fn judge<H: Host>(host: &mut H, body: Body, age_ns: u64) -> Ending {
+    let head = Head::read(host.response_headers());
+    let Some(status) = head.status else {
         // No response; whose fault is in the flags.
-        None => match host.response_flags() {
+        return match host.response_flags() {
             Some(flags) if flags & Flags::CLIENT != 0 => Ending::plain(Outcome::Abandoned),
             _ => Ending::plain(Outcome::Failure),
+        };
+    };
+    if !head.has_service_time && host.response_details().is_some_and(|details| details != b"via_upstream") {
+        return by_the_gateway(host, status);
+    }
+    let answered = Ending { client_error: (400..500).contains(&status), ..Ending::plain(Outcome::Success) };
+    match status {
+        // Upgraded: from then on either side may end the connection whenever it likes.
+        101 => Ending::open(Outcome::Success),
+        500.. => Ending::plain(Outcome::Failure),
+        _ if head.is_event_stream => events(host, body),
+        _ if body.ended => answered,
+        _ => match grpc_status(host, head) {
+            Some(grpc) => grpc_call(host, body, grpc),
+            None => without_last_piece(host, body, age_ns, answered),
         },
     }
 }
 
-/// Returns whether the request that failed never had anybody to go to. Asked of the canary's failures only: it is a crossing.
-pub fn found_nobody<H: Host>(host: &mut H) -> bool {
+/// Judges an answer that no arm gave.
+fn by_the_gateway<H: Host>(host: &mut H, status: u32) -> Ending {
+    let flags = host.response_flags().unwrap_or_default();
+    // The gateway answers 408 where the client did not finish its request.
+    if flags & Flags::ON_THE_WAY == 0 || status == 408 {
+        return Ending::plain(Outcome::Unjudged);
+    }
+    if flags & Flags::TIMEOUT != 0 && host.request_header("grpc-timeout").is_some() {
+        return Ending { client_error: true, grpc: true, ..Ending::open(Outcome::Success) };
+    }
+    Ending::plain(Outcome::Failure)
+}
+
+/// Returns whether the request that failed had no endpoint to go to. Asked of the canary's failures only: it is a crossing.
+pub fn no_upstream<H: Host>(host: &mut H) -> bool {
     host.response_flags().is_some_and(|flags| flags & (Flags::NO_ENDPOINT | Flags::NO_CLUSTER) != 0)
 }
 
-/// Judges a response that ended with its headers, with trailers, or too early.
-fn without_last_piece<H: Host>(host: &mut H, body: Body) -> Ending {
-    let status = match host.response_trailer("grpc-status").and_then(number) {
-        Some(status) => Some(status),
-        None => host.response_header("grpc-status").and_then(number),
-    };
-    if let Some(status) = status
-        && host.response_header("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"))
-    {
-        let outcome = if GRPC_FAILURES.contains(&status) { Outcome::Failure } else { Outcome::Success };
-        // A unary call that ends well has exactly one message. Without the first one's length nothing can be said.
-        let unary = match body.first_message {
-            _ if body.bytes == 0 => status != 0,
-            Some(length) => body.bytes == length,
-            None => false,
-        };
-        return Ending { outcome, timing: if unary { Timing::Latency } else { Timing::Open }, grpc: true };
+fn grpc_status<H: Host>(host: &mut H, head: Head) -> Option<u32> {
+    if !head.is_grpc {
+        return None;
     }
+    host.response_trailer("grpc-status").and_then(number).or(head.grpc_status)
+}
+
+fn grpc_call<H: Host>(host: &mut H, body: Body, status: u32) -> Ending {
+    let is_clients = match status {
+        GRPC_DEADLINE => host.request_header("grpc-timeout").is_some(),
+        _ => !GRPC_FAILURES.contains(&status) && !GRPC_FINE.contains(&status),
+    };
+    let failed = GRPC_FAILURES.contains(&status) || (status == GRPC_DEADLINE && !is_clients);
+    // A unary call that ends well has exactly one message. Without the first one's length nothing can be said.
+    let unary = match body.first_message {
+        _ if body.bytes == 0 => status != 0,
+        Some(length) => body.bytes == length,
+        None => false,
+    };
+    Ending {
+        outcome: if failed { Outcome::Failure } else { Outcome::Success },
+        timing: if unary { Timing::Latency } else { Timing::Open },
+        client_error: is_clients,
+        grpc: true,
+    }
+}
+
+/// Judges a stream of events. Clients leave it when they like, and timeouts of the gateway end it when nobody is at fault.
+fn events<H: Host>(host: &mut H, body: Body) -> Ending {
+    let is_broken = !body.ended && host.response_flags().is_some_and(|flags| flags & Flags::BROKEN != 0);
+    Ending::open(if is_broken { Outcome::Failure } else { Outcome::Success })
+}
+
+/// Judges a response that ended with its headers, or too early.
+fn without_last_piece<H: Host>(host: &mut H, body: Body, age_ns: u64, answered: Ending) -> Ending {
+    // A client that does not read stops the upstream once the gateway's buffers are full.
+    let client_may_be_slow = body.bytes >= BUFFER;
     match host.response_flags().unwrap_or_default() {
         // An upstream that breaks off may take the client's connection with it, so its flags come first.
         flags if flags & Flags::BROKEN != 0 => Ending::plain(Outcome::Failure),
-        flags if flags & Flags::CLIENT != 0 => Ending::plain(Outcome::Abandoned),
-        _ => Ending::plain(Outcome::Success),
+        flags if flags & Flags::TIMED_OUT != 0 => {
+            Ending::plain(if client_may_be_slow { Outcome::Unjudged } else { Outcome::Failure })
+        }
+        flags if flags & Flags::CLIENT != 0 => {
+            let did_not_wait = age_ns < PATIENCE_NS;
+            Ending::plain(if client_may_be_slow || did_not_wait { Outcome::Unjudged } else { Outcome::Abandoned })
+        }
+        _ => answered,
     }
 }
 
@@ -148,97 +261,4 @@ fn number(text: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simulated::SimulatedHost;
-
-    const ENDED: Body = Body { ended: true, bytes: 9, first_message: None };
-    const OPEN: Body = Body { ended: false, bytes: 0, first_message: None };
-
-    fn host(headers: &[(&str, &str)], trailers: &[(&str, &str)], flags: u64) -> SimulatedHost {
-        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-        let mut host = SimulatedHost::default();
-        (host.response, host.trailers, host.flags) = (owned(headers), owned(trailers), flags);
-        host
-    }
-
-    fn outcome(headers: &[(&str, &str)], trailers: &[(&str, &str)], flags: u64, body: Body) -> Outcome {
-        judge(&mut host(headers, trailers, flags), body).outcome
-    }
-
-    #[test]
-    fn a_status_of_500_and_above_is_a_failure_and_any_other_is_not() {
-        for (status, expected) in [
-            ("200", Outcome::Success),
-            ("404", Outcome::Success),
-            ("429", Outcome::Success),
-            ("499", Outcome::Success),
-            ("500", Outcome::Failure),
-            ("503", Outcome::Failure),
-            ("599", Outcome::Failure),
-        ] {
-            assert_eq!(outcome(&[(":status", status)], &[], 0, ENDED), expected, "{status}");
-            assert_eq!(outcome(&[(":status", status)], &[], 0, OPEN), expected, "{status} without body");
-        }
-    }
-
-    #[test]
-    fn a_response_that_breaks_off_is_a_failure_and_one_that_is_left_is_abandoned() {
-        let ok = [(":status", "200")];
-        assert_eq!(outcome(&ok, &[], 0x40, OPEN), Outcome::Failure);
-        assert_eq!(outcome(&ok, &[], 0x10, OPEN), Outcome::Failure);
-        assert_eq!(outcome(&ok, &[], 0x10000, OPEN), Outcome::Failure);
-        assert_eq!(outcome(&ok, &[], 0x40 | Flags::CLIENT_GONE, OPEN), Outcome::Failure);
-        assert_eq!(outcome(&ok, &[], Flags::CLIENT_GONE, OPEN), Outcome::Abandoned);
-        assert_eq!(outcome(&ok, &[], Flags::CLIENT_RESET, OPEN), Outcome::Abandoned);
-        assert_eq!(outcome(&ok, &[], Flags::CLIENT_GONE, ENDED), Outcome::Success);
-        assert_eq!(outcome(&[(":status", "500")], &[], Flags::CLIENT_GONE, OPEN), Outcome::Failure);
-    }
-
-    #[test]
-    fn no_response_is_a_failure_unless_the_client_left() {
-        assert_eq!(outcome(&[], &[], 0, OPEN), Outcome::Failure);
-        assert_eq!(outcome(&[], &[], 0x20, OPEN), Outcome::Failure);
-        assert_eq!(outcome(&[], &[], Flags::CLIENT_GONE, OPEN), Outcome::Abandoned);
-        assert_eq!(outcome(&[(":status", "x")], &[], 0, ENDED), Outcome::Failure);
-    }
-
-    #[test]
-    fn grpc_statuses_count_in_trailers_and_trailers_only_where_the_response_is_grpc() {
-        let grpc = [(":status", "200"), ("content-type", "application/grpc+proto")];
-        for status in 0..=16 {
-            let text = status.to_string();
-            let expected = if [2, 4, 12, 13, 14, 15].contains(&status) { Outcome::Failure } else { Outcome::Success };
-            assert_eq!(outcome(&grpc, &[("grpc-status", &text)], 0, OPEN), expected, "trailers {status}");
-            let only = [grpc[0], grpc[1], ("grpc-status", &text)];
-            assert_eq!(outcome(&only, &[], 0, OPEN), expected, "trailers-only {status}");
-            let plain = [(":status", "200"), ("content-type", "text/html"), ("grpc-status", &text)];
-            assert_eq!(outcome(&plain, &[], 0, OPEN), Outcome::Success, "not grpc {status}");
-        }
-    }
-
-    #[test]
-    fn upgrades_and_streams_of_messages_have_no_latency() {
-        let grpc = [(":status", "200"), ("content-type", "application/grpc")];
-        let timing = |bytes, first_message, status: &str| {
-            let body = Body { ended: false, bytes, first_message };
-            judge(&mut host(&grpc, &[("grpc-status", status)], 0), body).timing
-        };
-        assert_eq!(timing(25, Some(25), "0"), Timing::Latency);
-        assert_eq!(timing(50, Some(25), "0"), Timing::Open);
-        assert_eq!(timing(0, None, "0"), Timing::Open);
-        assert_eq!(timing(0, None, "14"), Timing::Latency);
-        assert_eq!(timing(25, None, "0"), Timing::Open);
-        let upgraded = judge(&mut host(&[(":status", "101")], &[], 0x40), OPEN);
-        assert_eq!(upgraded, Ending { outcome: Outcome::Success, timing: Timing::Open, grpc: false });
-    }
-
-    #[test]
-    fn the_first_message_is_as_long_as_its_frame_says() {
-        let mut host = host(&[], &[], 0);
-        host.body = vec![0, 0, 0, 1, 2, 99];
-        assert_eq!(first_message(&mut host), Some(5 + 258));
-        host.body = vec![0, 0];
-        assert_eq!(first_message(&mut host), None);
-    }
-}
+mod tests;

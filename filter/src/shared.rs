@@ -8,7 +8,7 @@ const ATTEMPTS: u32 = 1_000;
 
 /// Changes a cell, again and again until nobody came between, and returns what was written.
 ///
-/// `change` gets what the cell holds (nothing if it was never written or has another size) and declines with `None`.
+/// `change` gets what the cell holds (nothing if it was never written or is longer) and declines with `None`.
 pub fn update<H: Host, const N: usize>(
     host: &mut H,
     key: &str,
@@ -16,7 +16,7 @@ pub fn update<H: Host, const N: usize>(
 ) -> Option<[u8; N]> {
     for _ in 0..ATTEMPTS {
         let (old, expected) = match host.shared(key) {
-            Some((bytes, version)) => (bytes.try_into().ok(), Expected::Version(version)),
+            Some((bytes, version)) => (padded(bytes), Expected::Version(version)),
             None => (None, Expected::Absent),
         };
         let new = change(old)?;
@@ -29,7 +29,14 @@ pub fn update<H: Host, const N: usize>(
 
 /// Reads a cell.
 pub fn read<H: Host, const N: usize>(host: &mut H, key: &str) -> Option<[u8; N]> {
-    host.shared(key).and_then(|(bytes, _)| bytes.try_into().ok())
+    host.shared(key).and_then(|(bytes, _)| padded(bytes))
+}
+
+/// Fills up what a module wrote that knew less: a cell may grow at its end from one module to the next.
+fn padded<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    let mut all = [0; N];
+    all.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(all)
 }
 
 /// Writes numbers one after the other into a cell's bytes.

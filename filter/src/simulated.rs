@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::hashing::mix;
+use crate::headers::{self, Headers};
 use crate::host::{Expected, Host, Level, MetricKind};
 
 /// What all VMs of one simulated process share.
@@ -15,6 +16,25 @@ struct Process {
     names: Vec<String>,
     values: Vec<u64>,
     increments: Vec<(u32, u64)>,
+    records: Vec<(u32, u64)>,
+}
+
+/// What else happens in the process just before this VM's host calls, for tests of what runs at the same time: gets the
+/// number of the call.
+#[derive(Clone, Default)]
+pub struct Meanwhile(Option<Rc<dyn Fn(u64)>>);
+
+impl Meanwhile {
+    /// Returns what does this before each host call.
+    pub fn new(before: impl Fn(u64) + 'static) -> Self {
+        Self(Some(Rc::new(before)))
+    }
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Meanwhile").field(&self.0.is_some()).finish()
+    }
 }
 
 /// One VM's view of a simulated proxy. The public fields are what the next callback will see.
@@ -38,6 +58,12 @@ pub struct SimulatedHost {
     pub body: Vec<u8>,
     /// How the stream ended, in the bits of [`crate::outcome::Flags`].
     pub flags: u64,
+    /// Where the response came from; empty if the proxy does not say.
+    pub details: String,
+    /// The client's connection.
+    pub connection: u64,
+    /// Status of the requests under way that have one.
+    pub statuses: BTreeMap<u32, u64>,
     /// The route that was chosen.
     pub route: String,
     /// The tick that was asked for.
@@ -50,6 +76,8 @@ pub struct SimulatedHost {
     pub refuse_metrics: bool,
     /// Host calls that requests made, to keep an eye on.
     pub calls: u64,
+    /// What other VMs do while this one calls.
+    pub meanwhile: Meanwhile,
 }
 
 impl SimulatedHost {
@@ -80,6 +108,21 @@ impl SimulatedHost {
         process.increments.iter().map(|(metric, by)| (name(*metric), *by)).collect()
     }
 
+    /// Returns what gauges were set to, in that order.
+    #[must_use]
+    pub fn records(&self) -> Vec<(String, u64)> {
+        let process = self.process.borrow();
+        let name = |metric: u32| process.names.get(metric as usize).cloned().unwrap_or_default();
+        process.records.iter().map(|(metric, value)| (name(*metric), *value)).collect()
+    }
+
+    fn call(&mut self) {
+        self.calls += 1;
+        if let Meanwhile(Some(before)) = &self.meanwhile {
+            before(self.calls);
+        }
+    }
+
     fn keep<'a>(value: &'a mut Vec<u8>, headers: &[(String, String)], name: &str) -> Option<&'a [u8]> {
         let (_, found) = headers.iter().find(|(other, _)| other == name)?;
         value.clear();
@@ -90,7 +133,7 @@ impl SimulatedHost {
 
 impl Host for SimulatedHost {
     fn monotonic_ns(&mut self) -> u64 {
-        self.calls += 1;
+        self.call();
         self.now_ns
     }
     fn unix_seconds(&mut self) -> u64 {
@@ -113,6 +156,11 @@ impl Host for SimulatedHost {
         self.calls += 1;
         Self::keep(&mut self.value, &self.response, name)
     }
+    fn response_headers(&mut self) -> Headers<'_> {
+        self.calls += 1;
+        self.value = headers::serialize(self.response.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        Headers::new(&self.value)
+    }
     fn add_response_header(&mut self, name: &str, value: &str) {
         self.calls += 1;
         self.response.push((name.to_owned(), value.to_owned()));
@@ -128,6 +176,18 @@ impl Host for SimulatedHost {
     fn route_name(&mut self) -> Option<&[u8]> {
         self.calls += 1;
         Some(self.route.as_bytes())
+    }
+    fn response_details(&mut self) -> Option<&[u8]> {
+        self.calls += 1;
+        (!self.details.is_empty()).then_some(self.details.as_bytes())
+    }
+    fn connection(&mut self) -> Option<u64> {
+        self.calls += 1;
+        Some(self.connection)
+    }
+    fn status_of(&mut self, stream: u32) -> Option<u64> {
+        self.calls += 1;
+        self.statuses.get(&stream).copied()
     }
     fn response_flags(&mut self) -> Option<u64> {
         self.calls += 1;
@@ -154,12 +214,15 @@ impl Host for SimulatedHost {
         process.increments.push((metric, by));
     }
     fn record(&mut self, metric: u32, value: u64) {
-        if let Some(gauge) = self.process.borrow_mut().values.get_mut(metric as usize) {
+        self.call();
+        let mut process = self.process.borrow_mut();
+        if let Some(gauge) = process.values.get_mut(metric as usize) {
             *gauge = value;
         }
+        process.records.push((metric, value));
     }
     fn shared(&mut self, key: &str) -> Option<(&[u8], u32)> {
-        self.calls += 1;
+        self.call();
         let process = self.process.borrow();
         let (bytes, version) = process.cells.get(key)?;
         self.value.clear();
@@ -167,7 +230,7 @@ impl Host for SimulatedHost {
         Some((&self.value, *version))
     }
     fn share(&mut self, key: &str, value: &[u8], expected: Expected) -> bool {
-        self.calls += 1;
+        self.call();
         let mut process = self.process.borrow_mut();
         let expected = match expected {
             Expected::Absent => None,

@@ -24,6 +24,8 @@ pub struct Stream {
     pub cookie: Option<u64>,
     /// What has passed of its response.
     pub body: Body,
+    /// It was counted before its end, when its upgrade was accepted.
+    pub is_counted: bool,
 }
 
 /// The requests under way, by the proxy's number for each. Grows to the greatest number of them and stays.

@@ -2,83 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
+mod vm;
+
+use vm::{ID, Vm, canary, config, to};
 use weir_filter::simulated::SimulatedHost;
-use weir_filter::{Choice, Filter, Refusal};
-use weir_wire::names::{Arm, Cohort, Kind, Metric};
-use weir_wire::{Canary, Config, Limits, Lookup, TOKEN_HEADER, Weight};
-
-const ID: &str = "a3f09c11d2e4b877";
-
-fn canary(parts: u32) -> Canary {
-    Canary {
-        id: ID.into(),
-        name: "shop/cart".into(),
-        hosts: vec!["shop.example.com".into()],
-        token: "t0ken".into(),
-        run: "r1".into(),
-        epoch: 1,
-        weight: Weight::new(parts).unwrap(),
-        latency_ms: vec![10, 100],
-        ..Canary::default()
-    }
-}
-
-fn config(generation: u64, canaries: Vec<Canary>) -> Config {
-    Config { version: 1, generation, armed_until: 1_000, canaries }
-}
-
-/// One VM and its proxy.
-struct Vm {
-    filter: Filter,
-    host: SimulatedHost,
-    next: u32,
-}
-
-impl Vm {
-    fn new(host: SimulatedHost) -> Self {
-        Self { filter: Filter::new(), host, next: 0 }
-    }
-
-    fn running(config: &Config) -> Self {
-        let mut vm = Self::new(SimulatedHost::default());
-        vm.configure(config).unwrap();
-        vm
-    }
-
-    fn configure(&mut self, config: &Config) -> Result<(), Refusal> {
-        self.filter.configure(&mut self.host, &serde_json::to_vec(config).unwrap())
-    }
-
-    fn begin(&mut self, authority: &str) -> (u32, Option<Choice>) {
-        self.next += 1;
-        self.host.request = vec![(":authority".into(), authority.into())];
-        (self.next, self.filter.request(&mut self.host, self.next))
-    }
-
-    fn end(&mut self, stream: u32, status: &str) {
-        self.host.response = vec![(":status".into(), status.into())];
-        self.filter.response_body(&mut self.host, stream, 5, true);
-        self.filter.ended(&mut self.host, stream);
-    }
-
-    fn exchange(&mut self, status: &str) -> Option<Choice> {
-        let (stream, choice) = self.begin("shop.example.com");
-        self.end(stream, status);
-        choice
-    }
-
-    fn metric(&self, metric: Metric<'_>) -> u64 {
-        self.host.metrics().get(&metric.to_string()).copied().unwrap_or(0)
-    }
-
-    fn counter(&self, slot: u8, arm: Arm, kind: Kind) -> u64 {
-        self.metric(Metric::Requests { id: ID, slot, arm, cohort: Cohort::Draw, kind })
-    }
-}
-
-fn to(arm: Arm) -> Option<Choice> {
-    Some(Choice::Given { arm, cohort: Cohort::Draw, cookie: None })
-}
+use weir_filter::{Choice, Refusal};
+use weir_wire::names::{Arm, Kind, Metric};
+use weir_wire::{Canary, Limits, Lookup, TOKEN_HEADER, Weight};
 
 #[test]
 fn nothing_happens_before_a_configuration() {
@@ -106,75 +36,11 @@ fn an_ordinary_request_takes_four_host_calls() {
     vm.exchange("200");
     let before = vm.host.calls;
     vm.exchange("200");
-    assert_eq!(vm.host.calls - before, 4, ":authority, clock; :status, clock");
+    assert_eq!(vm.host.calls - before, 4, ":authority, clock; clock; headers");
     let before = vm.host.calls;
     let (stream, _) = vm.begin("other.example.com");
     vm.end(stream, "200");
     assert_eq!(vm.host.calls - before, 1, ":authority");
-}
-
-#[test]
-fn counts_reach_the_proxy_on_the_tick_and_failures_at_once() {
-    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
-    let (last, _) = vm.begin("shop.example.com");
-    vm.exchange("200");
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Assigned), 0);
-    vm.exchange("500");
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Assigned), 3, "a failure hands over all there is");
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Failure), 1);
-    vm.exchange("200");
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 1);
-    vm.filter.tick(&mut vm.host);
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 2);
-    vm.end(last, "200");
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Latency(0)), 4);
-}
-
-#[test]
-fn a_vm_that_goes_takes_no_count_with_it() {
-    let other = Canary { id: "b".repeat(16), hosts: vec!["other.example.com".into()], ..canary(0) };
-    let mut vm = Vm::running(&config(1, vec![canary(10_000), other]));
-    let streams = ["shop.example.com", "other.example.com", "shop.example.com"].map(|host| vm.begin(host).0);
-    for stream in streams {
-        vm.end(stream, "200");
-    }
-    let Vm { host, .. } = vm;
-    let kept = |id: &str, arm, kind| {
-        let metric = Metric::Requests { id, slot: 1, arm, cohort: Cohort::Draw, kind };
-        host.metrics().get(&metric.to_string()).copied()
-    };
-    for kind in [Kind::Assigned, Kind::Success] {
-        assert_eq!(kept(ID, Arm::Canary, kind), Some(2));
-        assert_eq!(kept(&"b".repeat(16), Arm::Primary, kind), Some(1));
-    }
-}
-
-#[test]
-fn a_stream_is_counted_in_its_own_epoch_and_after_eight_of_them_only_as_late() {
-    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
-    let streams: Vec<u32> = (0..2).map(|_| vm.begin("shop.example.com").0).collect();
-    for (generation, epoch) in [(2, 8), (3, 9)] {
-        vm.configure(&config(generation, vec![Canary { epoch, ..canary(10_000) }])).unwrap();
-        vm.end(streams[generation as usize - 2], "200");
-    }
-    vm.filter.tick(&mut vm.host);
-    assert_eq!((vm.counter(1, Arm::Canary, Kind::Success), vm.metric(Metric::Late(ID))), (1, 1));
-}
-
-#[test]
-fn a_canary_that_leaves_the_configuration_is_counted_to_its_last_stream() {
-    let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
-    let (stream, _) = vm.begin("shop.example.com");
-    vm.configure(&config(2, vec![])).unwrap();
-    vm.filter.tick(&mut vm.host);
-    assert_eq!(vm.begin("shop.example.com").1, None);
-    vm.end(stream, "200");
-    vm.filter.tick(&mut vm.host);
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 1);
-    vm.configure(&config(3, vec![canary(10_000)])).unwrap();
-    vm.exchange("200");
-    vm.filter.tick(&mut vm.host);
-    assert_eq!(vm.counter(1, Arm::Canary, Kind::Success), 2, "and goes on when it comes back");
 }
 
 #[test]
@@ -187,6 +53,29 @@ fn streams_of_an_earlier_run_do_not_count_for_the_next_ones_admission() {
     assert_eq!(vm.begin("shop.example.com").1, to(Arm::Canary));
     vm.end(stream, "200");
     assert_eq!(vm.begin("shop.example.com").1, Some(Choice::Refused));
+}
+
+#[test]
+fn a_cookie_says_nothing_of_later_draws() {
+    let affinity = weir_wire::Affinity { cookie: "weir".into(), attributes: String::new() };
+    let sticky = Canary { affinity: Some(affinity), ..canary(5_000) };
+    let numbers = |draws: usize| -> Vec<Option<u64>> {
+        let mut vm = Vm::running(&config(
+            1,
+            vec![sticky.clone(), Canary { id: "b".repeat(16), hosts: vec!["b".into()], ..canary(5_000) }],
+        ));
+        (0..20)
+            .map(|_| {
+                (0..draws).for_each(|_| drop(vm.begin("b")));
+                match vm.begin("shop.example.com").1 {
+                    Some(Choice::Given { cookie, .. }) => cookie,
+                    _ => None,
+                }
+            })
+            .collect()
+    };
+    assert_eq!(numbers(0), numbers(3), "the proxy's randomness, whatever the generator has drawn meanwhile");
+    assert!(numbers(0).iter().all(Option::is_some));
 }
 
 #[test]
@@ -287,6 +176,60 @@ fn a_vm_reports_a_generation_once_and_after_its_first_tick() {
     vm.filter.tick(&mut vm.host);
     assert_eq!(vm.metric(Metric::Vms(1)), 1, "the same configuration again");
     assert!(vm.metric(Metric::Boot) > 0);
+}
+
+#[test]
+fn the_number_of_vms_never_goes_back_whatever_runs_at_the_same_time() {
+    // Three VMs take a generation; while the first one ticks, the others tick just before one of its host calls, whichever.
+    use std::{cell::RefCell, rc::Rc};
+    let generation = 9;
+    let slot = (generation % weir_wire::SLOTS) as u8;
+    let (vms, of) = (Metric::Vms(slot).to_string(), Metric::Generation(slot).to_string());
+    let calls_of_a_tick = {
+        let mut vm = Vm::running(&config(generation, vec![]));
+        let before = vm.host.calls;
+        vm.filter.tick(&mut vm.host);
+        vm.host.calls - before
+    };
+    for at in 0..=calls_of_a_tick {
+        // A generation that owned the slot before had more VMs.
+        let mut first = Vm::running(&config(generation - weir_wire::SLOTS, vec![]));
+        let others: Vec<Vm> = (0..2).map(|_| Vm::new(first.host.another_vm())).collect();
+        let others = Rc::new(RefCell::new(others));
+        let tick = |vms: &mut Vec<Vm>| vms.iter_mut().for_each(|vm| vm.filter.tick(&mut vm.host));
+        others
+            .borrow_mut()
+            .iter_mut()
+            .for_each(|vm| vm.configure(&config(generation - weir_wire::SLOTS, vec![])).unwrap());
+        first.filter.tick(&mut first.host);
+        tick(&mut others.borrow_mut());
+        assert_eq!(first.metric(Metric::Vms(slot)), 3);
+        let former = first.host.records().len();
+
+        first.configure(&config(generation, vec![])).unwrap();
+        others.borrow_mut().iter_mut().for_each(|vm| vm.configure(&config(generation, vec![])).unwrap());
+        let (meanwhile, start) = (Rc::clone(&others), first.host.calls);
+        first.host.meanwhile = weir_filter::simulated::Meanwhile::new(move |call| {
+            if call == start + at {
+                tick(&mut meanwhile.borrow_mut());
+            }
+        });
+        first.filter.tick(&mut first.host);
+        first.host.meanwhile = Default::default();
+        // Whoever found another one publishing ticks again.
+        tick(&mut others.borrow_mut());
+        first.filter.tick(&mut first.host);
+
+        let (mut owner, mut counts) = (0, vec![]);
+        for (name, value) in &first.host.records()[former..] {
+            if *name == of {
+                owner = *value;
+            } else if *name == vms && owner == generation {
+                counts.push(*value);
+            }
+        }
+        assert!(counts.is_sorted() && counts.last() == Some(&3), "before call {at}: {counts:?}");
+    }
 }
 
 #[test]

@@ -220,7 +220,7 @@ impl Drawn {
         }
         let buckets = if self.edges.is_empty() { Vec::new() } else { how.latency.buckets(rng, requests, &self.edges) };
         let success = requests - failed;
-        let cell = Cell { assigned: requests, success, failure: failed, abandoned: 0, latency: buckets };
+        let cell = Cell { assigned: requests, success, failure: failed, latency: buckets, ..Cell::default() };
         // Fits: there are 8 slots.
         self.slots[(self.active.epoch % SLOTS) as usize].cell_mut(arm, cohort).add(&cell);
     }

@@ -5,7 +5,7 @@
 //! figure is the process's run time, from the kernel's scheduler and in nanoseconds, over the requests that were answered;
 //! what is compared is its ratio to the base of the same round.
 //!
-//! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…]`
+//! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…] [--against MODULE]`
 
 mod cost;
 mod envoy;
@@ -13,6 +13,7 @@ mod load;
 mod variants;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cost::error_of_median;
@@ -28,11 +29,13 @@ struct Arguments {
     rounds: usize,
     requests: usize,
     only: Vec<String>,
+    /// Another build of the module, measured beside this one.
+    against: Option<PathBuf>,
 }
 
 impl Arguments {
     fn read() -> Result<Self, String> {
-        let mut read = Self { suite: "split".into(), rounds: 30, requests: 4_000, only: Vec::new() };
+        let mut read = Self { suite: "split".into(), rounds: 30, requests: 4_000, only: Vec::new(), against: None };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -40,10 +43,11 @@ impl Arguments {
                 "split" | "calls" | "ladder" => read.suite = argument,
                 "--rounds" => read.rounds = value()?.parse().map_err(|error| format!("--rounds: {error}"))?,
                 "--requests" => read.requests = value()?.parse().map_err(|error| format!("--requests: {error}"))?,
+                "--against" => read.against = Some(value()?.into()),
                 "--only" => read.only = value()?.split(',').map(str::to_owned).collect(),
                 _ => {
                     return Err(format!(
-                        "{argument} is not known: [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…]"
+                        "{argument} is not known: [split|calls|ladder] [--rounds N] [--requests N] [--only NAME,…] [--against MODULE]"
                     ));
                 }
             }
@@ -67,7 +71,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let mut list = match arguments.suite.as_str() {
         "calls" => variants::calls(upstream.port),
         "ladder" => variants::ladder(upstream.port)?,
-        _ => variants::split(upstream.port)?,
+        _ => variants::split(upstream.port, arguments.against.as_deref())?,
     };
     let base = list[0].name.clone();
     list.retain(|variant| variant.name == base || arguments.only.is_empty() || arguments.only.contains(&variant.name));

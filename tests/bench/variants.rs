@@ -1,5 +1,7 @@
 //! What is compared: ways to send a share of the requests elsewhere, and modules that do nothing but call the host.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use weir_wire::{Canary, Config, Lookup, Weight};
 
@@ -24,12 +26,9 @@ pub(crate) fn upstream() -> Value {
     bootstrap(&json!([router()]), &json!([route]), 0)
 }
 
-/// The ways to split: the first one is the base.
-pub(crate) fn split(upstream: u16) -> Result<Vec<Variant>, String> {
-    let module = root().join("target/weir-filter.wasm");
-    let module = module.canonicalize().map_err(|error| format!("{}: {error}; run filter/build", module.display()))?;
-    let module = module.to_string_lossy().into_owned();
-    let code = json!({"local": {"filename": module}});
+/// The ways to split: the first one is the base. Another build of the module, if one is given, has rows of its own.
+pub(crate) fn split(upstream: u16, against: Option<&Path>) -> Result<Vec<Variant>, String> {
+    let code = code(&root().join("target/weir-filter.wasm"))?;
     let make = |name: &str, filters: Value, routes: Value| Variant {
         name: name.to_owned(),
         bootstrap: bootstrap(&filters, &routes, upstream),
@@ -45,7 +44,7 @@ pub(crate) fn split(upstream: u16) -> Result<Vec<Variant>, String> {
     let weighted = json!([{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
         {"name": "primary", "weight": 90}, {"name": "canary", "weight": 10}]}}}]);
     let idle = |canaries: usize| config((0..canaries).map(|number| canary(number + 2, Lookup::Host, 0)).collect());
-    Ok(vec![
+    let mut list = vec![
         make("weighted clusters 90/10", json!([router()]), weighted),
         make("plain route", json!([router()]), json!([{"match": {"prefix": "/"}, "route": {"cluster": "primary"}}])),
         make("two routes without filter", json!([router()]), by_token()),
@@ -58,7 +57,23 @@ pub(crate) fn split(upstream: u16) -> Result<Vec<Variant>, String> {
         weir("weir another's host", idle(1)),
         weir("weir 10 % and 99 idle", with_idle(99)),
         weir("weir 10 % and 999 idle", with_idle(999)),
-    ])
+    ];
+    if let Some(against) = against {
+        let code = self::code(against)?;
+        let other = |name: &str, config: Config| {
+            let mut filter = wasm(&code, &serde_json::to_string(&config).unwrap_or_default());
+            restrict(&mut filter, &config);
+            make(name, json!([filter, router()]), by_token())
+        };
+        list.push(other("other build 10 % by host", config(vec![canary(1, Lookup::Host, 1_000)])));
+        list.push(other("other build another's host", idle(1)));
+    }
+    Ok(list)
+}
+
+fn code(module: &Path) -> Result<Value, String> {
+    let module = module.canonicalize().map_err(|error| format!("{}: {error}; run filter/build", module.display()))?;
+    Ok(json!({"local": {"filename": module.to_string_lossy()}}))
 }
 
 fn with_idle(idle: usize) -> Config {
@@ -175,7 +190,7 @@ pub(crate) fn ladder(upstream: u16) -> Result<Vec<Variant>, String> {
         ("+ :status", vec![(request, authority.clone()), (body, none()), (log, status.clone())]),
         ("+ clock, twice", vec![(request, authority + &clock), (body, none()), (log, status + &clock)]),
     ];
-    let mut list: Vec<Variant> = split(upstream)?
+    let mut list: Vec<Variant> = split(upstream, None)?
         .into_iter()
         .filter(|variant| {
             ["two routes without filter", "weir another's host", "weir idle"].contains(&variant.name.as_str())

@@ -32,11 +32,13 @@ pub struct Options {
     pub vm: Option<String>,
     /// Whether the callbacks that a configuration does not need are left out.
     pub restricted: bool,
+    /// Bytes that the gateway buffers for a client that does not read; nothing for Envoy's default, 1 MiB.
+    pub buffer: Option<u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrency: 1, filter: true, module: None, vm: None, restricted: false }
+        Self { concurrency: 1, filter: true, module: None, vm: None, restricted: false, buffer: None }
     }
 }
 
@@ -184,6 +186,13 @@ impl Gateway {
         tokio::time::timeout(PATIENCE, text).await.unwrap_or_default()
     }
 
+    /// Returns the process's memory in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Returns what Envoy has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("envoy.log")).unwrap_or_default()
@@ -281,15 +290,25 @@ fn bootstrap(dir: &Path, options: &Options, primary: &Service, canary: &Service)
         "route_config": {"name": "routes", "virtual_hosts": [
             virtual_host("shop", &["shop.example.com", "shop.example.com:*"], "http1"),
             virtual_host("grpc", &["grpc.example.com"], "http2"),
+            // What Istio makes of a Gateway's `httpsRedirect`, and of an HTTPRoute's answer of its own.
+            {"name": "secure", "domains": ["secure.example.com"], "require_tls": "ALL",
+                "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "primary-http1"}}]},
+            {"name": "direct", "domains": ["direct.example.com"], "routes": [
+                {"match": {"prefix": "/closed"}, "direct_response": {"status": 503, "body": {"inline_string": "closed"}}},
+                {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "hello"}}}]},
             {"name": "lonely", "domains": ["lonely.example.com"], "routes": [
                 {"match": {"prefix": "/", "headers": [token()]}, "route": {"cluster": "nobody"}},
                 {"match": {"prefix": "/"}, "route": {"cluster": "primary-http1"}}]},
             virtual_host("other", &["*"], "http1")]}}});
+    let mut listener = json!({"name": "gateway", "address": loopback, "filter_chains": [{"filters": [hcm]}]});
+    if let Some(buffer) = options.buffer {
+        listener["per_connection_buffer_limit_bytes"] = buffer.into();
+    }
     json!({
         "node": {"id": "gateway", "cluster": "tests"},
         "admin": {"address": loopback},
         "static_resources": {
-            "listeners": [{"name": "gateway", "address": loopback, "filter_chains": [{"filters": [hcm]}]}],
+            "listeners": [listener],
             "clusters": [
                 cluster("primary-http1", Some(primary.http1), false), cluster("canary-http1", Some(canary.http1), false),
                 cluster("primary-http2", Some(primary.http2), true), cluster("canary-http2", Some(canary.http2), true),

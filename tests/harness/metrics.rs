@@ -43,6 +43,17 @@ impl Metrics {
             .map(|kind| Cohort::ALL.into_iter().map(|cohort| self.sum(arm, cohort, kind)).sum())
     }
 
+    /// Returns how many requests of an arm were of another kind, over slots and cohorts.
+    pub fn kind(&self, arm: Arm, kind: Kind) -> u64 {
+        Cohort::ALL.into_iter().map(|cohort| self.sum(arm, cohort, kind)).sum()
+    }
+
+    /// Returns how many requests of an arm are under way.
+    pub fn under_way(&self, arm: Arm) -> u64 {
+        let [assigned, ended @ ..] = self.arm(arm);
+        assigned - ended.iter().sum::<u64>() - self.kind(arm, Kind::Unjudged)
+    }
+
     /// Returns the latency buckets of an arm's draws.
     pub fn latency(&self, arm: Arm) -> [u64; 3] {
         [0, 1, 2].map(|bucket| self.sum(arm, Cohort::Draw, Kind::Latency(bucket)))

@@ -14,6 +14,8 @@
 //! | `/grpc/<status>` | one message, then the status in trailers (HTTP/2) |
 //! | `/grpc-only/<status>` | trailers-only (HTTP/2) |
 //! | `/grpc-stream/<status>` | three messages, then the status (HTTP/2) |
+//! | `/events` | a stream of server-sent events that goes on until the client leaves |
+//! | `/upgrade/quiet` | 101, and then not a byte |
 //! | `/large` | 200 with a body of a million bytes |
 //! | `/fail/primary`, `/fail/canary` | 500 from that one, 200 from the other |
 //! | `/fail-late/primary`, `/fail-late/canary` | the same, the 500 after 300 ms |
@@ -106,7 +108,8 @@ enum Wish {
     Cut,
     CutHeaders,
     CutAtOnce,
-    Upgrade,
+    Upgrade(&'static str),
+    Events,
     Large,
     FailLate,
     Grpc { messages: usize, status: String },
@@ -125,7 +128,9 @@ fn wish(path: &str, name: &str) -> Wish {
         ("cut", None) => Wish::Cut,
         ("cut", Some("headers")) => Wish::CutHeaders,
         ("cut", _) => Wish::CutAtOnce,
-        ("upgrade", _) => Wish::Upgrade,
+        ("upgrade", None) => Wish::Upgrade("hello"),
+        ("upgrade", _) => Wish::Upgrade(""),
+        ("events", _) => Wish::Events,
         ("large", _) => Wish::Large,
         ("grpc", status) => Wish::Grpc { messages: 1, status: text(status) },
         ("grpc-only", status) => Wish::Grpc { messages: 0, status: text(status) },
@@ -188,10 +193,19 @@ async fn answer_http1(socket: &mut BufReader<TcpStream>, wish: &Wish, name: &str
             return false;
         }
         Wish::CutAtOnce => return false,
-        Wish::Upgrade => {
-            let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello";
-            let _ = socket.write_all(head.as_bytes()).await;
+        Wish::Upgrade(greeting) => {
+            let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+            let _ = socket.write_all(format!("{head}{greeting}").as_bytes()).await;
             return hold(socket).await;
+        }
+        Wish::Events => {
+            let head = format!("HTTP/1.1 200 OK\r\nx-served-by: {name}\r\ncontent-type: text/event-stream\r\n\r\n");
+            let mut text = format!("{head}data: first\n\n");
+            while socket.write_all(text.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                text = "data: more\n\n".to_owned();
+            }
+            return false;
         }
         Wish::Large => {
             let head = format!("HTTP/1.1 200 OK\r\nx-served-by: {name}\r\ncontent-length: 1000000\r\n\r\n");

@@ -78,7 +78,7 @@ impl Pass<'_> {
         let mut counts = self.state.ledger.since(run.window);
         counts.add(&run.window_retired);
         let canary = counts.arm(Arm::Canary);
-        let unended = canary.assigned.saturating_sub(canary.ended());
+        let unended = canary.unended();
         if unended * 100 > canary.assigned && self.now.since(due) < PATIENCE {
             return Err(Outcome::Waiting(Reason::WaitingForRequests { unended }));
         }
@@ -108,7 +108,7 @@ impl Pass<'_> {
                 (!check.bounds.hold(rate)).then(|| broken_bound("success rate", rate, "%", check))
             }
             Source::Duration => {
-                let unended = canary.assigned.saturating_sub(canary.ended());
+                let unended = canary.unended();
                 let p99 = latency::quantile(0.99, &canary.latency, unended, &self.plan.latency_ms)?;
                 (!check.bounds.hold(p99)).then(|| broken_duration(p99, check))
             }

@@ -4,20 +4,23 @@
 //! call costs about as much as reading a header. Envoy's `capability_restriction_config.allowed_capabilities` hides exports
 //! from it. The list is read when a VM is made, not when its configuration changes, and it is no part of the VM's identity:
 //! whoever restricts must put [`vm_configuration`] into `vm_config.configuration`, so that another list makes other VMs.
-//! Whoever does not restrict loses a little time and nothing else. Envoy 1.40 calls the field deprecated, as it does
+//! Whoever does not restrict loses a little time and nothing else. A module that is newer than the list may need more than it
+//! allows and would trap, so list and module come from one release. Envoy 1.40 calls the field deprecated, as it does
 //! `fail_open`; a later one that drops it must be told nothing here.
 
 use crate::Config;
 
 /// What every configuration needs: the module's imports, and its exports but for the one below.
-const ALWAYS: [&str; 20] = [
+const ALWAYS: [&str; 24] = [
     "proxy_log",
     "proxy_set_tick_period_milliseconds",
     "proxy_get_buffer_bytes",
     "proxy_get_header_map_value",
+    "proxy_get_header_map_pairs",
     "proxy_replace_header_map_value",
     "proxy_add_header_map_value",
     "proxy_get_property",
+    "proxy_set_effective_context",
     "proxy_get_shared_data",
     "proxy_set_shared_data",
     "proxy_define_metric",
@@ -26,6 +29,8 @@ const ALWAYS: [&str; 20] = [
     "proxy_get_current_time_nanoseconds",
     "clock_time_get",
     "random_get",
+    "proxy_on_context_create",
+    "proxy_on_delete",
     "proxy_on_configure",
     "proxy_on_tick",
     "proxy_on_request_headers",

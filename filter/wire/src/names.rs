@@ -56,6 +56,14 @@ pub enum Kind {
     Failure,
     /// The client left before the response was complete.
     Abandoned,
+    /// Ended and says nothing of the arm: the gateway or another filter answered (a redirect, a direct response), or the client
+    /// broke off what came in time. It is in none of the three above, and no test may take it for a request that is still under
+    /// way: under way are `assigned - success - failure - abandoned - unjudged`. A filter of before this kind never counts it.
+    Unjudged,
+    /// A success whose answer a client can cause: 4xx, or a gRPC status like it (UNIMPLEMENTED, NOT_FOUND, DEADLINE_EXCEEDED
+    /// of the client's own deadline, ...). Counted beside `success`. No fault of a server by itself, and evidence only where
+    /// the arms differ: draws are random, so a share that differs is the revision's. A filter of before this kind never counts it.
+    ClientError,
     /// Ended within the latency edge of this index and above the one before; the last index is the rest.
     Latency(u8),
 }
@@ -94,6 +102,8 @@ impl fmt::Display for Kind {
             Self::Success => f.write_str("success"),
             Self::Failure => f.write_str("failure"),
             Self::Abandoned => f.write_str("abandoned"),
+            Self::Unjudged => f.write_str("unjudged"),
+            Self::ClientError => f.write_str("client_error"),
             Self::Latency(index) => write!(f, "le_{index}"),
         }
     }
@@ -189,6 +199,8 @@ impl<'a> Metric<'a> {
             "success" => Kind::Success,
             "failure" => Kind::Failure,
             "abandoned" => Kind::Abandoned,
+            "unjudged" => Kind::Unjudged,
+            "client_error" => Kind::ClientError,
             other => Kind::Latency(other.strip_prefix("le_")?.parse().ok()?),
         };
         Some(Self::Requests {
@@ -212,12 +224,12 @@ mod tests {
     #[test]
     fn every_metric_name_reads_back_as_itself() {
         let id = "a3f09c11d2e4b877";
-        let kinds =
-            [Kind::Assigned, Kind::Success, Kind::Failure, Kind::Abandoned, Kind::Latency(0), Kind::Latency(29)];
+        let ended = [Kind::Success, Kind::Failure, Kind::Abandoned, Kind::Unjudged];
+        let kinds = ended.into_iter().chain([Kind::Assigned, Kind::ClientError, Kind::Latency(0), Kind::Latency(29)]);
         for slot in 0..8 {
             for arm in Arm::ALL {
                 for cohort in Cohort::ALL {
-                    for kind in kinds {
+                    for kind in kinds.clone() {
                         let metric = Metric::Requests { id, slot, arm, cohort, kind };
                         assert_eq!(Metric::parse(&metric.to_string()), Some(metric));
                     }
