@@ -95,6 +95,26 @@ fn what_the_gateway_answers_by_itself_counts_for_no_arm_and_opens_nothing() {
 }
 
 #[test]
+fn an_arms_answer_that_ends_early_is_not_taken_for_the_gateways() {
+    let ended = [
+        ("101", "", Kind::Success),
+        ("101", "downstream_remote_disconnect", Kind::Success),
+        ("200", "downstream_remote_reset", Kind::Success),
+        ("200", "upstream_reset_after_response_started{connection_termination}", Kind::Success),
+        ("200", "direct_response", Kind::Unjudged),
+    ];
+    for (status, details, kind) in ended {
+        let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+        let (stream, _) = vm.begin("shop.example.com");
+        vm.host.response = vec![(":status".into(), status.into())];
+        vm.host.details = details.into();
+        vm.filter.ended(&mut vm.host, stream);
+        vm.filter.tick(&mut vm.host);
+        assert_eq!(vm.counter(1, Arm::Canary, kind), 1, "{status} {details}");
+    }
+}
+
+#[test]
 fn an_upgrade_is_counted_when_it_is_accepted_and_only_once() {
     let mut vm = Vm::running(&config(1, vec![Canary { admission: 1, ..canary(10_000) }]));
     let (stream, _) = vm.begin("shop.example.com");
@@ -150,7 +170,9 @@ fn one_connection_cannot_fail_an_arm_that_it_chooses_and_many_can() {
     let of =
         |vm: &Vm, kind| vm.metric(Metric::Requests { id: ID, slot: 1, arm: Arm::Canary, cohort: Cohort::Match, kind });
     assert_eq!([of(&vm, Kind::Failure), of(&vm, Kind::Unjudged), vm.metric(Metric::Tripped(ID))], [3, 17, 0]);
-    (8..10).for_each(|connection| drop(fail(&mut vm, connection)));
+    for connection in 8..10 {
+        fail(&mut vm, connection);
+    }
     assert_eq!(vm.metric(Metric::Tripped(ID)), 1, "three clients are no accident");
 }
 

@@ -66,7 +66,9 @@ fn a_cookie_says_nothing_of_later_draws() {
         ));
         (0..20)
             .map(|_| {
-                (0..draws).for_each(|_| drop(vm.begin("b")));
+                for _ in 0..draws {
+                    vm.begin("b");
+                }
                 match vm.begin("shop.example.com").1 {
                     Some(Choice::Given { cookie, .. }) => cookie,
                     _ => None,
