@@ -301,18 +301,25 @@ fn bootstrap(dir: &Path, options: &Options, primary: &Service, canary: &Service)
                 {"match": {"prefix": "/"}, "route": {"cluster": "primary-http1"}}]},
             virtual_host("other", &["*"], "http1")]}}});
     let mut listener = json!({"name": "gateway", "address": loopback, "filter_chains": [{"filters": [hcm]}]});
+    let mut clusters = [
+        cluster("primary-http1", Some(primary.http1), false),
+        cluster("canary-http1", Some(canary.http1), false),
+        cluster("primary-http2", Some(primary.http2), true),
+        cluster("canary-http2", Some(canary.http2), true),
+        cluster("nobody", None, false),
+    ];
     if let Some(buffer) = options.buffer {
         listener["per_connection_buffer_limit_bytes"] = buffer.into();
+        for cluster in &mut clusters {
+            cluster["per_connection_buffer_limit_bytes"] = buffer.into();
+        }
     }
     json!({
         "node": {"id": "gateway", "cluster": "tests"},
         "admin": {"address": loopback},
         "static_resources": {
             "listeners": [listener],
-            "clusters": [
-                cluster("primary-http1", Some(primary.http1), false), cluster("canary-http1", Some(canary.http1), false),
-                cluster("primary-http2", Some(primary.http2), true), cluster("canary-http2", Some(canary.http2), true),
-                cluster("nobody", None, false)]}})
+            "clusters": clusters}})
 }
 
 fn token() -> Value {

@@ -49,7 +49,7 @@ def start():
     with open(LOGS / "keeper.log", "wb") as log:
         keeper = subprocess.Popen([sys.executable, "-B", HARNESS, "keep"], stdin=subprocess.DEVNULL, stdout=log,
                                   stderr=log, start_new_session=True, cwd="/")
-    wait_until(lambda: init_pid() or keeper.poll() is not None, 30, "the namespaces", f"see {LOGS}/keeper.log")
+    wait_until(lambda: init_pid() or keeper.poll() is not None, 120, "the namespaces", f"see {LOGS}/keeper.log")
     if keeper.poll() is not None:
         raise Trouble(f"the namespaces did not start:\n{(LOGS / 'keeper.log').read_text(encoding='utf8')}")
 
