@@ -1,5 +1,7 @@
 //! `weir simulate` as people and programs call it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
 use std::io::Write as _;
 use std::process::{Command, Output};
 

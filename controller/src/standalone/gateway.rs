@@ -242,7 +242,7 @@ fn pushed(file: &Path, module: &Path) -> Option<(Config, bool)> {
     let typed = value.pointer("/resources/0/typed_config")?;
     let named = typed.pointer("/config/vm_config/code/local/filename")?;
     let config = Config::parse(plugin::configuration_of(typed)?.as_bytes()).ok()?;
-    Some((config, *named == Value::from(module.display().to_string())))
+    Some((config, named.as_str().is_some_and(|named| Path::new(named) == module)))
 }
 
 /// Returns the canaries whose routes an earlier Weir switched the filter on for.

@@ -91,7 +91,8 @@ impl Owners {
 /// Returns the item of a list that `fieldsV1` means by `k:{…}` or `v:…`.
 fn item<'a>(list: &'a [Value], part: &str) -> Option<&'a Value> {
     if let Some(text) = part.strip_prefix("v:") {
-        return list.iter().find(|item| item.to_string() == text);
+        let wanted: Value = serde_json::from_str(text).ok()?;
+        return list.iter().find(|item| **item == wanted);
     }
     let key: Map<String, Value> = serde_json::from_str(part.strip_prefix("k:")?).ok()?;
     // The one key that has a default.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,9 +53,9 @@ pub(crate) async fn supervise(world: Arc<World>, start: impl Fn(&Key) -> Loop + 
     loop {
         for canary in world.canaries.all() {
             let key = (canary.namespace().to_owned(), canary.name().to_owned());
-            if !kept.contains_key(&key) {
-                keys.insert(loops.spawn(start(&key)).id(), key.clone());
-                kept.insert(key, Kept { begun: Instant::now(), delays: delays(FIRST, LONGEST), panics: 0 });
+            if let Entry::Vacant(vacant) = kept.entry(key) {
+                keys.insert(loops.spawn(start(vacant.key())).id(), vacant.key().clone());
+                vacant.insert(Kept { begun: Instant::now(), delays: delays(FIRST, LONGEST), panics: 0 });
             }
         }
         let ended = tokio::select! {

@@ -156,7 +156,10 @@ pub(super) fn value_at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Val
     let inner = match first.split_at(first.find(':').map_or(first.len(), |at| at + 1)) {
         ("f:", field) => object.get(field)?,
         ("k:", key) => item_of(object.as_array()?, key).map(|at| &object[at])?,
-        ("v:", text) => object.as_array()?.iter().find(|item| item.to_string() == text)?,
+        ("v:", text) => {
+            let wanted: Value = serde_json::from_str(text).ok()?;
+            object.as_array()?.iter().find(|item| **item == wanted)?
+        }
         _ => return Some(object),
     };
     value_at(inner, rest)
@@ -187,7 +190,10 @@ pub(super) fn remove(object: &mut Value, path: &[String]) {
             Some(at) => remove(&mut list[at], rest),
             None => {}
         },
-        (("v:", text), Value::Array(list)) => list.retain(|item| item.to_string() != text),
+        (("v:", text), Value::Array(list)) => {
+            let gone: Option<Value> = serde_json::from_str(text).ok();
+            list.retain(|item| Some(item) != gone.as_ref());
+        }
         _ => {}
     }
 }
