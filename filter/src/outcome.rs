@@ -162,13 +162,15 @@ pub fn judge<H: Host>(host: &mut H, body: Body, age_ns: u64) -> Ending {
             _ => Ending::plain(Outcome::Failure),
         };
     };
-    if !head.has_service_time && host.response_details().is_some_and(|details| details != b"via_upstream") {
+    if status == 101 {
+        // Only an arm switches protocols. From then on either side may end the connection whenever it likes.
+        return Ending::open(Outcome::Success);
+    }
+    if !head.has_service_time && host.response_details().is_some_and(|details| !is_an_arms(details)) {
         return by_the_gateway(host, status);
     }
     let answered = Ending { client_error: (400..500).contains(&status), ..Ending::plain(Outcome::Success) };
     match status {
-        // Upgraded: from then on either side may end the connection whenever it likes.
-        101 => Ending::open(Outcome::Success),
         500.. => Ending::plain(Outcome::Failure),
         _ if head.is_event_stream => events(host, body),
         _ if body.ended => answered,
@@ -177,6 +179,13 @@ pub fn judge<H: Host>(host: &mut H, body: Body, age_ns: u64) -> Ending {
             None => without_last_piece(host, body, age_ns, answered),
         },
     }
+}
+
+/// Returns whether an arm's answer may have these details. Those that tell how a stream ended take the place of
+/// `via_upstream` where it ended early.
+fn is_an_arms(details: &[u8]) -> bool {
+    let endings: [&[u8]; 2] = [b"downstream_", b"upstream_reset_after_response_started"];
+    details == b"via_upstream" || endings.iter().any(|ending| details.starts_with(ending))
 }
 
 /// Judges an answer that no arm gave.

@@ -75,7 +75,8 @@ fn a_canary_that_leaves_the_configuration_is_counted_to_its_last_stream() {
 
 #[test]
 fn what_the_gateway_answers_by_itself_counts_for_no_arm_and_opens_nothing() {
-    let limits = Limits { epoch: 1, comparison: vec![[0, 1]], absolute: vec![[1, 1]], end: [9, 9] };
+    let limits =
+        Limits { epoch: 1, comparison: vec![[0, 1]], absolute: vec![[1, 1]], end: [9, 9], ..Limits::default() };
     let guarded = Canary { limits: vec![limits], admission: 2, ..canary(10_000) };
     let mut vm = Vm::running(&config(1, vec![guarded]));
     for (status, details) in [("301", "direct_response"), ("503", "direct_response"), ("403", "rbac_access_denied")] {
@@ -92,6 +93,26 @@ fn what_the_gateway_answers_by_itself_counts_for_no_arm_and_opens_nothing() {
     assert_eq!(vm.metric(Metric::Tripped(ID)), 0);
     assert_eq!((vm.begin("shop.example.com").1, vm.begin("shop.example.com").1), (to(Arm::Canary), to(Arm::Canary)));
     assert_eq!(vm.begin("shop.example.com").1, Some(Choice::Refused), "nothing of the canary has been seen yet");
+}
+
+#[test]
+fn an_arms_answer_that_ends_early_is_not_taken_for_the_gateways() {
+    let ended = [
+        ("101", "", Kind::Success),
+        ("101", "downstream_remote_disconnect", Kind::Success),
+        ("200", "downstream_remote_reset", Kind::Success),
+        ("200", "upstream_reset_after_response_started{connection_termination}", Kind::Success),
+        ("200", "direct_response", Kind::Unjudged),
+    ];
+    for (status, details, kind) in ended {
+        let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
+        let (stream, _) = vm.begin("shop.example.com");
+        vm.host.response = vec![(":status".into(), status.into())];
+        vm.host.details = details.into();
+        vm.filter.ended(&mut vm.host, stream);
+        vm.filter.tick(&mut vm.host);
+        assert_eq!(vm.counter(1, Arm::Canary, kind), 1, "{status} {details}");
+    }
 }
 
 #[test]
@@ -133,7 +154,7 @@ fn a_latency_ends_with_the_upstreams_last_byte_however_slowly_the_client_reads()
 
 #[test]
 fn one_connection_cannot_fail_an_arm_that_it_chooses_and_many_can() {
-    let limits = Limits { epoch: 1, comparison: vec![], absolute: vec![[1, 5]], end: [0, 1_000] };
+    let limits = Limits { epoch: 1, comparison: vec![], absolute: vec![[1, 5]], end: [0, 1_000], ..Limits::default() };
     let conditions = serde_json::from_str(r#"[{"headers": {"x-beta": {"exact": "1"}}}]"#).unwrap();
     let mut vm = Vm::running(&config(1, vec![Canary { conditions, limits: vec![limits], ..canary(0) }]));
     let fail = |vm: &mut Vm, connection| {
@@ -150,7 +171,9 @@ fn one_connection_cannot_fail_an_arm_that_it_chooses_and_many_can() {
     let of =
         |vm: &Vm, kind| vm.metric(Metric::Requests { id: ID, slot: 1, arm: Arm::Canary, cohort: Cohort::Match, kind });
     assert_eq!([of(&vm, Kind::Failure), of(&vm, Kind::Unjudged), vm.metric(Metric::Tripped(ID))], [3, 17, 0]);
-    (8..10).for_each(|connection| drop(fail(&mut vm, connection)));
+    for connection in 8..10 {
+        fail(&mut vm, connection);
+    }
     assert_eq!(vm.metric(Metric::Tripped(ID)), 1, "three clients are no accident");
 }
 
