@@ -140,7 +140,8 @@ fn what_clients_send_traps_nothing() {
         affinity: Some(Affinity { cookie: "weir".into(), attributes: String::new() }),
         ..Canary::default()
     };
-    let config = Config { version: 1, generation: 1, armed_until: u64::MAX, canaries: vec![canary] };
+    let config =
+        Config { version: 1, generation: 1, armed_until: u64::MAX, canaries: vec![canary], ..Config::default() };
     let (mut filter, mut host) = (Filter::new(), SimulatedHost::default());
     filter.configure(&mut host, &serde_json::to_vec(&config).unwrap()).unwrap();
     fuzz("request", |input| {

@@ -148,7 +148,7 @@ fn changes(list: &CanaryList, told: &mut Told, output: Output) -> anyhow::Result
     let mut text = String::new();
     for view in &list.items {
         let key = (view.namespace.clone(), view.name.clone());
-        let standing = format!("{:?} {} {}", view.phase, paint::percent(view.weight), view.reason);
+        let standing = format!("{} {} {}", view.phase, paint::percent(view.weight), view.reason);
         if told.get(&key) == Some(&standing) {
             continue;
         }

@@ -102,7 +102,8 @@ fn size(canary: &Canary) -> usize {
 }
 
 fn own_size(canary: &Canary) -> usize {
-    size(&Canary { limits: Vec::new(), ..canary.clone() })
+    let (limits, weight) = (Vec::new(), Weight::ZERO);
+    size(&Canary { limits, weight, fallback: false, ..canary.clone() })
 }
 
 #[cfg(test)]
@@ -127,7 +128,13 @@ mod tests {
     fn ordinary(id: usize) -> Canary {
         let row = |i: u32| [i * 11 + 100, i / 2 + 10];
         let rows: Vec<[u32; 2]> = (0..64).map(row).collect();
-        let table = |epoch| Limits { epoch, comparison: rows.clone(), absolute: rows.clone(), end: [900, 900] };
+        let table = |epoch| Limits {
+            epoch,
+            comparison: rows.clone(),
+            absolute: rows.clone(),
+            end: [900, 900],
+            beyond: [vec![[900, 24_000], [960, 21_000], [1_200, 19_000]], vec![[900, 3_000], [960, 2_100]]],
+        };
         Canary {
             name: format!("team-{id}/shopping-cart"),
             hosts: vec![

@@ -6,7 +6,11 @@ use weir_wire::config::VERSION;
 use weir_wire::{Canary, Config, Lookup, SLOTS};
 
 use crate::api::{canary_id, canary_token};
-use crate::rollout::{Plan, Timestamp, Traffic};
+use crate::rollout::{Plan, Span, Timestamp, Traffic};
+
+/// A gateway that nobody has renewed the configuration of for so long sends nothing to a canary any more: Weir is away, and a
+/// canary that goes bad in a way that no guard sees would stay for ever.
+const AWAY: Span = Span::seconds(600);
 
 /// How requests find one Canary on a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +66,7 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
         affinity: plan.affinity.clone(),
         latency_ms: plan.latency_ms.clone(),
         admission: plan.admission,
+        fallback: traffic.fallback,
         limits: traffic.limits.clone(),
     }
 }
@@ -71,7 +76,8 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
 pub fn config(generation: u64, armed_until: Timestamp, mut canaries: Vec<Canary>) -> Config {
     // The order says nothing; a fixed one keeps an unchanged configuration equal, byte by byte.
     canaries.sort_by(|a, b| a.id.cmp(&b.id));
-    Config { version: VERSION, generation, armed_until: armed_until.0 / 1000, canaries }
+    let expires_at = (armed_until + AWAY).0 / 1000;
+    Config { version: VERSION, generation, armed_until: armed_until.0 / 1000, expires_at, canaries }
 }
 
 #[cfg(test)]
@@ -119,10 +125,13 @@ mod tests {
             affinity: plan.affinity.clone(),
             latency_ms: plan.latency_ms.clone(),
             admission: 10,
+            fallback: false,
             limits: vec![],
         };
         let rendered = config(17, Timestamp(60_500), vec![entry(&request_match, &plan, &traffic)]);
-        assert_eq!(rendered, Config { version: 1, generation: 17, armed_until: 60, canaries: vec![expected] });
+        let of_config =
+            Config { version: 1, generation: 17, armed_until: 60, expires_at: 660, canaries: vec![expected] };
+        assert_eq!(rendered, of_config);
         let json = serde_json::to_vec(&rendered).unwrap();
         assert_eq!(Config::parse(&json).unwrap(), rendered);
     }

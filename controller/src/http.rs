@@ -93,9 +93,11 @@ async fn verb(
         let text = "send the header content-type: application/json; it keeps web pages from doing this";
         return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     }
-    let Some(verb) = verb_of(&word) else {
-        let text = format!("{word} is not a verb: use pause, resume, promote, abort or retry");
-        return refusal(StatusCode::BAD_REQUEST, &text);
+    let verb: Verb = match word.parse() {
+        Ok(verb) => verb,
+        Err(unknown) => {
+            return refusal(StatusCode::BAD_REQUEST, &format!("{word} is not a verb: use {}", unknown.expected));
+        }
     };
     let name = Name { namespace, name };
     if board.detail(&name).is_none() {
@@ -107,12 +109,6 @@ async fn verb(
             refusal(StatusCode::SERVICE_UNAVAILABLE, "Weir is not taking verbs now: it is starting, stopping or busy")
         }
     }
-}
-
-fn verb_of(word: &str) -> Option<Verb> {
-    [Verb::Pause, Verb::Resume, Verb::Promote, Verb::Abort, Verb::Retry]
-        .into_iter()
-        .find(|verb| format!("{verb:?}").eq_ignore_ascii_case(word))
 }
 
 fn unknown(namespace: &str, name: &str) -> Response {

@@ -28,20 +28,6 @@ pub enum Format {
     Prometheus,
 }
 
-const PHASES: [Phase; 11] = [
-    Phase::Initializing,
-    Phase::Initialized,
-    Phase::Waiting,
-    Phase::Progressing,
-    Phase::WaitingPromotion,
-    Phase::Promoting,
-    Phase::Finalising,
-    Phase::Succeeded,
-    Phase::Failed,
-    Phase::Terminating,
-    Phase::Terminated,
-];
-
 /// Writes every metric.
 ///
 /// # Errors
@@ -159,10 +145,9 @@ fn histogram(counts: &[u64], edges_ms: &[u32]) -> (f64, Vec<(f64, u64)>) {
 fn standing(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Error> {
     let mut metric = gauge(encoder, "phase", "Where a Canary stands: 1 for its phase, 0 for the others")?;
     for (name, entry) in entries {
-        for phase in PHASES {
-            let word = format!("{phase:?}");
-            let labels = labels(name, &[("phase", &word)]);
-            metric.encode_family(&labels)?.encode_gauge(&i64::from(entry.view.phase == phase))?;
+        for phase in Phase::ALL {
+            let labels = labels(name, &[("phase", phase.as_str())]);
+            metric.encode_family(&labels)?.encode_gauge(&i64::from(entry.view.phase == *phase))?;
         }
     }
     let mut metric = gauge(encoder, "reason", "Why a Canary stands where it does; always 1")?;

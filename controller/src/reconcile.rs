@@ -1,7 +1,17 @@
-//! One pass of one Canary, the same on every platform: look, decide, remember, carry out.
+//! One pass of one Canary, the same on every platform: look, decide, protect, persist, execute.
 //!
-//! What was decided is stored before anything is done, so a controller that dies on any line finds out at its next start what
-//! it had meant to do, and does it: every action may be carried out twice.
+//! Protection comes first: a split that takes requests away from a canary is asked for before anything is stored or written
+//! elsewhere, so neither a full disk nor a slow API server stands before weight 0. Everything else is stored before it is
+//! done, so a controller that dies on any line finds out at its next start what it had meant to do, and does it: every action
+//! may be carried out twice.
+//!
+//! # A split that was asked for and never stored
+//! is harmless. A controller that dies between the two decides again from the older state. It finds the same cause and takes
+//! the canary back again; or the cause is gone, and the canary is unharmed. Until then the canary gets less than the state
+//! says, never more. The lost split's number is taken: gateways report it, and the engine gives its next split a greater one
+//! (`supersede_unknown_epoch`), so that no acknowledgement and no counter of the lost one is taken for another's. A gateway
+//! that acknowledges the lost split late, when the number has been given again, does so while the newer configuration is on
+//! its way to it; what it then runs for that moment still reaches less of the canary than the state had allowed.
 
 use std::future::Future;
 
@@ -15,29 +25,29 @@ pub trait Platform {
     /// Gathers what one decision looks at.
     fn observe(&mut self) -> impl Future<Output = Result<Observation, Self::Error>>;
 
-    /// Stores what was decided, so that it survives the death of this program.
-    fn remember(&mut self, decision: &Decision) -> impl Future<Output = Result<(), Self::Error>>;
+    /// Stores what was decided, so that it survives the death of this program. Does nothing else.
+    fn persist(&mut self, decision: &Decision) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Makes it so. What is so already costs nothing.
-    fn carry_out(&mut self, action: &Action) -> impl Future<Output = Result<(), Self::Error>>;
+    fn execute(&mut self, action: &Action) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Tells people.
-    fn tell(&mut self, event: &Event);
+    fn emit(&mut self, event: &Event);
 
     /// Asks other programs; the answers are in a later observation. A gate is asked until it is asked for no more.
     fn ask(&mut self, asks: &[Ask]);
 }
 
-/// What a pass leaves to say.
+/// When to make the next pass, and why things stand as they do until then.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Passed {
+pub struct Requeue {
     /// Why things stand as they do.
     pub reason: Reason,
     /// When to look again, and to scrape, without being woken.
-    pub recheck_after: Span,
+    pub after: Span,
 }
 
-/// Makes one pass. `state` is what was remembered by the last one, and becomes what this one remembered.
+/// Makes one pass. `state` is what was stored by the last one, and becomes what this one stored.
 ///
 /// # Errors
 /// The platform's first error. Nothing is lost by it: the next pass does the rest.
@@ -46,36 +56,28 @@ pub async fn pass<P: Platform>(
     plan: &Plan,
     state: &mut State,
     now: Timestamp,
-) -> Result<Passed, P::Error> {
+) -> Result<Requeue, P::Error> {
     let seen = platform.observe().await?;
     let decision = decide(plan, state, &seen, now);
-    if let Err(error) = platform.remember(&decision).await {
-        // Taking the canary's requests away needs no memory: whoever decides again from the older state decides the same,
-        // or finds the canary unharmed. So a full disk never stands before a rollback.
-        for action in decision.actions.iter().filter(|action| protects(action)) {
-            platform.carry_out(action).await?;
-        }
-        return Err(error);
+    for action in &decision.protect {
+        platform.execute(action).await?;
     }
+    platform.persist(&decision).await?;
     state.clone_from(&decision.state);
     for event in &decision.events {
-        platform.tell(event);
+        platform.emit(event);
     }
     platform.ask(&decision.asks);
     for action in &decision.actions {
-        platform.carry_out(action).await?;
+        platform.execute(action).await?;
     }
-    Ok(Passed { reason: decision.reason, recheck_after: decision.recheck_after })
-}
-
-fn protects(action: &Action) -> bool {
-    matches!(action, Action::Traffic(traffic) if !traffic.reaches_canary())
+    Ok(Requeue { reason: decision.reason, after: decision.recheck_after })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::{Gateway, Phase, Readiness, Revision, Step, Workload};
+    use crate::rollout::{Gateway, Phase, Readiness, Revision, Run, Stage, Traffic, Workload};
     use weir_wire::Weight;
 
     /// Writes down what it is asked, and fails where it is told to.
@@ -93,80 +95,76 @@ mod tests {
             Ok(self.seen.clone())
         }
 
-        async fn remember(&mut self, _: &Decision) -> Result<(), Self::Error> {
-            self.done.push("remember".into());
+        async fn persist(&mut self, _: &Decision) -> Result<(), Self::Error> {
+            self.done.push("persist".into());
             if self.disk_full { Err("disk full") } else { Ok(()) }
         }
 
-        async fn carry_out(&mut self, action: &Action) -> Result<(), Self::Error> {
+        async fn execute(&mut self, action: &Action) -> Result<(), Self::Error> {
             self.done.push(match action {
                 Action::Traffic(traffic) => format!("weight {}", traffic.weight),
-                action => format!("{action:?}").split('(').next().unwrap_or_default().to_owned(),
+                action => format!("{action:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
             });
             Ok(())
         }
 
-        fn tell(&mut self, _: &Event) {}
+        fn emit(&mut self, _: &Event) {}
 
         fn ask(&mut self, _: &[Ask]) {}
     }
 
-    fn plan() -> Plan {
-        Plan {
-            canary: "shop.default".into(),
-            target: "shop.default".into(),
-            steps: vec![Step::weight(Weight::FULL, false)],
-            promotion_step: None,
-            interval: Span::seconds(1),
-            threshold: 1,
-            checks: vec![],
-            webhooks: vec![],
-            min_requests: 0,
-            insufficient_deadline: None,
-            progress_deadline: Span::seconds(60),
-            skip_analysis: false,
-            suspend: false,
-            revert_on_deletion: false,
-            alpha: 0.01,
-            latency_ratio: 2.0,
-            latency_ms: vec![],
-            conditions: vec![],
-            affinity: None,
-            admission: 10,
-            observe_at_rest: false,
-        }
-    }
-
-    /// A canary that was taken back: weight 0 is asked for on every pass.
-    fn failed() -> (Notebook, State) {
-        let revision = Some(Revision("v1".into()));
-        let workload = Workload { revision: revision.clone(), readiness: Readiness::Ready, ..Workload::default() };
+    /// A canary at 5 % that crash-loops.
+    fn broken() -> (Notebook, State) {
+        let revision = |name: &str| Some(Revision(name.into()));
+        let primary = Workload { revision: revision("v1"), readiness: Readiness::Ready, ..Workload::default() };
+        let readiness = Readiness::Broken("CrashLoopBackOff".into());
+        let canary = Workload { revision: revision("v2"), readiness, ..Workload::default() };
         let seen = Observation {
             target: Revision("v2".into()),
-            primary: workload,
-            gateways: vec![Gateway { name: "envoy".into(), acknowledged: None, filtering: false }],
+            primary: Workload { available: true, ..primary },
+            canary,
+            gateways: vec![Gateway { name: "envoy".into(), acknowledged: Some(7), filtering: true }],
             ..Observation::default()
         };
-        let applied = Some(Revision("v2".into()));
-        let (promoted, installed) = (revision.clone(), revision);
-        let state = State { phase: Phase::Failed, promoted, installed, applied, ..State::default() };
+        let run = Run { id: "1".into(), revision: Revision("v2".into()), stage: Stage::Analysing, ..Run::default() };
+        let weight = Weight::new(500).unwrap();
+        let state = State {
+            phase: Phase::Progressing,
+            promoted: revision("v1"),
+            installed: revision("v1"),
+            applied: revision("v2"),
+            traffic: Traffic { run: run.id.clone(), epoch: 7, weight, ..Traffic::default() },
+            run: Some(run),
+            ..State::default()
+        };
         (Notebook { seen, ..Notebook::default() }, state)
     }
 
     #[tokio::test]
-    async fn what_was_decided_is_remembered_before_anything_is_done() {
-        let (mut platform, mut state) = failed();
-        pass(&mut platform, &plan(), &mut state, Timestamp(1)).await.unwrap();
-        assert_eq!(platform.done, ["remember", "weight 0", "Primary", "Canary", "Route"]);
+    async fn weight_0_comes_before_what_is_stored_and_everything_else_after_it() {
+        let (mut platform, mut state) = broken();
+        let requeue = pass(&mut platform, &Plan::example(), &mut state, Timestamp(1)).await.unwrap();
+        assert_eq!(requeue.reason.code(), "CanaryBroken");
+        let order = ["weight 0", "persist", "KeepRevision", "CopyConfigs", "Primary", "Canary", "Route", "Prune"];
+        assert_eq!(platform.done, order);
+    }
+
+    #[tokio::test]
+    async fn a_weight_that_gives_the_canary_requests_is_stored_before_it_is_asked_for() {
+        let (mut platform, mut state) = broken();
+        platform.seen.canary.readiness = Readiness::Ready;
+        platform.seen.canary.available = true;
+        pass(&mut platform, &Plan::example(), &mut state, Timestamp(1)).await.unwrap();
+        assert_eq!(platform.done[..2], ["persist", "weight 10"]);
     }
 
     #[tokio::test]
     async fn a_full_disk_stands_before_everything_but_the_way_back_to_the_primary() {
-        let (platform, mut state) = failed();
+        let (platform, mut state) = broken();
         let mut platform = Notebook { disk_full: true, ..platform };
         let before = state.clone();
-        assert_eq!(pass(&mut platform, &plan(), &mut state, Timestamp(1)).await, Err("disk full"));
-        assert_eq!(platform.done, ["remember", "weight 0"]);
+        assert_eq!(pass(&mut platform, &Plan::example(), &mut state, Timestamp(1)).await, Err("disk full"));
+        assert_eq!(platform.done, ["weight 0", "persist"]);
         assert_eq!(state, before);
     }
 }

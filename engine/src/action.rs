@@ -1,4 +1,6 @@
 //! What a decision says: what must be so, what to tell people, what to ask other programs, and why.
+//!
+//! An action is complete: revisions, sizes and what is kept are in it, and whoever carries it out chooses nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +13,11 @@ use super::time::Span;
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a decision that nobody carries out changes nothing"]
 pub struct Decision {
-    /// What to remember. Stored before the actions are carried out.
+    /// What takes requests away from the canary. Carried out before anything is stored, told or written elsewhere.
+    pub protect: Vec<Action>,
+    /// What to remember. Stored before the other actions are carried out.
     pub state: State,
-    /// What must be so, complete and in order, on every pass.
+    /// What else must be so, complete and in order, on every pass.
     pub actions: Vec<Action>,
     /// What happened in this pass, for people. A pass that is repeated after a crash may repeat them.
     pub events: Vec<Event>,
@@ -28,29 +32,56 @@ pub struct Decision {
 /// One thing that must be so.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// The primary runs this revision.
-    Primary(Revision),
-    /// The canary runs the target's revision, at this scale.
-    Canary(Scale),
-    /// Routes exist: the token to the canary, everything else to the primary.
-    Route,
     /// Gateways use this split.
     Traffic(Box<Traffic>),
+    /// What the target runs under this revision is kept, so that it can be run again when the target says otherwise.
+    KeepRevision(Revision),
+    /// The primary's copies of what this revision's pods read exist.
+    CopyConfigs(Revision),
+    /// The primary runs this revision.
+    Primary {
+        /// What it runs.
+        revision: Revision,
+        /// How much of it.
+        replicas: Replicas,
+        /// Whether its autoscaler is made like the target's; otherwise one that exists stays as it is.
+        follow_autoscaler: bool,
+    },
+    /// The canary runs this revision.
+    Canary {
+        /// What it runs.
+        revision: Revision,
+        /// How much of it.
+        replicas: Replicas,
+        /// The rollout that its pods must have been started for, where they read configs that may have changed since.
+        fresh_for: Option<String>,
+    },
+    /// Routes exist: the token to the canary, everything else to the primary.
+    Route,
     /// Routes lead to the target itself again, as before Weir.
     Unroute,
+    /// Nothing is kept but what these revisions need.
+    Prune {
+        /// Revisions that may be asked for again.
+        revisions: Vec<Revision>,
+        /// Those of them that may still run: the copies of their configs stay too.
+        live: Vec<Revision>,
+    },
+    /// Nobody who calls the target's own name still ends at the primary. Fails as long as somebody does.
+    Handover,
     /// Nothing of this Canary is left; it may go.
     Release,
 }
 
-/// How much of the canary runs.
+/// How much of a workload runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scale {
-    /// Whatever runs now.
+pub enum Replicas {
+    /// Whatever runs now, nothing included.
     Keep,
-    /// Nothing.
-    Zero,
-    /// As much as the target (or its scaler) asks for.
-    Full,
+    /// As much as its own object, or its autoscaler, asks for.
+    Declared,
+    /// This much.
+    Exactly(u32),
 }
 
 /// Something worth telling a person.

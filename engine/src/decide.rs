@@ -6,19 +6,19 @@
 
 mod check;
 mod idle;
-mod leave;
 mod progress;
 mod promote;
 mod rollback;
+mod terminate;
 mod traffic;
 
 use weir_wire::RUN_TICK_MS;
 
-use super::action::{Action, Ask, Decision, Event, Scale, Severity};
+use super::action::{Action, Ask, Decision, Event, Replicas, Severity};
 use super::observation::{Answer, Observation, Readiness, Verb};
 use super::plan::{Plan, WebhookKind};
 use super::reason::{Cause, Reason};
-use super::state::{Phase, Run, Stage, State};
+use super::state::{Phase, Run, Stage, State, Traffic};
 use super::time::{Span, Timestamp};
 
 /// Time between two looks while anything is about to change.
@@ -34,11 +34,12 @@ const WATCHFUL: Span = Span::seconds(5);
 ///
 /// Pure: the same arguments always give the same decision. Time is an argument.
 pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) -> Decision {
-    let mut pass = Pass { plan, seen, now, state: state.clone(), events: Vec::new(), asks: Vec::new(), moved: false };
-    pass.take_in();
+    let mut pass =
+        Pass { plan, seen, now, state: state.clone(), events: Vec::new(), asks: Vec::new(), requeue_now: false };
+    pass.ingest();
     let reason = pass.advance();
-    pass.tell_hold(&reason);
-    pass.conclude(reason)
+    pass.emit_hold(&reason);
+    pass.conclude(&state.traffic, reason)
 }
 
 /// One pass: the state as it becomes, and what is said on the way.
@@ -50,22 +51,23 @@ struct Pass<'a> {
     events: Vec<Event>,
     asks: Vec<Ask>,
     /// Whether this pass changed anything that the next one should act on at once.
-    moved: bool,
+    requeue_now: bool,
 }
 
 impl Pass<'_> {
     fn advance(&mut self) -> Reason {
+        self.supersede_unknown_epoch();
         if self.seen.deleted || matches!(self.state.phase, Phase::Terminating | Phase::Terminated) {
-            return self.leave();
+            return self.terminate();
         }
         if self.state.phase == Phase::Initializing {
             return self.initialize();
         }
-        if let Some(reason) = self.obey() {
+        if let Some(reason) = self.apply_verb() {
             return reason;
         }
-        self.welcome_primary();
-        let Some(run) = &self.state.run else { return self.rest() };
+        self.primary_recovered();
+        let Some(run) = &self.state.run else { return self.idle() };
         let stage = run.stage;
         if let Some(cause) = self.cause_to_take_back(stage) {
             return self.take_back(cause);
@@ -79,6 +81,7 @@ impl Pass<'_> {
             Stage::Checking => self.check_before(),
             Stage::Confirming => self.confirm(),
             Stage::Analysing => self.analyse(),
+            Stage::Relieving => self.relieve(),
             Stage::Promoting => self.promote(),
             Stage::Returning => self.give_back(),
             Stage::Draining => self.drain(),
@@ -87,28 +90,28 @@ impl Pass<'_> {
     }
 
     /// Carries out a person's verb, once. Returns a reason where that is all that this pass does.
-    fn obey(&mut self) -> Option<Reason> {
+    fn apply_verb(&mut self) -> Option<Reason> {
         let request = self.seen.verb.as_ref()?;
         if self.state.verb.as_ref() == Some(&request.id) {
             return None;
         }
         self.state.verb = Some(request.id.clone());
         let stage = self.state.run.as_ref().map(|run| run.stage);
-        let analysing = stage.is_some_and(|stage| stage < Stage::Promoting);
+        let analysing = self.is_analysing();
         let name = self.plan.canary.clone();
         match request.verb {
             Verb::Pause => {
                 self.state.paused = true;
-                self.tell(Severity::Warning, "Paused", format!("Paused {name} by a person"));
+                self.emit(Severity::Warning, "Paused", format!("Paused {name} by a person"));
             }
             Verb::Resume => {
                 self.state.paused = false;
-                self.tell(Severity::Info, "Resumed", format!("Resumed {name}"));
+                self.emit(Severity::Info, "Resumed", format!("Resumed {name}"));
             }
             Verb::Promote if analysing => {
                 self.state.paused = false;
                 self.run_mut().promote = true;
-                self.tell(Severity::Warning, "PromoteRequested", format!("Promotion of {name} requested by a person"));
+                self.emit(Severity::Warning, "PromoteRequested", format!("Promotion of {name} requested by a person"));
             }
             Verb::Abort if analysing || stage == Some(Stage::Promoting) => return Some(self.take_back(Cause::Aborted)),
             Verb::Retry if self.state.phase == Phase::Failed && !self.state.canary_is_home => {
@@ -116,45 +119,130 @@ impl Pass<'_> {
                 return Some(self.start_run());
             }
             verb => {
-                let text = format!("Nothing to {} in {name}", format!("{verb:?}").to_lowercase());
-                self.tell(Severity::Warning, "VerbIgnored", text);
+                let text = format!("Nothing to {verb} in {name}");
+                self.emit(Severity::Warning, "VerbIgnored", text);
             }
         }
         None
     }
 
     /// Assembles the decision: what must be so follows from the state alone.
-    fn conclude(self, reason: Reason) -> Decision {
+    fn conclude(mut self, before: &Traffic, reason: Reason) -> Decision {
         let recheck_after = self.cadence();
-        let acknowledged = self.acknowledged(self.state.traffic.epoch);
-        let mut state = self.state;
-        state.traffic.filter = state.filter_mode(self.plan.observe_at_rest);
+        self.state.traffic.filter = self.state.filter_mode(self.plan.observe_at_rest);
+        let (mut protect, mut actions) = (Vec::new(), self.actions());
+        // Where the split stands first, nothing has to be so before it: it can be asked for before it is remembered.
+        let traffic = &self.state.traffic;
+        let protects = !traffic.reaches_canary() || traffic.takes_away_from(before);
+        if protects && matches!(actions.first(), Some(Action::Traffic(_))) {
+            protect.push(actions.remove(0));
+        }
+        let Self { state, events, asks, .. } = self;
+        Decision { protect, state, actions, events, asks, reason, recheck_after }
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let state = &self.state;
         let traffic = Action::Traffic(Box::new(state.traffic.clone()));
-        let primary = state.installed.clone().map(Action::Primary);
-        let ready = self.seen.primary.readiness == Readiness::Ready;
-        let sending = !self.seen.gateways.is_empty() && !acknowledged;
-        let actions = match (state.phase, &state.run) {
-            (Phase::Terminated, _) => vec![Action::Unroute, traffic, Action::Release],
-            (Phase::Terminating, _) if state.unrouted.is_some() => vec![Action::Unroute, traffic],
-            (Phase::Terminating, _) => [traffic, Action::Canary(Scale::Full)].into_iter().chain(primary).collect(),
-            _ if self.plan.suspend && state.run.is_none() => Vec::new(),
+        let mut actions = Vec::new();
+        match (state.phase, &state.run) {
             // Routes first: the acknowledged split proves that gateways know them, since istiod sends it last.
+            (Phase::Terminated, _) => {
+                actions.extend([Action::Unroute, traffic]);
+                if self.now.since(state.since) < self.plan.progress_deadline {
+                    actions.push(Action::Handover);
+                }
+                actions.push(Action::Release);
+            }
+            (Phase::Terminating, _) if state.unrouted.is_some() => actions.extend([Action::Unroute, traffic]),
+            (Phase::Terminating, _) => {
+                actions.extend([traffic, self.canary()]);
+                actions.extend(self.primary());
+            }
+            (_, None) if self.plan.suspend => {}
             (Phase::Initializing, _) => {
-                let routes = if ready { vec![Action::Route, traffic] } else { Vec::new() };
-                primary.into_iter().chain([Action::Canary(Scale::Keep)]).chain(routes).collect()
+                actions.extend(self.keep_revision());
+                actions.extend(self.primary());
+                actions.push(self.canary());
+                if self.seen.primary.readiness == Readiness::Ready {
+                    actions.extend([Action::Route, traffic]);
+                }
+                actions.push(self.prune());
             }
             (_, run) => {
-                let scale = Action::Canary(scale(run.as_ref(), state.canary_is_home, sending));
-                // The split first: nothing that fails may stand before a rollback.
-                [traffic].into_iter().chain(primary).chain([scale, Action::Route]).collect()
+                actions.push(traffic);
+                actions.extend(self.keep_revision());
+                if run.as_ref().is_some_and(|run| run.revision == self.seen.target) {
+                    actions.push(Action::CopyConfigs(self.seen.target.clone()));
+                }
+                actions.extend(self.primary());
+                actions.extend([self.canary(), Action::Route, self.prune()]);
             }
+        }
+        actions
+    }
+
+    /// A revision must be kept before anything runs it: the target may say otherwise at any moment.
+    fn keep_revision(&self) -> Option<Action> {
+        let target = &self.seen.target;
+        self.state.revisions().any(|revision| revision == target).then(|| Action::KeepRevision(target.clone()))
+    }
+
+    fn prune(&self) -> Action {
+        let revisions = self.state.revisions().cloned().collect();
+        Action::Prune { revisions, live: self.state.live_revisions().cloned().collect() }
+    }
+
+    fn primary(&self) -> Option<Action> {
+        let replicas = match (self.seen.primary.replicas, self.seen.canary.replicas) {
+            (Some(_), _) if self.seen.autoscaler.sizes_primary => Replicas::Declared,
+            (Some(replicas), _) => Replicas::Exactly(replicas),
+            (None, Some(of_target)) => Replicas::Exactly(of_target.max(1)),
+            (None, None) => Replicas::Declared,
         };
-        Decision { state, actions, events: self.events, asks: self.asks, reason, recheck_after }
+        let revision = self.state.installed.clone()?;
+        // What came with a revision under analysis takes effect with its promotion.
+        Some(Action::Primary { revision, replicas, follow_autoscaler: !self.is_analysing() })
+    }
+
+    /// How much of the canary a rollout needs. None of it is taken away while it serves, or gateways may still send to it.
+    fn canary(&self) -> Action {
+        let run = self.state.run.as_ref();
+        let sending = !self.seen.gateways.is_empty() && !self.acknowledged(self.state.traffic.epoch);
+        let replicas = match run.map(|run| run.stage) {
+            _ if self.state.phase == Phase::Initializing => Replicas::Keep,
+            // Nothing of it would outlive its Canary.
+            _ if self.state.phase == Phase::Terminating && self.seen.target_ends_with_canary => Replicas::Keep,
+            _ if self.state.phase == Phase::Terminating || self.state.canary_is_home => self.full(),
+            Some(Stage::Draining) => Replicas::Keep,
+            None | Some(Stage::Gated) if sending => Replicas::Keep,
+            None | Some(Stage::Gated) => Replicas::Exactly(0),
+            Some(_) => self.full(),
+        };
+        let started = !matches!(replicas, Replicas::Keep | Replicas::Exactly(0));
+        let fresh_for = run.filter(|_| started && self.is_analysing()).map(|run| run.id.clone());
+        let revision = run.map_or_else(|| self.seen.target.clone(), |run| run.revision.clone());
+        Action::Canary { revision, replicas, fresh_for }
+    }
+
+    /// A number that somebody has set is left alone: it is the user's, or an autoscaler's.
+    fn full(&self) -> Replicas {
+        if self.seen.canary.replicas != Some(0) {
+            return Replicas::Declared;
+        }
+        let (least, primary) = (self.seen.autoscaler.minimum, self.seen.primary.replicas);
+        // An autoscaler adds to its least as the traffic comes; one that takes all of it back at once needs more.
+        let start = if self.seen.deleted { least.max(primary) } else { least.or(primary) };
+        Replicas::Exactly(start.unwrap_or(1).max(1))
+    }
+
+    fn is_analysing(&self) -> bool {
+        self.state.run.as_ref().is_some_and(|run| run.stage < Stage::Promoting)
     }
 
     fn cadence(&self) -> Span {
         let watchful = |run: &Run| run.failure_seen.is_some_and(|at| self.now.since(at) < WATCHFUL);
-        if self.moved {
+        if self.requeue_now {
             return Span(SOON.0 / 4);
         }
         if !self.acknowledged(self.state.traffic.epoch) && !self.seen.gateways.is_empty() {
@@ -173,7 +261,7 @@ impl Pass<'_> {
     }
 
     /// Tells people of a hold that lasts, once.
-    fn tell_hold(&mut self, reason: &Reason) {
+    fn emit_hold(&mut self, reason: &Reason) {
         let Some(run) = &mut self.state.run else { return };
         let (name, target) = (&self.plan.canary, &self.plan.target);
         let text = match reason {
@@ -199,11 +287,11 @@ impl Pass<'_> {
         let key = format!("{} {:?}", reason.code(), run.stage);
         if run.told.as_ref() != Some(&key) {
             run.told = Some(key);
-            self.tell(Severity::Warning, reason.code(), text);
+            self.emit(Severity::Warning, reason.code(), text);
         }
     }
 
-    fn tell(&mut self, severity: Severity, reason: &'static str, text: String) {
+    fn emit(&mut self, severity: Severity, reason: &'static str, text: String) {
         self.events.push(Event { severity, reason, text });
     }
 
@@ -212,7 +300,7 @@ impl Pass<'_> {
             self.state.phase = phase;
             self.state.since = self.now;
         }
-        self.moved = true;
+        self.requeue_now = true;
     }
 
     fn enter_stage(&mut self, stage: Stage) {
@@ -221,7 +309,7 @@ impl Pass<'_> {
         run.stage = stage;
         run.since = now;
         run.window_since = None;
-        self.moved = true;
+        self.requeue_now = true;
     }
 
     /// Returns the run. Called only in stages of one; outside of a run it is an empty one, which changes nothing.
@@ -270,16 +358,5 @@ impl Pass<'_> {
             _ => "no answer yet".into(),
         };
         Some(Reason::WaitingForGate { gate, said })
-    }
-}
-
-/// How much of the canary a rollout needs. None of it is taken away while it serves, or gateways may still be `sending`.
-fn scale(run: Option<&Run>, home: bool, sending: bool) -> Scale {
-    match run.map(|run| run.stage) {
-        _ if home => Scale::Full,
-        Some(Stage::Draining) => Scale::Keep,
-        None | Some(Stage::Gated) if sending => Scale::Keep,
-        None | Some(Stage::Gated) => Scale::Zero,
-        Some(_) => Scale::Full,
     }
 }

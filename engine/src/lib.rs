@@ -22,11 +22,12 @@ pub mod proof;
 pub mod reason;
 pub mod state;
 pub mod time;
+pub mod words;
 
-pub use action::{Action, Ask, Decision, Event, Scale, Severity};
+pub use action::{Action, Ask, Decision, Event, Replicas, Severity};
 pub use counts::{Cell, Counts, Scrape};
 pub use decide::decide;
-pub use observation::{Answer, Gateway, Observation, Readiness, Verb, VerbRequest, Workload};
+pub use observation::{Answer, Autoscaler, Gateway, Observation, Readiness, Verb, VerbRequest, Workload};
 pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
 pub use reason::Reason;
 pub use state::{Ended, FilterMode, Outcome, Phase, Revision, Run, Stage, State, Traffic};

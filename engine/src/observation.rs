@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::counts::Scrape;
 use super::state::Revision;
 use super::time::Timestamp;
+use super::words::words;
 
 /// Everything that one decision looks at.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +26,21 @@ pub struct Observation {
     pub verb: Option<VerbRequest>,
     /// Whether the Canary is being deleted.
     pub deleted: bool,
+    /// Whether the target runs only through Weir, so that nothing is left to serve once its Canary is gone.
+    pub target_ends_with_canary: bool,
+    /// What sizes the workloads beside Weir.
+    pub autoscaler: Autoscaler,
+    /// Whether an update of the primary may stop its last pod before a new one serves.
+    pub update_stops_primary: bool,
+}
+
+/// What sizes the workloads beside Weir.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Autoscaler {
+    /// The least that the target's autoscaler would give it, if it has one.
+    pub minimum: Option<u32>,
+    /// Whether the primary's size is an autoscaler's.
+    pub sizes_primary: bool,
 }
 
 /// One arm's workload.
@@ -38,6 +54,8 @@ pub struct Workload {
     pub available: bool,
     /// Since when the gateway has had a route to an endpoint of it.
     pub routable_since: Option<Timestamp>,
+    /// How much of it its object asks for; nothing where it has none, or none that Weir sizes.
+    pub replicas: Option<u32>,
 }
 
 /// How far a workload is.
@@ -101,3 +119,11 @@ pub struct VerbRequest {
     /// Anything that differs from the last request's.
     pub id: String,
 }
+
+words!(Verb {
+    Pause = "pause",
+    Resume = "resume",
+    Promote = "promote",
+    Abort = "abort",
+    Retry = "retry",
+});

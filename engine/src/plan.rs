@@ -35,8 +35,6 @@ pub struct Plan {
     pub skip_analysis: bool,
     /// Start nothing and advance nothing. A rollback still happens.
     pub suspend: bool,
-    /// On deletion, give the traffic back to the target.
-    pub revert_on_deletion: bool,
     /// Chance of taking back a revision that is as good as the primary, per rollout; 0 < alpha < 1.
     pub alpha: f64,
     /// The canary's share of slow requests may be this many times the primary's, at least 1.
@@ -138,6 +136,38 @@ impl Bounds {
 }
 
 impl Plan {
+    /// Returns a plan for tests and examples: three steps of 10 %, judged by a success rate of 99 %.
+    #[must_use]
+    pub fn example() -> Self {
+        let ten = Weight::new(1000).unwrap_or_default();
+        Self {
+            canary: "shop.prod".into(),
+            target: "shop.prod".into(),
+            steps: Step::canary(ten, ten.saturating_add(ten).saturating_add(ten), false),
+            promotion_step: None,
+            interval: Span::seconds(5),
+            threshold: 2,
+            checks: vec![Check {
+                name: "request-success-rate".into(),
+                source: Source::SuccessRate,
+                bounds: Bounds { min: Some(99.0), max: None },
+            }],
+            webhooks: Vec::new(),
+            min_requests: 10,
+            insufficient_deadline: None,
+            progress_deadline: Span::seconds(60),
+            skip_analysis: false,
+            suspend: false,
+            alpha: 0.01,
+            latency_ratio: 2.0,
+            latency_ms: vec![10, 100, 500],
+            conditions: Vec::new(),
+            affinity: None,
+            admission: weir_wire::config::ADMISSION,
+            observe_at_rest: false,
+        }
+    }
+
     /// Returns the webhooks of one kind.
     pub fn webhooks(&self, kind: WebhookKind) -> impl Iterator<Item = &Webhook> {
         self.webhooks.iter().filter(move |webhook| webhook.kind == kind)

@@ -21,6 +21,9 @@ use super::state::Traffic;
 /// Failures and requests of the primary before a run count for at most so many requests: what it did long ago says little.
 const HISTORY: u64 = 10_000;
 
+/// A failure rate that is this many times the one which a block was opened with opens another.
+const OUTGROWN: f64 = 1.25;
+
 /// The evidence of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -64,12 +67,11 @@ impl Default for Guards {
 }
 
 impl Proof {
-    /// Returns the evidence of a run that begins with an epoch: none. `before` is what was counted until then.
+    /// Returns the evidence of a run that begins with an epoch: none. `before` is how many requests of the primary ended until
+    /// then, and how many of them failed.
     #[must_use]
-    pub fn new(plan: &Plan, first: u64, before: &Counts, gateways: usize) -> Self {
-        let primary = before.arm(Arm::Primary);
-        let scale = |n: u64| (n as f64 * (HISTORY as f64 / primary.ended().max(HISTORY) as f64)).round() as u64;
-        let history = [scale(primary.ended()), scale(primary.failure)];
+    pub fn new(plan: &Plan, first: u64, before: [u64; 2], gateways: usize) -> Self {
+        let history = before.map(|n| (n as f64 * (HISTORY as f64 / before[0].max(HISTORY) as f64)).round() as u64);
         let terms = Terms {
             draws: plan.steps.iter().any(|step| comparable(step.weight)),
             latency_ratio: plan.latency_edge().map(|_| plan.latency_ratio),
@@ -99,12 +101,25 @@ impl Proof {
         self.blocks.get(&epoch).map(|block| block.weight)
     }
 
+    /// Returns whether the primary was counted to fail so much more than was known when the newest epoch began, that what
+    /// was fine then says too little now.
+    #[must_use]
+    pub fn outgrown(&self, ledger: &Ledger, plan: &Plan) -> bool {
+        let newest = self.blocks.last_key_value().map(|(_, block)| block.p0);
+        newest.is_some_and(|p0| self.ceiling(ledger, plan) > p0 * OUTGROWN)
+    }
+
+    /// Returns the failure rate that is fine for any canary, by all that is known now.
+    fn ceiling(&self, ledger: &Ledger, plan: &Plan) -> f64 {
+        let primary = self.total(ledger).arm(Arm::Primary);
+        let bound = plan.allowed_failures().map(|allowed| 1.0 - allowed);
+        ceiling(bound, self.history[1] + primary.failure, self.history[0] + primary.ended())
+    }
+
     /// Begins an epoch with requests to the canary; returns the guard's tables for it.
     pub fn open(&mut self, ledger: &Ledger, plan: &Plan, traffic: &Traffic, warm: bool, gateways: usize) -> Limits {
         self.gateways = self.gateways.max(u32::try_from(gateways).unwrap_or(u32::MAX));
-        let primary = self.total(ledger).arm(Arm::Primary);
-        let bound = plan.allowed_failures().map(|allowed| 1.0 - allowed);
-        let p0 = ceiling(bound, self.history[1] + primary.failure, self.history[0] + primary.ended());
+        let p0 = self.ceiling(ledger, plan);
         let mut start = self.guards.clone();
         for (epoch, block) in &self.blocks {
             let pods = ledger.gateways().map(|gateway| ledger.of(gateway, *epoch));
@@ -125,6 +140,7 @@ impl Proof {
         Limits {
             epoch: traffic.epoch,
             end: [comparison.end, absolute.end],
+            beyond: [comparison.beyond, absolute.beyond],
             comparison: comparison.rows,
             absolute: absolute.rows,
         }

@@ -8,6 +8,7 @@ use super::counts::Counts;
 use super::ledger::Ledger;
 use super::proof::Proof;
 use super::time::Timestamp;
+use super::words::words;
 
 /// Identity of one version of the target: a hash of all that makes it run differently.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -140,6 +141,8 @@ pub enum Stage {
     Confirming,
     /// The plan's steps.
     Analysing,
+    /// The canary takes all of the traffic, since the primary's update will stop its last pod.
+    Relieving,
     /// The primary takes over the revision.
     Promoting,
     /// The weight goes back in steps.
@@ -164,6 +167,8 @@ pub struct Traffic {
     pub matching: bool,
     /// When it was asked for.
     pub since: Timestamp,
+    /// Whether the canary serves because the primary cannot.
+    pub fallback: bool,
     /// The guard's tables, newest epoch first.
     pub limits: Vec<Limits>,
     /// What the filter in the gateways has to do with the Canary's requests. Follows from the rest of the state on every
@@ -226,7 +231,53 @@ pub enum Outcome {
     PromotionFailed,
 }
 
+words!(Phase {
+    Initializing = "Initializing",
+    Initialized = "Initialized",
+    Waiting = "Waiting",
+    Progressing = "Progressing",
+    WaitingPromotion = "WaitingPromotion",
+    Promoting = "Promoting",
+    Finalising = "Finalising",
+    Succeeded = "Succeeded",
+    Failed = "Failed",
+    Terminating = "Terminating",
+    Terminated = "Terminated",
+});
+
+words!(Outcome {
+    Promoted = "Promoted",
+    RolledBack = "RolledBack",
+    Superseded = "Superseded",
+    PromotionFailed = "PromotionFailed",
+});
+
 impl State {
+    /// Returns what must survive this program: everything but what is counted or seen again anyway.
+    #[must_use]
+    pub fn durable(&self) -> Self {
+        let mut durable = Self { ledger: Ledger::default(), ..self.clone() };
+        if let Some(run) = &mut durable.run {
+            run.proof = Proof::default();
+            run.window_retired = Counts::default();
+            run.ready_last = Timestamp::default();
+            run.primary_ready_last = Timestamp::default();
+            run.failure_seen = None;
+        }
+        durable
+    }
+
+    /// Returns the revisions that may still run.
+    pub fn live_revisions(&self) -> impl Iterator<Item = &Revision> {
+        let run = self.run.as_ref().map(|run| &run.revision);
+        [run, self.promoted.as_ref(), self.installed.as_ref()].into_iter().flatten()
+    }
+
+    /// Returns the revisions that this state speaks of: those that may still run, and the one that was last dealt with.
+    pub fn revisions(&self) -> impl Iterator<Item = &Revision> {
+        self.live_revisions().chain(self.applied.as_ref())
+    }
+
     /// Returns what the filter has to do with the Canary's requests: it is on from the moment a new revision is seen, so that
     /// the primary's rate is known before the first weight, until the last weight is acknowledged as 0.
     #[must_use]
@@ -246,6 +297,13 @@ impl Traffic {
     #[must_use]
     pub fn reaches_canary(&self) -> bool {
         self.matching || self.weight > Weight::ZERO
+    }
+
+    /// Returns whether this split takes requests of the canary's away that `other` gave it, and adds none.
+    #[must_use]
+    pub fn takes_away_from(&self, other: &Self) -> bool {
+        let less = self.weight < other.weight || (other.matching && !self.matching);
+        less && self.weight <= other.weight && (other.matching || !self.matching)
     }
 }
 

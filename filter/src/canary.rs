@@ -30,6 +30,8 @@ pub struct Plan {
     affinity: Option<Affinity>,
     edges_ns: Vec<u64>,
     admission: u32,
+    /// It serves because the primary cannot.
+    fallback: bool,
     limits: Vec<Limits>,
 }
 
@@ -48,6 +50,7 @@ impl Plan {
             affinity: canary.affinity.clone(),
             edges_ns: canary.latency_ms.iter().map(|edge| u64::from(*edge) * 1_000_000).collect(),
             admission: canary.admission,
+            fallback: canary.fallback,
             limits: canary.limits.clone(),
         })
     }
@@ -172,7 +175,7 @@ impl Canary {
         let (wanted, cohort, mut cookie) = self.route_wish(host, generator);
         let mut arm = Arm::Primary;
         if wanted {
-            if !armed || self.is_tripped(host) {
+            if !(armed || self.plan.fallback) || self.is_tripped(host) {
                 cookie = None;
             } else if !self.breaker.is_open(host, now_ns) && self.admission.admit(self.plan.admission, now_ns) {
                 arm = Arm::Canary;

@@ -52,6 +52,8 @@ struct Running {
     /// Places of those that a trip is published for: in a run now, or in the configuration before.
     watched: Vec<usize>,
     armed: bool,
+    /// Unix time in seconds from which no canary gets requests any more; 0: never.
+    expires_at: u64,
     boot: u64,
     tick_ms: u32,
     /// This VM was counted among those that run the generation.
@@ -154,6 +156,7 @@ impl Filter {
             places,
             watched,
             armed,
+            expires_at: config.expires_at,
             boot: boot.number,
             tick_ms,
             counted: false,
@@ -290,6 +293,7 @@ impl Filter {
             self.running.counted = true;
             process::count_vm(host, self.running.generation);
         }
+        self.expire(host);
         self.flush(host);
         for place in &self.running.watched {
             if let Some(Some(canary)) = self.canaries.get_mut(*place) {
@@ -328,6 +332,15 @@ impl Filter {
             status.is_none()
         });
         self.flush(host);
+    }
+
+    /// Stops sending to canaries once nobody has renewed the configuration for too long. A tick is soon enough.
+    fn expire<H: Host>(&mut self, host: &mut H) {
+        let running = &mut self.running;
+        if running.armed && running.expires_at != 0 && host.unix_seconds() > running.expires_at {
+            running.armed = false;
+            host.log(Level::Warn, "weir: expires_at is past, every request goes to the primary until a newer push");
+        }
     }
 
     /// Hands over what was counted.

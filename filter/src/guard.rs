@@ -64,12 +64,11 @@ impl Counts {
     /// Returns the test that these counts fail.
     #[must_use]
     pub fn judge(&self, limits: &Limits) -> Option<Test> {
-        let reached =
-            |rows: &[[u32; 2]], end, given, count| Limits::limit(rows, end, given).is_some_and(|limit| count >= limit);
-        if reached(&limits.comparison, limits.end[0], self.primary_failures, self.canary_failures) {
+        let reached = |limit: Option<u32>, count| limit.is_some_and(|limit| count >= limit);
+        if reached(limits.comparison_limit(self.primary_failures), self.canary_failures) {
             return Some(Test::Comparison);
         }
-        reached(&limits.absolute, limits.end[1], self.completed, self.failed).then_some(Test::Absolute)
+        reached(limits.absolute_limit(self.completed), self.failed).then_some(Test::Absolute)
     }
 }
 
@@ -168,6 +167,7 @@ mod tests {
             comparison: vec![[0, 3], [1, 4], [3, 5]],
             absolute: vec![[3, 3], [4, 4], [7, 5]],
             end: [4, 9],
+            beyond: [vec![], vec![]],
         }
     }
 
@@ -213,6 +213,28 @@ mod tests {
         {
             assert_eq!(trips(failed, completed), expected, "{failed} of {completed}");
         }
+    }
+
+    #[test]
+    fn beyond_its_end_a_table_goes_on_as_a_line_and_an_older_controllers_ends() {
+        // One more failure for every four requests of the primary that fail, and for every two hundred of the canary's.
+        let line = weir_wire::config::LINE;
+        let limits = Limits { beyond: [vec![[6, line / 4]], vec![[6, line / 200], [99, 0]]], ..limits() };
+        let comparison = |x, y| Counts { canary_failures: x, primary_failures: y, ..Counts::default() }.judge(&limits);
+        let absolute = |failed, completed| Counts { failed, completed, ..Counts::default() }.judge(&limits);
+        for (x, y, trips) in [(6, 5, false), (7, 5, true), (7, 8, true), (7, 9, false), (1_006, 4_004, true)] {
+            assert_eq!(comparison(x, y), trips.then_some(Test::Comparison), "{x} of the canary, {y} of the primary");
+        }
+        for (failed, completed, trips) in [(6, 10, false), (7, 10, true), (55, 10_009, false), (56, 10_009, true)] {
+            assert_eq!(absolute(failed, completed), trips.then_some(Test::Absolute), "{failed} of {completed}");
+        }
+        assert_eq!(
+            absolute(99, u32::MAX),
+            Some(Test::Absolute),
+            "the lowest line is the limit, and the largest counts fit"
+        );
+        let older = Limits { beyond: [vec![], vec![]], ..limits.clone() };
+        assert_eq!(Counts { failed: 9_000, completed: 10_000, ..Counts::default() }.judge(&older), None);
     }
 
     #[test]

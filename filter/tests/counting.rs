@@ -75,7 +75,8 @@ fn a_canary_that_leaves_the_configuration_is_counted_to_its_last_stream() {
 
 #[test]
 fn what_the_gateway_answers_by_itself_counts_for_no_arm_and_opens_nothing() {
-    let limits = Limits { epoch: 1, comparison: vec![[0, 1]], absolute: vec![[1, 1]], end: [9, 9] };
+    let limits =
+        Limits { epoch: 1, comparison: vec![[0, 1]], absolute: vec![[1, 1]], end: [9, 9], ..Limits::default() };
     let guarded = Canary { limits: vec![limits], admission: 2, ..canary(10_000) };
     let mut vm = Vm::running(&config(1, vec![guarded]));
     for (status, details) in [("301", "direct_response"), ("503", "direct_response"), ("403", "rbac_access_denied")] {
@@ -153,7 +154,7 @@ fn a_latency_ends_with_the_upstreams_last_byte_however_slowly_the_client_reads()
 
 #[test]
 fn one_connection_cannot_fail_an_arm_that_it_chooses_and_many_can() {
-    let limits = Limits { epoch: 1, comparison: vec![], absolute: vec![[1, 5]], end: [0, 1_000] };
+    let limits = Limits { epoch: 1, comparison: vec![], absolute: vec![[1, 5]], end: [0, 1_000], ..Limits::default() };
     let conditions = serde_json::from_str(r#"[{"headers": {"x-beta": {"exact": "1"}}}]"#).unwrap();
     let mut vm = Vm::running(&config(1, vec![Canary { conditions, limits: vec![limits], ..canary(0) }]));
     let fail = |vm: &mut Vm, connection| {

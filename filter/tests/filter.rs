@@ -8,7 +8,7 @@ use vm::{ID, Vm, canary, config, to};
 use weir_filter::simulated::SimulatedHost;
 use weir_filter::{Choice, Refusal};
 use weir_wire::names::{Arm, Kind, Metric};
-use weir_wire::{Canary, Limits, Lookup, TOKEN_HEADER, Weight};
+use weir_wire::{Canary, Config, Limits, Lookup, TOKEN_HEADER, Weight};
 
 #[test]
 fn nothing_happens_before_a_configuration() {
@@ -82,7 +82,7 @@ fn a_cookie_says_nothing_of_later_draws() {
 
 #[test]
 fn the_guard_stops_every_vm_and_only_its_own_run() {
-    let limits = Limits { epoch: 1, comparison: vec![[0, 2]], absolute: vec![], end: [9, 0] };
+    let limits = Limits { epoch: 1, comparison: vec![[0, 2]], absolute: vec![], end: [9, 0], ..Limits::default() };
     let guarded = Canary { limits: vec![limits], ..canary(10_000) };
     let mut one = Vm::running(&config(1, vec![guarded.clone()]));
     let mut two = Vm::new(one.host.another_vm());
@@ -127,7 +127,7 @@ fn a_primary_that_nobody_serves_changes_nothing() {
 
 #[test]
 fn failures_of_an_earlier_run_do_not_stop_the_next() {
-    let limits = |epoch| Limits { epoch, comparison: vec![[0, 1]], absolute: vec![], end: [9, 0] };
+    let limits = |epoch| Limits { epoch, comparison: vec![[0, 1]], absolute: vec![], end: [9, 0], ..Limits::default() };
     let in_run = |generation, run: &str, epoch: u64| {
         let limits = vec![limits(epoch), limits(1)];
         config(generation, vec![Canary { run: run.into(), epoch, limits, ..canary(10_000) }])
@@ -137,6 +137,39 @@ fn failures_of_an_earlier_run_do_not_stop_the_next() {
     vm.configure(&in_run(2, "r2", 2)).unwrap();
     vm.end(stream, "500");
     assert_eq!(vm.exchange("200"), to(Arm::Canary));
+}
+
+#[test]
+fn a_canary_gets_nothing_once_its_configuration_has_expired_until_a_newer_generation() {
+    let until = |generation, expires_at| Config { expires_at, ..config(generation, vec![canary(10_000)]) };
+    let mut vm = Vm::running(&until(1, 1_600));
+    vm.host.unix_seconds = 1_600;
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.exchange("200"), to(Arm::Canary));
+    vm.host.unix_seconds = 1_601;
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.exchange("200"), to(Arm::Primary));
+    assert_eq!(vm.metric(Metric::Disarmed), 1);
+    vm.configure(&until(2, 2_200)).unwrap();
+    assert_eq!(vm.exchange("200"), to(Arm::Canary));
+    vm.configure(&until(3, 0)).unwrap();
+    vm.host.unix_seconds = 1_000_000;
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.exchange("200"), to(Arm::Canary), "an older controller knows no such time");
+}
+
+#[test]
+fn a_canary_that_serves_because_the_primary_cannot_keeps_its_requests_whoever_is_away() {
+    let served = vec![Canary { fallback: true, ..canary(10_000) }];
+    let mut vm = Vm::running(&Config { expires_at: 1_600, ..config(1, served.clone()) });
+    vm.host.unix_seconds = 5_000;
+    vm.filter.tick(&mut vm.host);
+    assert_eq!(vm.exchange("200"), to(Arm::Canary), "it runs on");
+    let mut restarted = Vm::new(SimulatedHost::default());
+    restarted.host.unix_seconds = 5_000;
+    restarted.configure(&Config { expires_at: 1_600, ..config(1, served) }).unwrap();
+    restarted.filter.tick(&mut restarted.host);
+    assert_eq!(restarted.exchange("200"), to(Arm::Canary), "and after a restart");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::gateway::{Gateway, Load, Served};
 use super::scenario::Scenario;
 use weir_engine::{
-    Action, Answer, Ask, Observation, Outcome, Phase, Plan, Readiness, Revision, Scale, Span, State, Timestamp,
+    Action, Answer, Ask, Observation, Outcome, Phase, Plan, Readiness, Replicas, Revision, Span, State, Timestamp,
     WebhookKind, Workload, decide,
 };
 
@@ -151,7 +151,7 @@ impl<'a> World<'a> {
         let seen = self.observe();
         let decision = decide(&self.plan, &self.state, &seen, self.now);
         self.state = decision.state;
-        for action in decision.actions {
+        for action in decision.protect.into_iter().chain(decision.actions) {
             self.apply(action);
         }
         for ask in decision.asks {
@@ -186,9 +186,11 @@ impl<'a> World<'a> {
                 let at = self.now + PUSH;
                 self.gateways.iter_mut().for_each(|gateway| gateway.push(&traffic, at));
             }
-            Action::Primary(revision) => start(&mut self.primary, &mut self.primary_up, &revision, self.now),
-            Action::Canary(Scale::Full) => start(&mut self.canary, &mut self.canary_up, &self.target, self.now),
-            Action::Canary(Scale::Zero) => self.canary = Workload::default(),
+            Action::Primary { revision, .. } => start(&mut self.primary, &mut self.primary_up, &revision, self.now),
+            Action::Canary { replicas: Replicas::Exactly(0), .. } => self.canary = Workload::default(),
+            Action::Canary { replicas: Replicas::Declared | Replicas::Exactly(_), .. } => {
+                start(&mut self.canary, &mut self.canary_up, &self.target, self.now);
+            }
             _ => {}
         }
     }

@@ -101,13 +101,14 @@ fn canary(number: usize, lookup: Lookup, weight: u32) -> Canary {
             comparison: vec![[0, 4], [1, 5], [10, 9]],
             absolute: vec![[3, 3], [10, 5], [1_000, 100]],
             end: [100, 100_000_000],
+            ..weir_wire::Limits::default()
         }],
         ..Canary::default()
     }
 }
 
 fn config(canaries: Vec<Canary>) -> Config {
-    Config { version: weir_wire::config::VERSION, generation: 1, armed_until: u64::MAX, canaries }
+    Config { version: weir_wire::config::VERSION, generation: 1, armed_until: u64::MAX, canaries, ..Config::default() }
 }
 
 /// Modules that make one host call again and again for each request; the first one makes none.

@@ -18,6 +18,7 @@ fn guarded(parts: u32) -> Canary {
         comparison: vec![[0, 3], [1, 6]],
         absolute: vec![[4, 4], [1_000, 40]],
         end: [1, 100_000],
+        ..Limits::default()
     }];
     canary
 }
@@ -134,7 +135,8 @@ async fn a_failure_is_judged_by_its_own_epochs_table() {
     gateway.metrics_when("they are under way", |metrics| metrics.arm(Arm::Canary)[0] == 3).await;
     let mut next = guarded(10_000);
     next.epoch = 2;
-    next.limits.insert(0, Limits { epoch: 2, comparison: vec![[0, 50]], absolute: vec![], end: [50, 0] });
+    next.limits
+        .insert(0, Limits { epoch: 2, comparison: vec![[0, 50]], absolute: vec![], end: [50, 0], ..Limits::default() });
     gateway.push(&config(vec![next])).await;
     for one in slow {
         assert_eq!(one.await.unwrap(), 504);

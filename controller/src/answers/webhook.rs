@@ -32,7 +32,7 @@ impl Call {
         let body = json!({
             "name": canary.metadata.name,
             "namespace": canary.metadata.namespace,
-            "phase": format!("{:?}", state.phase),
+            "phase": state.phase.as_str(),
             "checksum": state.applied,
             "metadata": webhook.metadata,
         });

@@ -91,7 +91,6 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
         )),
         skip_analysis: spec.skip_analysis.unwrap_or(false),
         suspend: spec.suspend.unwrap_or(false),
-        revert_on_deletion: spec.revert_on_deletion.unwrap_or(false),
         alpha: p.number("spec.analysis.alpha", analysis.alpha, 0.01, 1e-9..=0.5),
         latency_ratio: p.number("spec.analysis.latencyRatio", analysis.latency_ratio, 2.0, 1.0..=1000.0),
         conditions: strategy::conditions(&analysis.r#match, p),

@@ -27,12 +27,6 @@ pub(crate) struct Executor<'a> {
     pub(crate) target: Option<&'a Arc<Deployment>>,
     /// What it declares, if that can be told.
     pub(crate) declared: Option<&'a Declared>,
-    /// How the target's pods must be marked that are started from now on, where they are not.
-    pub(crate) mark: Option<String>,
-    /// Whether a revision is under analysis: nothing of it is for the primary yet.
-    pub(crate) analysing: bool,
-    /// Whether the target takes the traffic back for good.
-    pub(crate) leaving: bool,
     /// What was written last.
     pub(crate) written: &'a Written,
 }

@@ -166,6 +166,8 @@ impl Arm {
             readiness: self.readiness(),
             available: !self.serving().is_empty(),
             routable_since: self.routable_since,
+            // The target's own words say how many; Weir writes no number.
+            replicas: None,
         }
     }
 

@@ -206,7 +206,7 @@ impl Machine {
             let mut hands = Hands { release, gateway, board, catalog, serving, now };
             match pass(&mut hands, &plan, &mut state, now).await {
                 Ok(passed) => {
-                    release.recheck_at = now + passed.recheck_after;
+                    release.recheck_at = now + passed.after;
                     let Name { namespace, name } = &release.name;
                     let view = CanaryView::of(namespace, name, &plan, &state, &release.seen, &passed.reason);
                     self.board.show(view, &plan.latency_ms);

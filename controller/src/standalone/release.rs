@@ -19,8 +19,7 @@ use crate::gateway_config::RequestMatch;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
 use crate::rollout::{
-    Action, Ask, Decision, Event, Observation, Plan, Readiness, Revision, Scale, Severity, Span, State, Timestamp,
-    VerbRequest,
+    Action, Ask, Decision, Event, Observation, Plan, Replicas, Revision, Severity, Span, State, Timestamp, VerbRequest,
 };
 use crate::view::EventView;
 
@@ -132,12 +131,6 @@ impl Release {
 
     /// Returns what one decision looks at.
     pub(crate) fn observation(&self, gateway: &Gateway, serving: bool) -> Observation {
-        let deleted = self.memory.deleted;
-        let mut canary = self.canary.workload();
-        if deleted {
-            // There is no target beside Weir that the traffic could be given back to: nothing is waited for.
-            canary.readiness = Readiness::Ready;
-        }
         let envoy = || crate::rollout::Gateway {
             name: gateway::NAME.into(),
             acknowledged: gateway.acknowledged(&self.id),
@@ -146,19 +139,21 @@ impl Release {
         Observation {
             target: api::revision(&self.memory.target.object.spec),
             primary: self.primary.workload(),
-            canary,
+            canary: self.canary.workload(),
             gateways: serving.then(envoy).into_iter().collect(),
             scrapes: gateway.scrape_of(&self.id).into_iter().collect(),
             answers: self.answers.known(),
             verb: self.verbs.front().cloned(),
-            deleted,
+            deleted: self.memory.deleted,
+            target_ends_with_canary: true,
+            ..Observation::default()
         }
     }
 
     /// Writes down what is remembered, now.
     pub(crate) fn save(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let state = self.memory.state.clone();
-        self.remember(&state, &[], now)
+        self.persist(&state, &[], now)
     }
 
     /// Forgets it for good, with its logs.
@@ -166,62 +161,52 @@ impl Release {
         self.store.remove()
     }
 
-    fn remember(&mut self, state: &State, events: &[Event], now: Timestamp) -> Result<(), StoreError> {
-        let gist = gist(state);
+    fn persist(&mut self, state: &State, events: &[Event], now: Timestamp) -> Result<(), StoreError> {
+        let durable = state.durable();
         let patience = if state.run.is_some() { SAVED_IN_RUN } else { SAVED_AT_REST };
         if events.is_empty()
-            && self.saved.as_ref().is_some_and(|(saved, at)| *saved == gist && now.since(*at) < patience)
+            && self.saved.as_ref().is_some_and(|(saved, at)| *saved == durable && now.since(*at) < patience)
         {
             return Ok(());
         }
-        let target = self.memory.target.clone();
-        self.memory.programs.insert(api::revision(&target.object.spec), target);
-        let needed = |revision: &Revision| {
-            let run = state.run.as_ref().map(|run| &run.revision);
-            let named = [state.promoted.as_ref(), state.installed.as_ref(), state.applied.as_ref(), run];
-            named.contains(&Some(revision)) || self.primary.runs(revision) || self.canary.runs(revision)
-        };
-        let current = api::revision(&self.memory.target.object.spec);
-        let programs = self.memory.programs.iter();
-        let programs = programs.filter(|(revision, _)| **revision == current || needed(revision));
-        self.memory.programs = programs.map(|(revision, source)| (revision.clone(), source.clone())).collect();
         let mut memory = Memory { state: state.clone(), ..self.memory.clone() };
         board::append(&mut memory.events, now, events);
         self.store.save(&memory)?;
         self.memory.events = memory.events;
-        self.saved = Some((gist, now));
+        self.saved = Some((durable, now));
+        Ok(())
+    }
+
+    /// Writes down what the engine keeps beside its state, where that has changed.
+    fn keep_programs(&mut self, programs: BTreeMap<Revision, Source>) -> Result<(), CarryOutError> {
+        if self.memory.programs == programs {
+            return Ok(());
+        }
+        let memory = Memory { programs, ..self.memory.clone() };
+        self.store.save(&memory).map_err(CarryOutError::Remember)?;
+        self.memory.programs = memory.programs;
         Ok(())
     }
 
     /// Keeps the revision in production running before the engine's first word: it may have none, while it is suspended.
     pub(crate) fn keep_primary(&mut self) {
         let installed = self.memory.state.installed.clone().filter(|_| self.frozen.is_none() && !self.memory.deleted);
-        if let Some(Ok(wanted)) = installed.map(|revision| self.wanted(&revision)) {
+        if let Some(Ok(wanted)) = installed.map(|revision| self.wanted(&revision, Replicas::Declared)) {
             self.primary.want(Some(wanted));
         }
     }
 
-    /// Returns what a revision runs, as many times as the target's newest version says.
-    fn wanted(&self, revision: &Revision) -> Result<Wanted, CarryOutError> {
+    /// Returns what a revision runs, and how many times: unless told, as the target's newest version says.
+    fn wanted(&self, revision: &Revision, replicas: Replicas) -> Result<Wanted, CarryOutError> {
         let unknown = || CarryOutError::Unknown { revision: revision.clone() };
         let source = self.memory.programs.get(revision).cloned().ok_or_else(unknown)?;
         let program: Program = source.program().map_err(|_| unknown())?;
-        let replicas = self.memory.target.clone().program().map_or(1, |target| target.process.replicas);
+        let replicas = match replicas {
+            Replicas::Exactly(replicas) => replicas,
+            _ => self.memory.target.clone().program().map_or(1, |target| target.process.replicas),
+        };
         Ok(Wanted { program, replicas })
     }
-}
-
-/// Returns what must be on the disk before anything is done: everything but what is read again from Envoy, or seen again.
-fn gist(state: &State) -> State {
-    let mut gist = state.clone();
-    gist.ledger = Default::default();
-    if let Some(run) = &mut gist.run {
-        run.proof = Default::default();
-        run.ready_last = Timestamp::default();
-        run.primary_ready_last = Timestamp::default();
-        run.failure_seen = None;
-    }
-    gist
 }
 
 /// What keeps a decision from coming true.
@@ -259,9 +244,9 @@ impl Platform for Hands<'_> {
         Ok(seen)
     }
 
-    async fn remember(&mut self, decision: &Decision) -> Result<(), CarryOutError> {
+    async fn persist(&mut self, decision: &Decision) -> Result<(), CarryOutError> {
         let Decision { state, events, .. } = decision;
-        self.release.remember(state, events, self.now).map_err(CarryOutError::Remember)?;
+        self.release.persist(state, events, self.now).map_err(CarryOutError::Remember)?;
         self.release.memory.state.clone_from(state);
         if !events.is_empty() {
             self.board.events(&self.release.name, self.release.memory.events.clone());
@@ -272,30 +257,42 @@ impl Platform for Hands<'_> {
         Ok(())
     }
 
-    async fn carry_out(&mut self, action: &Action) -> Result<(), CarryOutError> {
+    async fn execute(&mut self, action: &Action) -> Result<(), CarryOutError> {
         let release = &mut *self.release;
         match action {
-            Action::Primary(revision) => {
-                let wanted = release.wanted(revision)?;
-                release.primary.want(Some(wanted));
-            }
-            Action::Canary(Scale::Zero) => release.canary.want(None),
-            Action::Canary(Scale::Full) if !release.memory.deleted => {
-                // What is analysed, whatever the file says by then: an edit stops the analysis before it starts anything.
-                let analysed = release.memory.state.run.as_ref().map(|run| run.revision.clone());
-                let revision = analysed.unwrap_or_else(|| self.release.seen.target.clone());
-                let wanted = self.release.wanted(&revision)?;
-                self.release.canary.want(Some(wanted));
-            }
-            Action::Canary(_) => {}
-            Action::Route => release.routed = true,
             Action::Traffic(traffic) => {
                 let Name { namespace, name } = release.name.clone();
                 let hosts = api::hosts(&release.memory.canary);
                 let request_match = RequestMatch { namespace, name, hosts, ..RequestMatch::default() };
                 self.gateway.set_desired(Desired::of(&request_match, &release.plan, traffic));
             }
-            Action::Unroute => {}
+            Action::KeepRevision(revision) => {
+                let target = release.memory.target.clone();
+                if api::revision(&target.object.spec) == *revision {
+                    let mut programs = release.memory.programs.clone();
+                    programs.insert(revision.clone(), target);
+                    release.keep_programs(programs)?;
+                }
+            }
+            Action::Prune { revisions, .. } => {
+                let (primary, canary) = (&release.primary, &release.canary);
+                let stays = |it: &Revision| revisions.contains(it) || primary.runs(it) || canary.runs(it);
+                let programs = release.memory.programs.clone().into_iter().filter(|(it, _)| stays(it)).collect();
+                release.keep_programs(programs)?;
+            }
+            Action::Primary { revision, replicas, .. } => {
+                let wanted = release.wanted(revision, *replicas)?;
+                release.primary.want(Some(wanted));
+            }
+            Action::Canary { replicas: Replicas::Keep, .. } => {}
+            Action::Canary { replicas: Replicas::Exactly(0), .. } => release.canary.want(None),
+            Action::Canary { revision, replicas, .. } => {
+                let wanted = release.wanted(revision, *replicas)?;
+                release.canary.want(Some(wanted));
+            }
+            Action::Route => release.routed = true,
+            // A process reads no configs but its own, and only the gateway calls it.
+            Action::CopyConfigs(_) | Action::Unroute | Action::Handover => {}
             Action::Release => {
                 release.released = true;
                 release.routed = false;
@@ -307,7 +304,7 @@ impl Platform for Hands<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, event: &Event) {
+    fn emit(&mut self, event: &Event) {
         let canary = self.release.full_name();
         let Event { severity, reason, text } = event;
         match severity {

@@ -145,7 +145,6 @@ impl EndedView {
 mod tests {
     use super::*;
     use crate::api::{CanarySpec, Object, plan};
-    use crate::rollout::Counts;
     use crate::rollout::evidence::{Stretch, ratio_interval};
     use crate::rollout::{Gateway, Phase, Revision, Scrape, Timestamp, Traffic};
     use weir_wire::Weight;
@@ -165,7 +164,7 @@ mod tests {
             stage: Stage::Analysing,
             window: 9,
             failed_checks: 1,
-            proof: crate::rollout::proof::Proof::new(plan, 9, &Counts::default(), 1),
+            proof: crate::rollout::proof::Proof::new(plan, 9, [0, 0], 1),
             started: Timestamp(5),
             ..Run::default()
         };

@@ -26,7 +26,7 @@ pub fn screen(list: &CanaryList, now: Timestamp, paint: Paint) -> String {
 fn head(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
     let (mark, tone) = paint::mark(view);
     let name = format!("{}/{}", view.namespace, view.name);
-    let phase = format!("{:?}", view.phase);
+    let phase = view.phase;
     let step = view.step.as_ref().map(|step| format!("  step {} of {}", step.number, step.of)).unwrap_or_default();
     let since = paint::age(now.since(view.started.unwrap_or(view.since)));
     let plain = format!("{name}  {mark} {phase}{step}  {since}  ");

@@ -32,7 +32,7 @@ fn facts(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
     let mut rows = vec![
         ("Name", view.name.clone()),
         ("Namespace", view.namespace.clone()),
-        ("Status", format!("{} {since}{paused}", paint.text(tone, &format!("{mark} {:?}", view.phase)))),
+        ("Status", format!("{} {since}{paused}", paint.text(tone, &format!("{mark} {}", view.phase)))),
         ("Reason", format!("{}: {}", view.reason, view.message)),
         ("Weight", weight(view)),
     ];
@@ -84,7 +84,7 @@ fn arm(arm: &ArmView) -> String {
 fn last(ended: &EndedView, now: Timestamp) -> String {
     let took = paint::age(ended.at.since(ended.started));
     let at = paint::clock(ended.at, now);
-    format!("{} {:?} at {at} after {took}: {}: {}", ended.revision, ended.result, ended.reason, ended.message)
+    format!("{} {} at {at} after {took}: {}: {}", ended.revision, ended.result, ended.reason, ended.message)
 }
 
 /// Returns the tone of an outcome.

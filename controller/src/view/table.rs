@@ -41,7 +41,7 @@ fn row(view: &CanaryView, now: Timestamp) -> Vec<String> {
     vec![
         view.namespace.clone(),
         view.name.clone(),
-        format!("{:?}", view.phase),
+        view.phase.to_string(),
         weight(view),
         step.unwrap_or_else(|| "-".to_owned()),
         format!("{}/{}", view.applied.gateways, view.applied.of),
@@ -74,7 +74,7 @@ pub fn problems(list: &CanaryList, paint: Paint) -> String {
 #[must_use]
 pub fn change(view: &CanaryView, now: Timestamp) -> String {
     let weight = weight(view);
-    let head = format!("{} {}/{} {:?}", paint::clock(now, now), view.namespace, view.name, view.phase);
+    let head = format!("{} {}/{} {}", paint::clock(now, now), view.namespace, view.name, view.phase);
     let line = format!("{head} weight={weight} {}: {}", view.reason, view.message);
     paint::fit(&line, 3 * WIDTH)
 }

@@ -82,9 +82,9 @@ fn headline(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
         _ if view.is_rolling_out() => {
             let revision = view.canary.revision.as_deref().map_or("a new revision", paint::short);
             let since = paint::age(now.since(view.started.unwrap_or(view.since)));
-            format!("{mark} {name}: {revision} is being released, {:?} for {since}", view.phase)
+            format!("{mark} {name}: {revision} is being released, {} for {since}", view.phase)
         }
-        _ => format!("{mark} {name}: {:?} for {}", view.phase, paint::age(now.since(view.since))),
+        _ => format!("{mark} {name}: {} for {}", view.phase, paint::age(now.since(view.since))),
     };
     paint.text(tone, &text)
 }

@@ -34,12 +34,12 @@ impl Pass<'_> {
         self.state.promoted.clone_from(&self.state.installed);
         self.state.applied.clone_from(&self.state.installed);
         self.enter(Phase::Initialized);
-        self.tell(Severity::Info, "Initialized", format!("Initialization done! {}", self.plan.canary));
+        self.emit(Severity::Info, "Initialized", format!("Initialization done! {}", self.plan.canary));
         Reason::UpToDate
     }
 
     /// Watches for a revision that was not dealt with yet.
-    pub(super) fn rest(&mut self) -> Reason {
+    pub(super) fn idle(&mut self) -> Reason {
         if let Some(held) = self.held() {
             return held;
         }
@@ -52,7 +52,7 @@ impl Pass<'_> {
             self.state.applied = Some(target.clone());
             self.enter(Phase::Succeeded);
             let text = format!("{} is back at the primary's revision", self.plan.target);
-            self.tell(Severity::Info, "Reverted", text);
+            self.emit(Severity::Info, "Reverted", text);
             return Reason::Reverted;
         }
         self.start_run()
@@ -61,7 +61,7 @@ impl Pass<'_> {
     /// Begins the rollout of what the target declares now.
     pub(super) fn start_run(&mut self) -> Reason {
         let text = format!("New revision detected! Scaling up {}", self.plan.target);
-        self.tell(Severity::Info, "NewRevision", text);
+        self.emit(Severity::Info, "NewRevision", text);
         self.begin_run();
         if self.plan.webhooks(WebhookKind::ConfirmRollout).next().is_some() {
             self.run_mut().stage = Stage::Gated;
@@ -70,9 +70,12 @@ impl Pass<'_> {
         Reason::NewRevision
     }
 
-    /// Replaces the run by one of what the target declares now, with all counters at 0 and the canary's weight at home.
+    /// Replaces the run by one of what the target declares now, with all counters at 0 and the canary's weight at its fallback.
     pub(super) fn begin_run(&mut self) {
-        let history = self.state.ledger.since(0);
+        let counted = self.state.ledger.since(0).arm(weir_wire::names::Arm::Primary);
+        // At rest nothing is counted: then the last rollout knows the primary best.
+        let last = self.state.ended.as_ref().map(|ended| ended.primary).unwrap_or_default();
+        let history = [last, [counted.ended(), counted.failure]].into_iter().max().unwrap_or_default();
         self.state.applied = Some(self.seen.target.clone());
         self.state.run = Some(Run {
             // Unique over the life of the Canary, its deletions and clocks that step back included: a guard's trip is
@@ -82,11 +85,11 @@ impl Pass<'_> {
             started: self.now,
             stage: Stage::Starting,
             since: self.now,
-            proof: Proof::new(self.plan, self.state.traffic.epoch + 1, &history, self.seen.gateways.len()),
+            proof: Proof::new(self.plan, self.state.traffic.epoch + 1, history, self.seen.gateways.len()),
             ..Run::default()
         });
-        let home = self.home();
-        self.open_epoch(home, false);
+        let weight = self.fallback_weight();
+        self.open_epoch(weight, false);
         self.enter(Phase::Progressing);
     }
 
@@ -102,7 +105,7 @@ impl Pass<'_> {
             let reason = Reason::Reverted;
             self.end(Outcome::Superseded, &reason);
             self.state.applied = Some(self.seen.target.clone());
-            self.tell(Severity::Info, "Reverted", format!("{} is back at the primary's revision", self.plan.target));
+            self.emit(Severity::Info, "Reverted", format!("{} is back at the primary's revision", self.plan.target));
             self.open_epoch(weir_wire::Weight::ZERO, false);
             self.enter_stage(Stage::Draining);
             self.enter(Phase::Succeeded);
@@ -110,7 +113,7 @@ impl Pass<'_> {
         }
         self.end(Outcome::Superseded, &Reason::NewRevision);
         let text = format!("New revision detected! Restarting analysis for {}", self.plan.target);
-        self.tell(Severity::Info, "NewRevision", text);
+        self.emit(Severity::Info, "NewRevision", text);
         self.begin_run();
         Reason::NewRevision
     }

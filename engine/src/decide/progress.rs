@@ -31,7 +31,7 @@ impl Pass<'_> {
         if self.plan.skip_analysis || self.run().promote {
             return self.begin_promotion();
         }
-        self.tell(Severity::Info, "Analysing", format!("Starting canary analysis for {}", self.plan.target));
+        self.emit(Severity::Info, "Analysing", format!("Starting canary analysis for {}", self.plan.target));
         self.enter_stage(Stage::Checking);
         Reason::NewRevision
     }
@@ -80,18 +80,8 @@ impl Pass<'_> {
             if let Some(hold) = self.canary_unready() {
                 return hold;
             }
-            let settled = self.seen.canary.routable_since.is_some_and(|since| self.now.since(since) >= SETTLED);
-            if !settled {
-                return Reason::NotRoutable;
-            }
-            let Some(confirmed) = self.run().confirmed else {
-                let home = self.home();
-                self.open_epoch(home, false);
-                self.run_mut().confirmed = Some(self.state.traffic.epoch);
-                return self.not_acknowledged();
-            };
-            if !self.acknowledged(confirmed) {
-                return self.not_acknowledged();
+            if let Some(hold) = self.not_routable() {
+                return hold;
             }
         }
         // Without the filter nothing would be split, and nobody would guard; later steps do not ask again.
@@ -103,6 +93,21 @@ impl Pass<'_> {
         }
         self.enter_stage(Stage::Analysing);
         self.take_step()
+    }
+
+    /// Returns why gateways may not know the canary's endpoints yet.
+    pub(super) fn not_routable(&mut self) -> Option<Reason> {
+        let settled = self.seen.canary.routable_since.is_some_and(|since| self.now.since(since) >= SETTLED);
+        if !settled {
+            return Some(Reason::NotRoutable);
+        }
+        let Some(confirmed) = self.run().confirmed else {
+            let weight = self.fallback_weight();
+            self.open_epoch(weight, false);
+            self.run_mut().confirmed = Some(self.state.traffic.epoch);
+            return Some(self.not_acknowledged());
+        };
+        (!self.acknowledged(confirmed)).then(|| self.not_acknowledged())
     }
 
     /// Holds a step until its check passes, then takes the next.
@@ -174,7 +179,7 @@ impl Pass<'_> {
 
     /// Returns the step under way. A canary that serves alone is judged with all of the traffic, as it has all of it anyway.
     pub(super) fn step(&self) -> Step {
-        if self.is_alone() {
+        if self.only_canary_serves() {
             return Step { confirm: false, ..Step::weight(Weight::FULL, false) };
         }
         let last = self.plan.steps.len().saturating_sub(1);
@@ -183,7 +188,7 @@ impl Pass<'_> {
     }
 
     fn following(&self) -> Option<Step> {
-        if self.is_alone() { None } else { self.plan.steps.get(self.run().step + 1).copied() }
+        if self.only_canary_serves() { None } else { self.plan.steps.get(self.run().step + 1).copied() }
     }
 
     /// Gives the weight of the step under way.
@@ -195,7 +200,7 @@ impl Pass<'_> {
             None if step.confirm => "Routing all traffic to canary".into(),
             None => format!("Advance {name} canary weight {weight}"),
         };
-        self.tell(Severity::Info, "Advanced", text);
+        self.emit(Severity::Info, "Advanced", text);
         let (before, after) = (&self.state.traffic, (step.weight, step.matching));
         if (before.weight, before.matching) != after || before.epoch == 0 {
             self.open_epoch(step.weight, step.matching);
@@ -246,7 +251,7 @@ impl Pass<'_> {
         run.window_opened = now;
         run.window_since = None;
         run.checks += 1;
-        self.moved = true;
+        self.requeue_now = true;
     }
 
     /// Returns what stands between a passed check and the next step.
@@ -271,7 +276,7 @@ impl Pass<'_> {
     }
 
     fn increase_gate(&mut self, next: Step) -> Option<Reason> {
-        if self.is_alone() {
+        if self.only_canary_serves() {
             return None;
         }
         let more = next.weight > self.state.traffic.weight || (next.matching && !self.state.traffic.matching);
@@ -282,9 +287,9 @@ impl Pass<'_> {
     fn withdraw(&mut self) -> Reason {
         let hold = self.canary_unready().unwrap_or(Reason::CanaryNotReady { why: "no endpoint serves".into() });
         self.run_mut().confirmed = None;
-        let home = self.home();
-        self.open_epoch(home, false);
-        self.tell(Severity::Warning, "CanaryNotReady", self.unready_text(&hold));
+        let weight = self.fallback_weight();
+        self.open_epoch(weight, false);
+        self.emit(Severity::Warning, "CanaryNotReady", self.unready_text(&hold));
         self.enter_stage(Stage::Confirming);
         hold
     }
@@ -297,7 +302,7 @@ impl Pass<'_> {
     }
 
     /// Returns why the canary cannot be sent requests yet.
-    fn canary_unready(&mut self) -> Option<Reason> {
+    pub(super) fn canary_unready(&mut self) -> Option<Reason> {
         let canary = &self.seen.canary;
         let current = canary.revision.as_ref() == Some(&self.run().revision);
         let why = match &canary.readiness {
@@ -317,7 +322,7 @@ impl Pass<'_> {
     /// where the primary will not come up, the canary may be the cure.
     fn primary_unready(&self) -> Option<Reason> {
         let waited = self.now.since(self.run().primary_ready_last.max(self.run().started));
-        if self.is_alone() || waited >= self.plan.progress_deadline {
+        if self.only_canary_serves() || waited >= self.plan.progress_deadline {
             return None;
         }
         let why = match &self.seen.primary.readiness {
@@ -337,7 +342,7 @@ impl Pass<'_> {
     fn tell_passed(&mut self, kind: WebhookKind, what: &str) {
         let names: Vec<String> = self.plan.webhooks(kind).map(|hook| hook.name.clone()).collect();
         for name in names {
-            self.tell(Severity::Info, "CheckPassed", format!("{what} {name} passed"));
+            self.emit(Severity::Info, "CheckPassed", format!("{what} {name} passed"));
         }
     }
 }

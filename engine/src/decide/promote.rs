@@ -5,6 +5,8 @@ use weir_wire::Weight;
 use super::{Pass, Phase, Readiness, Reason, Severity, Span, Stage};
 use crate::state::Outcome;
 
+/// What a promotion waits for whose primary's update will stop its last pod.
+const RELIEVING: &str = "the canary to take all of the traffic, since the primary's update stops its last pod";
 /// Time after which gateways that do not report weight 0 are reported to people. The canary stays as long as they do not.
 const UNREACHABLE: Span = Span::seconds(600);
 
@@ -12,11 +14,52 @@ impl Pass<'_> {
     /// Gives the primary the analysed revision.
     pub(super) fn begin_promotion(&mut self) -> Reason {
         let text = format!("Copying {} template spec to {}-primary", self.plan.target, self.plan.target);
-        self.tell(Severity::Info, "Promoting", text);
+        self.emit(Severity::Info, "Promoting", text);
+        self.enter(Phase::Promoting);
+        // Without a gateway nothing can be led to the canary, and nobody's requests come through one.
+        if self.seen.update_stops_primary && !self.seen.gateways.is_empty() {
+            self.run_mut().confirmed = None;
+            self.enter_stage(Stage::Relieving);
+            return Reason::Promoting { waiting_for: RELIEVING.into() };
+        }
+        self.install()
+    }
+
+    fn install(&mut self) -> Reason {
         self.state.installed = Some(self.run().revision.clone());
         self.enter_stage(Stage::Promoting);
-        self.enter(Phase::Promoting);
+        if self.state.traffic.weight == Weight::FULL {
+            // From here on the canary may be all that serves, and gateways must know that.
+            self.open_epoch(Weight::FULL, false);
+        }
         Reason::Promoting { waiting_for: "waiting for its update to begin".into() }
+    }
+
+    /// Leads all of the traffic to the canary, which was analysed and is available, before the primary is touched.
+    pub(super) fn relieve(&mut self) -> Reason {
+        if self.seen.gateways.is_empty() {
+            return self.install();
+        }
+        if !self.seen.canary.available {
+            if self.state.traffic.reaches_canary() {
+                self.run_mut().confirmed = None;
+                let weight = self.fallback_weight();
+                self.open_epoch(weight, false);
+            }
+            return self.canary_unready().unwrap_or(Reason::NotRoutable);
+        }
+        if self.state.traffic.weight < Weight::FULL {
+            if !self.state.traffic.reaches_canary()
+                && let Some(hold) = self.not_routable()
+            {
+                return hold;
+            }
+            self.open_epoch(Weight::FULL, false);
+        }
+        if self.acknowledged(self.state.traffic.epoch) {
+            return self.install();
+        }
+        Reason::Promoting { waiting_for: RELIEVING.into() }
     }
 
     /// Waits for the primary, with the canary serving its share.
@@ -32,17 +75,21 @@ impl Pass<'_> {
             return self.return_traffic();
         }
         let unanalysed = self.seen.target != self.run().revision;
+        if !primary.available && canary.available && !unanalysed && self.state.traffic.weight < Weight::FULL {
+            // Nothing of the primary serves: the canary, which was analysed, does.
+            self.open_epoch(Weight::FULL, false);
+        }
         if primary.available && (unanalysed || !canary.available) && self.state.traffic.reaches_canary() {
             // The canary is no longer what was analysed, or gone: the primary, in the middle of its update, serves.
             self.open_epoch(Weight::ZERO, false);
         }
         let why = match &primary.readiness {
-            Readiness::Broken(why) if current => return self.strand(why.clone()),
+            Readiness::Broken(why) if current => return self.fail_promotion(why.clone()),
             Readiness::Broken(why) | Readiness::Unready(why) => why.clone(),
             Readiness::Ready | Readiness::Absent => "waiting for its update to begin".into(),
         };
         if self.now.since(self.run().since) >= self.plan.progress_deadline {
-            return self.strand(format!("not ready within {}: {why}", self.plan.progress_deadline));
+            return self.fail_promotion(format!("not ready within {}: {why}", self.plan.progress_deadline));
         }
         Reason::Promoting { waiting_for: why }
     }
@@ -53,7 +100,7 @@ impl Pass<'_> {
             self.enter_stage(Stage::Returning);
             return Reason::Returning { weight: self.state.traffic.weight };
         }
-        self.tell(Severity::Info, "Finalising", "Routing all traffic to primary".into());
+        self.emit(Severity::Info, "Finalising", "Routing all traffic to primary".into());
         self.open_epoch(Weight::ZERO, false);
         self.enter_stage(Stage::Draining);
         self.draining()
@@ -71,13 +118,13 @@ impl Pass<'_> {
         }
         let left = self.plan.promotion_step.map_or(Weight::ZERO, |step| weight.saturating_sub(step));
         if gone || left == Weight::ZERO {
-            self.tell(Severity::Info, "Finalising", "Routing all traffic to primary".into());
+            self.emit(Severity::Info, "Finalising", "Routing all traffic to primary".into());
             self.open_epoch(Weight::ZERO, false);
             self.enter_stage(Stage::Draining);
             return self.draining();
         }
         let text = format!("Advance {} primary weight {}", self.plan.canary, left.complement());
-        self.tell(Severity::Info, "Returning", text);
+        self.emit(Severity::Info, "Returning", text);
         self.open_epoch(left, self.state.traffic.matching);
         self.enter_stage(Stage::Returning);
         Reason::Returning { weight: left }
@@ -91,7 +138,7 @@ impl Pass<'_> {
             if self.now.since(self.run().since) >= UNREACHABLE && !self.run().unreachable_reported {
                 self.run_mut().unreachable_reported = true;
                 let text = format!("{}; the canary is kept until they do", self.not_acknowledged());
-                self.tell(Severity::Warning, "GatewayUnreachable", text);
+                self.emit(Severity::Warning, "GatewayUnreachable", text);
             }
             return self.draining();
         }
@@ -101,12 +148,12 @@ impl Pass<'_> {
                 false => (Reason::Promoted, format!("Scaling down {}", self.plan.target)),
             };
             self.end(Outcome::Promoted, &reason);
-            self.tell(Severity::Info, reason.code(), format!("Promotion completed! {text}"));
+            self.emit(Severity::Info, reason.code(), format!("Promotion completed! {text}"));
             self.enter(Phase::Succeeded);
         }
         self.state.run = None;
-        self.moved = true;
-        if changed { self.rest() } else { self.settled() }
+        self.requeue_now = true;
+        if changed { self.idle() } else { self.settled() }
     }
 
     fn settled(&self) -> Reason {
@@ -122,15 +169,15 @@ impl Pass<'_> {
 
     /// The primary did not come up with the analysed revision: it gets its former one back, and the canary, which is
     /// healthy, serves until it has.
-    fn strand(&mut self, why: String) -> Reason {
+    fn fail_promotion(&mut self, why: String) -> Reason {
         let reason = Reason::PromotionFailed { why: why.clone() };
         self.end(Outcome::PromotionFailed, &reason);
         let text = format!("Promotion of {} failed, primary not ready: {why}", self.plan.target);
-        self.tell(Severity::Error, reason.code(), text);
+        self.emit(Severity::Error, reason.code(), text);
         self.state.installed.clone_from(&self.state.promoted);
         self.state.canary_is_home = true;
-        let home = self.home();
-        self.open_epoch(home, false);
+        let weight = self.fallback_weight();
+        self.open_epoch(weight, false);
         self.enter_stage(Stage::Stranded);
         self.enter(Phase::Failed);
         reason
@@ -141,7 +188,7 @@ impl Pass<'_> {
         let primary = &self.seen.primary;
         if primary.readiness == Readiness::Ready && primary.revision == self.state.installed {
             self.state.canary_is_home = false;
-            self.tell(Severity::Info, "PrimaryRecovered", "Routing all traffic to primary".into());
+            self.emit(Severity::Info, "PrimaryRecovered", "Routing all traffic to primary".into());
             self.open_epoch(Weight::ZERO, false);
             self.enter_stage(Stage::Draining);
             return self.draining();

@@ -98,15 +98,15 @@ impl Pass<'_> {
         };
         let reason = Reason::RolledBack(cause);
         self.end(Outcome::RolledBack, &reason);
-        self.tell(severity, code, text);
+        self.emit(severity, code, text);
         // A promotion that had begun is undone.
         self.state.installed.clone_from(&self.state.promoted);
-        let home = self.home();
-        self.open_epoch(home, false);
+        let weight = self.fallback_weight();
+        self.open_epoch(weight, false);
         if self.state.canary_is_home {
             self.enter_stage(Stage::Stranded);
         } else {
-            self.tell(severity, code, format!("Canary failed! Scaling down {name}"));
+            self.emit(severity, code, format!("Canary failed! Scaling down {name}"));
             self.enter_stage(Stage::Draining);
         }
         self.enter(Phase::Failed);
@@ -116,7 +116,7 @@ impl Pass<'_> {
     /// Counts a failed check; takes the canary back when it was one too many.
     pub(super) fn fail_check(&mut self, what: String) -> Reason {
         let (name, threshold) = (self.plan.canary.clone(), self.plan.threshold);
-        self.tell(Severity::Warning, "Halted", format!("Halt {name} advancement {what}"));
+        self.emit(Severity::Warning, "Halted", format!("Halt {name} advancement {what}"));
         let run = self.run_mut();
         run.failed_checks += 1;
         run.halted = Some(what.clone());

@@ -15,8 +15,8 @@ const GUARDED_EPOCHS: usize = 3;
 
 impl Pass<'_> {
     /// Takes in what was scraped, and closes the books on epochs that no stream can change any more.
-    pub(super) fn take_in(&mut self) {
-        let epoch = self.state.traffic.epoch;
+    pub(super) fn ingest(&mut self) {
+        let epoch = self.newest_epoch();
         let failures = |state: &super::State| state.run.as_ref().map(|run| run.proof.canary_failures(&state.ledger));
         let before = failures(&self.state);
         for scrape in &self.seen.scrapes {
@@ -47,17 +47,42 @@ impl Pass<'_> {
         }
     }
 
+    /// Returns the newest epoch that any gateway may know. A split that protects is asked for before it is stored; a
+    /// controller that died in between left one behind that the state knows nothing of.
+    fn newest_epoch(&self) -> u64 {
+        let known = self.seen.gateways.iter().filter_map(|gateway| gateway.acknowledged).max();
+        self.state.traffic.epoch.max(known.unwrap_or_default())
+    }
+
+    /// Gives the split a number that no gateway knows, where one of them has acknowledged a split that was never stored:
+    /// its acknowledgement, and what it counted under it, are of another split.
+    pub(super) fn supersede_unknown_epoch(&mut self) {
+        let Traffic { epoch, weight, matching, .. } = self.state.traffic;
+        if epoch > 0 && self.newest_epoch() > epoch {
+            self.open_epoch(weight, matching);
+        }
+    }
+
     /// Asks the gateways for another split, or for the same one under a new number.
     pub(super) fn open_epoch(&mut self, weight: Weight, matching: bool) {
         let old = &self.state.traffic;
         // An epoch must be newer than any that a gateway may still know of a Canary that was deleted and made again:
         // the first one starts at the clock's seconds.
-        let epoch = if old.epoch == 0 { (self.now.0 / 1000).max(1) } else { old.epoch + 1 };
+        let first = if old.epoch == 0 { self.now.0 / 1000 } else { 0 };
+        let epoch = (self.newest_epoch() + 1).max(first);
+        // From here on the primary may not be able to serve, whether its promotion is under way or has failed.
+        let gives_way = self.run().stage == Stage::Promoting && weight == Weight::FULL;
+        let reaches = matching || weight > Weight::ZERO;
+        let fallback = reaches && (self.state.canary_is_home || gives_way);
+        let (run, since) = (String::new(), self.now);
         let (limits, filter) = (old.limits.clone(), old.filter);
-        let mut traffic = Traffic { run: String::new(), epoch, weight, matching, since: self.now, limits, filter };
+        let mut traffic = Traffic { run, epoch, weight, matching, since, fallback, limits, filter };
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
-            traffic.run.clone_from(&run.id);
+            // Nothing may stop a canary that serves because the primary cannot: the trip of a run would, which is latched.
+            if !self.state.canary_is_home || !reaches {
+                traffic.run.clone_from(&run.id);
+            }
             let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_home;
             if traffic.reaches_canary() {
                 let limits = run.proof.open(&self.state.ledger, self.plan, &traffic, warm, self.seen.gateways.len());
@@ -75,16 +100,18 @@ impl Pass<'_> {
             traffic.limits.clear();
         }
         self.state.traffic = traffic;
-        self.moved = true;
+        self.requeue_now = true;
     }
 
-    /// Opens a new epoch of the same split when the present one is as long as the evidence allows, or the canary is warm.
+    /// Opens a new epoch of the same split when the present one is as long as the evidence allows, the canary is warm, or
+    /// the primary was seen to fail more than the guards' tables were made for.
     pub(super) fn roll_epoch(&mut self) {
         let traffic = &self.state.traffic;
         let age = self.now.since(traffic.since);
         let warm_at = self.run().ready_since.map(|since| since + WARM_UP);
         let warmed = warm_at.is_some_and(|at| traffic.since < at && at <= self.now);
-        if traffic.reaches_canary() && (age >= EPOCH || warmed) && self.acknowledged(traffic.epoch) {
+        let outgrown = self.run().proof.outgrown(&self.state.ledger, self.plan);
+        if traffic.reaches_canary() && (age >= EPOCH || warmed || outgrown) && self.acknowledged(traffic.epoch) {
             let (weight, matching) = (traffic.weight, traffic.matching);
             self.open_epoch(weight, matching);
         }
@@ -116,8 +143,8 @@ impl Pass<'_> {
     ///
     /// Then everything, if nothing else serves. If something does, the revision that passed its analysis keeps the share
     /// that it had, and any other one gets nothing.
-    pub(super) fn home(&self) -> Weight {
-        if self.is_alone() {
+    pub(super) fn fallback_weight(&self) -> Weight {
+        if self.only_canary_serves() {
             return Weight::FULL;
         }
         let run = self.run();
@@ -130,12 +157,13 @@ impl Pass<'_> {
     }
 
     /// Returns whether nothing but the canary serves, since a promotion failed.
-    pub(super) fn is_alone(&self) -> bool {
+    pub(super) fn only_canary_serves(&self) -> bool {
         self.state.canary_is_home && self.seen.canary.available && !self.seen.primary.available
     }
 
-    /// Notices a primary that was restored, so that it is home again; until then, whether anything but the canary serves.
-    pub(super) fn welcome_primary(&mut self) {
+    /// Notices a primary that was restored, so that the canary is no longer its fallback; until then, whether anything but the
+    /// canary serves.
+    pub(super) fn primary_recovered(&mut self) {
         if !self.state.canary_is_home {
             return;
         }
@@ -143,9 +171,9 @@ impl Pass<'_> {
         let up = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
         let stranded = stage == Stage::Stranded;
         if !up || stranded {
-            let home = self.home();
-            if (stage < Stage::Analysing || stranded) && self.state.traffic.weight != home {
-                self.open_epoch(home, false);
+            let weight = self.fallback_weight();
+            if (stage < Stage::Analysing || stranded) && self.state.traffic.weight != weight {
+                self.open_epoch(weight, false);
             }
             return;
         }

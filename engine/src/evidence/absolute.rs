@@ -24,8 +24,14 @@ const DEFAULT_CEILING: f64 = 0.05;
 /// How much worse than the primary's upper confidence bound p0 is.
 const MARGIN: f64 = 3.0;
 
-/// Normal quantile of the one-sided 95 % bound on the primary's rate. [`MARGIN`] does the rest: p0 is below the primary's
-/// true rate with probability below 0.001 at any number of requests (a test computes it exactly).
+/// Requests that a primary is taken to have served where fewer were counted, the others without a failure. So p0 is below 15 %
+/// for a primary that nobody has seen, and four failures without a success are a verdict of the one gateway pod's guard (five
+/// for up to ten pods), instead of none ever. The price is said in [`ceiling`].
+const PRIOR: u64 = 52;
+
+/// Normal quantile of the one-sided 95 % bound on the primary's rate. [`MARGIN`] does the rest: p0 is below the primary's true
+/// rate with probability below 0.001, at any number of requests from [`PRIOR`] on, and from the first one on where that rate is
+/// below 14 % (a test computes it exactly).
 const Z: f64 = 1.6448536269514722;
 
 /// The test of `p ≤ p0`.
@@ -69,8 +75,10 @@ fn llr(p0: f64, p1: f64) -> (f64, f64) {
 /// Returns p0 for the next block: `1 - bound` for a user's bound on the success rate (a fraction), otherwise the larger of
 /// 5 % and 3 times the upper confidence bound of the primary's failure rate so far.
 ///
-/// The bound is Wilson's score bound (1927), one-sided 95 %. Of a primary nobody has seen it is 1, and the test silent:
-/// nothing says yet that this service does not fail half of its requests on both arms.
+/// The bound is Wilson's score bound (1927), one-sided 95 %, of the counted requests, or of 52 where there are fewer: nothing
+/// is counted at rest, and a table made of nothing must not be silent. So α is kept from the first request on for every
+/// primary that fails less than 14 % of its requests, and for worse ones once 52 of theirs were counted; what is seen of them
+/// before opens new blocks.
 #[must_use]
 pub fn ceiling(success_rate: Option<f64>, primary_failures: u64, primary_completed: u64) -> f64 {
     let p0 = match success_rate {
@@ -81,10 +89,7 @@ pub fn ceiling(success_rate: Option<f64>, primary_failures: u64, primary_complet
 }
 
 fn upper_bound(failures: u64, completed: u64) -> f64 {
-    let n = completed as f64;
-    if completed == 0 {
-        return 1.0;
-    }
+    let n = completed.max(PRIOR) as f64;
     let p = (failures as f64 / n).min(1.0);
     let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     (p + Z * Z / (2.0 * n) + spread) / (1.0 + Z * Z / n)
@@ -149,8 +154,8 @@ mod tests {
         // 100 %: one failure is no verdict, two are.
         assert_eq!(ceiling(Some(1.0), 0, 0), FLOOR);
         assert!(first_block(FLOOR, 1, 0) < 100.0 && first_block(FLOOR, 2, 0) >= 400.0);
-        // 0 %, an unknown primary, and a primary that fails most requests: silent.
-        for p0 in [ceiling(Some(0.0), 0, 0), ceiling(None, 0, 0), ceiling(None, 70, 100), f64::NAN, 2.0] {
+        // 0 %, and a primary that fails most requests: silent.
+        for p0 in [ceiling(Some(0.0), 0, 0), ceiling(None, 70, 100), f64::NAN, 2.0] {
             assert_eq!(Absolute::at(p0).log_ratios(1000, 3), [0.0; 5]);
         }
     }
@@ -161,13 +166,46 @@ mod tests {
         assert_eq!(ceiling(None, 50, 100_000), 0.05);
         let failing = ceiling(None, 1000, 10_000);
         assert!(failing > 0.3 && failing < 0.32, "{failing}");
-        assert!(ceiling(None, 0, 10) > 0.5, "ten requests prove little");
+        assert!(ceiling(None, 2, 10) > 0.3, "ten requests prove little");
+    }
+
+    #[test]
+    fn a_primary_that_nobody_has_seen_leaves_no_guard_silent() {
+        let p0 = ceiling(None, 0, 0);
+        assert!((0.14..0.15).contains(&p0), "{p0}");
+        // One pod's guard at 4/α, those of more at 4 N/α, the controller at 4/α or 2/α.
+        for (threshold, all_fail) in [(200.0, 4), (400.0, 4), (1200.0, 5), (4000.0, 5)] {
+            assert!(first_block(p0, all_fail, 0) >= threshold, "{threshold}");
+        }
+    }
+
+    #[test]
+    fn a_primary_that_nobody_has_seen_costs_no_false_verdict_below_its_prior() {
+        // Exact: the probability that a canary as good as its primary ever meets the guard within 60 requests.
+        for p in [0.01f64, 0.05, 0.1, 0.14] {
+            let (mut alive, mut tripped) = (vec![1.0], 0.0);
+            for n in 1..=60u64 {
+                let mut next = vec![0.0; alive.len() + 1];
+                for (k, probability) in alive.iter().enumerate() {
+                    next[k] += probability * (1.0 - p);
+                    next[k + 1] += probability * p;
+                }
+                for (k, probability) in next.iter_mut().enumerate() {
+                    if first_block(ceiling(None, 0, 0), k as u64, n - k as u64) >= 400.0 {
+                        tripped += std::mem::take(probability);
+                    }
+                }
+                alive = next;
+            }
+            assert!(tripped <= 1.0 / 400.0, "{p}: {tripped}");
+        }
     }
 
     #[test]
     fn ceiling_is_almost_never_below_the_primarys_true_rate() {
-        for p in [0.055f64, 0.08, 0.15, 0.3, 0.6, 0.9] {
-            for n in (1..400).chain((400..4000).step_by(200)) {
+        for p in [0.055f64, 0.08, 0.14, 0.3, 0.6, 0.9] {
+            let counted = if p < 0.145 { 0 } else { 52 };
+            for n in (counted..400).chain((400..4000).step_by(200)) {
                 // Binomial probabilities by their recurrence, as long as the ceiling stays below p.
                 let (mut probability, mut below) = ((1.0 - p).powi(n), 0.0);
                 for k in 0..=n {

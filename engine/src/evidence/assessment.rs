@@ -125,12 +125,6 @@ impl Assessment {
         Self { verdict, log_e, threshold, findings, not_worse }
     }
 
-    /// Returns how far it is to "bad": evidence as a share of the threshold, 1 at the verdict, infinite far beyond it.
-    #[must_use]
-    pub fn bad_progress(&self) -> f64 {
-        (self.log_e - self.threshold.ln()).exp()
-    }
-
     /// Returns how far it is to "good": evidence as a share of [`GOOD`], 1 at the verdict.
     #[must_use]
     pub fn good_progress(&self) -> f64 {

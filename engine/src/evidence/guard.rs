@@ -5,6 +5,10 @@
 //! every alternative is worse than the null: E rises with each canary failure, and falls with each primary failure (in the
 //! comparison) and each success (in the absolute test). So `limit` never falls, and a row lasts until the first count
 //! at which its limit is too little, which bisection finds.
+//!
+//! A table has so many rows and no more. It goes on as the lowest of some lines: each is one alternative's own limit, which grows in
+//! proportion to the count for ever. A line asks for more than the sum over all alternatives would, so it keeps α; and it
+//! never falls silent, however many requests an epoch lasts for that nobody ends.
 
 use super::{Absolute, Comparison, Onset};
 
@@ -17,15 +21,17 @@ pub const ROWS: usize = 64;
 pub struct Table {
     /// `[from, limit]`, both increasing; no limit is below 1. Empty: never a verdict.
     pub rows: Vec<[u32; 2]>,
-    /// The last count that the last row holds for. Beyond it the table says nothing.
+    /// The last count that the last row holds for.
     pub end: u32,
+    /// The lines that go on beyond it, in the form of [`weir_wire::Limits::beyond`].
+    pub beyond: Vec<[u32; 2]>,
 }
 
 impl Table {
-    /// Returns the limit at this count, or nothing below the first row and beyond the end.
+    /// Returns the limit at this count, or nothing below the first row.
     #[must_use]
     pub fn limit(&self, count: u32) -> Option<u32> {
-        weir_wire::Limits::limit(&self.rows, self.end, count)
+        weir_wire::Limits::limit(&self.rows, self.end, &self.beyond, count)
     }
 }
 
@@ -38,7 +44,10 @@ pub fn comparison(test: &Comparison, start: &Onset, rho: f64, threshold: f64, ro
     let verdict = |primary: u32, canary: u32| {
         start.log_e_after(&test.log_ratios(rho, canary.into(), primary.into())) >= threshold.ln()
     };
-    table(verdict, |_| u32::MAX, rows)
+    let ratios = test.log_ratios(rho, 1, 0).into_iter().zip(test.log_ratios(rho, 0, 1));
+    // The canary's failures against the primary's.
+    let lines = lines(start, threshold, ratios).map(|(needed, up, down)| Line { from: needed / up, slope: down / up });
+    table(verdict, |_| u32::MAX, rows).continued(lines)
 }
 
 /// Returns the table of completed canary requests → failed ones for one block; `start` as in [`comparison`].
@@ -50,7 +59,52 @@ pub fn absolute(test: &Absolute, start: &Onset, threshold: f64, rows: usize) -> 
         let others = completed.saturating_sub(failures);
         start.log_e_after(&test.log_ratios(failures.into(), others.into())) >= threshold.ln()
     };
-    table(verdict, |completed| completed, rows)
+    let ratios = test.log_ratios(1, 0).into_iter().zip(test.log_ratios(0, 1));
+    // The canary's failures against all of its requests, the failed ones included.
+    let line = |(needed, up, down): (f64, f64, f64)| Line { from: needed / (up + down), slope: down / (up + down) };
+    table(verdict, |completed| completed, rows).continued(lines(start, threshold, ratios).map(line))
+}
+
+/// Failures that are a verdict by one alternative alone: `from + slope * count`.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    from: f64,
+    slope: f64,
+}
+
+impl Line {
+    fn at(self, count: f64) -> f64 {
+        self.from + self.slope * count
+    }
+}
+
+/// Returns for each alternative what its mass still needs to be a verdict without the others, what a failure of the canary
+/// adds to that, and what everything else takes away. E is a sum: where one of its terms reaches the threshold, E does.
+fn lines(
+    start: &Onset,
+    threshold: f64,
+    ratios: impl Iterator<Item = (f64, f64)>,
+) -> impl Iterator<Item = (f64, f64, f64)> {
+    let of_mass = start.log_masses().zip(ratios);
+    let all = of_mass.map(move |(mass, (failure, other))| (threshold.ln() - mass, failure, -other));
+    all.filter(|(needed, up, _)| needed.is_finite() && *up > 0.0)
+}
+
+impl Table {
+    /// Goes on beyond the end by the lines that are the lowest there, some way further, and far away. Rounded up, so that
+    /// every limit is a verdict.
+    fn continued(mut self, lines: impl Iterator<Item = Line>) -> Self {
+        let Some([_, last]) = self.rows.last().copied() else { return self };
+        let (lines, end) = (lines.collect::<Vec<_>>(), f64::from(self.end));
+        let up = |value: f64| (value + 1e-9).ceil().max(0.0) as u32;
+        for further in [1.0, 3.0, 20.0, 1e6] {
+            let lowest = lines.iter().min_by(|one, other| one.at(end * further).total_cmp(&other.at(end * further)));
+            let line =
+                lowest.map(|line| [up(line.at(end)).max(last), up(line.slope * f64::from(weir_wire::config::LINE))]);
+            self.beyond.extend(line.filter(|line| !self.beyond.contains(line)));
+        }
+        self
+    }
 }
 
 /// Builds a table from `verdict(count, failures)`, which must not turn false as failures grow nor true as the count grows
@@ -124,9 +178,9 @@ mod tests {
     #[test]
     fn tables_of_a_first_epoch_are_those_of_the_design() {
         let table = comparison(&Comparison::EQUAL, &begun(&Comparison::WEIGHTS), 0.05, 200.0, 6);
-        assert_eq!(table, Table { rows: vec![[0, 3], [1, 4], [3, 5], [7, 6], [11, 7], [17, 8]], end: 22 });
+        assert_eq!((table.rows, table.end), (vec![[0, 3], [1, 4], [3, 5], [7, 6], [11, 7], [17, 8]], 22));
         let table = absolute(&Absolute::at(0.05), &begun(&Absolute::WEIGHTS), 200.0, 5);
-        assert_eq!(table, Table { rows: vec![[3, 3], [4, 4], [7, 5], [12, 6], [18, 7]], end: 23 });
+        assert_eq!((table.rows, table.end), (vec![[3, 3], [4, 4], [7, 5], [12, 6], [18, 7]], 23));
     }
 
     #[test]
@@ -159,7 +213,6 @@ mod tests {
                     }
                 }
                 assert_eq!(table.rows[..rows.len()], rows, "one row for each increase");
-                assert_eq!(table.limit(table.end.saturating_add(1)).filter(|_| table.end < u32::MAX), None);
             }
         }
     }
@@ -183,6 +236,47 @@ mod tests {
                     assert_eq!(table.limit(completed), (1..=completed).find(verdict), "{p0} {threshold} {completed}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn beyond_its_end_every_limit_is_a_verdict_and_not_far_from_the_least_one() {
+        for rho in [0.01, 0.05, 0.3, 0.5, 0.97] {
+            for start in [begun(&Comparison::WEIGHTS), after_healthy_steps()] {
+                let table = comparison(&Comparison::EQUAL, &start, rho, 200.0, 8);
+                for primary in (table.end + 1..table.end + 3000).step_by(7) {
+                    let limit = table.limit(primary).unwrap();
+                    let log_e = |canary: u32| {
+                        start.log_e_after(&Comparison::EQUAL.log_ratios(rho, canary.into(), primary.into()))
+                    };
+                    assert!(log_e(limit) >= 200f64.ln(), "{rho} {primary}: {limit} is no verdict");
+                    let near = f64::from(limit) * 0.8 - 8.0;
+                    assert!(near < 0.0 || log_e(near as u32) < 200f64.ln(), "{rho} {primary}: {limit} is far too much");
+                }
+            }
+        }
+        for p0 in [0.001, 0.01, 0.05, 0.3] {
+            let (test, start) = (Absolute::at(p0), begun(&Absolute::WEIGHTS));
+            let table = absolute(&test, &start, 400.0, 8);
+            for completed in (table.end + 1..table.end + 20_000).step_by(37) {
+                let limit = table.limit(completed).unwrap();
+                let log_e = |failures: u32| {
+                    start.log_e_after(&test.log_ratios(failures.into(), completed.saturating_sub(failures).into()))
+                };
+                assert!(log_e(limit) >= 400f64.ln(), "{p0} {completed}: {limit} is no verdict");
+                let near = f64::from(limit) * 0.8 - 8.0;
+                assert!(near < 0.0 || log_e(near as u32) < 400f64.ln(), "{p0} {completed}: {limit} is far too much");
+            }
+        }
+    }
+
+    #[test]
+    fn a_canary_that_fails_everything_is_stopped_however_long_its_epoch_has_lasted() {
+        let table = absolute(&Absolute::at(0.05), &begun(&Absolute::WEIGHTS), 400.0, ROWS);
+        for good in [0, 700, 10_000, 1_000_000, 1_000_000_000] {
+            let trips =
+                (1..=good / 5 + 100).find(|failed| table.limit(good + failed).is_some_and(|limit| *failed >= limit));
+            assert!(trips.is_some(), "after {good} good requests");
         }
     }
 

@@ -77,6 +77,11 @@ impl Onset {
         logspace::sum(masses.chain(std::iter::once(self.log_unspent())))
     }
 
+    /// Returns the logarithms of the alternatives' masses.
+    pub fn log_masses(&self) -> impl Iterator<Item = f64> {
+        self.log_mass.iter().copied()
+    }
+
     /// Returns the mean of several states: what the guards of several gateway pods continue from. Nothing of nothing.
     ///
     /// A mean of e-processes is an e-process, however they depend on each other. All should have been through the same

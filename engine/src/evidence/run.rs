@@ -249,7 +249,7 @@ mod tests {
         ] {
             let assessment = tests.assess(&[base, block], 400.0);
             assert_eq!(assessment.verdict, Verdict::Bad { test }, "{assessment:?}");
-            assert!(assessment.bad_progress() >= 1.0);
+            assert!(assessment.log_e >= assessment.threshold.ln());
         }
     }
 
@@ -308,6 +308,6 @@ mod tests {
         assert_eq!(assessment.verdict, Verdict::Bad { test: Test::Absolute });
         let later = Block { p0: Some(super::super::ceiling(None, 9000, 20_000)), ..outage };
         let assessment = after_healthy_steps().assess(&[later], 400.0);
-        assert!(assessment.bad_progress() < 0.01, "{assessment:?}");
+        assert!(assessment.log_e < (assessment.threshold / 100.0).ln(), "{assessment:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Every happening in every situation, to a bounded depth: twice in a row where most can go wrong, else once.
+//! Every happening in every situation, to a bounded depth: twice in a row where most can go wrong, else once. The controller
+//! dies in the pass that follows each of them, between every two things that it does, and another one takes over.
 //!
 //! From every situation of a rollout (good, bad and stranded ones) everything that can happen does, and everything again
 //! in each situation that this leads to. Situations that differ only in times and counts that no rule tells apart are one.
@@ -50,7 +51,7 @@ pub(super) fn happenings(plan: &Plan) -> Vec<Happening> {
     all.extend([Trip, Acknowledging(false), Acknowledging(true), Scraping(false), Scraping(true)]);
     all.extend([GatewayJoins, GatewayRestarts, GatewaysVanish, Suspended(true), Suspended(false), Deleted]);
     all.extend([Verb::Pause, Verb::Resume, Verb::Promote, Verb::Abort, Verb::Retry].map(Told));
-    all.extend([Steps(1), Steps(4)]);
+    all.extend([Steps(1), Steps(4), UpdateStops(true), UpdateStops(false)]);
     all.extend([Span(700), Span(2700), DEADLINE, Span::seconds(601)].map(Passes));
     all.push(Back(Span::seconds(5)));
     for webhook in &plan.webhooks {
@@ -84,11 +85,18 @@ fn explore(name: &str, plan: &Plan, depth: usize) {
             let story = play.story.iter().copied().chain([happening]).collect::<Vec<_>>();
             let mut next = play.clone();
             told(&story, || next.happen(happening));
-            passes += 1;
-            if known.situations.insert(situation(&next)) {
-                told(&story, || judge(&next, &mut known.ends));
-                if left > 1 {
-                    queue.push_back((next, left - 1));
+            let mut found = vec![next];
+            for mut left_behind in play.deaths(happening) {
+                let _ = told(&left_behind.story.clone(), || left_behind.pass());
+                found.push(left_behind);
+            }
+            passes += found.len();
+            for next in found {
+                if known.situations.insert(situation(&next)) {
+                    told(&next.story, || judge(&next, &mut known.ends));
+                    if left > 1 {
+                        queue.push_back((next, left - 1));
+                    }
                 }
             }
         }
@@ -147,7 +155,8 @@ fn situation(play: &Play) -> u64 {
     (phase, promoted, installed, applied, canary_is_home, paused, age(world.state.since)).hash(&mut hasher);
     (traffic.weight, traffic.matching, traffic.limits.is_empty(), age(traffic.since)).hash(&mut hasher);
     (acknowledged(traffic.epoch), unrouted.map(acknowledged), world.deleted, world.plan.suspend).hash(&mut hasher);
-    (world.plan.steps.len(), world.acknowledge, world.scrape, &world.target).hash(&mut hasher);
+    (world.plan.steps.len(), world.acknowledge, world.scrape, &world.target, world.update_stops_primary)
+        .hash(&mut hasher);
     for (workload, comes_up) in [(&world.primary, world.primary_comes_up), (&world.canary, world.canary_comes_up)] {
         let ready = std::mem::discriminant(&workload.readiness);
         (&workload.revision, ready, workload.available, comes_up, workload.routable_since.map(age)).hash(&mut hasher);
@@ -181,7 +190,7 @@ fn judge(play: &Play, ends: &mut [HashMap<u64, Phase>; 2]) {
     let world = &play.world;
     let Some(run) = world.state.run.as_ref().filter(|run| run.stage < Stage::Promoting) else { return };
     let judged = run.cleared || run.window_since.is_some_and(|since| world.now.since(since) >= INTERVAL);
-    let passed = judged && run.step + 1 >= world.plan.steps.len();
+    let passed = run.stage == Stage::Relieving || judged && run.step + 1 >= world.plan.steps.len();
     let exempt = run.promote || world.plan.skip_analysis || world.deleted || world.state.canary_is_home;
     if !passed && !exempt && world.target == run.revision {
         assert_eq!(phase, Phase::Failed, "every request to the canary fails: {:#?}", sketch(&world.state));

@@ -2,9 +2,11 @@
 
 mod defects;
 mod explore;
+mod filter;
 mod journey;
 mod play;
 mod properties;
 mod strategies;
 mod trouble;
+mod witness;
 mod world;

@@ -1,7 +1,8 @@
-//! A world in which anything can happen at any time, and a witness who holds the engine to its promises on every pass.
+//! A world in which anything can happen at any time, and a controller in it under the eyes of a witness.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::witness::Witness;
 use super::world::*;
 use crate::*;
 
@@ -27,11 +28,15 @@ pub(super) enum Happening {
     Told(Verb),
     Suspended(bool),
     Deleted,
+    /// The target's update strategy is edited: whether it stops the last pod first.
+    UpdateStops(bool),
     /// The plan is edited to so many steps.
     Steps(usize),
     Passes(Span),
     /// The clock is set back.
     Back(Span),
+    /// The controller dies in the pass that the last happening led to, when it has done so many things.
+    Dies(usize),
 }
 
 /// How a workload is.
@@ -69,14 +74,6 @@ pub(super) struct Play {
     pub(super) story: Vec<Happening>,
 }
 
-/// What has to be remembered of earlier passes to judge the next one.
-#[derive(Clone, Default)]
-struct Witness {
-    taken_back: BTreeSet<String>,
-    /// Canary requests in the world when the window of the check under way was opened.
-    served: u64,
-}
-
 impl Play {
     pub(super) fn new(plan: Plan) -> Self {
         let mut play = Self::of(World::new(plan));
@@ -103,6 +100,11 @@ impl Play {
 
     /// Lets something happen; time that passes is followed by a pass of the controller, as is all else.
     pub(super) fn happen(&mut self, happening: Happening) {
+        self.befall(happening);
+        let _ = self.pass();
+    }
+
+    fn befall(&mut self, happening: Happening) {
         self.story.push(happening);
         let world = &mut self.world;
         match happening {
@@ -153,6 +155,7 @@ impl Play {
             }
             Happening::Suspended(yes) => world.plan.suspend = yes,
             Happening::Deleted => world.deleted = true,
+            Happening::UpdateStops(yes) => world.update_stops_primary = yes,
             Happening::Steps(count) => {
                 world.plan.steps = Step::canary(weight(10.0), weight(count as f64 * 10.0), false)
             }
@@ -161,8 +164,41 @@ impl Play {
                 world.now = world.now + span;
             }
             Happening::Back(span) => world.now = world.now - span,
+            Happening::Dies(_) => {}
         }
-        let _ = self.pass();
+    }
+
+    /// Returns what a controller leaves behind that dies in the pass which a happening leads to: between every two things
+    /// that it does, storing the state among them.
+    pub(super) fn deaths(&self, happening: Happening) -> Vec<Self> {
+        let mut play = self.clone();
+        play.befall(happening);
+        let World { plan, state, now, .. } = &play.world;
+        let Decision { protect, state: stored, actions, .. } = decide(plan, state, &play.world.observation(), *now);
+        let mut left = Vec::new();
+        for action in protect {
+            play.world.apply(action);
+            left.push(play.clone());
+        }
+        play.store(stored);
+        left.push(play.clone());
+        for action in actions {
+            // What changes nothing in this world leaves what the last one left.
+            if matches!(action, Action::Traffic(_) | Action::Primary { .. } | Action::Canary { .. }) {
+                play.world.apply(action);
+                left.push(play.clone());
+            }
+        }
+        left.iter_mut().enumerate().for_each(|(done, play)| play.story.push(Happening::Dies(done + 1)));
+        left
+    }
+
+    fn store(&mut self, state: State) {
+        let window = |state: &State| state.run.as_ref().map(|run| (run.id.clone(), run.window));
+        if window(&self.world.state) != window(&state) {
+            self.witness.served = self.world.served[1];
+        }
+        self.world.state = state;
     }
 
     /// One pass of the controller, held to every promise.
@@ -171,16 +207,11 @@ impl Play {
         let seen = world.observation();
         let decision = decide(&world.plan, &world.state, &seen, world.now);
         self.witness.check(world, &seen, &decision);
-        let before = std::mem::replace(&mut world.state, decision.state.clone());
-        for action in decision.actions.clone() {
-            world.apply(action);
-        }
+        decision.protect.iter().for_each(|action| world.apply(action.clone()));
+        self.store(decision.state.clone());
+        decision.actions.iter().for_each(|action| self.world.apply(action.clone()));
         self.world.last = Some(decision.clone());
         self.answer(&decision.asks);
-        let window = |state: &State| state.run.as_ref().map(|run| (run.id.clone(), run.window));
-        if window(&before) != window(&decision.state) {
-            self.witness.served = self.world.served[1];
-        }
         decision
     }
 
@@ -296,98 +327,5 @@ impl Health {
             Self::Broken => (Readiness::Broken("CrashLoopBackOff".into()), false),
         };
         workload.routable_since = workload.available.then(|| workload.routable_since.unwrap_or(START));
-    }
-}
-
-impl Witness {
-    fn check(&mut self, world: &World, seen: &Observation, decision: &Decision) {
-        let (before, after) = (&world.state, &decision.state);
-        let text = || {
-            let seen = Observation { scrapes: Vec::new(), answers: BTreeMap::new(), ..seen.clone() };
-            format!("{}\nbefore {:#?}\nafter {:#?}\nseen {seen:#?}", decision.reason, sketch(before), sketch(after))
-        };
-
-        // Every hold has a reason.
-        assert!(!decision.reason.code().is_empty() && !decision.reason.to_string().trim().is_empty());
-        assert!(decision.events.iter().all(|event| !event.text.is_empty() && !event.reason.is_empty()));
-        assert!(decision.recheck_after > Span(0), "a pass that asks for another one at once never ends");
-        // The weights sum to 10,000, and every other split has another number.
-        let split = |traffic: &Traffic| (traffic.weight, traffic.matching, traffic.run.clone(), traffic.limits.clone());
-        assert_eq!(after.traffic.weight.parts() + after.traffic.weight.complement().parts(), 10_000);
-        assert!(after.traffic.epoch >= before.traffic.epoch, "epochs never go back: {}", text());
-        if split(&before.traffic) != split(&after.traffic) {
-            assert!(after.traffic.epoch > before.traffic.epoch, "another split, the same epoch: {}", text());
-        }
-
-        // After a rollback decision the weight never rises for that run.
-        if let Some(ended) = after.ended.as_ref().filter(|ended| ended.result == Outcome::RolledBack) {
-            self.taken_back.insert(ended.run.clone());
-        }
-        let alone = after.canary_is_home && !seen.primary.available;
-        if self.taken_back.contains(&after.traffic.run) && !alone {
-            assert!(!after.traffic.reaches_canary(), "taken back, and yet sent requests: {}", text());
-        }
-
-        // No request for a revision that is not the one under analysis, while anything else can serve it.
-        if let Some(run) = &after.run
-            && run.stage < Stage::Promoting
-            && after.traffic.reaches_canary()
-            && !alone
-        {
-            assert_eq!(run.revision, seen.target, "requests for another revision: {}", text());
-            assert_eq!(run.stage, Stage::Analysing, "requests outside of a step: {}", text());
-            let step = world.plan.steps.get(run.step).or(world.plan.steps.last());
-            assert!(
-                step.is_some_and(|step| after.traffic.weight <= step.weight.max(before.traffic.weight)),
-                "{}",
-                text()
-            );
-        }
-
-        // The canary is not taken down under requests.
-        if decision.actions.contains(&Action::Canary(Scale::Zero)) {
-            let sends = world.gateways.iter().any(|pod| pod.traffic.reaches_canary());
-            assert!(!sends, "the canary is taken down while a gateway sends to it: {}", text());
-        }
-        self.check_steps(world, before, decision, &text);
-    }
-
-    /// Nothing is promoted that was not analysed, and what is promoted is what was analysed.
-    fn check_steps(&mut self, world: &World, before: &State, decision: &Decision, text: &dyn Fn() -> String) {
-        let after = &decision.state;
-        let installs = |action: &Action| {
-            let news = |to: &Revision| ![&before.installed, &before.promoted].contains(&&Some(to.clone()));
-            matches!(action, Action::Primary(to) if news(to))
-        };
-        if decision.actions.iter().any(installs) && after.phase != Phase::Initializing {
-            let run = before.run.as_ref().unwrap();
-            assert_eq!(after.installed.as_ref(), Some(&run.revision), "not what was analysed: {}", text());
-            let asked = world.plan.skip_analysis || run.promote || after.run.as_ref().is_some_and(|run| run.promote);
-            let alone = before.canary_is_home && !world.primary.available;
-            let last = run.step + 1 >= world.plan.steps.len() || alone;
-            assert!(asked || (last && run.stage == Stage::Analysing), "promoted too early: {}", text());
-            if !asked && !run.cleared {
-                self.check_window(world, before, text);
-            }
-        }
-        if let (Some(old), Some(new)) = (&before.run, &after.run)
-            && old.id == new.id
-        {
-            assert!(new.step == old.step || new.step == old.step + 1, "a step was left out: {}", text());
-            if (new.step > old.step || new.cleared) && !old.cleared {
-                self.check_window(world, before, text);
-            }
-        }
-    }
-
-    /// The check that passes now saw its requests.
-    fn check_window(&self, world: &World, before: &State, text: &dyn Fn() -> String) {
-        let Some(run) = &before.run else { return };
-        let step = world.plan.steps.get(run.step).or(world.plan.steps.last()).copied();
-        let built_in = world.plan.checks.iter().any(|check| check.source != Source::Template);
-        if step.is_some_and(|step| step.judged) && built_in && !before.canary_is_home {
-            let served = world.served[1] - self.served;
-            assert!(served >= world.plan.min_requests, "a check of {served} requests passed: {}", text());
-        }
     }
 }

@@ -200,3 +200,60 @@ fn a_template_is_asked_once_everything_else_of_its_check_has_passed() {
     drop(world.step());
     assert!(world.state.run.as_ref().unwrap().checks > before.run.unwrap().checks);
 }
+
+#[test]
+fn the_guard_of_an_ab_test_is_not_silent_though_nothing_was_counted_at_rest() {
+    let mut world = World::new(Plan { steps: Step::ab_test(3), checks: Vec::new(), ..plan() });
+    world.requests = 0;
+    world.until(60, |world| world.phase() == Phase::Initialized);
+    world.target = revision("v2");
+    world.until(60, |world| world.state.traffic.matching);
+    let limits = &world.state.traffic.limits[0];
+    assert_eq!(limits.absolute_limit(4), Some(4), "four failures, no success, and no request of the primary yet");
+    assert!(limits.absolute_limit(1_000_000).is_some(), "however long the epoch lasts");
+}
+
+#[test]
+fn a_rollout_begins_with_what_the_last_one_knew_of_the_primary() {
+    let ab = || Plan { steps: Step::ab_test(3), checks: Vec::new(), ..plan() };
+    let mut world = World::new(ab());
+    world.requests = 0;
+    world.until(60, |world| world.phase() == Phase::Initialized);
+    world.state.ended = Some(Ended { primary: [1_000, 300], ..Ended::default() });
+    world.target = revision("v2");
+    world.until(60, |world| world.state.traffic.matching);
+    assert_eq!(
+        world.state.traffic.limits[0].absolute_limit(40),
+        None,
+        "a third of its requests fails: so may the canary's"
+    );
+}
+
+#[test]
+fn a_promotion_whose_primary_cannot_keep_a_pod_costs_no_request() {
+    let skipped = Plan { skip_analysis: true, ..plan() };
+    let returning = Plan { promotion_step: Some(weight(25.0)), ..plan() };
+    for plan in [plan(), skipped, returning, Plan { steps: Step::ab_test(2), ..plan() }] {
+        let mut world = World::initialized(plan);
+        world.update_stops_primary = true;
+        world.target = revision("v2");
+        world.until(120, |world| world.primary.revision == Some(revision("v2")));
+        assert_eq!(world.state.traffic.weight, Weight::FULL, "before the primary is touched");
+        assert!(world.state.traffic.fallback && !world.primary.available);
+        world.until(120, |world| world.phase() == Phase::Succeeded);
+        assert_eq!(world.failed_users, 0);
+    }
+}
+
+#[test]
+fn a_primary_that_has_no_pod_left_during_its_promotion_leaves_all_to_the_canary() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 30.0);
+    world.primary_comes_up = false;
+    world.until(30, |world| world.phase() == Phase::Promoting && world.primary.revision == Some(revision("v2")));
+    world.primary.available = false;
+    drop(world.step());
+    assert_eq!(world.state.traffic.weight, Weight::FULL);
+    world.primary_comes_up = true;
+    world.until(30, |world| world.phase() == Phase::Succeeded);
+    assert_eq!(world.state.traffic.weight, Weight::ZERO);
+}

@@ -204,44 +204,6 @@ fn no_weight_is_given_before_every_gateway_uses_the_last_one() {
 }
 
 #[test]
-fn no_weight_is_given_where_the_filter_is_off() {
-    let mut world = World::initialized(plan());
-    world.switches = false;
-    world.target = revision("v2");
-    world.run_for(60);
-    assert_eq!((world.code(), world.state.traffic.weight), ("FilterOff", Weight::ZERO));
-    world.switches = true;
-    world.until(60, |world| world.phase() == Phase::Succeeded);
-}
-
-#[test]
-fn the_filter_is_on_from_a_new_revision_on_until_its_last_weight_is_acknowledged_as_0() {
-    let mut world = World::initialized(plan());
-    world.run_for(20);
-    assert_eq!(world.state.traffic.filter, FilterMode::Off, "at rest");
-    world.canary_comes_up = false;
-    world.target = revision("v2");
-    drop(world.step());
-    assert_eq!((world.state.traffic.filter, world.state.traffic.weight), (FilterMode::On, Weight::ZERO), "it starts");
-    world.canary_comes_up = true;
-    world.until(60, |world| world.state.traffic.weight >= weight(30.0));
-    world.acknowledge = false;
-    world.canary_fails = 100;
-    world.until(60, |world| world.phase() == Phase::Failed);
-    world.run_for(20);
-    assert_eq!(
-        (world.state.traffic.filter, world.state.traffic.weight),
-        (FilterMode::On, Weight::ZERO),
-        "some may send"
-    );
-    world.acknowledge = true;
-    world.until(30, |world| world.state.run.is_none());
-    assert_eq!(world.state.traffic.filter, FilterMode::Off, "at rest again");
-    let observed = World::initialized(Plan { observe_at_rest: true, ..plan() });
-    assert_eq!(observed.state.traffic.filter, FilterMode::On);
-}
-
-#[test]
 fn a_gateway_that_restarts_or_vanishes_loses_no_count() {
     let mut world = World::initialized(Plan { steps: vec![Step::weight(weight(10.0), false)], ..plan() });
     world.gateways.push(Pod::new("gateway-1", 8));
@@ -321,6 +283,58 @@ fn a_deleted_canary_gives_the_traffic_back_in_order() {
         assert_eq!(last.actions.last(), Some(&Action::Release));
         assert!(matches!(last.actions.first(), Some(Action::Unroute)));
     }
+}
+
+#[test]
+fn what_still_ends_at_the_primary_holds_a_deletion_no_longer_than_the_deadline() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 10.0);
+    world.deleted = true;
+    world.until(20, |world| world.phase() == Phase::Terminated);
+    assert_eq!(world.pass().actions[2..], [Action::Handover, Action::Release]);
+    world.now = world.now + world.plan.progress_deadline;
+    assert_eq!(world.pass().actions[2..], [Action::Release]);
+}
+
+#[test]
+fn sizes_are_the_users_once_set_and_the_autoscalers_where_there_is_one() {
+    let sizes = |world: &World, seen: &Observation| {
+        let mut sizes = Vec::new();
+        for action in decide(&world.plan, &world.state, seen, world.now).actions {
+            match action {
+                Action::Primary { replicas, .. } | Action::Canary { replicas, .. } => sizes.push(replicas),
+                _ => {}
+            }
+        }
+        sizes
+    };
+    let mut world = World::initialized(plan());
+    world.target = revision("v2");
+    drop(world.step());
+    let mut seen = world.observation();
+    assert_eq!(sizes(&world, &seen), [Replicas::Exactly(2), Replicas::Declared], "it was started, and is the user's");
+    seen.canary = Workload { replicas: Some(0), ..Workload::default() };
+    assert_eq!(sizes(&world, &seen), [Replicas::Exactly(2), Replicas::Exactly(2)], "as large as the primary");
+    seen.autoscaler = Autoscaler { minimum: Some(3), sizes_primary: true };
+    assert_eq!(sizes(&world, &seen), [Replicas::Declared, Replicas::Exactly(3)]);
+    seen.primary = Workload { replicas: Some(7), ..seen.primary };
+    seen.deleted = true;
+    assert_eq!(sizes(&world, &seen), [Replicas::Exactly(7), Replicas::Declared], "all of the traffic comes at once");
+}
+
+#[test]
+fn a_split_that_was_lost_by_a_controller_that_died_has_its_number_to_itself() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 10.0);
+    let stored = world.state.clone();
+    world.canary.available = false;
+    let lost = decide(&world.plan, &world.state, &world.observation(), world.now);
+    lost.protect.into_iter().for_each(|action| world.apply(action));
+    assert!(world.gateways.iter().all(|pod| pod.traffic.epoch > stored.traffic.epoch && !pod.traffic.reaches_canary()));
+    // It died, and the canary is well again.
+    world.canary.available = true;
+    let lost = world.gateways[0].traffic.epoch;
+    drop(world.pass());
+    assert!(world.state.traffic.epoch > lost && world.state.traffic.weight == stored.traffic.weight);
+    world.until(60, |world| world.phase() == Phase::Succeeded);
 }
 
 #[test]

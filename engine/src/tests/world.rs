@@ -32,6 +32,8 @@ pub(super) struct World {
     /// Whether workloads come up as asked.
     pub(super) canary_comes_up: bool,
     pub(super) primary_comes_up: bool,
+    /// Whether an update of the primary stops its last pod before the new one serves.
+    pub(super) update_stops_primary: bool,
     /// Requests in each 100 ms, and how many of each arm's fail out of a hundred.
     pub(super) requests: u64,
     pub(super) canary_fails: u64,
@@ -59,33 +61,7 @@ pub(super) fn weight(percent: f64) -> Weight {
 }
 
 pub(super) fn plan() -> Plan {
-    Plan {
-        canary: "shop.prod".into(),
-        target: "shop.prod".into(),
-        steps: Step::canary(weight(10.0), weight(30.0), false),
-        promotion_step: None,
-        interval: Span::seconds(5),
-        threshold: 2,
-        checks: vec![Check {
-            name: "request-success-rate".into(),
-            source: Source::SuccessRate,
-            bounds: Bounds { min: Some(99.0), max: None },
-        }],
-        webhooks: Vec::new(),
-        min_requests: 10,
-        insufficient_deadline: None,
-        progress_deadline: Span::seconds(60),
-        skip_analysis: false,
-        suspend: false,
-        revert_on_deletion: false,
-        alpha: 0.01,
-        latency_ratio: 2.0,
-        latency_ms: vec![10, 100, 500],
-        conditions: Vec::new(),
-        affinity: None,
-        admission: 10,
-        observe_at_rest: false,
-    }
+    Plan::example()
 }
 
 pub(super) fn revision(name: &str) -> Revision {
@@ -111,6 +87,7 @@ impl World {
             scrape: true,
             canary_comes_up: true,
             primary_comes_up: true,
+            update_stops_primary: false,
             requests: 10,
             canary_fails: 0,
             primary_fails: 0,
@@ -144,15 +121,21 @@ impl World {
             acknowledged: Some(pod.traffic.epoch),
             filtering: self.switches && pod.traffic.filter == FilterMode::On,
         };
+        let sized = |workload: &Workload, absent| {
+            let replicas = if workload.readiness == Readiness::Absent { absent } else { Some(2) };
+            Workload { replicas, ..workload.clone() }
+        };
         Observation {
             target: self.target.clone(),
-            primary: self.primary.clone(),
-            canary: self.canary.clone(),
+            primary: sized(&self.primary, None),
+            canary: sized(&self.canary, Some(0)),
             gateways: self.gateways.iter().map(gateway).collect(),
             scrapes: if self.scrape { self.gateways.iter().map(|pod| pod.scrape(self.now)).collect() } else { vec![] },
             answers: self.answers.clone(),
             verb: self.verb.clone(),
             deleted: self.deleted,
+            update_stops_primary: self.update_stops_primary,
+            ..Observation::default()
         }
     }
 
@@ -162,8 +145,8 @@ impl World {
         let stored = serde_json::to_string(&decision.state).unwrap();
         self.state = serde_json::from_str(&stored).unwrap();
         assert_eq!(self.state, decision.state, "a state must survive being stored");
-        for action in decision.actions.clone() {
-            self.apply(action);
+        for action in decision.protect.iter().chain(&decision.actions) {
+            self.apply(action.clone());
         }
         self.events.extend(decision.events.iter().map(|event| event.text.clone()));
         if self.phases.last() != Some(&self.state.phase) {
@@ -226,12 +209,19 @@ impl World {
             }
         };
         match action {
-            Action::Primary(revision) => start(&mut self.primary, &revision, self.primary_comes_up, self.now),
-            Action::Canary(Scale::Full) => {
+            Action::Primary { revision, .. } => {
+                let updated = self.primary.revision.as_ref().is_some_and(|runs| *runs != revision);
+                let stops = updated && self.update_stops_primary;
+                start(&mut self.primary, &revision, self.primary_comes_up && !stops, self.now);
+                if stops {
+                    (self.primary.available, self.primary.routable_since) = (false, None);
+                }
+            }
+            Action::Canary { replicas: Replicas::Exactly(0), .. } => self.canary = Workload::default(),
+            Action::Canary { replicas: Replicas::Declared | Replicas::Exactly(_), .. } => {
                 let target = self.target.clone();
                 start(&mut self.canary, &target, self.canary_comes_up, self.now);
             }
-            Action::Canary(Scale::Zero) => self.canary = Workload::default(),
             Action::Traffic(traffic) if self.acknowledge => {
                 for pod in &mut self.gateways {
                     if traffic.run != pod.traffic.run {
@@ -240,7 +230,8 @@ impl World {
                     pod.traffic = *traffic.clone();
                 }
             }
-            Action::Traffic(_) | Action::Canary(Scale::Keep) | Action::Route | Action::Unroute | Action::Release => {}
+            // What is not the engine's business: the platforms' tests look at it.
+            _ => {}
         }
     }
 
@@ -257,7 +248,9 @@ impl World {
                 let share = if canary { self.canary_fails } else { self.primary_fails };
                 let served = &mut self.served[arm as usize];
                 *served += 1;
-                let failed = *served * share / 100 > (*served - 1) * share / 100 || (canary && !self.canary.available);
+                let failed = *served * share / 100 > (*served - 1) * share / 100
+                    || (canary && !self.canary.available)
+                    || (!canary && !self.primary.available && self.update_stops_primary);
                 self.failed_users += u64::from(failed);
                 let slot = &mut pod.slots[(pod.traffic.epoch % SLOTS) as usize];
                 let cell = slot.cell_mut(arm, cohort);

@@ -29,7 +29,7 @@ pub fn canary(parts: u32) -> Canary {
 }
 
 pub fn config(generation: u64, canaries: Vec<Canary>) -> Config {
-    Config { version: 1, generation, armed_until: 1_000, canaries }
+    Config { version: 1, generation, armed_until: 1_000, canaries, ..Config::default() }
 }
 
 /// One VM and its proxy.

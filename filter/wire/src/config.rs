@@ -26,6 +26,10 @@ pub struct Config {
     pub generation: u64,
     /// Unix time in seconds. A gateway process that starts later than this, with this configuration, sends nothing to a canary.
     pub armed_until: u64,
+    /// Unix time in seconds. From then on a process that has got nothing newer sends nothing to a canary, however long it has
+    /// run: whoever renews this has been away for too long. 0: never.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub expires_at: u64,
     /// The canaries of this gateway, idle ones included.
     #[serde(default)]
     pub canaries: Vec<Canary>,
@@ -68,9 +72,16 @@ pub struct Canary {
     /// Canary requests that may be outstanding per worker until as many of the run have ended. 0: no bound.
     #[serde(default = "admission")]
     pub admission: u32,
+    /// Whether this canary serves because the primary cannot. Neither `armed_until` nor `expires_at` takes its requests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fallback: bool,
     /// The guard's tables, newest epoch first. An epoch without a table is not guarded.
     #[serde(default)]
     pub limits: Vec<Limits>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn admission() -> u32 {
@@ -131,8 +142,8 @@ pub struct Affinity {
 
 /// The guard's integer tables for one epoch, as exact functions of the evidence (`limit` = least count that is a verdict).
 ///
-/// A row `[from, limit]` holds for counts of at least `from`, up to the next row; the last one up to `end`, beyond which a
-/// table never trips.
+/// A row `[from, limit]` holds for counts of at least `from`, up to the next row; the last one up to `end`. Beyond it the
+/// table goes on as the lowest of some lines, none of which is ever below the least count that is a verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The epoch whose failures these tables judge.
@@ -146,16 +157,39 @@ pub struct Limits {
     /// Last count that `comparison` and `absolute` are stated for.
     #[serde(default)]
     pub end: [u32; 2],
+    /// The lines by which `comparison` and `absolute` go on beyond their `end`: `[limit there, what it grows by in 65,536
+    /// counts]`. None, as an older controller writes it: the table ends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub beyond: [Vec<[u32; 2]>; 2],
 }
 
+/// Counts in which a line of [`Limits::beyond`] grows by its second number.
+pub const LINE: u32 = 1 << 16;
+
 impl Limits {
-    /// Returns the limit that a table states for `count`, or nothing below its first row and beyond its end.
+    /// Returns how many failed draws of the canary are a verdict where so many of the primary have failed.
     #[must_use]
-    pub fn limit(rows: &[[u32; 2]], end: u32, count: u32) -> Option<u32> {
-        if count > end {
-            return None;
+    pub fn comparison_limit(&self, primary_failures: u32) -> Option<u32> {
+        Self::limit(&self.comparison, self.end[0], &self.beyond[0], primary_failures)
+    }
+
+    /// Returns how many failed canary requests are a verdict among so many that have ended.
+    #[must_use]
+    pub fn absolute_limit(&self, completed: u32) -> Option<u32> {
+        Self::limit(&self.absolute, self.end[1], &self.beyond[1], completed)
+    }
+
+    /// Returns the limit that a table states for `count`; nothing below its first row.
+    #[must_use]
+    pub fn limit(rows: &[[u32; 2]], end: u32, beyond: &[[u32; 2]], count: u32) -> Option<u32> {
+        if count <= end {
+            return rows[..rows.partition_point(|row| row[0] <= count)].last().map(|row| row[1]);
         }
-        rows[..rows.partition_point(|row| row[0] <= count)].last().map(|row| row[1])
+        let at = |[base, growth]: &[u32; 2]| {
+            let grown = (u64::from(count - end) * u64::from(*growth)).div_ceil(u64::from(LINE));
+            u32::try_from(u64::from(*base) + grown).unwrap_or(u32::MAX)
+        };
+        beyond.iter().map(at).min()
     }
 }
 

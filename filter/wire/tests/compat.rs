@@ -23,6 +23,7 @@ fn the_first_epoch_of_a_run_means_the_same() {
         version: 1,
         generation: 1_795_395_035_459,
         armed_until: 1_795_395_095,
+        expires_at: 0,
         canaries: vec![Canary {
             id: "a3f09c11d2e4b877".into(),
             name: "shop/cart".into(),
@@ -37,14 +38,16 @@ fn the_first_epoch_of_a_run_means_the_same() {
             affinity: None,
             latency_ms: vec![1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
             admission: 10,
+            fallback: false,
             limits: vec![
                 Limits {
                     epoch: 9,
                     comparison: vec![[0, 3], [1, 4], [3, 5], [7, 6], [11, 7], [17, 8]],
                     absolute: vec![[3, 3], [4, 4], [7, 5], [12, 6], [18, 7]],
                     end: [22, 23],
+                    ..Limits::default()
                 },
-                Limits { epoch: 8, comparison: vec![[0, 3]], absolute: vec![], end: [4, 0] },
+                Limits { epoch: 8, comparison: vec![[0, 3]], absolute: vec![], end: [4, 0], ..Limits::default() },
             ],
         }],
     };
@@ -85,8 +88,39 @@ fn conditions_affinity_and_what_may_be_left_out_mean_the_same() {
     };
     assert_eq!(
         golden("every-field"),
-        Config { version: 1, generation: 7, armed_until: 0, canaries: vec![search, least] }
+        Config { version: 1, generation: 7, canaries: vec![search, least], ..Config::default() }
     );
+}
+
+#[test]
+fn what_later_versions_added_means_the_same() {
+    let canary = Canary {
+        id: "a3f09c11d2e4b877".into(),
+        name: "shop/cart".into(),
+        hosts: strings(&["shop.example.com"]),
+        token: "7d0b5a2c91".into(),
+        run: "6f2c".into(),
+        epoch: 9,
+        weight: Weight::FULL,
+        admission: 10,
+        fallback: true,
+        limits: vec![Limits {
+            epoch: 9,
+            comparison: vec![[0, 3]],
+            absolute: vec![[3, 3], [4, 4]],
+            end: [2, 6],
+            beyond: [vec![[5, 81_920]], vec![[6, 6_554], [9, 3_277]]],
+        }],
+        ..Canary::default()
+    };
+    let expected = Config {
+        version: 1,
+        generation: 11,
+        armed_until: 1_795_395_095,
+        expires_at: 1_795_395_695,
+        canaries: vec![canary],
+    };
+    assert_eq!(golden("additions"), expected);
 }
 
 #[test]
@@ -95,12 +129,12 @@ fn no_golden_is_forgotten() {
     let mut names: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["every-field.json", "first-epoch.json"], "each has a test above");
+    assert_eq!(names, ["additions.json", "every-field.json", "first-epoch.json"], "each has a test above");
 }
 
 #[test]
 fn what_is_written_reads_back() {
-    for name in ["first-epoch", "every-field"] {
+    for name in ["first-epoch", "every-field", "additions"] {
         let config = golden(name);
         assert_eq!(Config::parse(&serde_json::to_vec(&config).unwrap()).unwrap(), config);
     }

@@ -8,27 +8,12 @@ use weir_wire::Weight;
 
 pub(crate) fn plan(weights: &[u32], seconds: u64) -> Plan {
     Plan {
-        canary: "shop.prod".into(),
-        target: "shop.prod".into(),
         steps: weights.iter().map(|weight| Step::weight(Weight::new(*weight).unwrap(), false)).collect(),
-        promotion_step: None,
         interval: Span::seconds(seconds),
         threshold: 5,
         checks: Vec::new(),
-        webhooks: Vec::new(),
-        min_requests: 10,
-        insufficient_deadline: None,
         progress_deadline: Span::seconds(600),
-        skip_analysis: false,
-        suspend: false,
-        revert_on_deletion: false,
-        alpha: 0.01,
-        latency_ratio: 2.0,
-        latency_ms: vec![10, 100, 500],
-        conditions: Vec::new(),
-        affinity: None,
-        admission: 10,
-        observe_at_rest: false,
+        ..Plan::example()
     }
 }
 
@@ -77,6 +62,16 @@ fn assert_costs_at_most(failures: u64, scenario: &Scenario, runs: u64) {
 fn a_canary_that_fails_everything_from_its_first_request_costs_at_most_five() {
     for fidelity in [Fidelity::Sums, Fidelity::Requests] {
         let scenario = Scenario { fidelity, ..scenario(plan(&[1000, 3000, 5000], 30), 100.0, 0.0, 1.0) };
+        assert_costs_at_most(5, &scenario, 30);
+    }
+}
+
+#[test]
+fn an_ab_test_without_bounds_whose_canary_fails_everything_costs_at_most_five() {
+    for fidelity in [Fidelity::Sums, Fidelity::Requests] {
+        let conditions = serde_json::from_str(r#"[{"headers": {"x-simulated-match": {"exact": "1"}}}]"#).unwrap();
+        let ab = Plan { steps: Step::ab_test(10), conditions, ..plan(&[], 30) };
+        let scenario = Scenario { fidelity, matching: 0.5, ..scenario(ab, 10.0, 0.0, 1.0) };
         assert_costs_at_most(5, &scenario, 30);
     }
 }

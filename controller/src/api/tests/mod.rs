@@ -51,7 +51,6 @@ fn a_short_spec_has_the_documented_defaults() {
         progress_deadline: Span::seconds(600),
         skip_analysis: false,
         suspend: false,
-        revert_on_deletion: false,
         alpha: 0.01,
         latency_ratio: 2.0,
         latency_ms: DEFAULT_LATENCY_MS.to_vec(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 
-use super::{Declared, recorded, runnable};
+use super::{Declared, recorded};
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::api_server::apply::{ActError, delete, guarded, is_status};
 use crate::kubernetes::api_server::cache::Cache;
@@ -15,7 +15,7 @@ use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::config::{Config, ConfigKind};
 use crate::kubernetes::render::{self, CANARY_LABEL, Configs, Names, copy_name};
 use crate::kubernetes::stores::World;
-use crate::rollout::{Revision, State};
+use crate::rollout::Revision;
 use crate::telemetry::Chain;
 
 /// What is remembered of a Canary's copies between two passes.
@@ -39,26 +39,28 @@ pub(crate) fn missing_copy(world: &World, names: &Names, declared: &Declared) ->
 }
 
 impl Copies {
-    /// Copies what the revision under analysis reads, as it is now, and drops what no revision reads that may still run.
+    /// Copies what a revision reads, as it is now. A canary whose configs cannot be copied is not analysed; nothing else
+    /// waits for it, a rollback least of all.
+    pub(crate) async fn copy(&mut self, world: &Arc<World>, names: &Names, declared: &Declared) {
+        self.problem = ensure(world, names, declared).await.err().map(|error| Chain(&error).to_string());
+    }
+
+    /// Drops what none of the revisions reads that may still run.
     ///
     /// # Errors
     /// When the API refuses to delete a copy.
-    pub(crate) async fn keep(
+    pub(crate) async fn prune(
         &mut self,
         world: &Arc<World>,
         names: &Names,
         declared: &Declared,
-        state: &State,
+        live: &[Revision],
     ) -> Result<(), ActError> {
         if !world.settings.config_tracking {
             return Ok(());
         }
-        if state.run.as_ref().is_some_and(|run| run.revision == declared.revision) {
-            // A canary whose configs cannot be copied is not analysed. Nothing else waits for it, a rollback least of all.
-            self.problem = ensure(world, names, declared).await.err().map(|error| Chain(&error).to_string());
-        }
         let mut needed = BTreeSet::new();
-        for revision in runnable(state) {
+        for revision in live {
             needed.extend(names_of(names, &configs_of(world, names, declared, revision)));
         }
         if self.swept.as_ref() != Some(&needed) {

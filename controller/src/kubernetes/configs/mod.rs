@@ -69,13 +69,13 @@ pub(crate) fn declared(
             let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0));
             kept.is_some_and(|kept| kept.data()["template"] == template)
         };
-        return Ok(match runnable(state).find(same) {
+        return Ok(match state.live_revisions().find(same) {
             Some(revision) => recalled(world, names, revision, &template),
             None => Declared { revision: plain, configs: Configs::new(), copied: false },
         });
     }
     let configs = resolve(world, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
-    let known = spoken_of(state).any(|revision| *revision == plain);
+    let known = state.revisions().any(|revision| *revision == plain);
     Ok(named(&template, configs, known, recorded(world, names, &plain)))
 }
 
@@ -98,13 +98,12 @@ pub(crate) fn changed(old: &Configs, new: &Configs) -> Option<String> {
     known.then(|| format!("Configuration changed: {}", keys.join(", ")))
 }
 
-/// Returns how the target's pods must be marked for the run under way, where they are not.
+/// Returns how the target's pods must be marked for a rollout, where they are not.
 #[must_use]
-pub(crate) fn unmarked(world: &World, target: &Deployment, declared: &Declared, state: &State) -> Option<String> {
-    let run = state.run.as_ref().filter(|run| run.revision == declared.revision)?;
+pub(crate) fn unmarked(world: &World, target: &Deployment, declared: &Declared, run: &str) -> Option<String> {
     let marked = target.view.spec.template.metadata.annotations.get(STARTED_WITH).map(String::as_str);
     let tracked = declared.copied && world.settings.config_tracking;
-    tracked.then(|| mark(marked, &declared.configs, &run.id))?
+    tracked.then(|| mark(marked, &declared.configs, run))?
 }
 
 /// Returns what is known of a revision whose template is kept.
@@ -112,17 +111,6 @@ pub(crate) fn unmarked(world: &World, target: &Deployment, declared: &Declared, 
 pub(crate) fn recalled(world: &World, names: &Names, revision: &Revision, template: &Value) -> Declared {
     let configs = recorded(world, names, revision).unwrap_or_default();
     Declared { revision: revision.clone(), configs, copied: *revision != plain(template) }
-}
-
-/// Returns the revisions that may still run.
-fn runnable(state: &State) -> impl Iterator<Item = &Revision> {
-    let run = state.run.as_ref().map(|run| &run.revision);
-    [run, state.promoted.as_ref(), state.installed.as_ref()].into_iter().flatten()
-}
-
-/// Returns the revisions that a state speaks of: those that may still run, and the one that was last dealt with.
-pub(crate) fn spoken_of(state: &State) -> impl Iterator<Item = &Revision> {
-    runnable(state).chain(state.applied.as_ref())
 }
 
 /// Returns what a revision's pods read, if that was recorded: not where nothing was tracked then.

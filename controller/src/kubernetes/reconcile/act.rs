@@ -14,7 +14,7 @@ use crate::kubernetes::reconcile::observe::any_endpoint;
 use crate::kubernetes::render::{self, ArmLabels, Configs, REVISION, Role, STARTED_WITH};
 use crate::kubernetes::router::policy;
 use crate::kubernetes::target::revision::recall;
-use crate::rollout::{Revision, Scale};
+use crate::rollout::{Replicas, Revision};
 
 /// The field manager of the mark on a target's pods: a writer's next apply takes back what it does not repeat, and the target's
 /// size is written without the mark.
@@ -25,7 +25,12 @@ impl Executor<'_> {
     ///
     /// # Errors
     /// When the API refuses a write, or nothing is known of the revision.
-    pub(crate) async fn primary(&self, revision: &Revision) -> Result<(), ActError> {
+    pub(crate) async fn primary(
+        &self,
+        revision: &Revision,
+        replicas: Replicas,
+        follow_autoscaler: bool,
+    ) -> Result<(), ActError> {
         let (world, names) = (self.world, self.names);
         let target = self.target.map(|target| &**target).zip(self.declared);
         let (kept, declared) = recall(world, names, target, revision).ok_or_else(|| {
@@ -43,11 +48,9 @@ impl Executor<'_> {
             other => other?,
         }
         let copied = if declared.copied { declared.configs } else { Configs::new() };
-        let replicas = match (&live, self.target) {
-            (Some(_), _) if self.autoscaled() => None,
-            (Some(live), _) => live.view.spec.replicas,
-            (None, Some(target)) => Some(target.view.spec.replicas.unwrap_or(1).max(1)),
-            (None, None) => Some(1),
+        let replicas = match replicas {
+            Replicas::Exactly(replicas) => Some(i64::from(replicas)),
+            Replicas::Declared | Replicas::Keep => None,
         };
         self.arms(&labels, &kept["template"], runs).await?;
         let wanted = render::primary(names, &labels, &revision.0, &kept, &copied, replicas);
@@ -60,7 +63,7 @@ impl Executor<'_> {
             self.leave_size(&live).await?;
         }
         self.ensure(&world.deployments, &wanted).await?;
-        self.twin(&labels).await
+        self.twin(&labels, follow_autoscaler).await
     }
 
     /// Makes the services and policies of both arms. `runs` is whether the primary runs this revision already.
@@ -102,31 +105,22 @@ impl Executor<'_> {
         main.and_then(|port| port.get("targetPort").cloned()).unwrap_or_else(|| wanted.clone())
     }
 
-    /// Gives the canary its size.
+    /// Gives the canary its size, and its pods the mark of what they are to read.
     ///
     /// # Errors
     /// When the API refuses the write.
-    pub(crate) async fn scale(&self, scale: Scale) -> Result<(), ActError> {
+    pub(crate) async fn canary(&self, replicas: Replicas, mark: Option<&str>) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
-        if let Some(mark) = self.mark.as_ref().filter(|_| scale == Scale::Full) {
+        if let Some(mark) = mark {
             self.restart(target, mark).await?;
         }
-        let now = target.view.spec.replicas.unwrap_or(1);
-        let wanted = match scale {
-            Scale::Zero if now != 0 => 0,
-            // A number that somebody has set is left alone: it is the user's, or an autoscaler's.
-            Scale::Full if now == 0 => {
-                let primary = self.world.deployments.get(&self.names.namespace, &self.names.primary());
-                let primary = primary.and_then(|primary| primary.view.spec.replicas);
-                // An autoscaler adds to its least as the traffic comes; one that takes all of it back at once needs more.
-                let least = if self.leaving { self.least().max(primary) } else { self.least().or(primary) };
-                least.unwrap_or(1).max(1)
-            }
-            _ => return Ok(()),
-        };
+        let Replicas::Exactly(replicas) = replicas else { return Ok(()) };
+        if target.view.spec.replicas.unwrap_or(1) == i64::from(replicas) {
+            return Ok(());
+        }
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": self.names.target, "namespace": self.names.namespace}, "spec": {"replicas": wanted},
+            "metadata": {"name": self.names.target, "namespace": self.names.namespace}, "spec": {"replicas": replicas},
         });
         apply(&self.world.api, &self.world.deployments, &object).await.map(drop)
     }

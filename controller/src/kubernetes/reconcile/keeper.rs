@@ -21,7 +21,7 @@ use crate::kubernetes::gateway::{GatewayWorkload, request_match, unbound};
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::reconcile::observe::{Look, Memory, VERB, verb};
-use crate::kubernetes::reconcile::status::{gist, no_effect, recall, recollection, stalled, status};
+use crate::kubernetes::reconcile::status::{gist, no_effect, recall, stalled, status};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::apex::occupied;
 use crate::kubernetes::stores::{Key, World};
@@ -29,8 +29,10 @@ use crate::kubernetes::target::conflicts::{shared, taken};
 use crate::kubernetes::target::revision;
 use crate::kubernetes::target::scaler::unscaled;
 use crate::publisher::Desired;
-use crate::reconcile::{Passed, Platform, pass};
-use crate::rollout::{Action, Ask, Decision, Event, Observation, Phase, Plan, Severity, Span, Stage, State, Timestamp};
+use crate::reconcile::{Platform, Requeue, pass};
+use crate::rollout::{
+    Action, Ask, Decision, Event, Observation, Phase, Plan, Revision, Severity, Span, State, Timestamp,
+};
 use crate::view::CanaryView;
 
 /// Keeps a deleted Canary until everything of it is given back.
@@ -165,9 +167,6 @@ impl Keeper {
             self.state = Some(state);
             return self.refuse(canary, fault.unwrap_or_default()).await;
         }
-        if !finalized {
-            self.finalizer(canary, true).await?;
-        }
         self.answer(canary, &state, plan.interval);
         let (at, before) = (now(), state.clone());
         let plan = &plan;
@@ -182,19 +181,18 @@ impl Keeper {
             gateways,
             fault,
             now: at,
+            finalized,
             before,
-            analysing: false,
-            mark: None,
         };
         let passed = pass(&mut body, plan, &mut state, at).await;
         let gateways = body.gateways;
         self.answers.forget(state.run.as_ref());
         self.state = Some(state);
-        let Passed { recheck_after, .. } = passed?;
+        let Requeue { after, .. } = passed?;
         for workload in &gateways {
-            workload.request_scrape(&self.key, &self.id, recheck_after, at);
+            workload.request_scrape(&self.key, &self.id, after, at);
         }
-        Ok(recheck_after)
+        Ok(after)
     }
 
     /// Takes in the webhooks and metrics as they are now.
@@ -215,9 +213,8 @@ struct Body<'a> {
     gateways: Vec<Arc<GatewayWorkload>>,
     fault: Option<Fault>,
     now: Timestamp,
+    finalized: bool,
     before: State,
-    analysing: bool,
-    mark: Option<String>,
 }
 
 impl Body<'_> {
@@ -228,9 +225,6 @@ impl Body<'_> {
             spec: &self.spec,
             target: self.target.as_ref(),
             declared: self.declared.as_ref().ok(),
-            mark: self.mark.clone(),
-            analysing: self.analysing,
-            leaving: self.canary.deleted(),
             written: &self.keeper.written,
         }
     }
@@ -260,13 +254,11 @@ impl Platform for Body<'_> {
         Ok(seen)
     }
 
-    async fn remember(&mut self, decision: &Decision) -> Result<(), ActError> {
+    async fn persist(&mut self, decision: &Decision) -> Result<(), ActError> {
         let (plan, state, world) = (self.plan, &decision.state, &self.keeper.world.clone());
-        self.analysing = state.run.as_ref().is_some_and(|run| run.stage < Stage::Promoting);
-        if let (Some(target), Ok(declared)) = (&self.target, &self.declared) {
-            self.mark = self.analysing.then(|| unmarked(world, target, declared, state)).flatten();
-            revision::keep(world, &self.names, target, declared, state).await?;
-            self.keeper.copies.keep(world, &self.names, declared, state).await?;
+        // Nothing is made before it stands: what is made must be given back.
+        if !self.finalized {
+            self.keeper.finalizer(self.canary, true).await?;
         }
         let (namespace, name) = self.keeper.key.clone();
         let view = CanaryView::of(&namespace, &name, plan, state, &self.keeper.seen, &decision.reason);
@@ -288,7 +280,7 @@ impl Platform for Body<'_> {
             );
         }
         let untold = no_effect(old, &mut new, self.keeper.reading.remarks(), generation, self.now);
-        let decided = recollection(&self.before) != recollection(state);
+        let decided = self.before.durable() != state.durable();
         let news = decided || gist(old) != gist(&new);
         // What a Canary waits for before and after its life changes in words alone.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
@@ -302,7 +294,7 @@ impl Platform for Body<'_> {
         }
         let changed = changed.map(|text| Event { severity: Severity::Info, reason: "ConfigChanged", text });
         for event in changed.iter().chain(&untold) {
-            self.tell(event);
+            self.emit(event);
         }
         self.keeper.board.show(view, &plan.latency_ms);
         for scrape in &self.keeper.seen.scrapes {
@@ -311,33 +303,59 @@ impl Platform for Body<'_> {
         Ok(())
     }
 
-    async fn carry_out(&mut self, action: &Action) -> Result<(), ActError> {
+    async fn execute(&mut self, action: &Action) -> Result<(), ActError> {
+        let world = &self.keeper.world.clone();
+        // What the target declares, where that is the revision in question: of any other it says nothing.
+        let of = |revision: &Revision| {
+            let declared = self.declared.as_ref().ok().filter(|declared| declared.revision == *revision)?;
+            Some((self.target.as_ref()?, declared))
+        };
         match action {
-            Action::Primary(revision) => self.hands().primary(revision).await,
-            Action::Canary(scale) => self.hands().scale(*scale).await,
-            Action::Route => self.hands().route().await,
-            Action::Unroute => self.hands().unroute().await,
             Action::Traffic(traffic) => {
-                let request_match = request_match(&self.keeper.world, &self.names, &self.spec);
+                let request_match = request_match(world, &self.names, &self.spec);
                 for workload in &self.gateways {
                     workload.set_desired(Desired::of(&request_match, self.plan, traffic));
                 }
                 // Those that the Canary named once and names no more.
-                let Keeper { world, key, id, .. } = &*self.keeper;
-                world.registry.remove_but(key, id, &self.gateways);
-                Ok(())
+                world.registry.remove_but(&self.keeper.key, &self.keeper.id, &self.gateways);
             }
-            Action::Release => {
-                if self.now.since(self.before.since) < self.plan.progress_deadline {
-                    self.hands().handed_over().await?;
+            Action::KeepRevision(revision) => {
+                if let Some((target, declared)) = of(revision) {
+                    revision::keep(world, &self.names, target, declared).await?;
                 }
-                self.keeper.world.registry.remove_but(&self.keeper.key, &self.keeper.id, &[]);
-                self.keeper.finalizer(self.canary, false).await
+            }
+            Action::CopyConfigs(revision) => {
+                if let Some((_, declared)) = of(revision) {
+                    self.keeper.copies.copy(world, &self.names, declared).await;
+                }
+            }
+            Action::Primary { revision, replicas, follow_autoscaler } => {
+                self.hands().primary(revision, *replicas, *follow_autoscaler).await?;
+            }
+            Action::Canary { revision, replicas, fresh_for } => {
+                let run = fresh_for.as_deref();
+                let mark = of(revision).zip(run).and_then(|((target, it), run)| unmarked(world, target, it, run));
+                self.hands().canary(*replicas, mark.as_deref()).await?;
+            }
+            Action::Route => self.hands().route().await?,
+            Action::Unroute => self.hands().unroute().await?,
+            Action::Prune { revisions, live } => {
+                // While it cannot be told what the target reads, nothing of it is dropped.
+                if let (Some(_), Ok(declared)) = (&self.target, &self.declared) {
+                    revision::prune(world, &self.names, revisions).await?;
+                    self.keeper.copies.prune(world, &self.names, declared, live).await?;
+                }
+            }
+            Action::Handover => self.hands().handed_over().await?,
+            Action::Release => {
+                world.registry.remove_but(&self.keeper.key, &self.keeper.id, &[]);
+                self.keeper.finalizer(self.canary, false).await?;
             }
         }
+        Ok(())
     }
 
-    fn tell(&mut self, event: &Event) {
+    fn emit(&mut self, event: &Event) {
         self.keeper.tell(&self.canary.clone(), event);
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn status(
         Phase::Failed => "False",
         _ => "Unknown",
     };
-    let word = format!("{:?}", state.phase);
+    let word = state.phase.to_string();
     let said = run.is_some() || state.ended.is_some();
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let evidence = said.then(|| EvidenceStatus {
@@ -161,21 +161,6 @@ pub(crate) fn recall(status: &CanaryStatus) -> Result<State, String> {
     let Some(text) = &status.state else { return Ok(State::default()) };
     serde_json::from_str(text)
         .map_err(|error| format!("status.state cannot be read ({error}); a newer Weir may have written it"))
-}
-
-/// Returns what of the engine's memory must be stored before anything is done: not what is counted or seen anew anyway.
-#[must_use]
-pub(crate) fn recollection(state: &State) -> State {
-    let mut kept = state.clone();
-    kept.ledger = Default::default();
-    if let Some(run) = &mut kept.run {
-        run.proof = Default::default();
-        run.window_retired = Default::default();
-        run.ready_last = Timestamp(0);
-        run.primary_ready_last = Timestamp(0);
-        run.failure_seen = None;
-    }
-    kept
 }
 
 fn promoted_text(state: &State, message: &str) -> String {

@@ -234,7 +234,7 @@ fn the_filter_is_inserted_once_and_configured_apart() {
     let selector = [("istio".to_owned(), "ingressgateway".to_owned())].into();
     let names = FilterNames { namespace: "istio-ingress".into(), selector };
     let canary = Canary { id: "6b31d19cc274a06a".into(), name: "shop/cart".into(), ..Canary::default() };
-    let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary] };
+    let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary], ..Config::default() };
     // A checksum of digits alone would be a number if anything lost its quotes.
     let module = Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
     let routes = RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()] };

@@ -32,6 +32,12 @@ enum Origin {
     Adopted(Option<String>),
 }
 
+/// Returns whose the objects are that Weir made under the apex's name, once the Canary is being deleted.
+#[must_use]
+pub(in crate::kubernetes) fn given_back(spec: &CanarySpec) -> Tenure {
+    if spec.revert_on_deletion == Some(true) { Tenure::Released } else { Tenure::Owned }
+}
+
 fn origin<V: View>(live: Option<&Kept<V>>, names: &Names) -> Origin {
     let Some(live) = live else { return Origin::Missing };
     let mut owners = live.metadata.owner_references.iter().flatten();
@@ -178,9 +184,7 @@ impl Executor<'_> {
         let Some(live) = cache.get(&self.names.namespace, &self.names.apex) else { return Ok(()) };
         match origin(Some(&live), self.names) {
             Origin::Missing | Origin::Foreign => Ok(()),
-            Origin::Made if self.spec.revert_on_deletion != Some(true) => {
-                self.ensure(cache, &render(Tenure::Owned)).await
-            }
+            Origin::Made if given_back(self.spec) == Tenure::Owned => self.ensure(cache, &render(Tenure::Owned)).await,
             // Written though it may hold all of this already: what it must not hold any more is what matters.
             Origin::Made | Origin::Adopted(None) => {
                 apply(&self.world.api, cache, &render(Tenure::Released)).await.map(drop)

@@ -9,50 +9,56 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete};
-use crate::kubernetes::configs::{Declared, recalled, spoken_of};
+use crate::kubernetes::configs::{Declared, recalled};
 use crate::kubernetes::kinds::{ControllerRevision, Deployment, RevisionView};
 use crate::kubernetes::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
 use crate::kubernetes::stores::World;
-use crate::rollout::{Revision, State};
+use crate::rollout::Revision;
 
-/// Keeps the target's template where the state speaks of its revision, and drops those that nothing speaks of any more.
+/// Keeps the target's template as that of the revision which it declares.
+///
+/// # Errors
+/// When the API refuses the write.
 pub(crate) async fn keep(
     world: &Arc<World>,
     names: &Names,
     target: &Deployment,
     declared: &Declared,
-    state: &State,
 ) -> Result<(), ActError> {
-    let speaks_of = |revision: &Revision| spoken_of(state).any(|spoken| spoken == revision);
-    let kept: Vec<Arc<ControllerRevision>> = world
-        .revisions
-        .of(&names.namespace)
-        .into_iter()
-        .filter(|kept| kept.label(CANARY_LABEL) == Some(&names.canary))
-        .collect();
     let name = names.snapshot(&declared.revision.0);
-    let old = kept.iter().find(|kept| kept.name() == name);
+    let old = world.revisions.get(&names.namespace, &name).filter(|old| old.label(CANARY_LABEL) == Some(&names.canary));
     let tracks = world.settings.config_tracking;
     // One from before anything was tracked gets what its pods read now: from here on a change of that is another revision.
     let noted =
-        |old: &&Arc<ControllerRevision>| !tracks || declared.configs.is_empty() || old.annotation(CONFIGS).is_some();
-    if speaks_of(&declared.revision) && !old.is_some_and(|old| noted(&old)) {
-        let mut metadata = owned(names, &name);
-        if tracks {
-            metadata.insert("annotations".into(), json!({CONFIGS: json!(declared.configs).to_string()}));
-        }
-        // Immutable: what was kept stays, though the target says the rest otherwise by now.
-        let data = old.map_or_else(|| snapshot(&target.body()["spec"]), |old| old.data());
-        let object = json!({
-            "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
-            "data": data, "revision": target.metadata.generation.unwrap_or(1),
-        });
-        apply(&world.api, &world.revisions, &object).await?;
+        |old: &Arc<ControllerRevision>| !tracks || declared.configs.is_empty() || old.annotation(CONFIGS).is_some();
+    if old.as_ref().is_some_and(noted) {
+        return Ok(());
     }
-    for old in kept {
-        let revision = old.name().strip_prefix(&format!("{}-", names.canary)).unwrap_or_default().to_owned();
-        if revision != declared.revision.0 && !speaks_of(&Revision(revision)) && !old.deleted() {
-            delete::<RevisionView>(&world.api, &names.namespace, old.name()).await?;
+    let mut metadata = owned(names, &name);
+    if tracks {
+        metadata.insert("annotations".into(), json!({CONFIGS: json!(declared.configs).to_string()}));
+    }
+    // Immutable: what was kept stays, though the target says the rest otherwise by now.
+    let data = old.map_or_else(|| snapshot(&target.body()["spec"]), |old| old.data());
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
+        "data": data, "revision": target.metadata.generation.unwrap_or(1),
+    });
+    apply(&world.api, &world.revisions, &object).await.map(drop)
+}
+
+/// Drops every kept template but those of these revisions.
+///
+/// # Errors
+/// When the API refuses to delete one.
+pub(crate) async fn prune(world: &Arc<World>, names: &Names, needed: &[Revision]) -> Result<(), ActError> {
+    for kept in world.revisions.of(&names.namespace) {
+        if kept.label(CANARY_LABEL) != Some(&names.canary) || kept.deleted() {
+            continue;
+        }
+        let revision = kept.name().strip_prefix(&format!("{}-", names.canary)).unwrap_or_default();
+        if !needed.iter().any(|needed| needed.0 == revision) {
+            delete::<RevisionView>(&world.api, &names.namespace, kept.name()).await?;
         }
     }
     Ok(())

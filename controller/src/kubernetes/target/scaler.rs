@@ -28,34 +28,48 @@ pub(in crate::kubernetes) fn unscaled(world: &World, names: &Names) -> Option<Fa
     Some(("AutoscalerMissing", problem))
 }
 
+/// Returns whether an autoscaler sizes the primary.
+#[must_use]
+pub(in crate::kubernetes) fn autoscaled(world: &World, names: &Names) -> bool {
+    targets_scaler(world, names).is_some() || twin_name(names).is_some_and(|name| scaler(world, names, &name).is_some())
+}
+
+/// Returns the least number of pods that the target's autoscaler would give it.
+#[must_use]
+pub(in crate::kubernetes) fn least(world: &World, names: &Names) -> Option<u32> {
+    let spec = targets_scaler(world, names)?.view.spec();
+    Some(spec["minReplicas"].as_u64().and_then(|least| u32::try_from(least).ok()).unwrap_or(1))
+}
+
+fn twin_name(names: &Names) -> Option<String> {
+    names.scaler.as_ref().map(|name| format!("{name}-primary"))
+}
+
+fn targets_scaler(world: &World, names: &Names) -> Option<Arc<HorizontalPodAutoscaler>> {
+    scaler(world, names, names.scaler.as_deref()?)
+}
+
+fn scaler(world: &World, names: &Names, name: &str) -> Option<Arc<HorizontalPodAutoscaler>> {
+    world.scalers.get(&names.namespace, name)
+}
+
 impl Executor<'_> {
-    /// Returns whether an autoscaler sizes the primary.
-    pub(in crate::kubernetes) fn autoscaled(&self) -> bool {
-        self.targets_scaler().is_some() || self.twin_name().is_some_and(|name| self.scaler(&name).is_some())
-    }
-
-    /// Returns the least number of pods that the target's autoscaler would give it.
-    pub(in crate::kubernetes) fn least(&self) -> Option<i64> {
-        let spec = self.targets_scaler()?.view.spec();
-        Some(spec["minReplicas"].as_i64().unwrap_or(1))
-    }
-
-    /// Makes the primary's autoscaler like the target's, and drops one that is wanted no more. One that exists is not touched
-    /// during an analysis: what came with a revision takes effect with its promotion.
+    /// Makes the primary's autoscaler, and drops one that is wanted no more. One that exists is made like the target's only
+    /// where it is to `follow` that.
     ///
     /// # Errors
     /// When the API refuses a write.
-    pub(in crate::kubernetes) async fn twin(&self, labels: &ArmLabels) -> Result<(), ActError> {
-        let (world, names, twin) = (self.world, self.names, self.twin_name());
+    pub(in crate::kubernetes) async fn twin(&self, labels: &ArmLabels, follow: bool) -> Result<(), ActError> {
+        let (world, names, twin) = (self.world, self.names, twin_name(self.names));
         for old in world.scalers.of(&names.namespace) {
             let own = old.label(CANARY_LABEL) == Some(&names.canary);
             if own && twin.as_deref() != Some(old.name()) && !old.deleted() {
                 delete::<ScalerView>(&world.api, &names.namespace, old.name()).await?;
             }
         }
-        let (Some(name), Some(targets)) = (twin, self.targets_scaler()) else { return Ok(()) };
-        let live = self.scaler(&name);
-        if live.is_some() && self.analysing {
+        let (Some(name), Some(targets)) = (twin, targets_scaler(world, names)) else { return Ok(()) };
+        let live = scaler(world, names, &name);
+        if live.is_some() && !follow {
             return Ok(());
         }
         let bounds = self.spec.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
@@ -84,18 +98,6 @@ impl Executor<'_> {
         // Not forced: the autoscaler's number is newer than ours.
         let params = PatchParams::apply(CARETAKER);
         guarded("apply", DeploymentView::KIND, name, api.patch(name, &params, &Patch::Apply(&object))).await.map(drop)
-    }
-
-    fn twin_name(&self) -> Option<String> {
-        self.names.scaler.as_ref().map(|name| format!("{name}-primary"))
-    }
-
-    fn targets_scaler(&self) -> Option<Arc<HorizontalPodAutoscaler>> {
-        self.scaler(self.names.scaler.as_deref()?)
-    }
-
-    fn scaler(&self, name: &str) -> Option<Arc<HorizontalPodAutoscaler>> {
-        self.world.scalers.get(&self.names.namespace, name)
     }
 }
 

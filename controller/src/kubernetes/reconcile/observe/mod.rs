@@ -1,5 +1,6 @@
 //! What one decision looks at, from the caches alone.
 
+mod strategy;
 mod workload;
 
 use std::sync::Arc;
@@ -10,8 +11,12 @@ use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
 use crate::kubernetes::stores::World;
-use crate::rollout::{Observation, Readiness, Revision, Span, State, Timestamp, Verb, VerbRequest, Workload as Arm};
+use crate::kubernetes::target::scaler::{autoscaled, least};
+use crate::rollout::{
+    Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm,
+};
 
+use strategy::update_stops;
 pub(crate) use workload::{Endpoints, any_endpoint};
 
 /// Annotation by which a person asks for something: the verb, a space, and anything that differs from the last request's.
@@ -63,6 +68,7 @@ impl Look<'_> {
             primary.view.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
         });
         let analysis = &self.spec.analysis;
+        let (minimum, sizes_primary) = (least(world, names), autoscaled(world, names));
         let mut observation = Observation {
             primary: self.arm(
                 primary.as_ref(),
@@ -73,6 +79,10 @@ impl Look<'_> {
             ),
             canary: self.canary(&seen, analysis.canary_ready_threshold, &mut memory.canary),
             target: seen,
+            autoscaler: Autoscaler { minimum, sizes_primary },
+            update_stops_primary: self.target.zip(primary.as_ref()).is_some_and(|(target, primary)| {
+                update_stops(&target.body()["spec"]["strategy"], pods(primary.view.spec.replicas))
+            }),
             ..Observation::default()
         };
         if self.state.promoted.is_none() {
@@ -141,6 +151,7 @@ impl Look<'_> {
             readiness,
             available,
             routable_since: endpoints.since,
+            replicas: deployment.map(|deployment| pods(deployment.view.spec.replicas)),
         }
     }
 
@@ -153,13 +164,16 @@ impl Look<'_> {
     }
 }
 
+/// Returns a number of pods as the API means it: 1 where none is given.
+fn pods(replicas: Option<i64>) -> u32 {
+    replicas.map_or(1, |replicas| u32::try_from(replicas).unwrap_or_default())
+}
+
 /// Reads the annotation by which a person asks for something.
 #[must_use]
 pub(crate) fn verb(annotation: Option<&str>) -> Option<VerbRequest> {
     let text = annotation?.trim();
     let word = text.split_whitespace().next()?;
-    let verb = [Verb::Pause, Verb::Resume, Verb::Promote, Verb::Abort, Verb::Retry]
-        .into_iter()
-        .find(|verb| format!("{verb:?}").eq_ignore_ascii_case(word))?;
+    let verb = word.parse().ok()?;
     Some(VerbRequest { verb, id: text.to_owned() })
 }

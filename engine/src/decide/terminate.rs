@@ -5,12 +5,12 @@ use weir_wire::Weight;
 use super::{Pass, Phase, Readiness, Reason, Severity};
 
 impl Pass<'_> {
-    pub(super) fn leave(&mut self) -> Reason {
+    pub(super) fn terminate(&mut self) -> Reason {
         match self.state.phase {
             Phase::Terminated => return Reason::Terminated,
             Phase::Terminating => {}
             _ => {
-                self.tell(Severity::Info, "Terminating", format!("Terminating canary {}", self.plan.canary));
+                self.emit(Severity::Info, "Terminating", format!("Terminating canary {}", self.plan.canary));
                 self.state.run = None;
                 // The target gets everything in the end, so nothing is lost where it serves already and the primary does not.
                 let target_alone = self.seen.canary.available && !self.seen.primary.available;
@@ -22,7 +22,7 @@ impl Pass<'_> {
         let Some(unrouted) = self.state.unrouted else {
             let late = self.now.since(self.state.since) >= self.plan.progress_deadline;
             // Where nothing was made yet, nothing was taken away.
-            let made = self.state.installed.is_some();
+            let made = self.state.installed.is_some() && !self.seen.target_ends_with_canary;
             if made && self.seen.canary.readiness != Readiness::Ready && !late {
                 let why = match &self.seen.canary.readiness {
                     Readiness::Unready(why) | Readiness::Broken(why) => format!(" ({why})"),
@@ -39,7 +39,7 @@ impl Pass<'_> {
         if !self.seen.gateways.is_empty() && !self.acknowledged(unrouted) {
             return Reason::Terminating { waiting_for: self.not_acknowledged().to_string() };
         }
-        self.tell(Severity::Info, "Terminated", format!("Terminated canary {}", self.plan.canary));
+        self.emit(Severity::Info, "Terminated", format!("Terminated canary {}", self.plan.canary));
         self.enter(Phase::Terminated);
         Reason::Terminated
     }
