@@ -19,8 +19,13 @@ const TIMES: usize = 24;
 /// A canary at 50 % whose guard trips at the third failure of any kind, or, for arms that a client chooses, at the fourth.
 fn guarded() -> Canary {
     let mut canary = canary(5_000);
-    canary.limits =
-        vec![Limits { epoch: 1, comparison: vec![[0, 3]], absolute: vec![[1, 4]], end: [1_000_000, 1_000_000] }];
+    canary.limits = vec![Limits {
+        epoch: 1,
+        comparison: vec![[0, 3]],
+        absolute: vec![[1, 4]],
+        end: [1_000_000, 1_000_000],
+        ..Limits::default()
+    }];
     canary
 }
 

@@ -41,5 +41,11 @@ pub fn canary(parts: u32) -> Canary {
 
 /// Returns a configuration of these canaries, newer than all before.
 pub fn config(canaries: Vec<Canary>) -> Config {
-    Config { version: weir_wire::config::VERSION, generation: next_generation(), armed_until: now() + 3_600, canaries }
+    Config {
+        version: weir_wire::config::VERSION,
+        generation: next_generation(),
+        armed_until: now() + 3_600,
+        expires_at: 0,
+        canaries,
+    }
 }
