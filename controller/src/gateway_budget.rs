@@ -30,7 +30,7 @@ enum Turn {
     /// Its requests are on the way back to the primary.
     Rollback,
     /// Gateways run it, and it is no larger than there.
-    Kept,
+    Unchanged,
     /// Gateways run it, and it has grown.
     Grown,
     /// It is new.
@@ -60,7 +60,7 @@ pub fn fit(desired: Vec<Canary>, last: &BTreeMap<String, usize>) -> Fitted {
             // Failures that come late, of epochs that are over, are left to the controller.
             canary.limits.truncate(1);
         }
-        let room = if matches!(turn, Turn::Rollback | Turn::Kept) { KEPT } else { ENTRIES };
+        let room = if matches!(turn, Turn::Rollback | Turn::Unchanged) { KEPT } else { ENTRIES };
         let bytes = size(&canary);
         let own = own_size(&canary);
         if matches!(turn, Turn::Grown | Turn::New) && own > ENTRY {
@@ -88,7 +88,7 @@ fn turn(canary: &Canary, last: &BTreeMap<String, usize>) -> Turn {
     match (reaches_canary, last.get(&canary.id)) {
         (false, _) if canary.run.is_empty() => Turn::Idle,
         (false, _) => Turn::Rollback,
-        (true, Some(before)) if own_size(canary) <= *before => Turn::Kept,
+        (true, Some(before)) if own_size(canary) <= *before => Turn::Unchanged,
         (true, Some(_)) => Turn::Grown,
         (true, None) => Turn::New,
     }

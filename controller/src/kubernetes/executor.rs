@@ -8,17 +8,17 @@ use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::apply::{ActError, apply, take_out};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::cover::covers;
-use crate::kubernetes::api_server::object::{Kept, View};
+use crate::kubernetes::api_server::object::{Cached, View};
 use crate::kubernetes::api_server::written::Written;
 use crate::kubernetes::configs::Declared;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 
 /// Carries out the actions of one Canary: its methods stand beside the objects that they write.
 pub(crate) struct Executor<'a> {
     /// The cluster.
-    pub(crate) world: &'a Arc<World>,
+    pub(crate) stores: &'a Arc<Stores>,
     /// The objects' names.
     pub(crate) names: &'a Names,
     /// What the user wants.
@@ -53,7 +53,7 @@ impl Executor<'_> {
 
     /// Writes a service where the live one is not what is wanted. Ports that somebody else added to an adopted one stay.
     pub(in crate::kubernetes) async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
-        self.ensure_where(&self.world.services, wanted, |live| service_is(live, wanted)).await
+        self.ensure_where(&self.stores.services, wanted, |live| service_is(live, wanted)).await
     }
 
     async fn ensure_where<V: View>(
@@ -79,10 +79,10 @@ impl Executor<'_> {
                 return Ok(());
             }
         }
-        let mut now = apply(&self.world.api, cache, wanted).await?;
+        let mut now = apply(&self.stores.api, cache, wanted).await?;
         if let Some(added) = self.additions(&now, wanted).filter(|_| self.written.may_clean(kind, name)) {
             tracing::info!(kind, namespace = now.namespace(), name, %added, "takes out what somebody added");
-            now = take_out(&self.world.api, cache, &now, added).await?;
+            now = take_out(&self.stores.api, cache, &now, added).await?;
         }
         self.written.note(kind, name, wanted, now.version());
         Ok(())
@@ -90,28 +90,32 @@ impl Executor<'_> {
 
     /// Returns what must be taken out of an object that is Weir's own alone: what others added to its spec. The Service that
     /// users call is theirs to add to, whoever made it.
-    fn additions<V: View>(&self, live: &Kept<V>, wanted: &Value) -> Option<Value> {
+    fn additions<V: View>(&self, live: &Cached<V>, wanted: &Value) -> Option<Value> {
         let own = wanted["metadata"].get("ownerReferences").is_some();
         let users = V::KIND == "Service" && live.name() == self.names.apex;
         live.owners().filter(|_| own && !users)?.additions(&live.json(), wanted)
     }
 
-    pub(in crate::kubernetes) fn refuse_stranger<V: View>(&self, live: Option<&Kept<V>>) -> Result<(), ActError> {
-        stranger(self.world, live, self.names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
+    pub(in crate::kubernetes) fn refuse_stranger<V: View>(&self, live: Option<&Cached<V>>) -> Result<(), ActError> {
+        stranger(self.stores, live, self.names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
     }
 }
 
 /// Returns whose an object is, where it belongs to another Canary: two must not write one object in turn.
-pub(in crate::kubernetes) fn stranger<V: View>(world: &World, live: Option<&Kept<V>>, names: &Names) -> Option<String> {
+pub(in crate::kubernetes) fn stranger<V: View>(
+    stores: &Stores,
+    live: Option<&Cached<V>>,
+    names: &Names,
+) -> Option<String> {
     let live = live?;
     let owner = live.label(CANARY_LABEL).filter(|owner| *owner != names.canary)?;
-    world.canaries.get(&names.namespace, owner)?;
+    stores.canaries.get(&names.namespace, owner)?;
     let (kind, name) = (V::KIND, live.name());
     Some(format!("{kind} {name} belongs to Canary {owner}: give one of the two another service.name"))
 }
 
 /// Returns whose an object is that must be the Canary's own alone, where it is not.
-pub(in crate::kubernetes) fn foreign<V: View>(live: Option<&Kept<V>>, names: &Names) -> Option<String> {
+pub(in crate::kubernetes) fn foreign<V: View>(live: Option<&Cached<V>>, names: &Names) -> Option<String> {
     let live = live?;
     let (kind, name) = (V::KIND, live.name());
     let owners = live.metadata.owner_references.iter().flatten();
@@ -136,7 +140,7 @@ pub(in crate::kubernetes) fn foreign<V: View>(live: Option<&Kept<V>>, names: &Na
 ///
 /// # Errors
 /// In words.
-pub(in crate::kubernetes) fn refuse_foreign<V: View>(live: Option<&Kept<V>>, names: &Names) -> Result<(), ActError> {
+pub(in crate::kubernetes) fn refuse_foreign<V: View>(live: Option<&Cached<V>>, names: &Names) -> Result<(), ActError> {
     foreign(live, names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
 }
 

@@ -1,7 +1,7 @@
 //! Weir in a cluster, beside Istio.
 //!
 //! ```text
-//!  API ─ watches ─> World (caches) ─> Keeper, one per Canary ─ reconcile ─> API: Deployments, Services, routes, status
+//!  API ─ watches ─> Stores (caches) ─> Reconciler, one per Canary ─ reconcile ─> API: Deployments, Services, routes, status
 //!                     │                  │ entries     ^ counters, acknowledgements
 //!                     └──> GatewayRegistry ──> gateway::Workload ┴─> EnvoyFilters, scrapes
 //! ```

@@ -12,11 +12,11 @@ use tracing::info;
 use crate::board::Board;
 use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::gateway::GatewayRegistry;
-use crate::kubernetes::reconcile::supervise::{keeper_of, supervise};
+use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 use crate::kubernetes::render::Module;
 use crate::kubernetes::serve::{Served, path, router};
 use crate::kubernetes::settings::Settings;
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 
 /// What stands in the module's address for its path, where the module is served from here.
 pub const SERVED: &str = "{path}";
@@ -68,41 +68,41 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     board.part("caches", Some("still filling".into()));
     let served = axum::serve(listener, router(board.clone(), module));
     let server = tokio::spawn(async move { served.await });
-    let world = World::new(client.clone(), settings);
-    world.follow();
-    let acting = act(world.clone(), board);
+    let stores = Stores::new(client.clone(), settings);
+    stores.follow();
+    let acting = act(stores.clone(), board);
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         error = acting => Err(error),
     };
     // Nothing acts any longer when the next one may begin to.
-    world.registry.stop();
+    stores.registry.stop();
     server.abort();
-    if world.settings.leader_election {
-        Candidate::new(client, &world.settings.namespace, &world.settings.identity).resign().await;
+    if stores.settings.leader_election {
+        Candidate::new(client, &stores.settings.namespace, &stores.settings.identity).resign().await;
     }
     info!("ended");
     ended
 }
 
 /// Waits for the caches and the lease, then looks after everything for as long as the lease is held.
-pub(super) async fn act(world: Arc<World>, board: Arc<Board>) -> RunError {
-    world.completed().await;
+pub(super) async fn act(stores: Arc<Stores>, board: Arc<Board>) -> RunError {
+    stores.completed().await;
     board.part("caches", None);
     info!("caches filled");
-    let settings = &world.settings;
-    let mut candidate = Candidate::new(world.api.client.clone(), &settings.namespace, &settings.identity);
+    let settings = &stores.settings;
+    let mut candidate = Candidate::new(stores.api.client.clone(), &settings.namespace, &settings.identity);
     if settings.leader_election {
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
-    world.registry.refresh(&world);
-    world.registry.scraped_once().await;
-    // Dropped with this future, and with it every keeper.
+    stores.registry.refresh(&stores);
+    stores.registry.scraped_once().await;
+    // Dropped with this future, and with it every reconciler.
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(GatewayRegistry::run(world.clone()));
-    tasks.spawn(supervise(world.clone(), keeper_of(world.clone(), board)));
+    tasks.spawn(GatewayRegistry::run(stores.clone()));
+    tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), board)));
     if !settings.leader_election {
         std::future::pending::<()>().await;
     }

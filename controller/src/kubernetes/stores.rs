@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::answers::Template;
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::cache::Cache;
-use crate::kubernetes::api_server::object::{Kept, View};
+use crate::kubernetes::api_server::object::{Cached, View};
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
 use crate::kubernetes::gateway::{GatewayRegistry, HostIndex, affects};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
@@ -29,7 +29,7 @@ pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 pub(crate) type Key = (String, String);
 
 /// All that is known of the cluster.
-pub(crate) struct World {
+pub(crate) struct Stores {
     /// The way to write.
     pub(crate) api: ApiServer,
     /// How Weir was started.
@@ -73,8 +73,8 @@ pub(crate) struct World {
     pub(crate) population: Notify,
 }
 
-impl World {
-    /// Returns a world that nothing fills yet.
+impl Stores {
+    /// Returns a stores that nothing fills yet.
     #[must_use]
     pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
@@ -105,49 +105,49 @@ impl World {
     /// Starts every watch.
     pub(crate) fn follow(self: &Arc<Self>) {
         let own = format!("app.kubernetes.io/managed-by={MANAGER}");
-        self.watch(&self.canaries, None, |world, canary| {
-            world.wake(&(canary.namespace().into(), canary.name().into()));
-            world.population.notify_one();
+        self.watch(&self.canaries, None, |stores, canary| {
+            stores.wake(&(canary.namespace().into(), canary.name().into()));
+            stores.population.notify_one();
         });
-        self.watch(&self.deployments, None, |world, deployment| world.wake_around(deployment));
-        self.watch(&self.scalers, None, |world, scaler| world.wake_around(scaler));
-        self.watch(&self.services, None, |world, service| world.wake_around(service));
-        self.watch(&self.destination_rules, None, |world, rule| world.wake_ruled(rule));
-        self.watch(&self.replica_sets, None, |world, set| world.wake_owner(set));
-        self.watch(&self.pods, None, |world, pod| {
-            world.wake_owner(pod);
-            world.registry.pod_changed(pod.metadata.labels.as_ref());
+        self.watch(&self.deployments, None, |stores, deployment| stores.wake_around(deployment));
+        self.watch(&self.scalers, None, |stores, scaler| stores.wake_around(scaler));
+        self.watch(&self.services, None, |stores, service| stores.wake_around(service));
+        self.watch(&self.destination_rules, None, |stores, rule| stores.wake_ruled(rule));
+        self.watch(&self.replica_sets, None, |stores, set| stores.wake_owner(set));
+        self.watch(&self.pods, None, |stores, pod| {
+            stores.wake_owner(pod);
+            stores.registry.pod_changed(pod.metadata.labels.as_ref());
         });
-        self.watch(&self.slices, Some(own.clone()), |world, slice| world.wake_labelled(slice));
+        self.watch(&self.slices, Some(own.clone()), |stores, slice| stores.wake_labelled(slice));
         self.watch(&self.revisions, Some(own.clone()), |_, _| {});
-        self.watch(&self.gateways, None, |world, _| {
-            world.registry.gateways_changed.notify_one();
-            world.wake_all();
+        self.watch(&self.gateways, None, |stores, _| {
+            stores.registry.gateways_changed.notify_one();
+            stores.wake_all();
         });
         // As it was when it was last told of: what Weir writes itself is in the cache before.
         let mut known: HashMap<Key, VirtualServiceBody> = HashMap::new();
-        self.watch(&self.virtual_services, None, move |world, routes| {
-            *world.claims.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            world.wake_around(routes);
+        self.watch(&self.virtual_services, None, move |stores, routes| {
+            *stores.claims.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            stores.wake_around(routes);
             let key = (routes.namespace().to_owned(), routes.name().to_owned());
-            let older = match world.virtual_services.get(&key.0, &key.1) {
+            let older = match stores.virtual_services.get(&key.0, &key.1) {
                 Some(_) => known.insert(key, routes.view.spec.clone()),
                 None => known.remove(&key).and(None),
             };
             // A host that is no longer exclusive changes how its Canary's requests are found.
             if older.as_ref() != Some(&routes.view.spec) {
-                world.wake_affected(routes.namespace(), &routes.view.spec);
-                older.inspect(|older| world.wake_affected(routes.namespace(), older));
+                stores.wake_affected(routes.namespace(), &routes.view.spec);
+                older.inspect(|older| stores.wake_affected(routes.namespace(), older));
             }
         });
-        self.watch(&self.envoy_filters, Some(own), |world, filter| world.registry.filter_changed(filter.namespace()));
-        self.watch(&self.templates, None, |world, template| {
+        self.watch(&self.envoy_filters, Some(own), |stores, filter| stores.registry.filter_changed(filter.namespace()));
+        self.watch(&self.templates, None, |stores, template| {
             let name = template.name();
-            world.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));
+            stores.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));
         });
         if self.settings.config_tracking {
-            self.watch(&self.config_maps, None, |world, config| world.wake_readers(config));
-            self.watch(&self.secrets, None, |world, config| world.wake_readers(config));
+            self.watch(&self.config_maps, None, |stores, config| stores.wake_readers(config));
+            self.watch(&self.secrets, None, |stores, config| stores.wake_readers(config));
         }
     }
 
@@ -155,12 +155,12 @@ impl World {
         self: &Arc<Self>,
         cache: &Arc<Cache<V>>,
         selector: Option<String>,
-        mut changed: impl FnMut(&World, &Kept<V>) + Send + 'static,
+        mut changed: impl FnMut(&Stores, &Cached<V>) + Send + 'static,
     ) {
-        let (world, cache) = (self.clone(), cache.clone());
+        let (stores, cache) = (self.clone(), cache.clone());
         tokio::spawn(async move {
-            let client = world.api.client.clone();
-            cache.follow(client, selector.as_deref(), move |object| changed(&world, object)).await;
+            let client = stores.api.client.clone();
+            cache.follow(client, selector.as_deref(), move |object| changed(&stores, object)).await;
         });
     }
 
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// Returns what wakes the keeper of a Canary.
+    /// Returns what wakes the reconciler of a Canary.
     pub(crate) fn waker(&self, key: &Key) -> Arc<Notify> {
         self.wakes(|wakes| wakes.entry(key.clone()).or_default().clone())
     }
@@ -204,12 +204,12 @@ impl World {
         self.wakes(|wakes| wakes.remove(key));
     }
 
-    /// Wakes the keeper of a Canary.
+    /// Wakes the reconciler of a Canary.
     pub(crate) fn wake(&self, key: &Key) {
         self.wakes(|wakes| wakes.get(key).inspect(|notify| notify.notify_one()).is_some());
     }
 
-    /// Wakes every keeper.
+    /// Wakes every reconciler.
     pub(crate) fn wake_all(&self) {
         self.wakes(|wakes| wakes.values().for_each(|notify| notify.notify_one()));
     }
@@ -221,18 +221,18 @@ impl World {
     }
 
     /// Wakes whoever an object is the target or a service of.
-    fn wake_around<V: View>(&self, object: &Kept<V>) {
+    fn wake_around<V: View>(&self, object: &Cached<V>) {
         self.wake_where(Some(object.namespace()), |_, spec| concerns(spec, object.name()));
     }
 
     /// Wakes whoever's connections a policy may be about: those of its namespace, or all where it is the mesh's own.
-    fn wake_ruled(&self, rule: &Kept<DestinationRuleView>) {
+    fn wake_ruled(&self, rule: &Cached<DestinationRuleView>) {
         let namespace = rule.namespace();
         self.wake_where((namespace != ROOT_NAMESPACE).then_some(namespace), |_, _| true);
     }
 
     /// Wakes whoever a pod or a version of a Deployment belongs to: by the beginning of its name.
-    fn wake_owner<V: View>(&self, object: &Kept<V>) {
+    fn wake_owner<V: View>(&self, object: &Cached<V>) {
         let name = object.name();
         self.wake_where(Some(object.namespace()), |_, spec| {
             name.strip_prefix(spec.target_ref.name.as_str()).is_some_and(|rest| rest.starts_with('-'))
@@ -245,14 +245,14 @@ impl World {
         self.wake_where(None, |canary, spec| affects(of, routes, canary.namespace(), spec, domain));
     }
 
-    fn wake_labelled<V: View>(&self, object: &Kept<V>) {
+    fn wake_labelled<V: View>(&self, object: &Cached<V>) {
         if let Some(canary) = object.label(CANARY_LABEL) {
             self.wake(&(object.namespace().into(), canary.into()));
         }
     }
 
     /// Wakes whoever has made a copy, or has a target whose pods read the object.
-    fn wake_readers<V: Config>(&self, config: &Kept<V>) {
+    fn wake_readers<V: Config>(&self, config: &Cached<V>) {
         if config.label(CANARY_LABEL).is_some() {
             return self.wake_labelled(config);
         }

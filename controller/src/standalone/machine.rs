@@ -18,7 +18,7 @@ use super::envoy::config::Files;
 use super::envoy::server::{Change, Server};
 use super::gateway::Gateway;
 use super::process::bound_log;
-use super::release::{Hands, Release};
+use super::release::{Executor, Release};
 use super::replica::{Record, Surroundings};
 use super::store::Store;
 use super::{port, routing};
@@ -203,8 +203,8 @@ impl Machine {
             let mut state = release.memory.state.clone();
             release.answers.update(&release.memory.canary, &state, plan.interval);
             let (gateway, board, catalog) = (&mut self.gateway, &self.board, &self.catalog);
-            let mut hands = Hands { release, gateway, board, catalog, serving, now };
-            match pass(&mut hands, &plan, &mut state, now).await {
+            let mut executor = Executor { release, gateway, board, catalog, serving, now };
+            match pass(&mut executor, &plan, &mut state, now).await {
                 Ok(passed) => {
                     release.recheck_at = now + passed.after;
                     let Name { namespace, name } = &release.name;

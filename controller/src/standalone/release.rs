@@ -224,7 +224,7 @@ pub(crate) enum CarryOutError {
 }
 
 /// A Canary and its surroundings during one pass.
-pub(crate) struct Hands<'a> {
+pub(crate) struct Executor<'a> {
     pub(crate) release: &'a mut Release,
     pub(crate) gateway: &'a mut Gateway,
     pub(crate) board: &'a Arc<Board>,
@@ -235,7 +235,7 @@ pub(crate) struct Hands<'a> {
     pub(crate) now: Timestamp,
 }
 
-impl Platform for Hands<'_> {
+impl Platform for Executor<'_> {
     type Error = CarryOutError;
 
     async fn observe(&mut self) -> Result<Observation, CarryOutError> {

@@ -8,7 +8,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::cache::Cache;
-use super::object::{Kept, View, resource};
+use super::object::{Cached, View, resource};
 use super::{ApiServer, MANAGER};
 
 /// A write that takes longer is given up, and tried again by the next pass.
@@ -65,7 +65,7 @@ pub(crate) async fn apply<V: View>(
     api: &ApiServer,
     cache: &Cache<V>,
     object: &Value,
-) -> Result<Arc<Kept<V>>, ActError> {
+) -> Result<Arc<Cached<V>>, ActError> {
     apply_as(api, MANAGER, cache, object, Part::Whole).await
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn apply_as<V: View>(
     cache: &Cache<V>,
     object: &Value,
     part: Part,
-) -> Result<Arc<Kept<V>>, ActError> {
+) -> Result<Arc<Cached<V>>, ActError> {
     learn(cache, patch(api, manager, &resource::<V>(), (V::KIND, V::URGENT), object, part).await?)
 }
 
@@ -116,9 +116,9 @@ async fn patch(
 pub(crate) async fn take_out<V: View>(
     api: &ApiServer,
     cache: &Cache<V>,
-    live: &Kept<V>,
+    live: &Cached<V>,
     mut patch: Value,
-) -> Result<Arc<Kept<V>>, ActError> {
+) -> Result<Arc<Cached<V>>, ActError> {
     let (namespace, name) = (live.namespace(), live.name());
     let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
     patch["metadata"] = json!({"resourceVersion": live.version()});
@@ -126,9 +126,9 @@ pub(crate) async fn take_out<V: View>(
     learn(cache, guarded("patch", V::KIND, name, objects.patch(name, &params, &Patch::Merge(&patch))).await?)
 }
 
-fn learn<V: View>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Kept<V>>, ActError> {
+fn learn<V: View>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached<V>>, ActError> {
     let written =
-        Kept::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
+        Cached::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
     let written = Arc::new(written);
     cache.learn(written.clone());
     Ok(written)

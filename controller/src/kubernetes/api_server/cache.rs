@@ -12,10 +12,10 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::kubernetes::api_server::object::{Kept, View, resource};
+use crate::kubernetes::api_server::object::{Cached, View, resource};
 use crate::telemetry::Chain;
 
-type Objects<V> = BTreeMap<(Box<str>, Box<str>), Arc<Kept<V>>>;
+type Objects<V> = BTreeMap<(Box<str>, Box<str>), Arc<Cached<V>>>;
 
 /// A copy of all objects of one kind.
 #[derive(Debug)]
@@ -33,13 +33,13 @@ impl<V: View> Cache<V> {
 
     /// Returns one object.
     #[must_use]
-    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Kept<V>>> {
+    pub(crate) fn get(&self, namespace: &str, name: &str) -> Option<Arc<Cached<V>>> {
         self.read(|objects| objects.get(&(namespace.into(), name.into())).cloned())
     }
 
     /// Returns all objects of a namespace.
     #[must_use]
-    pub(crate) fn of(&self, namespace: &str) -> Vec<Arc<Kept<V>>> {
+    pub(crate) fn of(&self, namespace: &str) -> Vec<Arc<Cached<V>>> {
         self.read(|objects| {
             let from = (namespace.into(), "".into());
             objects
@@ -52,7 +52,7 @@ impl<V: View> Cache<V> {
 
     /// Returns all objects.
     #[must_use]
-    pub(crate) fn all(&self) -> Vec<Arc<Kept<V>>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Cached<V>>> {
         self.read(|objects| objects.values().cloned().collect())
     }
 
@@ -73,7 +73,7 @@ impl<V: View> Cache<V> {
         self: Arc<Self>,
         client: Client,
         selector: Option<&str>,
-        mut changed: impl FnMut(&Kept<V>) + Send,
+        mut changed: impl FnMut(&Cached<V>) + Send,
     ) {
         let mut events = events::<V>(client, selector);
         let mut fresh = Objects::new();
@@ -104,10 +104,10 @@ impl<V: View> Cache<V> {
     }
 
     /// Takes over a complete list, and tells of what is not as it was.
-    fn replace(&self, fresh: Objects<V>, changed: &mut impl FnMut(&Kept<V>)) {
+    fn replace(&self, fresh: Objects<V>, changed: &mut impl FnMut(&Cached<V>)) {
         let old = self.write(|objects| std::mem::replace(objects, fresh.clone()));
         self.complete.send_replace(true);
-        let version = |object: &Arc<Kept<V>>| object.metadata.resource_version.clone();
+        let version = |object: &Arc<Cached<V>>| object.metadata.resource_version.clone();
         for (key, object) in &fresh {
             if old.get(key).map(version) != Some(version(object)) {
                 changed(object);
@@ -117,7 +117,7 @@ impl<V: View> Cache<V> {
     }
 
     /// Takes in what the API answered to a write, so that the next pass does not act on what it was before.
-    pub(crate) fn learn(&self, object: Arc<Kept<V>>) {
+    pub(crate) fn learn(&self, object: Arc<Cached<V>>) {
         self.write(|objects| {
             let key = key(&object);
             // Only objects that the watch knows: one that was deleted meanwhile must not come back to life here.
@@ -159,9 +159,9 @@ fn watch(
 }
 
 /// One object that cannot be read must not stop the watch of all.
-fn read<V: View>(object: DynamicObject) -> Option<Arc<Kept<V>>> {
+fn read<V: View>(object: DynamicObject) -> Option<Arc<Cached<V>>> {
     let name = object.metadata.name.clone();
-    match Kept::new(object) {
+    match Cached::new(object) {
         Ok(object) => Some(Arc::new(object)),
         Err(error) => {
             warn!(kind = V::KIND, name, %error, "object not readable");
@@ -171,10 +171,10 @@ fn read<V: View>(object: DynamicObject) -> Option<Arc<Kept<V>>> {
 }
 
 /// Resource versions are opaque to most; comparing them as numbers is what the API server itself has promised since 1.35.
-fn version<V>(object: &Kept<V>) -> u64 {
+fn version<V>(object: &Cached<V>) -> u64 {
     object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-fn key<V: View>(object: &Kept<V>) -> (Box<str>, Box<str>) {
+fn key<V: View>(object: &Cached<V>) -> (Box<str>, Box<str>) {
     (object.namespace().into(), object.name().into())
 }

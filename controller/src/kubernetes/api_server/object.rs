@@ -62,7 +62,7 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
 
 /// An object of the API.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept<V> {
+pub(crate) struct Cached<V> {
     /// Who it is.
     pub(crate) metadata: ObjectMeta,
     /// What Weir looks at.
@@ -120,7 +120,7 @@ pub(crate) fn only(
     (!map.is_empty()).then_some(map)
 }
 
-impl<V: View> Kept<V> {
+impl<V: View> Cached<V> {
     /// Keeps an object that the API served.
     ///
     /// # Errors
@@ -219,11 +219,11 @@ mod tests {
             serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Any", "metadata": metadata}))
                 .unwrap()
         };
-        let set: ReplicaSet = Kept::new(object("Deployment")).unwrap();
+        let set: ReplicaSet = Cached::new(object("Deployment")).unwrap();
         assert_eq!((set.annotation(DEPLOYMENT_REVISION), set.annotation("weir.dev/x")), (Some("3"), Some("y")));
         assert_eq!((set.annotation("example.com/long"), set.label("app")), (None, Some("a")));
         assert!(set.metadata.owner_references.is_some() && set.metadata.generate_name.is_none());
-        let pod: Pod = Kept::new(object("ReplicaSet")).unwrap();
+        let pod: Pod = Cached::new(object("ReplicaSet")).unwrap();
         assert!(pod.metadata.owner_references.is_none());
     }
 }

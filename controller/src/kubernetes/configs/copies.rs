@@ -10,11 +10,11 @@ use super::{Declared, recorded};
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::api_server::apply::{ActError, delete, guarded, is_status};
 use crate::kubernetes::api_server::cache::Cache;
-use crate::kubernetes::api_server::object::{Kept, resource};
+use crate::kubernetes::api_server::object::{Cached, resource};
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::config::{Config, ConfigKind};
 use crate::kubernetes::render::{self, CANARY_LABEL, Configs, Names, copy_name};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 use crate::rollout::Revision;
 use crate::telemetry::Chain;
 
@@ -29,10 +29,10 @@ pub(crate) struct Copies {
 
 /// Returns a config of a revision that there is no copy of yet, if there is one.
 #[must_use]
-pub(crate) fn missing_copy(world: &World, names: &Names, declared: &Declared) -> Option<String> {
+pub(crate) fn missing_copy(stores: &Stores, names: &Names, declared: &Declared) -> Option<String> {
     let lacks = |(kind, config, content): &(ConfigKind, &str, &str)| match kind {
-        ConfigKind::ConfigMap => !has(&world.config_maps, names, config, content),
-        ConfigKind::Secret => !has(&world.secrets, names, config, content),
+        ConfigKind::ConfigMap => !has(&stores.config_maps, names, config, content),
+        ConfigKind::Secret => !has(&stores.secrets, names, config, content),
     };
     let missing = declared.copied.then(|| existing(&declared.configs).find(lacks))??;
     Some(format!("{} {}", missing.0.word(), missing.1))
@@ -41,8 +41,8 @@ pub(crate) fn missing_copy(world: &World, names: &Names, declared: &Declared) ->
 impl Copies {
     /// Copies what a revision reads, as it is now. A canary whose configs cannot be copied is not analysed; nothing else
     /// waits for it, a rollback least of all.
-    pub(crate) async fn copy(&mut self, world: &Arc<World>, names: &Names, declared: &Declared) {
-        self.problem = ensure(world, names, declared).await.err().map(|error| Chain(&error).to_string());
+    pub(crate) async fn copy(&mut self, stores: &Arc<Stores>, names: &Names, declared: &Declared) {
+        self.problem = ensure(stores, names, declared).await.err().map(|error| Chain(&error).to_string());
     }
 
     /// Drops what none of the revisions reads that may still run.
@@ -51,32 +51,32 @@ impl Copies {
     /// When the API refuses to delete a copy.
     pub(crate) async fn prune(
         &mut self,
-        world: &Arc<World>,
+        stores: &Arc<Stores>,
         names: &Names,
         declared: &Declared,
         live: &[Revision],
     ) -> Result<(), ActError> {
-        if !world.settings.config_tracking {
+        if !stores.settings.config_tracking {
             return Ok(());
         }
         let mut needed = BTreeSet::new();
         for revision in live {
-            needed.extend(names_of(names, &configs_of(world, names, declared, revision)));
+            needed.extend(names_of(names, &configs_of(stores, names, declared, revision)));
         }
         if self.swept.as_ref() != Some(&needed) {
-            let primary = world.deployments.get(&names.namespace, &names.primary());
-            let spared = sweep(world, &world.config_maps, names, &needed, primary.as_deref()).await?
-                | sweep(world, &world.secrets, names, &needed, primary.as_deref()).await?;
+            let primary = stores.deployments.get(&names.namespace, &names.primary());
+            let spared = sweep(stores, &stores.config_maps, names, &needed, primary.as_deref()).await?
+                | sweep(stores, &stores.secrets, names, &needed, primary.as_deref()).await?;
             self.swept = (!spared).then_some(needed);
         }
         Ok(())
     }
 }
 
-fn configs_of(world: &World, names: &Names, declared: &Declared, revision: &Revision) -> Configs {
+fn configs_of(stores: &Stores, names: &Names, declared: &Declared, revision: &Revision) -> Configs {
     match declared.revision == *revision {
         true => declared.configs.clone(),
-        false => recorded(world, names, revision).unwrap_or_default(),
+        false => recorded(stores, names, revision).unwrap_or_default(),
     }
 }
 
@@ -84,21 +84,21 @@ fn configs_of(world: &World, names: &Names, declared: &Declared, revision: &Revi
 ///
 /// # Errors
 /// When the API refuses it, or what is served is not what the revision is of.
-pub(crate) async fn ensure(world: &World, names: &Names, declared: &Declared) -> Result<(), ActError> {
-    if !declared.copied || !world.settings.config_tracking {
+pub(crate) async fn ensure(stores: &Stores, names: &Names, declared: &Declared) -> Result<(), ActError> {
+    if !declared.copied || !stores.settings.config_tracking {
         return Ok(());
     }
     for (kind, config, content) in existing(&declared.configs) {
         match kind {
-            ConfigKind::ConfigMap => copy(world, &world.config_maps, names, config, content).await?,
-            ConfigKind::Secret => copy(world, &world.secrets, names, config, content).await?,
+            ConfigKind::ConfigMap => copy(stores, &stores.config_maps, names, config, content).await?,
+            ConfigKind::Secret => copy(stores, &stores.secrets, names, config, content).await?,
         }
     }
     Ok(())
 }
 
 async fn copy<V: Config>(
-    world: &World,
+    stores: &Stores,
     cache: &Cache<V>,
     names: &Names,
     config: &str,
@@ -111,13 +111,13 @@ async fn copy<V: Config>(
     if let Some(other) = cache.get(namespace, &name) {
         refuse_stranger(&other, names)?;
         // A former Canary's of the same name, which goes with its owner; or somebody's who wrote something else into it.
-        delete::<V>(&world.api, namespace, &name).await?;
+        delete::<V>(&stores.api, namespace, &name).await?;
     }
-    let api: Api<DynamicObject> = Api::namespaced_with(world.api.client.clone(), namespace, &resource::<V>());
+    let api: Api<DynamicObject> = Api::namespaced_with(stores.api.client.clone(), namespace, &resource::<V>());
     let served = guarded("read", V::KIND, config, api.get(config)).await?;
     let unreadable = |error| ActError::Impossible(format!("read {} {config}: {error}", V::KIND));
     let wanted = render::copy(names, V::CONFIG, config, content, &served.data);
-    let seen: Kept<V> = Kept::new(served).map_err(unreadable)?;
+    let seen: Cached<V> = Cached::new(served).map_err(unreadable)?;
     if seen.tracked() != Some(content) {
         // The watch will tell: then this is another revision.
         return Err(ActError::Waiting(format!("{} {config} has changed since it was looked at", V::KIND)));
@@ -131,7 +131,7 @@ async fn copy<V: Config>(
     }
 }
 
-fn refuse_stranger<V: Config>(copy: &Kept<V>, names: &Names) -> Result<(), ActError> {
+fn refuse_stranger<V: Config>(copy: &Cached<V>, names: &Names) -> Result<(), ActError> {
     match copy.label(CANARY_LABEL) == Some(&names.canary) {
         true => Ok(()),
         false => Err(ActError::Impossible(format!(
@@ -151,7 +151,7 @@ fn has<V: Config>(cache: &Cache<V>, names: &Names, config: &str, content: &str) 
 
 /// Deletes the Canary's copies that are not needed; returns whether one was spared because the primary still refers to it.
 async fn sweep<V: Config>(
-    world: &World,
+    stores: &Stores,
     cache: &Cache<V>,
     names: &Names,
     needed: &BTreeSet<String>,
@@ -165,7 +165,7 @@ async fn sweep<V: Config>(
         if primary.is_some_and(|primary| primary.mentions(copy.name())) {
             spared = true;
         } else {
-            delete::<V>(&world.api, &names.namespace, copy.name()).await?;
+            delete::<V>(&stores.api, &names.namespace, copy.name()).await?;
         }
     }
     Ok(spared)

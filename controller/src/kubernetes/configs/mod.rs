@@ -21,7 +21,7 @@ use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::config::ConfigKind::{ConfigMap, Secret};
 use crate::kubernetes::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 use crate::rollout::{Revision, State};
 
 pub(crate) use copies::{Copies, ensure, missing_copy};
@@ -39,8 +39,8 @@ pub(crate) struct Declared {
 
 impl Declared {
     /// Returns those configs that exist, where they are tracked.
-    pub(crate) fn tracked(&self, world: &World) -> Configs {
-        if !world.settings.config_tracking {
+    pub(crate) fn tracked(&self, stores: &Stores) -> Configs {
+        if !stores.settings.config_tracking {
             return Configs::new();
         }
         self.configs.iter().filter(|(_, content)| !content.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect()
@@ -52,7 +52,7 @@ impl Declared {
 /// # Errors
 /// When it, or something that its pods do not start without, does not exist.
 pub(crate) fn declared(
-    world: &World,
+    stores: &Stores,
     names: &Names,
     target: Option<&Deployment>,
     state: &State,
@@ -63,20 +63,20 @@ pub(crate) fn declared(
     };
     let template = template_of(&target.body()["spec"]);
     let plain = plain(&template);
-    if !world.settings.config_tracking {
+    if !stores.settings.config_tracking {
         // What has copies keeps its name until its template changes.
         let same = |revision: &&Revision| {
-            let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0));
+            let kept = stores.revisions.get(&names.namespace, &names.snapshot(&revision.0));
             kept.is_some_and(|kept| kept.data()["template"] == template)
         };
         return Ok(match state.live_revisions().find(same) {
-            Some(revision) => recalled(world, names, revision, &template),
+            Some(revision) => recalled(stores, names, revision, &template),
             None => Declared { revision: plain, configs: Configs::new(), copied: false },
         });
     }
-    let configs = resolve(world, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
+    let configs = resolve(stores, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
     let known = state.revisions().any(|revision| *revision == plain);
-    Ok(named(&template, configs, known, recorded(world, names, &plain)))
+    Ok(named(&template, configs, known, recorded(stores, names, &plain)))
 }
 
 /// Gives what a target declares its name. `known` is whether the state speaks of its template alone, and `recorded` what was
@@ -100,22 +100,22 @@ pub(crate) fn changed(old: &Configs, new: &Configs) -> Option<String> {
 
 /// Returns how the target's pods must be marked for a rollout, where they are not.
 #[must_use]
-pub(crate) fn unmarked(world: &World, target: &Deployment, declared: &Declared, run: &str) -> Option<String> {
+pub(crate) fn unmarked(stores: &Stores, target: &Deployment, declared: &Declared, run: &str) -> Option<String> {
     let marked = target.view.spec.template.metadata.annotations.get(STARTED_WITH).map(String::as_str);
-    let tracked = declared.copied && world.settings.config_tracking;
+    let tracked = declared.copied && stores.settings.config_tracking;
     tracked.then(|| mark(marked, &declared.configs, run))?
 }
 
 /// Returns what is known of a revision whose template is kept.
 #[must_use]
-pub(crate) fn recalled(world: &World, names: &Names, revision: &Revision, template: &Value) -> Declared {
-    let configs = recorded(world, names, revision).unwrap_or_default();
+pub(crate) fn recalled(stores: &Stores, names: &Names, revision: &Revision, template: &Value) -> Declared {
+    let configs = recorded(stores, names, revision).unwrap_or_default();
     Declared { revision: revision.clone(), configs, copied: *revision != plain(template) }
 }
 
 /// Returns what a revision's pods read, if that was recorded: not where nothing was tracked then.
-pub(super) fn recorded(world: &World, names: &Names, revision: &Revision) -> Option<Configs> {
-    let kept = world.revisions.get(&names.namespace, &names.snapshot(&revision.0))?;
+pub(super) fn recorded(stores: &Stores, names: &Names, revision: &Revision) -> Option<Configs> {
+    let kept = stores.revisions.get(&names.namespace, &names.snapshot(&revision.0))?;
     serde_json::from_str(kept.annotation(CONFIGS)?).ok()
 }
 
@@ -130,14 +130,14 @@ fn short(texts: &[&str]) -> Revision {
 }
 
 /// Looks at what a pod template refers to.
-fn resolve(world: &World, names: &Names, template: &Value) -> Result<Configs, String> {
+fn resolve(stores: &Stores, names: &Names, template: &Value) -> Result<Configs, String> {
     let mut configs = Configs::new();
     let namespace = &names.namespace;
     let mut missing = Vec::new();
     for reference in references(template) {
         let found = match reference.kind {
-            ConfigMap => world.config_maps.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
-            Secret => world.secrets.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
+            ConfigMap => stores.config_maps.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
+            Secret => stores.secrets.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
         };
         match found {
             Some(Some(content)) => drop(configs.insert(reference.key(), content)),

@@ -66,7 +66,7 @@ pub(super) fn covers(ours: &str, theirs: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::api_server::object::Kept;
+    use crate::kubernetes::api_server::object::Cached;
 
     #[test]
     fn a_host_is_shared_where_another_one_may_take_its_requests() {
@@ -96,6 +96,6 @@ mod tests {
             "metadata": {"name": name, "namespace": "shop"},
             "spec": {"hosts": [host.to_uppercase()], "gateways": [gateway], "http": []},
         });
-        Arc::new(Kept::new(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(Cached::new(serde_json::from_value(object).unwrap()).unwrap())
     }
 }

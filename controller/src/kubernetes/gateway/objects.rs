@@ -14,12 +14,12 @@ use super::workload::GatewayWorkload;
 use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
 use crate::kubernetes::api_server::cover::covers;
-use crate::kubernetes::api_server::object::{Kept, resource};
+use crate::kubernetes::api_server::object::{Cached, resource};
 use crate::kubernetes::kinds::{EnvoyFilter, EnvoyFilterView};
 use crate::kubernetes::render::{
     EVERYWHERE, FilterNames, config_filter, config_of, everywhere, static_filter, switched_of,
 };
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 use crate::rollout::{Span, Timestamp};
 
 /// The cache may lag behind a write of this controller by this much.
@@ -27,7 +27,7 @@ const CACHE_LAG: Span = Span::seconds(5);
 
 /// What is known of both objects beside the cache.
 pub(super) struct Objects {
-    world: Arc<World>,
+    stores: Arc<Stores>,
     names: FilterNames,
     /// The resource version of the small object that the next write replaces.
     version: Option<String>,
@@ -58,26 +58,26 @@ pub(super) enum Insertion {
 }
 
 impl Objects {
-    pub(super) fn new(world: Arc<World>, names: FilterNames) -> Self {
-        let live = world.envoy_filters.get(&names.namespace, &names.config());
+    pub(super) fn new(stores: Arc<Stores>, names: FilterNames) -> Self {
+        let live = stores.envoy_filters.get(&names.namespace, &names.config());
         let version = live.and_then(|live| live.metadata.resource_version.clone());
-        Self { world, names, version, inserted_at: Timestamp(0), verified: None }
+        Self { stores, names, version, inserted_at: Timestamp(0), verified: None }
     }
 
     /// Returns what an earlier controller pushed.
     pub(super) fn live_config(&self) -> Option<Live> {
-        self.world.envoy_filters.get(&self.names.namespace, &self.names.config()).and_then(|live| read(&live))
+        self.stores.envoy_filters.get(&self.names.namespace, &self.names.config()).and_then(|live| read(&live))
     }
 
     /// Returns why the filter is on for all requests of the gateway, as it was inserted, where it is.
     pub(super) fn live_everywhere(&self) -> Option<String> {
-        self.world.envoy_filters.get(&self.names.namespace, &self.names.listener()).and_then(|live| everywhere(&live))
+        self.stores.envoy_filters.get(&self.names.namespace, &self.names.listener()).and_then(|live| everywhere(&live))
     }
 
     /// Returns whether the filter is in the gateway's listeners.
     pub(super) fn insertion(&self, workload: &GatewayWorkload, everywhere: Option<&str>, now: Timestamp) -> Insertion {
-        let (world, names) = (&self.world, &self.names);
-        let live = world.envoy_filters.get(&names.namespace, &names.listener());
+        let (stores, names) = (&self.stores, &self.names);
+        let live = stores.envoy_filters.get(&names.namespace, &names.listener());
         let wanted = static_filter(names, everywhere);
         let same = live.is_some_and(|live| {
             covers(&live.body()["spec"], &wanted["spec"]) && live.annotation(EVERYWHERE) == everywhere
@@ -85,7 +85,7 @@ impl Objects {
         if same || now.since(self.inserted_at) < CACHE_LAG {
             return Insertion::Done;
         }
-        match world.registry.conflict(world, workload) {
+        match stores.registry.conflict(stores, workload) {
             None => Insertion::Needed,
             Some(rival) => {
                 let (mine, other) = (&names.selector, &rival.names.selector);
@@ -104,7 +104,7 @@ impl Objects {
         now: Timestamp,
     ) -> bool {
         let names = &self.names;
-        let Some(live) = self.world.envoy_filters.get(&names.namespace, &names.config()) else {
+        let Some(live) = self.stores.envoy_filters.get(&names.namespace, &names.config()) else {
             return now.since(pushed_at) >= CACHE_LAG;
         };
         // A thousand Canaries make it half a megabyte: too much to be compared again for nothing.
@@ -113,7 +113,7 @@ impl Objects {
             return false;
         }
         let own = self.version.is_none() || live.metadata.resource_version == self.version;
-        let wanted = config_filter(names, &self.world.settings.module, pushed, switched, None);
+        let wanted = config_filter(names, &self.stores.settings.module, pushed, switched, None);
         if covers(&live.body()["spec"], &wanted["spec"]) {
             self.verified = seen;
             return false;
@@ -137,37 +137,37 @@ impl Objects {
         config: &Config,
         switched: &Switched,
     ) -> impl Future<Output = Result<Option<String>, ActError>> + use<> {
-        let module = &self.world.settings.module;
+        let module = &self.stores.settings.module;
         let object = config_filter(&self.names, module, config, switched, self.version.as_deref());
-        let world = self.world.clone();
+        let stores = self.stores.clone();
         async move {
-            let written = apply(&world.api, &world.envoy_filters, &object).await?;
+            let written = apply(&stores.api, &stores.envoy_filters, &object).await?;
             Ok(written.metadata.resource_version.clone())
         }
     }
 
     /// Inserts the filter into the gateway's listeners.
     pub(super) fn insert(&self, everywhere: Option<&str>) -> impl Future<Output = Result<(), ActError>> + use<> {
-        let (world, object) = (self.world.clone(), static_filter(&self.names, everywhere));
-        async move { apply(&world.api, &world.envoy_filters, &object).await.map(drop) }
+        let (stores, object) = (self.stores.clone(), static_filter(&self.names, everywhere));
+        async move { apply(&stores.api, &stores.envoy_filters, &object).await.map(drop) }
     }
 
     /// Reads the small object from the API server; returns its resource version and what it says.
     pub(super) fn read(&self) -> impl Future<Output = Result<(Option<String>, Option<Live>), ActError>> + use<> {
         let (client, namespace, name) =
-            (self.world.api.client.clone(), self.names.namespace.clone(), self.names.config());
+            (self.stores.api.client.clone(), self.names.namespace.clone(), self.names.config());
         async move {
             let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource::<EnvoyFilterView>());
             let live = guarded("get", "EnvoyFilter", &name, api.get_opt(&name)).await?;
             let version = live.as_ref().and_then(|live| live.metadata.resource_version.clone());
-            Ok((version, live.and_then(|live| Kept::new(live).ok()).and_then(|live| read(&live))))
+            Ok((version, live.and_then(|live| Cached::new(live).ok()).and_then(|live| read(&live))))
         }
     }
 
     /// Deletes one of the two objects.
     pub(super) fn delete(&self, name: String) -> impl Future<Output = Result<(), ActError>> + use<> {
-        let (world, namespace) = (self.world.clone(), self.names.namespace.clone());
-        async move { delete::<EnvoyFilterView>(&world.api, &namespace, &name).await }
+        let (stores, namespace) = (self.stores.clone(), self.names.namespace.clone());
+        async move { delete::<EnvoyFilterView>(&stores.api, &namespace, &name).await }
     }
 }
 

@@ -13,7 +13,7 @@ use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualServiceBody};
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
-use crate::kubernetes::stores::{Key, World};
+use crate::kubernetes::stores::{Key, Stores};
 
 /// All gateway workloads.
 #[derive(Default)]
@@ -29,18 +29,18 @@ pub(crate) struct GatewayRegistry {
 
 impl GatewayRegistry {
     /// Finds workloads whenever gateways or their pods change. For ever.
-    pub(crate) async fn run(world: Arc<World>) {
+    pub(crate) async fn run(stores: Arc<Stores>) {
         loop {
-            world.registry.gateways_changed.notified().await;
-            world.registry.refresh(&world);
+            stores.registry.gateways_changed.notified().await;
+            stores.registry.refresh(&stores);
         }
     }
 
     /// Finds workloads now. No Canary may be looked after before: it would ask nothing of gateways that nobody has found.
-    pub(crate) fn refresh(&self, world: &Arc<World>) {
-        self.discover(world);
-        if self.assign(world) {
-            world.wake_all();
+    pub(crate) fn refresh(&self, stores: &Arc<Stores>) {
+        self.discover(stores);
+        if self.assign(stores) {
+            stores.wake_all();
         }
     }
 
@@ -53,8 +53,8 @@ impl GatewayRegistry {
     }
 
     /// Finds workloads, and starts whoever looks after each.
-    fn discover(&self, world: &Arc<World>) {
-        let selectors: BTreeSet<Labels> = world
+    fn discover(&self, stores: &Arc<Stores>) {
+        let selectors: BTreeSet<Labels> = stores
             .gateways
             .all()
             .iter()
@@ -62,13 +62,13 @@ impl GatewayRegistry {
             .filter(|selector| !selector.is_empty())
             .collect();
         // What is in a gateway is looked after though nobody names it any more.
-        let live = world.envoy_filters.all();
+        let live = stores.envoy_filters.all();
         let mut found: BTreeSet<FilterNames> = live
             .iter()
             .map(|live| FilterNames { namespace: live.namespace().into(), selector: selector_of(live) })
             .filter(|names| !names.selector.is_empty())
             .collect();
-        for pod in world.pods.all() {
+        for pod in stores.pods.all() {
             for selector in selectors.iter().filter(|selector| selects(selector, pod.metadata.labels.as_ref())) {
                 found.insert(FilterNames { namespace: pod.namespace().into(), selector: selector.clone() });
             }
@@ -81,32 +81,32 @@ impl GatewayRegistry {
                 tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
                 let (workload, commands, reports) = GatewayWorkload::new(names);
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-                tasks.spawn(task::run(world.clone(), workload.clone(), commands, reports));
+                tasks.spawn(task::run(stores.clone(), workload.clone(), commands, reports));
                 free.insert(workload);
             }
         }
     }
 
     /// Decides anew which selectors stand for others; returns whether any Canary's gateways may be others now.
-    fn assign(&self, world: &World) -> bool {
+    fn assign(&self, stores: &Stores) -> bool {
         let mut used = BTreeSet::new();
-        for canary in world.canaries.all() {
+        for canary in stores.canaries.all() {
             let Ok(spec) = &canary.view.spec else { continue };
-            used.extend(selectors(world, &Names::new(canary.namespace(), canary.name(), "", spec), spec));
+            used.extend(selectors(stores, &Names::new(canary.namespace(), canary.name(), "", spec), spec));
         }
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         let all = self.all();
-        let counts = |of: &FilterNames| used.contains(&of.selector) || inserted(world, of);
+        let counts = |of: &FilterNames| used.contains(&of.selector) || inserted(stores, of);
         for workload in all.iter().filter(|workload| counts(&workload.names)) {
             let FilterNames { namespace, selector } = &workload.names;
-            let pods = workload.pods(world).iter().map(|pod| pod.name().to_owned()).collect();
+            let pods = workload.pods(stores).iter().map(|pod| pod.name().to_owned()).collect();
             found.entry(namespace.clone()).or_default().insert(selector.clone(), pods);
         }
         let mut canonical = self.canonical.lock().unwrap_or_else(PoisonError::into_inner);
         let assigned = found.iter().map(|(namespace, found)| {
             let names = |selector: &Labels| FilterNames { namespace: namespace.clone(), selector: selector.clone() };
             let before = canonical.get(namespace).cloned().unwrap_or_default();
-            (namespace.clone(), canonical_selectors(found, &before, |of| inserted(world, &names(of))))
+            (namespace.clone(), canonical_selectors(found, &before, |of| inserted(stores, &names(of))))
         });
         let assigned = assigned.collect();
         let changed = *canonical != assigned;
@@ -122,24 +122,24 @@ impl GatewayRegistry {
     }
 
     /// Returns another workload that has its filter in some of a workload's pods, or will have it before this one.
-    pub(super) fn conflict(&self, world: &World, workload: &GatewayWorkload) -> Option<Arc<GatewayWorkload>> {
-        let pods = workload.pods(world);
+    pub(super) fn conflict(&self, stores: &Stores, workload: &GatewayWorkload) -> Option<Arc<GatewayWorkload>> {
+        let pods = workload.pods(stores);
         self.all().into_iter().find(|other| {
             other.names.namespace == workload.names.namespace
                 && other.names != workload.names
                 && pods.iter().any(|pod| selects(&other.names.selector, pod.metadata.labels.as_ref()))
-                && (inserted(world, &other.names) || (other.is_used() && other.names < workload.names))
+                && (inserted(stores, &other.names) || (other.is_used() && other.names < workload.names))
         })
     }
 
     /// Returns why a workload has no filter and will get none, where that is so: some of its pods are another's.
     #[must_use]
-    pub(crate) fn excluded(&self, world: &World, workload: &GatewayWorkload) -> Option<String> {
+    pub(crate) fn excluded(&self, stores: &Stores, workload: &GatewayWorkload) -> Option<String> {
         let names = &workload.names;
-        if inserted(world, names) {
+        if inserted(stores, names) {
             return None;
         }
-        let rival = self.conflict(world, workload)?;
+        let rival = self.conflict(stores, workload)?;
         // One that nobody stands for any more is about to leave.
         if self.canonical_selector(&rival.names).as_ref() != Some(&rival.names) {
             return None;
@@ -161,8 +161,8 @@ impl GatewayRegistry {
 
     /// Returns the workloads that a Canary's requests come through.
     #[must_use]
-    pub(crate) fn of(&self, world: &World, names: &Names, spec: &CanarySpec) -> Vec<Arc<GatewayWorkload>> {
-        let selectors = selectors(world, names, spec);
+    pub(crate) fn of(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<Arc<GatewayWorkload>> {
+        let selectors = selectors(stores, names, spec);
         let all = self.all();
         let through = all.iter().filter(|workload| selectors.contains(&workload.names.selector));
         let mut decided: BTreeSet<FilterNames> = BTreeSet::new();
@@ -212,20 +212,20 @@ impl GatewayRegistry {
 }
 
 /// Returns whether the gateways of a workload have its filter.
-fn inserted(world: &World, names: &FilterNames) -> bool {
-    world.envoy_filters.get(&names.namespace, &names.listener()).is_some()
+fn inserted(stores: &Stores, names: &FilterNames) -> bool {
+    stores.envoy_filters.get(&names.namespace, &names.listener()).is_some()
 }
 
 /// Returns the selectors of the gateways that a Canary's requests come through.
-fn selectors(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels> {
-    let gateways = gateways(world, names, spec).into_iter();
-    let gateways = gateways.filter_map(|(namespace, name)| world.gateways.get(&namespace, &name));
+fn selectors(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels> {
+    let gateways = gateways(stores, names, spec).into_iter();
+    let gateways = gateways.filter_map(|(namespace, name)| stores.gateways.get(&namespace, &name));
     gateways.map(|gateway| gateway.view.spec.selector.clone()).collect()
 }
 
 /// Returns the gateways that a Canary's requests come through, by namespace and name. The mesh is none. A Canary that is
 /// delegated to has those of whoever delegates.
-fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<(String, String)> {
+fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(String, String)> {
     let own = |gateways: &[String], namespace: &str| {
         let gateways = gateways.iter().filter(|name| *name != "mesh");
         gateways.map(|name| resolve(name, namespace)).collect::<Vec<_>>()
@@ -233,7 +233,7 @@ fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<(String
     if spec.service.delegation != Some(true) {
         return own(&spec.service.gateways, &names.namespace).into_iter().collect();
     }
-    let claims = world.host_index();
+    let claims = stores.host_index();
     let roots = claims
         .roots()
         .iter()
@@ -243,14 +243,14 @@ fn gateways(world: &World, names: &Names, spec: &CanarySpec) -> BTreeSet<(String
 
 /// Returns why none of a Canary's requests passes a gateway, if that is so.
 #[must_use]
-pub(crate) fn unbound(world: &World, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
+pub(crate) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
     let why = match spec.service.delegation {
         Some(true) => {
             "spec.service.delegation: no VirtualService delegates to it from a gateway, so none of its requests passes the filter"
         }
         _ => "spec.service.gateways names no gateway: none of its requests passes the filter",
     };
-    gateways(world, names, spec).is_empty().then_some(why)
+    gateways(stores, names, spec).is_empty().then_some(why)
 }
 
 /// Returns the routes of a VirtualService in the namespace `of` that delegate to a Canary's own, which is called `apex`.

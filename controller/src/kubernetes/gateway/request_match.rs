@@ -11,13 +11,13 @@ use crate::api::CanarySpec;
 use crate::gateway_config::RequestMatch;
 use crate::kubernetes::kinds::VirtualServiceBody;
 use crate::kubernetes::render::{Names, route_names};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 
 /// Returns how the requests of a Canary are found.
 #[must_use]
-pub(crate) fn request_match(world: &World, names: &Names, spec: &CanarySpec) -> RequestMatch {
-    let hosts = hosts(&names.namespace, spec, &world.settings.cluster_domain);
-    let index = world.host_index();
+pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -> RequestMatch {
+    let hosts = hosts(&names.namespace, spec, &stores.settings.cluster_domain);
+    let index = stores.host_index();
     let delegated = spec.service.delegation == Some(true);
     let shared = || index.shared((&names.namespace, &names.apex), &hosts);
     let alone = !delegated && spec.service.r#match.is_empty() && !shared();

@@ -21,7 +21,7 @@ use super::scrape::{Scraped, Scraper};
 use super::workload::{Command, GatewayWorkload, ScrapeRequest};
 use crate::kubernetes::api_server::apply::{ActError, is_status};
 use crate::kubernetes::api_server::clock::now;
-use crate::kubernetes::stores::{Key, World};
+use crate::kubernetes::stores::{Key, Stores};
 use crate::publisher::{Desired, Next, Publisher, Push, PushReason};
 use crate::rollout::{FilterMode, Span, Timestamp};
 use crate::telemetry::Chain;
@@ -51,7 +51,7 @@ enum Written {
 }
 
 struct Task {
-    world: Arc<World>,
+    stores: Arc<Stores>,
     workload: Arc<GatewayWorkload>,
     reports: watch::Sender<Reports>,
     publisher: Publisher,
@@ -71,12 +71,12 @@ struct Task {
 
 /// Looks after a workload, for ever.
 pub(super) async fn run(
-    world: Arc<World>,
+    stores: Arc<Stores>,
     workload: Arc<GatewayWorkload>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     reports: watch::Sender<Reports>,
 ) {
-    let mut task = Task::new(world, workload, reports);
+    let mut task = Task::new(stores, workload, reports);
     loop {
         while let Ok(command) = commands.try_recv() {
             task.take_in(command);
@@ -104,11 +104,11 @@ async fn finished(writing: &mut Option<BoxFuture<'static, Written>>) -> Written 
 
 impl Task {
     /// Goes on with what the gateways were told last, without Canaries that are gone.
-    fn new(world: Arc<World>, workload: Arc<GatewayWorkload>, reports: watch::Sender<Reports>) -> Self {
-        let objects = Objects::new(world.clone(), workload.names.clone());
+    fn new(stores: Arc<Stores>, workload: Arc<GatewayWorkload>, reports: watch::Sender<Reports>) -> Self {
+        let objects = Objects::new(stores.clone(), workload.names.clone());
         let is_alive = |canary: &Canary| {
             let (namespace, name) = canary.name.split_once('/').unwrap_or_default();
-            world.canaries.get(namespace, name).is_some()
+            stores.canaries.get(namespace, name).is_some()
         };
         let publisher = match objects.live_config() {
             None => Publisher::new(DEBOUNCE),
@@ -121,7 +121,7 @@ impl Task {
         reports.send_modify(|reports| reports.everywhere = reach.everywhere().map(str::to_owned));
         workload.set_used(!publisher.is_empty());
         Self {
-            world,
+            stores,
             workload,
             reports,
             publisher,
@@ -309,7 +309,7 @@ impl Task {
             return self.next_round;
         }
         self.round_begun = now;
-        let pods = self.workload.pods(&self.world);
+        let pods = self.workload.pods(&self.stores);
         let is_known = |name: &str| pods.iter().any(|pod| pod.name() == name);
         self.reports.send_if_modified(|reports| {
             reports.retain(is_known);
@@ -355,7 +355,7 @@ impl Task {
         let reports = self.reports.borrow();
         let rolling = self.requests.iter().filter(|(_, request)| request.after <= ROLLING);
         for (key, _) in rolling.filter(|(_, request)| should_look(request, reports.failures(&request.id))) {
-            self.world.wake(key);
+            self.stores.wake(key);
         }
     }
 

@@ -11,7 +11,7 @@ use super::registry::selects;
 use super::reports::Reports;
 use crate::kubernetes::kinds::Pod;
 use crate::kubernetes::render::FilterNames;
-use crate::kubernetes::stores::{Key, World};
+use crate::kubernetes::stores::{Key, Stores};
 use crate::publisher::Desired;
 use crate::rollout::{Gateway, Scrape, Span, Timestamp};
 
@@ -112,8 +112,8 @@ impl GatewayWorkload {
 
     /// Returns the pods that serve, terminating ones included.
     #[must_use]
-    pub(crate) fn pods(&self, world: &World) -> Vec<Arc<Pod>> {
-        let mut pods = world.pods.of(&self.names.namespace);
+    pub(crate) fn pods(&self, stores: &Stores) -> Vec<Arc<Pod>> {
+        let mut pods = stores.pods.of(&self.names.namespace);
         pods.retain(|pod| {
             selects(&self.names.selector, pod.metadata.labels.as_ref())
                 && pod.view.status.phase == "Running"
@@ -124,8 +124,8 @@ impl GatewayWorkload {
 
     /// Returns what the pods are known to use and have counted, for one Canary.
     #[must_use]
-    pub(crate) fn seen(&self, world: &World, id: &str) -> (Vec<Gateway>, Vec<Scrape>) {
-        let pods = self.pods(world);
+    pub(crate) fn seen(&self, stores: &Stores, id: &str) -> (Vec<Gateway>, Vec<Scrape>) {
+        let pods = self.pods(stores);
         let reports = self.reports.borrow();
         let (mut gateways, mut scrapes) = (Vec::new(), Vec::new());
         for pod in pods {

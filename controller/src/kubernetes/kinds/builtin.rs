@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Labels, kind, or_empty};
-use crate::kubernetes::api_server::object::{Kept, View};
+use crate::kubernetes::api_server::object::{Cached, View};
 
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
     Ok(Value::deserialize(deserializer)?.to_string().into())
@@ -36,7 +36,7 @@ kind!(
     EndpointSlice, EndpointSliceView, "discovery.k8s.io", "v1", "endpointslices", false
 );
 /// How many pods a workload gets, by what they are busy with.
-pub(crate) type HorizontalPodAutoscaler = Kept<ScalerView>;
+pub(crate) type HorizontalPodAutoscaler = Cached<ScalerView>;
 
 /// See [`HorizontalPodAutoscaler`].
 #[derive(Clone, Debug, Default, Deserialize)]

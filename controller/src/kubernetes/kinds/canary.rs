@@ -6,13 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{self, CanarySpec, GROUP, VERSION};
-use crate::kubernetes::api_server::object::{Kept, View, no_spec, read_spec};
+use crate::kubernetes::api_server::object::{Cached, View, no_spec, read_spec};
 
 /// One word for why an object cannot work, and a sentence.
 pub(crate) type Fault = (&'static str, String);
 
 /// How revisions of one workload are released.
-pub(crate) type Canary = Kept<CanaryView>;
+pub(crate) type Canary = Cached<CanaryView>;
 
 /// See [`Canary`].
 #[derive(Clone, Debug, Deserialize)]
@@ -135,7 +135,7 @@ pub(crate) struct Condition {
     pub(crate) observed_generation: Option<i64>,
 }
 
-impl Kept<CanaryView> {
+impl Cached<CanaryView> {
     /// Returns the object in the platform-independent frame.
     ///
     /// # Errors

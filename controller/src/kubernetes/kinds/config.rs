@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::kubernetes::api_server::object::{Kept, View, is_ours, only};
+use crate::kubernetes::api_server::object::{Cached, View, is_ours, only};
 
 /// Annotations by which an object's owner says that it is not to be tracked: Weir's, and that of those who come from Flagger.
 const OPT_OUT: [&str; 2] = ["weir.dev/config-tracking", "flagger.app/config-tracking"];
@@ -152,7 +152,7 @@ impl Config for SecretView {
     }
 }
 
-impl<V: Config> Kept<V> {
+impl<V: Config> Cached<V> {
     /// Returns the content's hash, if the object is one that is tracked.
     #[must_use]
     pub(crate) fn tracked(&self) -> Option<&str> {
@@ -193,11 +193,11 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    fn kept<V: Config>(object: Value) -> Kept<V> {
-        Kept::new(serde_json::from_value(object).unwrap()).unwrap()
+    fn kept<V: Config>(object: Value) -> Cached<V> {
+        Cached::new(serde_json::from_value(object).unwrap()).unwrap()
     }
 
-    fn config_map(content: Value) -> Kept<ConfigMapView> {
+    fn config_map(content: Value) -> Cached<ConfigMapView> {
         let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}});
         object.as_object_mut().unwrap().extend(content.as_object().unwrap().clone());
         kept(object)
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_secret_but_its_hash_is_kept() {
-        let secret: Kept<SecretView> = kept(json!({
+        let secret: Cached<SecretView> = kept(json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"password": "aHVudGVyMg=="},
             "metadata": {
                 "name": "keys", "namespace": "shop", "labels": {"team": "cart"}, "managedFields": [{"manager": "kubectl"}],
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_opts_out_and_what_a_cluster_writes_itself_is_not_tracked() {
-        let secret = |kind: &str, key: &str, value: &str| -> Kept<SecretView> {
+        let secret = |kind: &str, key: &str, value: &str| -> Cached<SecretView> {
             let metadata = json!({"name": "keys", "annotations": {key: value}});
             kept(json!({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata}))
         };

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Labels, kind, or_empty};
-use crate::kubernetes::api_server::object::{Kept, View};
+use crate::kubernetes::api_server::object::{Cached, View};
 
 kind!(
     /// Istio's gateway: which pods serve which hosts.
@@ -19,7 +19,7 @@ kind!(
 );
 /// Istio's way to give an Envoy what its own objects cannot say.
 #[allow(dead_code, reason = "named by what is looked at in it")]
-pub(crate) type EnvoyFilter = Kept<EnvoyFilterView>;
+pub(crate) type EnvoyFilter = Cached<EnvoyFilterView>;
 
 impl View for EnvoyFilterView {
     const GROUP: &'static str = "networking.istio.io";

@@ -28,7 +28,7 @@ macro_rules! kind {
     ($(#[$doc:meta])* $name:ident, $view:ident, $group:literal, $version:literal, $plural:literal, $whole:literal) => {
         $(#[$doc])*
         #[allow(dead_code, reason = "some kinds are only ever named by what is looked at in them")]
-        pub(crate) type $name = Kept<$view>;
+        pub(crate) type $name = Cached<$view>;
         impl View for $view {
             const GROUP: &'static str = $group;
             const VERSION: &'static str = $version;

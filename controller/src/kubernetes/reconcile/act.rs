@@ -31,18 +31,18 @@ impl Executor<'_> {
         replicas: Replicas,
         follow_autoscaler: bool,
     ) -> Result<(), ActError> {
-        let (world, names) = (self.world, self.names);
+        let (stores, names) = (self.stores, self.names);
         let target = self.target.map(|target| &**target).zip(self.declared);
-        let (kept, declared) = recall(world, names, target, revision).ok_or_else(|| {
+        let (kept, declared) = recall(stores, names, target, revision).ok_or_else(|| {
             ActError::Impossible(format!("the pod template of revision {revision} is not known any more"))
         })?;
-        let live = world.deployments.get(&names.namespace, &names.primary());
+        let live = stores.deployments.get(&names.namespace, &names.primary());
         refuse_foreign(live.as_deref(), names)?;
         let labels = self.labels(&kept["template"], live.as_deref())?;
         let runs =
             |live: &Arc<Deployment>| live.view.spec.template.metadata.annotations.get(REVISION) == Some(&revision.0);
         let runs = live.as_ref().is_some_and(runs);
-        match ensure(world, names, &declared).await {
+        match ensure(stores, names, &declared).await {
             // A copy that somebody deleted, of what has changed since: pods that run have read it.
             Err(error) if runs => warn!(%error, "the primary's pods cannot be started again"),
             other => other?,
@@ -62,14 +62,14 @@ impl Executor<'_> {
         if let Some(live) = live.filter(|live| replicas.is_none() && !is_so(live)) {
             self.leave_size(&live).await?;
         }
-        self.ensure(&world.deployments, &wanted).await?;
+        self.ensure(&stores.deployments, &wanted).await?;
         self.twin(&labels, follow_autoscaler).await
     }
 
     /// Makes the services and policies of both arms. `runs` is whether the primary runs this revision already.
     async fn arms(&self, labels: &ArmLabels, template: &Value, runs: bool) -> Result<(), ActError> {
-        let (world, names, spec) = (self.world, self.names, self.spec);
-        let policy = policy::of_user(world, names);
+        let (stores, names, spec) = (self.stores, self.names, self.spec);
+        let policy = policy::of_user(stores, names);
         let (name, target) = self.main_port(template);
         let served = if runs { self.served(template, &target) } else { target.clone() };
         let service = |role, selector, target: Value| {
@@ -83,7 +83,7 @@ impl Executor<'_> {
         }
         for name in [names.primary_service(), names.canary_service()] {
             let rule = render::destination_rule(names, spec, policy.as_ref(), &name);
-            self.ensure(&world.destination_rules, &rule).await?;
+            self.ensure(&stores.destination_rules, &rule).await?;
         }
         Ok(())
     }
@@ -92,8 +92,8 @@ impl Executor<'_> {
     /// that the spec says since is the next revision's, unless the pods declare it too.
     fn served(&self, template: &Value, wanted: &Value) -> Value {
         let (namespace, name) = (&self.names.namespace, self.names.primary_service());
-        let Some(live) = self.world.services.get(namespace, &name) else { return wanted.clone() };
-        let serves = any_endpoint(self.world, namespace, &name);
+        let Some(live) = self.stores.services.get(namespace, &name) else { return wanted.clone() };
+        let serves = any_endpoint(self.stores, namespace, &name);
         let ours = live.owners().is_some_and(|owners| !owners.others_wrote_ports());
         if render::declares(template, wanted) || !serves || !ours {
             return wanted.clone();
@@ -122,7 +122,7 @@ impl Executor<'_> {
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": self.names.target, "namespace": self.names.namespace}, "spec": {"replicas": replicas},
         });
-        apply(&self.world.api, &self.world.deployments, &object).await.map(drop)
+        apply(&self.stores.api, &self.stores.deployments, &object).await.map(drop)
     }
 
     /// Has the target's pods replaced, since what they read has changed.
@@ -132,6 +132,6 @@ impl Executor<'_> {
             "metadata": {"name": target.name(), "namespace": target.namespace()},
             "spec": {"template": {"metadata": {"annotations": {STARTED_WITH: mark}}}},
         });
-        apply_as(&self.world.api, MARKER, &self.world.deployments, &object, Part::Whole).await.map(drop)
+        apply_as(&self.stores.api, MARKER, &self.stores.deployments, &object, Part::Whole).await.map(drop)
     }
 }

@@ -2,9 +2,9 @@
 
 mod act;
 mod events;
-pub(crate) mod keeper;
 pub(crate) mod observe;
 mod reading;
+pub(crate) mod reconciler;
 mod retry;
 mod status;
 pub(crate) mod supervise;

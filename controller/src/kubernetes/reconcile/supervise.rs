@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::events;
-use super::keeper::Keeper;
+use super::reconciler::Reconciler;
 use super::retry::delays;
 use crate::board::Board;
 use crate::kubernetes::api_server::clock::now;
-use crate::kubernetes::stores::{Key, World};
+use crate::kubernetes::stores::{Key, Stores};
 use crate::rollout::{Event, Severity};
 
 /// Time until a loop that panicked is started again; it doubles each time.
@@ -31,35 +31,35 @@ const RECOVERED: Duration = Duration::from_secs(600);
 type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Returns what starts the loop of a Canary.
-pub(crate) fn keeper_of(world: Arc<World>, board: Arc<Board>) -> impl Fn(&Key) -> Loop + Send + 'static {
+pub(crate) fn reconciler_of(stores: Arc<Stores>, board: Arc<Board>) -> impl Fn(&Key) -> Loop + Send + 'static {
     move |key| {
-        let keeper = Keeper::new(world.clone(), board.clone(), key.clone());
-        Box::pin(keeper.keep(world.waker(key)))
+        let reconciler = Reconciler::new(stores.clone(), board.clone(), key.clone());
+        Box::pin(reconciler.keep(stores.waker(key)))
     }
 }
 
 /// What is known of one Canary's loop.
-struct Kept {
+struct Supervised {
     begun: Instant,
     delays: ExponentialBackoff,
     panics: u64,
 }
 
 /// Has a loop run for every Canary, for ever.
-pub(crate) async fn supervise(world: Arc<World>, start: impl Fn(&Key) -> Loop + Send) {
-    let mut kept: HashMap<Key, Kept> = HashMap::new();
+pub(crate) async fn supervise(stores: Arc<Stores>, start: impl Fn(&Key) -> Loop + Send) {
+    let mut kept: HashMap<Key, Supervised> = HashMap::new();
     let mut keys: HashMap<Id, Key> = HashMap::new();
     let mut loops: JoinSet<()> = JoinSet::new();
     loop {
-        for canary in world.canaries.all() {
+        for canary in stores.canaries.all() {
             let key = (canary.namespace().to_owned(), canary.name().to_owned());
             if let Entry::Vacant(vacant) = kept.entry(key) {
                 keys.insert(loops.spawn(start(vacant.key())).id(), vacant.key().clone());
-                vacant.insert(Kept { begun: Instant::now(), delays: delays(FIRST, LONGEST), panics: 0 });
+                vacant.insert(Supervised { begun: Instant::now(), delays: delays(FIRST, LONGEST), panics: 0 });
             }
         }
         let ended = tokio::select! {
-            () = world.population.notified() => continue,
+            () = stores.population.notified() => continue,
             Some(ended) = loops.join_next_with_id(), if !loops.is_empty() => ended,
         };
         let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
@@ -76,7 +76,7 @@ pub(crate) async fn supervise(world: Arc<World>, start: impl Fn(&Key) -> Loop + 
         known.begun = Instant::now() + delay;
         known.panics += 1;
         let what = panic.try_into_panic().map_or_else(|error| error.to_string(), |payload| text_of(&*payload));
-        tell(&world, &key, &what, delay, known.panics);
+        tell(&stores, &key, &what, delay, known.panics);
         let again = start(&key);
         let again = async move {
             tokio::time::sleep(delay).await;
@@ -87,16 +87,16 @@ pub(crate) async fn supervise(world: Arc<World>, start: impl Fn(&Key) -> Loop + 
 }
 
 /// Says that the loop of a Canary panicked: that is a fault of Weir's, and nobody may think that the Canary is looked after.
-fn tell(world: &World, (namespace, name): &Key, what: &str, delay: Duration, number: u64) {
+fn tell(stores: &Stores, (namespace, name): &Key, what: &str, delay: Duration, number: u64) {
     error!(namespace, canary = name, what, again = ?delay, "the loop of a canary panicked");
-    let Some(canary) = world.canaries.get(namespace, name) else { return };
+    let Some(canary) = stores.canaries.get(namespace, name) else { return };
     let text = format!(
         "Weir failed while it looked after this Canary, and starts again in {} s; gateways go on as they are. This is a fault \
          of Weir: report it with this text: {what}",
         delay.as_secs()
     );
     let event = Event { severity: Severity::Error, reason: "InternalError", text };
-    let client = world.api.client.clone();
+    let client = stores.api.client.clone();
     tokio::spawn(async move { events::publish(client, &canary, &event, number, now()).await });
 }
 

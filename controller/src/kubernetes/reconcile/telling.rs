@@ -7,7 +7,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::events;
-use super::keeper::{FINALIZER, GOING, Keeper};
+use super::reconciler::{FINALIZER, GOING, Reconciler};
 use super::status::stalled;
 use crate::api::{GROUP, VERSION};
 use crate::board::Name;
@@ -18,11 +18,11 @@ use crate::kubernetes::router::apex::restore_all;
 use crate::rollout::{Event, Severity, Span};
 use crate::telemetry::Chain;
 
-impl Keeper {
+impl Reconciler {
     /// Says that the object cannot work as it is; lets it go if it is being deleted.
     pub(super) async fn refuse(&mut self, canary: &Canary, (reason, problem): Fault) -> Result<Span, ActError> {
         if canary.deleted() {
-            restore_all(&self.world, &self.key.0, &self.key.1).await?;
+            restore_all(&self.stores, &self.key.0, &self.key.1).await?;
             self.finalizer(canary, false).await?;
             return Ok(GOING);
         }
@@ -60,7 +60,7 @@ impl Keeper {
         let who = Name { namespace: namespace.clone(), name: name.clone() };
         self.board.tell(&who, now(), std::slice::from_ref(event));
         self.told += 1;
-        let (client, object, event) = (self.world.api.client.clone(), canary.clone(), event.clone());
+        let (client, object, event) = (self.stores.api.client.clone(), canary.clone(), event.clone());
         let number = self.told;
         tokio::spawn(async move { events::publish(client, &object, &event, number, now()).await });
     }
@@ -71,7 +71,7 @@ impl Keeper {
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
             "metadata": {"name": canary.name(), "namespace": canary.namespace(), "uid": canary.metadata.uid, "finalizers": finalizers},
         });
-        match apply(&self.world.api, &self.world.canaries, &object).await {
+        match apply(&self.stores.api, &self.stores.canaries, &object).await {
             // The uid keeps a Canary that is gone from being made again by this.
             Err(ActError::Write { source, .. }) if is_status(&source, 409) || is_status(&source, 404) => Ok(()),
             other => other.map(drop),
@@ -84,7 +84,7 @@ impl Keeper {
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
             "metadata": {"name": name, "namespace": namespace}, "status": status,
         });
-        apply_status(&self.world.api, &self.world.canaries, &object).await?;
+        apply_status(&self.stores.api, &self.stores.canaries, &object).await?;
         self.stored = Some((status, now()));
         Ok(())
     }

@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::apply::{ActError, apply, guarded, is_status};
 use crate::kubernetes::api_server::cache::Cache;
-use crate::kubernetes::api_server::object::{Kept, View, resource};
+use crate::kubernetes::api_server::object::{Cached, View, resource};
 use crate::kubernetes::executor::{Executor, stranger};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::EndpointSliceView;
 use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Role, Tenure};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 
 /// Whose an object is, by what it says itself.
 enum Origin {
@@ -38,7 +38,7 @@ pub(in crate::kubernetes) fn given_back(spec: &CanarySpec) -> Tenure {
     if spec.revert_on_deletion == Some(true) { Tenure::Released } else { Tenure::Owned }
 }
 
-fn origin<V: View>(live: Option<&Kept<V>>, names: &Names) -> Origin {
+fn origin<V: View>(live: Option<&Cached<V>>, names: &Names) -> Origin {
     let Some(live) = live else { return Origin::Missing };
     let mut owners = live.metadata.owner_references.iter().flatten();
     if owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP)) {
@@ -55,16 +55,16 @@ fn origin<V: View>(live: Option<&Kept<V>>, names: &Names) -> Origin {
 
 /// Returns what an object was before Weir, where Weir itself has written that down: restored with Weir's rights, it must be
 /// nobody else's word.
-fn original_of<V: View>(live: &Kept<V>) -> Option<&str> {
+fn original_of<V: View>(live: &Cached<V>) -> Option<&str> {
     live.annotation(ORIGINAL).filter(|_| live.owners().is_some_and(|owners| owners.wrote_annotation(ORIGINAL)))
 }
 
 /// Returns why an object under the apex's name can be neither made nor adopted: one word, and a sentence.
-pub(crate) fn occupied(world: &World, names: &Names, spec: &CanarySpec) -> Option<(&'static str, String)> {
+pub(crate) fn occupied(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<(&'static str, String)> {
     let (namespace, apex) = (&names.namespace, &names.apex);
-    let service = world.services.get(namespace, apex);
-    let routes = world.virtual_services.get(namespace, apex);
-    let stranger = stranger(world, service.as_deref(), names).or_else(|| stranger(world, routes.as_deref(), names));
+    let service = stores.services.get(namespace, apex);
+    let routes = stores.virtual_services.get(namespace, apex);
+    let stranger = stranger(stores, service.as_deref(), names).or_else(|| stranger(stores, routes.as_deref(), names));
     if let Some(problem) = stranger {
         return Some(("NameTaken", problem));
     }
@@ -108,25 +108,25 @@ impl Executor<'_> {
     pub(crate) async fn route(&self) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
         let template = target.body()["spec"]["template"].take();
-        let live = self.world.deployments.get(&self.names.namespace, &self.names.primary());
+        let live = self.stores.deployments.get(&self.names.namespace, &self.names.primary());
         // Of what the primary's pods are now.
         let kept = live.as_ref().map_or_else(|| template.clone(), |live| live.body()["spec"]["template"].take());
         let labels = self.labels(&kept, live.as_deref())?;
         let ports = render::ports(self.spec, &template, &self.main_port(&template));
-        let before = self.world.virtual_services.get(&self.names.namespace, &self.names.apex);
+        let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
         let kept = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
         let routes =
             |tenure| render::virtual_service(self.names, self.spec, Arms::Both, tenure, ports.len() > 1, &kept);
         let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
-        let wanted = self.held(&self.world.virtual_services, routes)?;
-        self.ensure(&self.world.virtual_services, &wanted).await?;
-        self.ensure_service(&self.held(&self.world.services, service)?).await
+        let wanted = self.held(&self.stores.virtual_services, routes)?;
+        self.ensure(&self.stores.virtual_services, &wanted).await?;
+        self.ensure_service(&self.held(&self.stores.services, service)?).await
     }
 
     /// Returns the name and the pods' port of the service's own port.
     pub(in crate::kubernetes) fn main_port(&self, template: &Value) -> (String, Value) {
-        let live = self.world.services.get(&self.names.namespace, &self.names.apex);
+        let live = self.stores.services.get(&self.names.namespace, &self.names.apex);
         let ports = |spec: &Value| spec["ports"].as_array().cloned().unwrap_or_default();
         let before = live.as_ref().map(|live| ports(&self.before(live))).unwrap_or_default();
         let live = live.map(|live| ports(&live.body()["spec"])).unwrap_or_default();
@@ -134,7 +134,7 @@ impl Executor<'_> {
     }
 
     /// Returns the spec that an object had before Weir; nothing where Weir made it.
-    pub(super) fn before<V: View>(&self, live: &Kept<V>) -> Value {
+    pub(super) fn before<V: View>(&self, live: &Cached<V>) -> Value {
         match origin(Some(live), self.names) {
             Origin::Foreign => live.body()["spec"].take(),
             Origin::Adopted(Some(original)) => {
@@ -149,7 +149,7 @@ impl Executor<'_> {
         let live = cache.get(&self.names.namespace, &self.names.apex);
         match (origin(live.as_deref(), self.names), live) {
             (Origin::Foreign, Some(live)) => {
-                if let Some((_, problem)) = occupied(self.world, self.names, self.spec) {
+                if let Some((_, problem)) = occupied(self.stores, self.names, self.spec) {
                     return Err(ActError::Impossible(problem));
                 }
                 let wanted = render(Tenure::Adopted);
@@ -176,8 +176,8 @@ impl Executor<'_> {
         let routes =
             |tenure| render::virtual_service(self.names, self.spec, Arms::Apex, tenure, ports.len() > 1, &none);
         // The Service first: the routes will lead to it.
-        self.give_back(&self.world.services, service).await?;
-        self.give_back(&self.world.virtual_services, routes).await
+        self.give_back(&self.stores.services, service).await?;
+        self.give_back(&self.stores.virtual_services, routes).await
     }
 
     async fn give_back<V: View>(&self, cache: &Cache<V>, render: impl Fn(Tenure) -> Value) -> Result<(), ActError> {
@@ -187,9 +187,9 @@ impl Executor<'_> {
             Origin::Made if given_back(self.spec) == Tenure::Owned => self.ensure(cache, &render(Tenure::Owned)).await,
             // Written though it may hold all of this already: what it must not hold any more is what matters.
             Origin::Made | Origin::Adopted(None) => {
-                apply(&self.world.api, cache, &render(Tenure::Released)).await.map(drop)
+                apply(&self.stores.api, cache, &render(Tenure::Released)).await.map(drop)
             }
-            Origin::Adopted(Some(original)) => restore(self.world, cache, &live, &original).await,
+            Origin::Adopted(Some(original)) => restore(self.stores, cache, &live, &original).await,
         }
     }
 
@@ -199,8 +199,8 @@ impl Executor<'_> {
     /// While some do.
     pub(crate) async fn handed_over(&self) -> Result<(), ActError> {
         let (namespace, apex) = (&self.names.namespace, &self.names.apex);
-        let primary = self.world.deployments.get(namespace, &self.names.primary());
-        let (Some(_), Some(service), Some(primary)) = (self.target, self.world.services.get(namespace, apex), primary)
+        let primary = self.stores.deployments.get(namespace, &self.names.primary());
+        let (Some(_), Some(service), Some(primary)) = (self.target, self.stores.services.get(namespace, apex), primary)
         else {
             return Ok(());
         };
@@ -210,7 +210,7 @@ impl Executor<'_> {
         }
         // Asked for, once for each Canary that goes: the watch follows the slices of Weir's own services only.
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.world.api.client.clone(), namespace, &resource::<EndpointSliceView>());
+            Api::namespaced_with(self.stores.api.client.clone(), namespace, &resource::<EndpointSliceView>());
         let of_apex = ListParams::default().labels(&format!("kubernetes.io/service-name={apex}"));
         let slices = guarded("list", "EndpointSlices of", apex, api.list(&of_apex)).await?;
         let slices = slices.items.into_iter().filter_map(|slice| slice.try_parse::<Slice>().ok());
@@ -229,15 +229,15 @@ impl Executor<'_> {
 ///
 /// # Errors
 /// When the API refuses a write.
-pub(crate) async fn restore_all(world: &World, namespace: &str, canary: &str) -> Result<(), ActError> {
-    restore_of(world, &world.services, namespace, canary).await?;
-    restore_of(world, &world.virtual_services, namespace, canary).await
+pub(crate) async fn restore_all(stores: &Stores, namespace: &str, canary: &str) -> Result<(), ActError> {
+    restore_of(stores, &stores.services, namespace, canary).await?;
+    restore_of(stores, &stores.virtual_services, namespace, canary).await
 }
 
-async fn restore_of<V: View>(world: &World, cache: &Cache<V>, namespace: &str, canary: &str) -> Result<(), ActError> {
+async fn restore_of<V: View>(stores: &Stores, cache: &Cache<V>, namespace: &str, canary: &str) -> Result<(), ActError> {
     for live in cache.of(namespace).iter().filter(|live| live.label(CANARY_LABEL) == Some(canary)) {
         let Some(original) = original_of(live) else { continue };
-        match restore(world, cache, live, original).await {
+        match restore(stores, cache, live, original).await {
             // Gone already, or going with its namespace.
             Err(ActError::Write { source, .. }) if [403, 404, 409].iter().any(|code| is_status(&source, *code)) => {}
             other => other?,
@@ -247,15 +247,15 @@ async fn restore_of<V: View>(world: &World, cache: &Cache<V>, namespace: &str, c
 }
 
 async fn restore<V: View>(
-    world: &World,
+    stores: &Stores,
     cache: &Cache<V>,
-    live: &Arc<Kept<V>>,
+    live: &Arc<Cached<V>>,
     original: &str,
 ) -> Result<(), ActError> {
     let version = resource::<V>().api_version;
     let metadata = live.json()["metadata"].take();
     let restored = render::restored(&(&version, V::KIND), &metadata, original).map_err(ActError::Impossible)?;
-    apply(&world.api, cache, &restored).await?;
+    apply(&stores.api, cache, &restored).await?;
     tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "given back");
     Ok(())
 }

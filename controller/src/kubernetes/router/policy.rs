@@ -8,15 +8,16 @@ use serde_json::Value;
 
 use crate::kubernetes::kinds::DestinationRule;
 use crate::kubernetes::render::{CANARY_LABEL, Names};
-use crate::kubernetes::stores::{ROOT_NAMESPACE, World};
+use crate::kubernetes::stores::{ROOT_NAMESPACE, Stores};
 
 /// Returns the policy of the user's rule that holds for the service that users call, if there is one.
 #[must_use]
-pub(crate) fn of_user(world: &World, names: &Names) -> Option<Value> {
-    let domain = &world.settings.cluster_domain;
+pub(crate) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
+    let domain = &stores.settings.cluster_domain;
     let service = format!("{}.{}.svc.{domain}", names.apex, names.namespace);
     [names.namespace.as_str(), ROOT_NAMESPACE].into_iter().find_map(|namespace| {
-        let rules = world.destination_rules.of(namespace).into_iter().filter(|rule| rule.label(CANARY_LABEL).is_none());
+        let rules =
+            stores.destination_rules.of(namespace).into_iter().filter(|rule| rule.label(CANARY_LABEL).is_none());
         let found = rules.filter_map(|rule| {
             let spec = rule.body()["spec"].take();
             // One for some clients only is no policy of the gateway's.

@@ -8,21 +8,21 @@ use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::kinds::{Deployment, Pod};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 
 /// Returns why a Canary can have none of its objects: one word, and a sentence.
 #[must_use]
-pub(crate) fn taken(world: &World, names: &Names, canary: &Canary) -> Option<Fault> {
-    target_taken(world, names, canary).or_else(|| {
+pub(crate) fn taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<Fault> {
+    target_taken(stores, names, canary).or_else(|| {
         let (namespace, primary) = (&names.namespace, names.primary());
         let of_services = [names.primary_service(), names.canary_service()];
-        let deployment = world.deployments.get(namespace, &primary);
-        let scaler = names.scaler.as_ref().and_then(|name| world.scalers.get(namespace, &format!("{name}-primary")));
+        let deployment = stores.deployments.get(namespace, &primary);
+        let scaler = names.scaler.as_ref().and_then(|name| stores.scalers.get(namespace, &format!("{name}-primary")));
         let services =
-            of_services.iter().filter_map(|name| foreign(world.services.get(namespace, name).as_deref(), names));
+            of_services.iter().filter_map(|name| foreign(stores.services.get(namespace, name).as_deref(), names));
         let rules = of_services
             .iter()
-            .filter_map(|name| foreign(world.destination_rules.get(namespace, name).as_deref(), names));
+            .filter_map(|name| foreign(stores.destination_rules.get(namespace, name).as_deref(), names));
         let problem = foreign(deployment.as_deref(), names)
             .or_else(|| foreign(scaler.as_deref(), names))
             .or_else(|| services.chain(rules).next());
@@ -32,14 +32,14 @@ pub(crate) fn taken(world: &World, names: &Names, canary: &Canary) -> Option<Fau
 
 /// Returns which other workload has pods that the target's selector finds too: the canary's Service would lead to both.
 #[must_use]
-pub(crate) fn shared(world: &World, names: &Names, target: &Deployment) -> Option<Fault> {
+pub(crate) fn shared(stores: &Stores, names: &Names, target: &Deployment) -> Option<Fault> {
     let selector = &target.view.spec.selector.match_labels;
     let own = [names.target.clone(), names.primary()];
-    let deployment = world.deployments.of(&names.namespace).into_iter().find(|other| {
+    let deployment = stores.deployments.of(&names.namespace).into_iter().find(|other| {
         !own.iter().any(|own| own == other.name()) && selects(selector, Some(&other.view.spec.template.metadata.labels))
     });
     let other = deployment.map(|other| format!("Deployment {}", other.name())).or_else(|| {
-        let pods = world.pods.of(&names.namespace).into_iter();
+        let pods = stores.pods.of(&names.namespace).into_iter();
         let mut pods = pods.filter(|pod| !pod.deleted() && selects(selector, pod.metadata.labels.as_ref()));
         let owner = |pod: &Pod| {
             let mut owners = pod.metadata.owner_references.iter().flatten();
@@ -58,10 +58,10 @@ pub(crate) fn shared(world: &World, names: &Names, target: &Deployment) -> Optio
 }
 
 /// Of two Canaries with one target the one that has made something stays; of two that have made nothing, the first by name.
-fn target_taken(world: &World, names: &Names, canary: &Canary) -> Option<Fault> {
+fn target_taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<Fault> {
     let rank = |canary: &Canary| (canary.view.status.last_promoted_spec.is_none(), canary.name().to_owned());
     let own = rank(canary);
-    let other = world.canaries.of(&names.namespace).into_iter().find(|other| {
+    let other = stores.canaries.of(&names.namespace).into_iter().find(|other| {
         let target = other.view.spec.as_ref().is_ok_and(|spec| spec.target_ref.name == names.target);
         target && other.name() != names.canary && rank(other) < own
     })?;

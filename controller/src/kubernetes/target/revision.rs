@@ -12,7 +12,7 @@ use crate::kubernetes::api_server::apply::{ActError, apply, delete};
 use crate::kubernetes::configs::{Declared, recalled};
 use crate::kubernetes::kinds::{ControllerRevision, Deployment, RevisionView};
 use crate::kubernetes::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 use crate::rollout::Revision;
 
 /// Keeps the target's template as that of the revision which it declares.
@@ -20,14 +20,15 @@ use crate::rollout::Revision;
 /// # Errors
 /// When the API refuses the write.
 pub(crate) async fn keep(
-    world: &Arc<World>,
+    stores: &Arc<Stores>,
     names: &Names,
     target: &Deployment,
     declared: &Declared,
 ) -> Result<(), ActError> {
     let name = names.snapshot(&declared.revision.0);
-    let old = world.revisions.get(&names.namespace, &name).filter(|old| old.label(CANARY_LABEL) == Some(&names.canary));
-    let tracks = world.settings.config_tracking;
+    let old =
+        stores.revisions.get(&names.namespace, &name).filter(|old| old.label(CANARY_LABEL) == Some(&names.canary));
+    let tracks = stores.settings.config_tracking;
     // One from before anything was tracked gets what its pods read now: from here on a change of that is another revision.
     let noted =
         |old: &Arc<ControllerRevision>| !tracks || declared.configs.is_empty() || old.annotation(CONFIGS).is_some();
@@ -44,21 +45,21 @@ pub(crate) async fn keep(
         "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
         "data": data, "revision": target.metadata.generation.unwrap_or(1),
     });
-    apply(&world.api, &world.revisions, &object).await.map(drop)
+    apply(&stores.api, &stores.revisions, &object).await.map(drop)
 }
 
 /// Drops every kept template but those of these revisions.
 ///
 /// # Errors
 /// When the API refuses to delete one.
-pub(crate) async fn prune(world: &Arc<World>, names: &Names, needed: &[Revision]) -> Result<(), ActError> {
-    for kept in world.revisions.of(&names.namespace) {
+pub(crate) async fn prune(stores: &Arc<Stores>, names: &Names, needed: &[Revision]) -> Result<(), ActError> {
+    for kept in stores.revisions.of(&names.namespace) {
         if kept.label(CANARY_LABEL) != Some(&names.canary) || kept.deleted() {
             continue;
         }
         let revision = kept.name().strip_prefix(&format!("{}-", names.canary)).unwrap_or_default();
         if !needed.iter().any(|needed| needed.0 == revision) {
-            delete::<RevisionView>(&world.api, &names.namespace, kept.name()).await?;
+            delete::<RevisionView>(&stores.api, &names.namespace, kept.name()).await?;
         }
     }
     Ok(())
@@ -68,7 +69,7 @@ pub(crate) async fn prune(world: &Arc<World>, names: &Names, needed: &[Revision]
 /// object.
 #[must_use]
 pub(crate) fn recall(
-    world: &World,
+    stores: &Stores,
     names: &Names,
     target: Option<(&Deployment, &Declared)>,
     wanted: &Revision,
@@ -76,7 +77,7 @@ pub(crate) fn recall(
     if let Some((target, declared)) = target.filter(|(_, declared)| declared.revision == *wanted) {
         return Some((snapshot(&target.body()["spec"]), declared.clone()));
     }
-    let kept = world.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.data();
-    let recalled = recalled(world, names, wanted, &kept["template"]);
+    let kept = stores.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.data();
+    let recalled = recalled(stores, names, wanted, &kept["template"]);
     Some((kept, recalled))
 }

@@ -15,29 +15,30 @@ use crate::kubernetes::executor::{Executor, refuse_foreign};
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
 use crate::kubernetes::render::{self, ArmLabels, CANARY_LABEL, Names};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 
 /// The field manager in whose hands the primary's size is left, until its autoscaler first changes it.
 const CARETAKER: &str = "weir-autoscaled";
 
 /// Returns what is wrong with the autoscaler that a Canary names.
 #[must_use]
-pub(in crate::kubernetes) fn unscaled(world: &World, names: &Names) -> Option<Fault> {
-    let name = names.scaler.as_ref().filter(|name| world.scalers.get(&names.namespace, name).is_none())?;
+pub(in crate::kubernetes) fn unscaled(stores: &Stores, names: &Names) -> Option<Fault> {
+    let name = names.scaler.as_ref().filter(|name| stores.scalers.get(&names.namespace, name).is_none())?;
     let problem = format!("HorizontalPodAutoscaler {name} does not exist in namespace {}", names.namespace);
     Some(("AutoscalerMissing", problem))
 }
 
 /// Returns whether an autoscaler sizes the primary.
 #[must_use]
-pub(in crate::kubernetes) fn autoscaled(world: &World, names: &Names) -> bool {
-    targets_scaler(world, names).is_some() || twin_name(names).is_some_and(|name| scaler(world, names, &name).is_some())
+pub(in crate::kubernetes) fn autoscaled(stores: &Stores, names: &Names) -> bool {
+    targets_scaler(stores, names).is_some()
+        || twin_name(names).is_some_and(|name| scaler(stores, names, &name).is_some())
 }
 
 /// Returns the least number of pods that the target's autoscaler would give it.
 #[must_use]
-pub(in crate::kubernetes) fn least(world: &World, names: &Names) -> Option<u32> {
-    let spec = targets_scaler(world, names)?.view.spec();
+pub(in crate::kubernetes) fn least(stores: &Stores, names: &Names) -> Option<u32> {
+    let spec = targets_scaler(stores, names)?.view.spec();
     Some(spec["minReplicas"].as_u64().and_then(|least| u32::try_from(least).ok()).unwrap_or(1))
 }
 
@@ -45,12 +46,12 @@ fn twin_name(names: &Names) -> Option<String> {
     names.scaler.as_ref().map(|name| format!("{name}-primary"))
 }
 
-fn targets_scaler(world: &World, names: &Names) -> Option<Arc<HorizontalPodAutoscaler>> {
-    scaler(world, names, names.scaler.as_deref()?)
+fn targets_scaler(stores: &Stores, names: &Names) -> Option<Arc<HorizontalPodAutoscaler>> {
+    scaler(stores, names, names.scaler.as_deref()?)
 }
 
-fn scaler(world: &World, names: &Names, name: &str) -> Option<Arc<HorizontalPodAutoscaler>> {
-    world.scalers.get(&names.namespace, name)
+fn scaler(stores: &Stores, names: &Names, name: &str) -> Option<Arc<HorizontalPodAutoscaler>> {
+    stores.scalers.get(&names.namespace, name)
 }
 
 impl Executor<'_> {
@@ -60,15 +61,15 @@ impl Executor<'_> {
     /// # Errors
     /// When the API refuses a write.
     pub(in crate::kubernetes) async fn twin(&self, labels: &ArmLabels, follow: bool) -> Result<(), ActError> {
-        let (world, names, twin) = (self.world, self.names, twin_name(self.names));
-        for old in world.scalers.of(&names.namespace) {
+        let (stores, names, twin) = (self.stores, self.names, twin_name(self.names));
+        for old in stores.scalers.of(&names.namespace) {
             let own = old.label(CANARY_LABEL) == Some(&names.canary);
             if own && twin.as_deref() != Some(old.name()) && !old.deleted() {
-                delete::<ScalerView>(&world.api, &names.namespace, old.name()).await?;
+                delete::<ScalerView>(&stores.api, &names.namespace, old.name()).await?;
             }
         }
-        let (Some(name), Some(targets)) = (twin, targets_scaler(world, names)) else { return Ok(()) };
-        let live = scaler(world, names, &name);
+        let (Some(name), Some(targets)) = (twin, targets_scaler(stores, names)) else { return Ok(()) };
+        let live = scaler(stores, names, &name);
         if live.is_some() && !follow {
             return Ok(());
         }
@@ -79,7 +80,7 @@ impl Executor<'_> {
         if live.is_some_and(|live| live.view.spec() == wanted["spec"]) {
             return Ok(());
         }
-        apply(&world.api, &world.scalers, &wanted).await.map(drop)
+        apply(&stores.api, &stores.scalers, &wanted).await.map(drop)
     }
 
     /// Takes the primary's size out of Weir's hands as it is now. A field that its only owner leaves out of the next write is
@@ -94,7 +95,7 @@ impl Executor<'_> {
             "spec": {"replicas": primary.view.spec.replicas},
         });
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.world.api.client.clone(), namespace, &resource::<DeploymentView>());
+            Api::namespaced_with(self.stores.api.client.clone(), namespace, &resource::<DeploymentView>());
         // Not forced: the autoscaler's number is newer than ours.
         let params = PatchParams::apply(CARETAKER);
         guarded("apply", DeploymentView::KIND, name, api.patch(name, &params, &Patch::Apply(&object))).await.map(drop)

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::server::{Answer, ApiServer};
 use super::stage::{Stage, canary, deployment};
 use crate::board::Board;
-use crate::kubernetes::reconcile::supervise::{keeper_of, supervise};
+use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 
 const SENTENCE: &str = "admission webhook \"policy.example.com\" denied the request: Services need an owner";
 
@@ -112,10 +112,10 @@ async fn the_loop_of_a_canary_that_panics_is_started_again_and_says_so() {
     server.apply("flux", &deployment("cart", &[("app", "cart")], "v1"));
     server.apply("flux", &canary("cart", json!({})));
     let stage = Stage::idle(&server).await;
-    let keep = keeper_of(stage.world.clone(), Board::new().0);
+    let keep = reconciler_of(stage.stores.clone(), Board::new().0);
     let starts = Arc::new(AtomicUsize::new(0));
     let counted = starts.clone();
-    let supervisor = tokio::spawn(supervise(stage.world.clone(), move |key| {
+    let supervisor = tokio::spawn(supervise(stage.stores.clone(), move |key| {
         match key.1 == "shop" && counted.fetch_add(1, Ordering::Relaxed) < 3 {
             true => Box::pin(async { panic!("index out of bounds") }),
             false => keep(key),

@@ -8,7 +8,7 @@ use super::stage::{Stage, canary, deployment, object, of_kind};
 #[tokio::test(start_paused = true)]
 async fn a_canary_at_rest_writes_nothing() {
     let stage = Stage::initialized().await;
-    stage.world.wake_all();
+    stage.stores.wake_all();
     assert_eq!(stage.written().await, [""; 0]);
 }
 

@@ -12,7 +12,7 @@ use crate::board::Board;
 use crate::kubernetes::render::Module;
 use crate::kubernetes::run::{RunError, act};
 use crate::kubernetes::settings::Settings;
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 
 /// Namespace of everything here.
 pub(super) const NAMESPACE: &str = "shop";
@@ -20,7 +20,7 @@ pub(super) const NAMESPACE: &str = "shop";
 /// A controller and what it looks after.
 pub(super) struct Stage {
     pub(super) server: ApiServer,
-    pub(super) world: Arc<World>,
+    pub(super) stores: Arc<Stores>,
     acting: JoinHandle<RunError>,
 }
 
@@ -32,18 +32,18 @@ impl Stage {
 
     /// Starts the watches, and nothing that acts.
     pub(super) async fn idle(server: &ApiServer) -> Self {
-        let (world, _) = Self::world(server, "weir-0", false);
-        world.completed().await;
-        Self { server: server.clone(), world, acting: tokio::spawn(std::future::pending()) }
+        let (stores, _) = Self::stores(server, "weir-0", false);
+        stores.completed().await;
+        Self { server: server.clone(), stores, acting: tokio::spawn(std::future::pending()) }
     }
 
     /// Starts one of several replicas.
     pub(super) fn start_as(server: &ApiServer, identity: &str, leader_election: bool) -> Self {
-        let (world, board) = Self::world(server, identity, leader_election);
-        Self { server: server.clone(), world: world.clone(), acting: tokio::spawn(act(world, board)) }
+        let (stores, board) = Self::stores(server, identity, leader_election);
+        Self { server: server.clone(), stores: stores.clone(), acting: tokio::spawn(act(stores, board)) }
     }
 
-    fn world(server: &ApiServer, identity: &str, leader_election: bool) -> (Arc<World>, Arc<Board>) {
+    fn stores(server: &ApiServer, identity: &str, leader_election: bool) -> (Arc<Stores>, Arc<Board>) {
         let settings = Settings {
             observe_at_rest: false,
             namespace: "weir-system".into(),
@@ -55,9 +55,9 @@ impl Stage {
             config_tracking: true,
             cluster_domain: "cluster.local".into(),
         };
-        let world = World::new(server.client(), settings);
-        world.follow();
-        (world, Board::new().0)
+        let stores = Stores::new(server.client(), settings);
+        stores.follow();
+        (stores, Board::new().0)
     }
 
     /// Starts a controller, a Deployment and its Canary, and waits until the primary serves and nothing is left to do.
@@ -74,7 +74,7 @@ impl Stage {
     /// Ends the controller on whatever line it is.
     pub(super) fn kill(self) -> ApiServer {
         self.acting.abort();
-        self.world.registry.stop();
+        self.stores.registry.stop();
         self.server
     }
 

@@ -10,7 +10,7 @@ use crate::kubernetes::configs::{Declared, missing_copy};
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::scaler::{autoscaled, least};
 use crate::rollout::{
     Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm,
@@ -34,7 +34,7 @@ pub(crate) struct Memory {
 /// Everything that the look at one Canary needs.
 pub(crate) struct Look<'a> {
     /// The cluster.
-    pub(crate) world: &'a World,
+    pub(crate) stores: &'a Stores,
     /// The objects' names.
     pub(crate) names: &'a Names,
     /// What the user wants.
@@ -59,16 +59,16 @@ impl Look<'_> {
     /// Returns what is seen. Answers of other programs, verbs and deletion are added by who knows them.
     #[must_use]
     pub(crate) fn observe(&self, memory: &mut Memory) -> Observation {
-        let Self { world, names, .. } = self;
+        let Self { stores, names, .. } = self;
         // A target that is gone, or lacks what it needs, has no new revision.
         let known = || self.known().cloned().unwrap_or_default();
         let seen = self.declared.map_or_else(|_| known(), |declared| declared.revision.clone());
-        let primary = world.deployments.get(&names.namespace, &names.primary());
+        let primary = stores.deployments.get(&names.namespace, &names.primary());
         let told = primary.as_ref().and_then(|primary| {
             primary.view.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
         });
         let analysis = &self.spec.analysis;
-        let (minimum, sizes_primary) = (least(world, names), autoscaled(world, names));
+        let (minimum, sizes_primary) = (least(stores, names), autoscaled(stores, names));
         let mut observation = Observation {
             primary: self.arm(
                 primary.as_ref(),
@@ -89,7 +89,7 @@ impl Look<'_> {
             self.settle(&mut observation.primary);
         }
         for workload in self.gateways {
-            let (gateways, scrapes) = workload.seen(world, self.id);
+            let (gateways, scrapes) = workload.seen(stores, self.id);
             observation.gateways.extend(gateways);
             observation.scrapes.extend(scrapes);
         }
@@ -103,17 +103,17 @@ impl Look<'_> {
 
     /// Only pods that were started with what is analysed count as the canary's, and only where its copies exist.
     fn canary(&self, seen: &Revision, threshold: Option<i64>, endpoints: &mut Endpoints) -> Arm {
-        let (world, names) = (self.world, self.names);
+        let (stores, names) = (self.stores, self.names);
         let mut arm = self.arm(self.target, Some(seen.clone()), &names.canary_service(), threshold, endpoints);
         let Some(target) = self.target else { return arm };
         match self.declared {
-            Ok(declared) if declared.copied && world.settings.config_tracking => {
+            Ok(declared) if declared.copied && stores.settings.config_tracking => {
                 let marked = target.view.spec.template.metadata.annotations.get(STARTED_WITH);
                 if !started_with(marked.map(String::as_str), &declared.configs) {
                     arm.revision = None;
                 }
                 if arm.readiness == Readiness::Ready
-                    && let Some(missing) = missing_copy(world, names, declared)
+                    && let Some(missing) = missing_copy(stores, names, declared)
                 {
                     let why = self.uncopied.map_or_else(|| format!("{missing} to be copied"), str::to_owned);
                     arm.readiness = Readiness::Unready(why);
@@ -122,7 +122,7 @@ impl Look<'_> {
             Ok(_) => {}
             Err(why) => {
                 let kept =
-                    self.known().and_then(|known| world.revisions.get(&names.namespace, &names.snapshot(&known.0)));
+                    self.known().and_then(|known| stores.revisions.get(&names.namespace, &names.snapshot(&known.0)));
                 if kept.is_none_or(|kept| kept.data()["template"] != template_of(&target.body()["spec"])) {
                     // Whatever runs is no longer what was analysed, and what it is cannot be told.
                     arm = Arm { revision: None, readiness: Readiness::Unready(why.into()), available: false, ..arm };
@@ -140,10 +140,10 @@ impl Look<'_> {
         threshold: Option<i64>,
         endpoints: &mut Endpoints,
     ) -> Arm {
-        let available = workload::any_endpoint(self.world, &self.names.namespace, service);
+        let available = workload::any_endpoint(self.stores, &self.names.namespace, service);
         endpoints.note(available, self.now);
         let readiness = match deployment {
-            Some(deployment) => workload::readiness(self.world, deployment, threshold.unwrap_or(100), available),
+            Some(deployment) => workload::readiness(self.stores, deployment, threshold.unwrap_or(100), available),
             None => Readiness::Absent,
         };
         Arm {

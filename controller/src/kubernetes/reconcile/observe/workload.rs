@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::kubernetes::api_server::object::DEPLOYMENT_REVISION;
 use crate::kubernetes::kinds::{Deployment, Pod, ReplicaSet};
-use crate::kubernetes::stores::World;
+use crate::kubernetes::stores::Stores;
 use crate::rollout::{Readiness, Timestamp};
 
 /// Why a container waits, where waiting will not help.
@@ -28,8 +28,8 @@ impl Endpoints {
 
 /// Returns whether a service has an address that takes requests.
 #[must_use]
-pub(crate) fn any_endpoint(world: &World, namespace: &str, service: &str) -> bool {
-    let slices = world.slices.of(namespace);
+pub(crate) fn any_endpoint(stores: &Stores, namespace: &str, service: &str) -> bool {
+    let slices = stores.slices.of(namespace);
     slices
         .iter()
         .filter(|slice| slice.label("kubernetes.io/service-name") == Some(service))
@@ -38,20 +38,20 @@ pub(crate) fn any_endpoint(world: &World, namespace: &str, service: &str) -> boo
 
 /// Returns how far a Deployment is. `threshold` is the percentage of its pods that must be available.
 #[must_use]
-pub(crate) fn readiness(world: &World, deployment: &Deployment, threshold: i64, endpoint: bool) -> Readiness {
+pub(crate) fn readiness(stores: &Stores, deployment: &Deployment, threshold: i64, endpoint: bool) -> Readiness {
     let (spec, status) = (&deployment.view.spec, &deployment.view.status);
     let replicas = spec.replicas.unwrap_or(1);
     if replicas == 0 {
         return Readiness::Absent;
     }
     let unready = |what: String| {
-        let why = held_up(world, deployment).map(|why| format!(": {why}")).unwrap_or_default();
+        let why = held_up(stores, deployment).map(|why| format!(": {why}")).unwrap_or_default();
         Readiness::Unready(format!("waiting for rollout to finish: {what}{why}"))
     };
     if status.observed_generation < deployment.metadata.generation.unwrap_or_default() {
         return unready("observed deployment generation less than desired generation".into());
     }
-    if let Some(trouble) = trouble(world, deployment) {
+    if let Some(trouble) = trouble(stores, deployment) {
         return Readiness::Broken(trouble);
     }
     let (updated, available) = (status.updated_replicas, status.available_replicas);
@@ -73,13 +73,13 @@ pub(crate) fn readiness(world: &World, deployment: &Deployment, threshold: i64, 
 }
 
 /// Returns why pods of the newest version are not made, or find no place, in the words of Kubernetes: a quota, no node.
-fn held_up(world: &World, deployment: &Deployment) -> Option<String> {
+fn held_up(stores: &Stores, deployment: &Deployment) -> Option<String> {
     let refused =
         deployment.view.status.conditions.iter().find(|it| it.kind == "ReplicaFailure" && it.status == "True");
     if let Some(refused) = refused {
         return Some(refused.message.to_string());
     }
-    newest(world, deployment).iter().find_map(|pod| {
+    newest(stores, deployment).iter().find_map(|pod| {
         let mut conditions = pod.view.status.conditions.iter();
         let unplaced = conditions.find(|it| it.kind == "PodScheduled" && it.status == "False")?;
         Some(format!("pod {}: {}", pod.name(), unplaced.message))
@@ -87,12 +87,12 @@ fn held_up(world: &World, deployment: &Deployment) -> Option<String> {
 }
 
 /// Returns why a pod of the newest version will not come up, if one will not.
-fn trouble(world: &World, deployment: &Deployment) -> Option<String> {
-    newest(world, deployment).iter().find_map(|pod| hopeless(pod))
+fn trouble(stores: &Stores, deployment: &Deployment) -> Option<String> {
+    newest(stores, deployment).iter().find_map(|pod| hopeless(pod))
 }
 
 /// Returns the pods of the newest version.
-fn newest(world: &World, deployment: &Deployment) -> Vec<Arc<Pod>> {
+fn newest(stores: &Stores, deployment: &Deployment) -> Vec<Arc<Pod>> {
     let namespace = deployment.namespace();
     let (Some(uid), Some(newest)) = (deployment.metadata.uid.as_deref(), deployment.annotation(DEPLOYMENT_REVISION))
     else {
@@ -102,10 +102,10 @@ fn newest(world: &World, deployment: &Deployment) -> Vec<Arc<Pod>> {
         let mut owners = set.metadata.owner_references.iter().flatten();
         owners.any(|owner| owner.uid == uid) && set.annotation(DEPLOYMENT_REVISION) == Some(newest)
     };
-    let set = world.replica_sets.of(namespace).into_iter().find(owned);
+    let set = stores.replica_sets.of(namespace).into_iter().find(owned);
     let Some(hash) = set.as_ref().and_then(|set| set.label(HASH)) else { return Vec::new() };
     let selector = &deployment.view.spec.selector.match_labels;
-    let mut pods = world.pods.of(namespace);
+    let mut pods = stores.pods.of(namespace);
     pods.retain(|pod| {
         let own = selector.iter().all(|(key, value)| pod.label(key) == Some(value));
         own && !pod.deleted() && pod.label(HASH) == Some(hash)

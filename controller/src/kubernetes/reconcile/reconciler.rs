@@ -24,7 +24,7 @@ use crate::kubernetes::reconcile::observe::{Look, Memory, VERB, verb};
 use crate::kubernetes::reconcile::status::{gist, no_effect, recall, stalled, status};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::apex::occupied;
-use crate::kubernetes::stores::{Key, World};
+use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::{shared, taken};
 use crate::kubernetes::target::revision;
 use crate::kubernetes::target::scaler::unscaled;
@@ -43,8 +43,8 @@ const FIGURES: Span = Span::seconds(10);
 pub(super) const GOING: Span = Span::seconds(2);
 
 /// Looks after one Canary.
-pub(crate) struct Keeper {
-    pub(super) world: Arc<World>,
+pub(crate) struct Reconciler {
+    pub(super) stores: Arc<Stores>,
     pub(super) board: Arc<Board>,
     pub(super) key: Key,
     /// The object that is looked after: another one may come under the same name.
@@ -70,14 +70,14 @@ pub(crate) struct Keeper {
     pub(super) told: u64,
 }
 
-impl Keeper {
-    /// Returns a keeper that has not looked yet.
+impl Reconciler {
+    /// Returns a reconciler that has not looked yet.
     #[must_use]
-    pub(crate) fn new(world: Arc<World>, board: Arc<Board>, key: Key) -> Box<Self> {
+    pub(crate) fn new(stores: Arc<Stores>, board: Arc<Board>, key: Key) -> Box<Self> {
         let id = canary_id(&key.0, &key.1);
-        let wake = world.waker(&key);
+        let wake = stores.waker(&key);
         Box::new(Self {
-            world,
+            stores,
             board,
             key,
             uid: None,
@@ -98,7 +98,7 @@ impl Keeper {
     /// Looks after the Canary until it is gone.
     pub(crate) async fn keep(mut self: Box<Self>, wake: Arc<Notify>) {
         let (namespace, name) = self.key.clone();
-        while let Some(canary) = self.world.canaries.get(&namespace, &name) {
+        while let Some(canary) = self.stores.canaries.get(&namespace, &name) {
             // Boxed: a pass needs 30 KB, and a thousand Canaries may be at rest.
             let rest = match Box::pin(self.look(&canary)).await {
                 // What was refused is told no more.
@@ -115,9 +115,9 @@ impl Keeper {
                 () = tokio::time::sleep(rest) => {}
             }
         }
-        self.world.registry.remove_but(&self.key, &self.id, &[]);
+        self.stores.registry.remove_but(&self.key, &self.id, &[]);
         self.board.forget(&Name { namespace: namespace.clone(), name: name.clone() });
-        self.world.forget(&self.key);
+        self.stores.forget(&self.key);
         info!(namespace, canary = name, "canary gone");
     }
 
@@ -125,7 +125,7 @@ impl Keeper {
     async fn look(&mut self, canary: &Arc<Canary>) -> Result<Span, ActError> {
         if self.uid != canary.metadata.uid {
             // Another object under the same name: nothing that is remembered is about it.
-            *self = *Self::new(self.world.clone(), self.board.clone(), self.key.clone());
+            *self = *Self::new(self.stores.clone(), self.board.clone(), self.key.clone());
             self.uid.clone_from(&canary.metadata.uid);
         }
         let finalized = canary.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
@@ -137,30 +137,30 @@ impl Keeper {
         let Some((mut plan, spec)) = self.reading.plan().cloned() else {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         };
-        plan.observe_at_rest |= self.world.settings.observe_at_rest;
+        plan.observe_at_rest |= self.stores.settings.observe_at_rest;
         let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
         if let Some(problem) = names.problem() {
             return self.refuse(canary, ("NameTooLong", problem)).await;
         }
-        let target = self.world.deployments.get(&names.namespace, &names.target);
+        let target = self.stores.deployments.get(&names.namespace, &names.target);
         if let Some(target) = &target
             && let Err(problem) = names.selector(&target.view.spec.selector.match_labels)
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
-        let gateways = self.world.registry.of(&self.world, &names, &spec);
-        let excluded = gateways.iter().find_map(|workload| self.world.registry.excluded(&self.world, workload));
-        let taken = taken(&self.world, &names, canary)
-            .or_else(|| target.as_deref().and_then(|target| shared(&self.world, &names, target)))
-            .or_else(|| occupied(&self.world, &names, &spec));
+        let gateways = self.stores.registry.of(&self.stores, &names, &spec);
+        let excluded = gateways.iter().find_map(|workload| self.stores.registry.excluded(&self.stores, workload));
+        let taken = taken(&self.stores, &names, canary)
+            .or_else(|| target.as_deref().and_then(|target| shared(&self.stores, &names, target)))
+            .or_else(|| occupied(&self.stores, &names, &spec));
         let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
             Some(state) => state,
             None => recall(&canary.view.status).map_err(ActError::Impossible)?,
         };
-        let declared = declared(&self.world, &names, target.as_deref(), &state);
-        let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.world, &names));
-        let fault = fault.or_else(|| unanswerable(&self.world, canary)).or_else(|| self.retry.refused());
+        let declared = declared(&self.stores, &names, target.as_deref(), &state);
+        let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.stores, &names));
+        let fault = fault.or_else(|| unanswerable(&self.stores, canary)).or_else(|| self.retry.refused());
         let nothing_made = state.installed.is_none() && (declared.is_err() || taken.is_some());
         if nothing_made || declared.is_err() && target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
@@ -170,8 +170,8 @@ impl Keeper {
         self.answer(canary, &state, plan.interval);
         let (at, before) = (now(), state.clone());
         let plan = &plan;
-        let mut body = Body {
-            keeper: self,
+        let mut body = ReconcileContext {
+            reconciler: self,
             canary,
             names,
             spec,
@@ -202,8 +202,8 @@ impl Keeper {
 }
 
 /// The hands of one pass.
-struct Body<'a> {
-    keeper: &'a mut Keeper,
+struct ReconcileContext<'a> {
+    reconciler: &'a mut Reconciler,
     canary: &'a Arc<Canary>,
     names: Names,
     spec: CanarySpec,
@@ -217,58 +217,58 @@ struct Body<'a> {
     before: State,
 }
 
-impl Body<'_> {
+impl ReconcileContext<'_> {
     fn hands(&self) -> Executor<'_> {
         Executor {
-            world: &self.keeper.world,
+            stores: &self.reconciler.stores,
             names: &self.names,
             spec: &self.spec,
             target: self.target.as_ref(),
             declared: self.declared.as_ref().ok(),
-            written: &self.keeper.written,
+            written: &self.reconciler.written,
         }
     }
 }
 
-impl Platform for Body<'_> {
+impl Platform for ReconcileContext<'_> {
     type Error = ActError;
 
     async fn observe(&mut self) -> Result<Observation, ActError> {
         let look = Look {
-            world: &self.keeper.world,
+            stores: &self.reconciler.stores,
             names: &self.names,
             spec: &self.spec,
-            id: &self.keeper.id,
+            id: &self.reconciler.id,
             target: self.target.as_ref(),
             declared: self.declared.as_ref().map_err(|(_, problem)| problem.as_str()),
-            uncopied: self.keeper.copies.problem.as_deref(),
+            uncopied: self.reconciler.copies.problem.as_deref(),
             gateways: &self.gateways,
             state: &self.before,
             now: self.now,
         };
-        let mut seen = look.observe(&mut self.keeper.memory);
+        let mut seen = look.observe(&mut self.reconciler.memory);
         seen.verb = verb(self.canary.annotation(VERB));
         seen.deleted = self.canary.deleted();
-        seen.answers = self.keeper.answers.known();
-        self.keeper.seen = seen.clone();
+        seen.answers = self.reconciler.answers.known();
+        self.reconciler.seen = seen.clone();
         Ok(seen)
     }
 
     async fn persist(&mut self, decision: &Decision) -> Result<(), ActError> {
-        let (plan, state, world) = (self.plan, &decision.state, &self.keeper.world.clone());
+        let (plan, state, stores) = (self.plan, &decision.state, &self.reconciler.stores.clone());
         // Nothing is made before it stands: what is made must be given back.
         if !self.finalized {
-            self.keeper.finalizer(self.canary, true).await?;
+            self.reconciler.finalizer(self.canary, true).await?;
         }
-        let (namespace, name) = self.keeper.key.clone();
-        let view = CanaryView::of(&namespace, &name, plan, state, &self.keeper.seen, &decision.reason);
+        let (namespace, name) = self.reconciler.key.clone();
+        let view = CanaryView::of(&namespace, &name, plan, state, &self.reconciler.seen, &decision.reason);
         let generation = self.canary.metadata.generation.unwrap_or_default();
-        let old = self.keeper.stored.as_ref().map_or(&self.canary.view.status, |(status, _)| status);
-        let at = self.keeper.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
-        let unbound = unbound(world, &self.names, &self.spec);
+        let old = self.reconciler.stored.as_ref().map_or(&self.canary.view.status, |(status, _)| status);
+        let at = self.reconciler.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
+        let unbound = unbound(stores, &self.names, &self.spec);
         let everywhere = self.gateways.iter().find_map(|workload| workload.everywhere());
         let mut new = status(old, &view, state, generation, (unbound, everywhere.as_deref()), self.now);
-        let tracked = self.declared.as_ref().map(|declared| declared.tracked(world));
+        let tracked = self.declared.as_ref().map(|declared| declared.tracked(stores));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
         if let Some((reason, problem)) = &self.fault {
             new = stalled(
@@ -279,7 +279,7 @@ impl Platform for Body<'_> {
                 self.now,
             );
         }
-        let untold = no_effect(old, &mut new, self.keeper.reading.remarks(), generation, self.now);
+        let untold = no_effect(old, &mut new, self.reconciler.reading.remarks(), generation, self.now);
         let decided = self.before.durable() != state.durable();
         let news = decided || gist(old) != gist(&new);
         // What a Canary waits for before and after its life changes in words alone.
@@ -289,22 +289,22 @@ impl Platform for Body<'_> {
         if news || figures {
             // What all Canaries at rest have to say at once must not be a thousand connections.
             let waits = !decided && state.run.is_none();
-            let _turn = if waits { world.api.write_permits.acquire().await.ok() } else { None };
-            self.keeper.store(new).await?;
+            let _turn = if waits { stores.api.write_permits.acquire().await.ok() } else { None };
+            self.reconciler.store(new).await?;
         }
         let changed = changed.map(|text| Event { severity: Severity::Info, reason: "ConfigChanged", text });
         for event in changed.iter().chain(&untold) {
             self.emit(event);
         }
-        self.keeper.board.show(view, &plan.latency_ms);
-        for scrape in &self.keeper.seen.scrapes {
-            self.keeper.board.count(&Name { namespace: namespace.clone(), name: name.clone() }, scrape);
+        self.reconciler.board.show(view, &plan.latency_ms);
+        for scrape in &self.reconciler.seen.scrapes {
+            self.reconciler.board.count(&Name { namespace: namespace.clone(), name: name.clone() }, scrape);
         }
         Ok(())
     }
 
     async fn execute(&mut self, action: &Action) -> Result<(), ActError> {
-        let world = &self.keeper.world.clone();
+        let stores = &self.reconciler.stores.clone();
         // What the target declares, where that is the revision in question: of any other it says nothing.
         let of = |revision: &Revision| {
             let declared = self.declared.as_ref().ok().filter(|declared| declared.revision == *revision)?;
@@ -312,21 +312,21 @@ impl Platform for Body<'_> {
         };
         match action {
             Action::Traffic(traffic) => {
-                let request_match = request_match(world, &self.names, &self.spec);
+                let request_match = request_match(stores, &self.names, &self.spec);
                 for workload in &self.gateways {
                     workload.set_desired(Desired::of(&request_match, self.plan, traffic));
                 }
                 // Those that the Canary named once and names no more.
-                world.registry.remove_but(&self.keeper.key, &self.keeper.id, &self.gateways);
+                stores.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &self.gateways);
             }
             Action::KeepRevision(revision) => {
                 if let Some((target, declared)) = of(revision) {
-                    revision::keep(world, &self.names, target, declared).await?;
+                    revision::keep(stores, &self.names, target, declared).await?;
                 }
             }
             Action::CopyConfigs(revision) => {
                 if let Some((_, declared)) = of(revision) {
-                    self.keeper.copies.copy(world, &self.names, declared).await;
+                    self.reconciler.copies.copy(stores, &self.names, declared).await;
                 }
             }
             Action::Primary { revision, replicas, follow_autoscaler } => {
@@ -334,7 +334,7 @@ impl Platform for Body<'_> {
             }
             Action::Canary { revision, replicas, fresh_for } => {
                 let run = fresh_for.as_deref();
-                let mark = of(revision).zip(run).and_then(|((target, it), run)| unmarked(world, target, it, run));
+                let mark = of(revision).zip(run).and_then(|((target, it), run)| unmarked(stores, target, it, run));
                 self.hands().canary(*replicas, mark.as_deref()).await?;
             }
             Action::Route => self.hands().route().await?,
@@ -342,25 +342,25 @@ impl Platform for Body<'_> {
             Action::Prune { revisions, live } => {
                 // While it cannot be told what the target reads, nothing of it is dropped.
                 if let (Some(_), Ok(declared)) = (&self.target, &self.declared) {
-                    revision::prune(world, &self.names, revisions).await?;
-                    self.keeper.copies.prune(world, &self.names, declared, live).await?;
+                    revision::prune(stores, &self.names, revisions).await?;
+                    self.reconciler.copies.prune(stores, &self.names, declared, live).await?;
                 }
             }
             Action::Handover => self.hands().handed_over().await?,
             Action::Release => {
-                world.registry.remove_but(&self.keeper.key, &self.keeper.id, &[]);
-                self.keeper.finalizer(self.canary, false).await?;
+                stores.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &[]);
+                self.reconciler.finalizer(self.canary, false).await?;
             }
         }
         Ok(())
     }
 
     fn emit(&mut self, event: &Event) {
-        self.keeper.tell(&self.canary.clone(), event);
+        self.reconciler.tell(&self.canary.clone(), event);
     }
 
     fn ask(&mut self, asks: &[Ask]) {
-        let world = self.keeper.world.clone();
-        self.keeper.answers.ask(asks, |namespace, name| world.template(namespace, name));
+        let stores = self.reconciler.stores.clone();
+        self.reconciler.answers.ask(asks, |namespace, name| stores.template(namespace, name));
     }
 }
