@@ -1,7 +1,8 @@
 //! One of several replicas acts: the one that holds the lease.
 //!
-//! Whoever cannot renew it stops well before anybody else may take it. What an old leader had already sent meets a newer
-//! resource version and is refused.
+//! A leader that cannot renew it stops well before another replica may take it. The configuration of the gateways carries the
+//! resource version that its decision saw, so the API server refuses a former leader's late push. Its other late writes are
+//! applied: each says all of what must be so, and the next pass of the new leader says it again.
 
 use std::time::Duration;
 
