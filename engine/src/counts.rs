@@ -72,18 +72,18 @@ impl Cell {
     /// Returns the requests that are under way.
     #[must_use]
     pub fn unended(&self) -> u64 {
-        self.assigned.saturating_sub(self.ended() + self.unjudged)
+        self.assigned.saturating_sub(self.ended().saturating_add(self.unjudged))
     }
 
     /// Returns the requests whose end was judged.
     #[must_use]
     pub fn ended(&self) -> u64 {
-        self.success + self.failure + self.abandoned
+        self.success.saturating_add(self.failure).saturating_add(self.abandoned)
     }
 
-    /// Adds `other` to this.
+    /// Adds `other` to this. What a gateway reports is whatever it says: sums stop at the largest number.
     pub fn add(&mut self, other: &Self) {
-        self.merge(other, |a, b| a + b);
+        self.merge(other, u64::saturating_add);
     }
 
     /// Returns what this counts more than `earlier`. A counter never goes back; one that seems to counts as unchanged.
@@ -96,21 +96,22 @@ impl Cell {
 
     /// Adds `n` to one of the counters.
     pub fn count(&mut self, kind: Kind, n: u64) {
-        match kind {
-            Kind::Assigned => self.assigned += n,
-            Kind::Success => self.success += n,
-            Kind::Failure => self.failure += n,
-            Kind::Abandoned => self.abandoned += n,
-            Kind::Unjudged => self.unjudged += n,
-            Kind::ClientError => self.client_error += n,
+        let counter = match kind {
+            Kind::Assigned => &mut self.assigned,
+            Kind::Success => &mut self.success,
+            Kind::Failure => &mut self.failure,
+            Kind::Abandoned => &mut self.abandoned,
+            Kind::Unjudged => &mut self.unjudged,
+            Kind::ClientError => &mut self.client_error,
             Kind::Latency(index) => {
                 let index = usize::from(index);
                 if self.latency.len() <= index {
                     self.latency.resize(index + 1, 0);
                 }
-                self.latency[index] += n;
+                &mut self.latency[index]
             }
-        }
+        };
+        *counter = counter.saturating_add(n);
     }
 
     fn merge(&mut self, other: &Self, op: impl Fn(u64, u64) -> u64) {
