@@ -158,7 +158,7 @@ fn service_is(live: &Value, wanted: &Value) -> bool {
     let mut rest = comparable(wanted);
     let ports = rest["spec"].as_object_mut().and_then(|spec| spec.remove("ports")).unwrap_or_default();
     let live_ports = live.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    // The selector is one value: a label more selects other pods.
+    // The selector is compared as a whole: one more label selects other pods.
     live.pointer("/spec/selector") == rest.pointer("/spec/selector")
         && covers(live, &rest)
         && ports.as_array().into_iter().flatten().all(|port| live_ports.iter().any(|live| covers(live, port)))

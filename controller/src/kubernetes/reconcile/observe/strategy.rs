@@ -13,8 +13,8 @@ pub(crate) fn update_stops(strategy: &Value, replicas: u32) -> bool {
     }
     let rolling = &strategy["rollingUpdate"];
     // The Deployment's controller rounds the surge up and what may be missing down, and of two zeros makes one missing.
-    let surge = pods(&rolling["maxSurge"], |percent| (replicas * percent).div_ceil(100));
-    let missing = pods(&rolling["maxUnavailable"], |percent| replicas * percent / 100);
+    let surge = pods(&rolling["maxSurge"], |percent| replicas.saturating_mul(percent).div_ceil(100));
+    let missing = pods(&rolling["maxUnavailable"], |percent| replicas.saturating_mul(percent) / 100);
     let missing = if surge == 0 { missing.max(1) } else { missing };
     replicas > 0 && missing >= replicas
 }
@@ -49,6 +49,7 @@ mod tests {
             (rolling(json!(1), json!(1)), 1, true),
             (rolling(json!("100%"), json!(0)), 1, false),
             (rolling(json!(0), json!(5)), 3, true),
+            (rolling(json!("4000000000%"), json!(0)), 3, false),
         ] {
             assert_eq!(update_stops(&strategy, replicas), stops, "{strategy} with {replicas}");
         }
