@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use weir_controller::board::Board;
 use weir_controller::metrics::{self, Format};
+use weir_controller::status_store::StatusStore;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -110,8 +110,8 @@ fn metrics_of(text: &str) -> BTreeSet<String> {
 }
 
 fn all_metrics_exist(text: &str, at: &str) {
-    let (board, _) = Board::new();
-    let page = metrics::render(&board, Format::Prometheus).unwrap();
+    let (statuses, _) = StatusStore::new();
+    let page = metrics::render(&statuses, Format::Prometheus).unwrap();
     for word in metrics_of(text) {
         let family = word.strip_suffix("_bucket").unwrap_or(&word);
         assert!(page.contains(&format!("# TYPE {family} ")), "{at}: there is no metric {word}");

@@ -8,23 +8,23 @@ use std::sync::Arc;
 
 use tokio::process::Command;
 use tokio::sync::mpsc;
-use weir_controller::board::{Board, Call, Name};
 use weir_controller::http;
+use weir_controller::status_store::{Call, Name, StatusStore};
 use weir_controller::view::{CanaryView, EndedView};
 use weir_engine::{Event, Outcome, Phase, Severity, Timestamp, Verb};
 
 struct Served {
-    board: Arc<Board>,
+    statuses: Arc<StatusStore>,
     calls: mpsc::Receiver<Call>,
     url: String,
 }
 
 async fn serve() -> Served {
-    let (board, calls) = Board::new();
+    let (statuses, calls) = StatusStore::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(http::serve(listener, Arc::clone(&board), std::future::pending()));
-    Served { board, calls, url }
+    tokio::spawn(http::serve(listener, Arc::clone(&statuses), std::future::pending()));
+    Served { statuses, calls, url }
 }
 
 fn name(namespace: &str) -> Name {
@@ -67,7 +67,7 @@ async fn why_exits_by_how_the_rollout_stands() {
         (Phase::Failed, 1, "GuardTripped"),
         (Phase::Progressing, 2, "is being released"),
     ] {
-        served.board.show(CanaryView { ended: Some(ended.clone()), ..view("shop", phase) }, &[]);
+        served.statuses.set(CanaryView { ended: Some(ended.clone()), ..view("shop", phase) }, &[]);
         let output = weir(&served.url, &["why", "cart"]).await;
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
         assert!(text(&output.stdout).contains(said), "{}", text(&output.stdout));
@@ -80,9 +80,9 @@ async fn why_exits_by_how_the_rollout_stands() {
 #[tokio::test]
 async fn the_namespace_can_be_left_out_where_it_is_clear() {
     let served = serve().await;
-    served.board.show(view("shop", Phase::Succeeded), &[]);
+    served.statuses.set(view("shop", Phase::Succeeded), &[]);
     assert_eq!(weir(&served.url, &["why", "cart"]).await.status.code(), Some(0));
-    served.board.show(view("store", Phase::Failed), &[]);
+    served.statuses.set(view("store", Phase::Failed), &[]);
     let output = weir(&served.url, &["why", "cart"]).await;
     assert_eq!(text(&output.stderr), "weir: several namespaces have a Canary cart: name one with -n\n");
     assert_eq!(weir(&served.url, &["why", "cart", "-n", "store"]).await.status.code(), Some(1));
@@ -92,14 +92,14 @@ async fn the_namespace_can_be_left_out_where_it_is_clear() {
 async fn get_and_describe_show_what_the_board_holds() {
     let served = serve().await;
     assert_eq!(text(&weir(&served.url, &["get", "canaries"]).await.stdout), "no Canaries yet\n");
-    served.board.show(view("shop", Phase::Initialized), &[]);
+    served.statuses.set(view("shop", Phase::Initialized), &[]);
     let event =
         Event { severity: Severity::Info, reason: "Initialized", text: "Initialization done! cart.shop".into() };
-    served.board.tell(&name("shop"), Timestamp(0), &[event]);
+    served.statuses.record(&name("shop"), Timestamp(0), &[event]);
     let table = text(&weir(&served.url, &["get", "canaries"]).await.stdout);
     assert!(table.contains("shop       cart  Initialized"), "{table}");
     let json = text(&weir(&served.url, &["get", "canaries", "-o", "json"]).await.stdout);
-    assert_eq!(serde_json::from_str::<weir_controller::view::CanaryList>(&json).unwrap(), served.board.list());
+    assert_eq!(serde_json::from_str::<weir_controller::view::CanaryList>(&json).unwrap(), served.statuses.list());
     let story = text(&weir(&served.url, &["describe", "canary", "cart"]).await.stdout);
     assert!(story.contains("Initialization done! cart.shop (Initialized)"), "{story}");
 }
@@ -107,7 +107,7 @@ async fn get_and_describe_show_what_the_board_holds() {
 #[tokio::test]
 async fn a_verb_reaches_the_platform_once() {
     let mut served = serve().await;
-    served.board.show(view("shop", Phase::Progressing), &[]);
+    served.statuses.set(view("shop", Phase::Progressing), &[]);
     for (word, verb) in [
         ("pause", Verb::Pause),
         ("resume", Verb::Resume),
@@ -126,7 +126,7 @@ async fn a_verb_reaches_the_platform_once() {
 #[tokio::test]
 async fn a_web_page_cannot_send_a_verb() {
     let mut served = serve().await;
-    served.board.show(view("shop", Phase::Progressing), &[]);
+    served.statuses.set(view("shop", Phase::Progressing), &[]);
     let post =
         "POST /api/v1/canaries/shop/cart/promote HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n";
     for kind in ["", "content-type: text/plain\r\n", "content-type: application/x-www-form-urlencoded\r\n"] {
@@ -139,7 +139,7 @@ async fn a_web_page_cannot_send_a_verb() {
 #[tokio::test]
 async fn refusals_say_what_is_wrong() {
     let served = serve().await;
-    served.board.show(view("shop", Phase::Progressing), &[]);
+    served.statuses.set(view("shop", Phase::Progressing), &[]);
     for (path, status, said) in
         [("/api/v1/canaries/shop/card", 404, "no Canary shop/card is known here"), ("/api/v2", 404, "no such path")]
     {
@@ -163,10 +163,10 @@ async fn ready_is_when_every_part_works_and_alive_is_always() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(said), "{answer}");
     };
     ready(503, "still starting\n").await;
-    served.board.part("envoy", Some("does not answer".into()));
-    served.board.part("objects", None);
+    served.statuses.set_health("envoy", Some("does not answer".into()));
+    served.statuses.set_health("objects", None);
     ready(503, "\r\n\r\nenvoy: does not answer\n").await;
-    served.board.part("envoy", None);
+    served.statuses.set_health("envoy", None);
     ready(200, "ok\n").await;
     assert!(get(&served.url, "/healthz").await.starts_with("HTTP/1.1 200"));
     let metrics = get(&served.url, "/metrics").await;
@@ -194,7 +194,7 @@ async fn a_server_that_is_not_there_is_named_with_what_to_do() {
 async fn watching_through_a_pipe_tells_each_change_in_a_line() {
     use tokio::io::{AsyncBufReadExt as _, BufReader};
     let served = serve().await;
-    served.board.show(view("shop", Phase::Initialized), &[]);
+    served.statuses.set(view("shop", Phase::Initialized), &[]);
     let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(["get", "canaries", "-w", "--server", &served.url])
         .stdout(std::process::Stdio::piped())
@@ -204,7 +204,7 @@ async fn watching_through_a_pipe_tells_each_change_in_a_line() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = lines.next_line().await.unwrap().unwrap();
     assert!(first.contains("shop/cart Initialized weight=0"), "{first}");
-    served.board.show(CanaryView { weight: 5.0, ..view("shop", Phase::Progressing) }, &[]);
+    served.statuses.set(CanaryView { weight: 5.0, ..view("shop", Phase::Progressing) }, &[]);
     let second = lines.next_line().await.unwrap().unwrap();
     assert!(second.contains("shop/cart Progressing weight=5"), "{second}");
 }

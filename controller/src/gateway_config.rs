@@ -2,11 +2,11 @@
 //!
 //! Nothing is chosen here but the generation: a gateway takes a configuration only if it is newer than what it runs.
 
+use weir_engine::{Plan, Span, Timestamp, Traffic};
 use weir_wire::config::VERSION;
 use weir_wire::{Canary, Config, Lookup, SLOTS};
 
 use crate::api::{canary_id, canary_token};
-use crate::rollout::{Plan, Span, Timestamp, Traffic};
 
 /// A gateway that nobody has renewed the configuration of for so long sends nothing to a canary any more: Weir is away, and a
 /// canary that goes bad in a way that no guard sees would stay for ever.

@@ -11,26 +11,26 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
+use weir_engine::Verb;
 
-use crate::board::{Board, Name};
 use crate::metrics::{self, Format};
-use crate::rollout::Verb;
+use crate::status_store::{Name, StatusStore};
 
 /// Port that it listens on unless told otherwise.
 pub const PORT: u16 = 8090;
 
-type Shared = State<Arc<Board>>;
+type Shared = State<Arc<StatusStore>>;
 
 /// The path of what a person may ask of a Canary.
 pub(crate) const VERB: &str = "/api/v1/canaries/{namespace}/{name}/{verb}";
 
 /// Returns everything that is served on one machine.
-pub fn router(board: Arc<Board>) -> Router {
-    readings().route(VERB, post(verb)).with_state(board)
+pub fn router(statuses: Arc<StatusStore>) -> Router {
+    readings().route(VERB, post(verb)).with_state(statuses)
 }
 
 /// Returns what can be read.
-pub(crate) fn readings() -> Router<Arc<Board>> {
+pub(crate) fn readings() -> Router<Arc<StatusStore>> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -46,45 +46,45 @@ pub(crate) fn readings() -> Router<Arc<Board>> {
 /// When the listener fails.
 pub async fn serve(
     listener: tokio::net::TcpListener,
-    board: Arc<Board>,
+    statuses: Arc<StatusStore>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(board)).with_graceful_shutdown(stop).await
+    axum::serve(listener, router(statuses)).with_graceful_shutdown(stop).await
 }
 
-async fn readyz(State(board): Shared) -> Response {
-    let problems = board.unready();
+async fn readyz(State(statuses): Shared) -> Response {
+    let problems = statuses.unready();
     if problems.is_empty() {
         return "ok\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response()
 }
 
-async fn render_metrics(State(board): Shared, headers: HeaderMap) -> Response {
+async fn render_metrics(State(statuses): Shared, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (format, content_type) = match accept.contains("application/openmetrics-text") {
         true => (Format::OpenMetrics, metrics::OPEN_METRICS),
         false => (Format::Prometheus, metrics::PROMETHEUS),
     };
-    match metrics::render(&board, format) {
+    match metrics::render(&statuses, format) {
         Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
         Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
-async fn canaries(State(board): Shared) -> Response {
-    Json(board.list()).into_response()
+async fn canaries(State(statuses): Shared) -> Response {
+    Json(statuses.list()).into_response()
 }
 
-async fn canary(State(board): Shared, Path((namespace, name)): Path<(String, String)>) -> Response {
-    match board.detail(&Name { namespace: namespace.clone(), name: name.clone() }) {
+async fn canary(State(statuses): Shared, Path((namespace, name)): Path<(String, String)>) -> Response {
+    match statuses.detail(&Name { namespace: namespace.clone(), name: name.clone() }) {
         Some(detail) => Json(detail).into_response(),
         None => unknown(&namespace, &name),
     }
 }
 
 async fn verb(
-    State(board): Shared,
+    State(statuses): Shared,
     Path((namespace, name, word)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Response {
@@ -100,10 +100,10 @@ async fn verb(
         }
     };
     let name = Name { namespace, name };
-    if board.detail(&name).is_none() {
+    if statuses.detail(&name).is_none() {
         return unknown(&name.namespace, &name.name);
     }
-    match board.ask(name, verb) {
+    match statuses.send(name, verb) {
         Some(id) => (StatusCode::ACCEPTED, Json(json!({"verb": word, "id": id}))).into_response(),
         None => {
             refusal(StatusCode::SERVICE_UNAVAILABLE, "Weir is not taking verbs now: it is starting, stopping or busy")

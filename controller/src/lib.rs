@@ -3,23 +3,23 @@
 //! ```text
 //!  YAML, Canaries ─ api ─> Plan ──────────┐                             ┌─ publisher ──────> Envoy's filter
 //!  gateways' counters ─ scrape ─> Scrape ─┼─> Observation ─ reconcile ──┤
-//!  webhooks, Prometheus ─ answers ────────┘      │  (rollout::decide)   ├─ actions ─> workloads, routes
+//!  webhooks, Prometheus ─ answers ────────┘      │  (engine)            ├─ actions ─> workloads, routes
 //!                                                v                      └─ state ─> what survives a restart
-//!                                   view ─> board ─> http, metrics
+//!                                   view ─> statuses ─> http, metrics
 //! ```
 //!
-//! Two platforms carry out what the engine ([`rollout`]) decides: [`kubernetes`] beside Istio, and [`standalone`] with processes
+//! Two platforms carry out what the engine ([`weir_engine`]) decides: [`kubernetes`] beside Istio, and [`standalone`] with processes
 //! and an Envoy on one machine. Both implement [`reconcile::Platform`]; nothing else knows which one runs.
 //!
 //! | input | crate or module that reads it | what becomes of it |
 //! |---|---|---|
-//! | `Canary`, `MetricTemplate`, `Process` | [`api`] | a [`rollout::Plan`], or every problem with its field |
-//! | `/stats/prometheus` of a gateway | [`scrape`] | a [`rollout::Scrape`] for each Canary |
-//! | a verb, from a person | [`board`], or an annotation | a [`rollout::VerbRequest`] |
+//! | `Canary`, `MetricTemplate`, `Process` | [`api`] | a [`weir_engine::Plan`], or every problem with its field |
+//! | `/stats/prometheus` of a gateway | [`scrape`] | a [`weir_engine::Scrape`] for each Canary |
+//! | a verb, from a person | [`status_store`], or an annotation | a [`weir_engine::VerbRequest`] |
 
 pub mod api;
 
-mod answers;
+mod checks;
 pub mod scrape;
 
 pub mod reconcile;
@@ -31,9 +31,9 @@ pub mod publisher;
 pub mod kubernetes;
 pub mod standalone;
 
-pub mod board;
 pub mod http;
 pub mod metrics;
+pub mod status_store;
 pub mod telemetry;
 pub mod view;
 

@@ -1,5 +1,5 @@
-//! `/metrics`: what the board shows, by names and labels that people query. Nothing is registered per Canary: the text is
-//! made of the board at each scrape, so the series of a deleted Canary are gone with it.
+//! `/metrics`: what the statuses shows, by names and labels that people query. Nothing is registered per Canary: the text is
+//! made of the statuses at each scrape, so the series of a deleted Canary are gone with it.
 
 use std::fmt::{Error, Write as _};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use weir_engine::{Cell, Outcome, Phase};
 use weir_wire::names::{Arm, Cohort};
 
-use crate::board::{Board, Entry, Name};
-use crate::rollout::{Cell, Outcome, Phase};
+use crate::status_store::{Entry, Name, StatusStore};
 
 /// Content type of [`Format::OpenMetrics`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,9 +32,9 @@ pub enum Format {
 ///
 /// # Errors
 /// Never in practice: writing to a string does not fail.
-pub fn render(board: &Arc<Board>, format: Format) -> Result<String, Error> {
+pub fn render(statuses: &Arc<StatusStore>, format: Format) -> Result<String, Error> {
     let mut registry = Registry::with_prefix("weir");
-    registry.register_collector(Box::new(Metrics(Arc::clone(board))));
+    registry.register_collector(Box::new(Metrics(Arc::clone(statuses))));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(match format {
@@ -65,7 +65,7 @@ fn plain(text: &str) -> String {
 }
 
 #[derive(Debug)]
-struct Metrics(Arc<Board>);
+struct Metrics(Arc<StatusStore>);
 
 type Entries = [(Name, Entry)];
 

@@ -19,10 +19,10 @@ mod push;
 
 use std::collections::BTreeMap;
 
+use weir_engine::{FilterMode, Span, Timestamp};
 use weir_wire::{Canary, Config, Weight};
 
 use crate::gateway_config::{RouteNames, config, next_generation};
-use crate::rollout::{FilterMode, Span, Timestamp};
 
 pub use content::Desired;
 use content::{Content, Last};

@@ -15,7 +15,7 @@
 
 use std::future::Future;
 
-use crate::rollout::{Action, Ask, Decision, Event, Observation, Plan, Reason, Span, State, Timestamp, decide};
+use weir_engine::{Action, CheckRequest, Decision, Event, Observation, Plan, Reason, Span, State, Timestamp, decide};
 
 /// Where the engine's decisions come true: a cluster, or this machine. It makes no choices.
 pub trait Platform {
@@ -35,7 +35,7 @@ pub trait Platform {
     fn emit(&mut self, event: &Event);
 
     /// Asks other programs; the answers are in a later observation. A gate is asked until it is asked for no more.
-    fn ask(&mut self, asks: &[Ask]);
+    fn request_checks(&mut self, requests: &[CheckRequest]);
 }
 
 /// When to make the next pass, and why things stand as they do until then.
@@ -67,7 +67,7 @@ pub async fn pass<P: Platform>(
     for event in &decision.events {
         platform.emit(event);
     }
-    platform.ask(&decision.asks);
+    platform.request_checks(&decision.check_requests);
     for action in &decision.actions {
         platform.execute(action).await?;
     }
@@ -77,7 +77,7 @@ pub async fn pass<P: Platform>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::{Gateway, Phase, Readiness, Revision, Run, Stage, Traffic, Workload};
+    use weir_engine::{Gateway, Phase, Readiness, Revision, Run, Stage, Traffic, Workload};
     use weir_wire::Weight;
 
     /// Writes down what it is asked, and fails where it is told to.
@@ -110,7 +110,7 @@ mod tests {
 
         fn emit(&mut self, _: &Event) {}
 
-        fn ask(&mut self, _: &[Ask]) {}
+        fn request_checks(&mut self, _: &[CheckRequest]) {}
     }
 
     /// A canary at 5 % that crash-loops.

@@ -8,10 +8,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use weir_engine::{Counts, Scrape, Timestamp};
 use weir_wire::SLOTS;
 use weir_wire::names::{Arm, Metric, PREFIX, is_id};
-
-use crate::rollout::{Counts, Scrape, Timestamp};
 
 /// Envoy's own counters of routes that have a `stat_prefix`. Istio leaves the prefix in the name, Envoy puts it into a label.
 const ROUTES: &str = "envoy_vhost";

@@ -3,8 +3,8 @@
 //! Request n is due at `start + n / rate`, whatever became of those before it, and its time counts from the moment it was
 //! due: a client that waits for answers before it asks again would send a hanging service hardly any requests, and call it fast.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +15,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Uri};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -106,7 +107,7 @@ impl Running {
     /// Returns what was seen so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tally.lock().clone()
     }
 
     /// Sends no more, waits for the requests under way, and returns what was seen.
@@ -141,7 +142,7 @@ async fn send(
         let due = start + Duration::from_secs_f64(number as f64 / load.rate);
         tokio::time::sleep_until(due).await;
         if outstanding.load(Ordering::Relaxed) >= OUTSTANDING {
-            tally.lock().unwrap_or_else(PoisonError::into_inner).unsent += 1;
+            tally.lock().unsent += 1;
             continue;
         }
         outstanding.fetch_add(1, Ordering::Relaxed);
@@ -157,7 +158,7 @@ async fn send(
             };
             let ended = Ended { revision, status, took: due.elapsed() };
             tell(&ended);
-            tally.lock().unwrap_or_else(PoisonError::into_inner).add(ended);
+            tally.lock().add(ended);
             outstanding.fetch_sub(1, Ordering::Relaxed);
         });
     }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,6 +17,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use clap::Args;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -120,11 +121,11 @@ struct Service {
 
 impl Service {
     fn switches(&self) -> Switches {
-        *self.switches.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.switches.lock()
     }
 
     fn change(&self, change: Change) -> Switches {
-        let mut switches = self.switches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut switches = self.switches.lock();
         *switches = switches.changed_by(change);
         *switches
     }

@@ -22,7 +22,7 @@ pub struct Decision {
     /// What happened in this pass, for people. A pass that is repeated after a crash may repeat them.
     pub events: Vec<Event>,
     /// What other programs should be asked until they have answered.
-    pub asks: Vec<Ask>,
+    pub check_requests: Vec<CheckRequest>,
     /// Why things stand as they do.
     pub reason: Reason,
     /// When to look again, and to scrape, without being woken.
@@ -109,7 +109,7 @@ pub enum Severity {
 
 /// A question to another program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ask {
+pub struct CheckRequest {
     /// Identifies the question: the answer is looked up by it.
     pub key: String,
     /// Name of the webhook or metric in the plan.

@@ -14,8 +14,8 @@ mod traffic;
 
 use weir_wire::RUN_TICK_MS;
 
-use super::action::{Action, Ask, Decision, Event, Replicas, Severity};
-use super::observation::{Answer, Observation, Readiness, Verb};
+use super::action::{Action, CheckRequest, Decision, Event, Replicas, Severity};
+use super::observation::{CheckResult, Observation, Readiness, Verb};
 use super::plan::{Plan, WebhookKind};
 use super::reason::{Cause, Reason};
 use super::state::{Phase, Run, Stage, State, Traffic};
@@ -34,8 +34,15 @@ const WATCHFUL: Span = Span::seconds(5);
 ///
 /// Pure: the same arguments always give the same decision. Time is an argument.
 pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) -> Decision {
-    let mut pass =
-        Pass { plan, seen, now, state: state.clone(), events: Vec::new(), asks: Vec::new(), requeue_now: false };
+    let mut pass = Pass {
+        plan,
+        seen,
+        now,
+        state: state.clone(),
+        events: Vec::new(),
+        check_requests: Vec::new(),
+        requeue_now: false,
+    };
     pass.ingest();
     let reason = pass.advance();
     pass.emit_hold(&reason);
@@ -49,7 +56,7 @@ struct Pass<'a> {
     now: Timestamp,
     state: State,
     events: Vec<Event>,
-    asks: Vec<Ask>,
+    check_requests: Vec<CheckRequest>,
     /// Whether this pass changed anything that the next one should act on at once.
     requeue_now: bool,
 }
@@ -114,7 +121,7 @@ impl Pass<'_> {
                 self.emit(Severity::Warning, "PromoteRequested", format!("Promotion of {name} requested by a person"));
             }
             Verb::Abort if analysing || stage == Some(Stage::Promoting) => return Some(self.take_back(Cause::Aborted)),
-            Verb::Retry if self.state.phase == Phase::Failed && !self.state.canary_is_home => {
+            Verb::Retry if self.state.phase == Phase::Failed && !self.state.canary_is_fallback => {
                 self.state.run = None;
                 return Some(self.start_run());
             }
@@ -137,8 +144,8 @@ impl Pass<'_> {
         if protects && matches!(actions.first(), Some(Action::Traffic(_))) {
             protect.push(actions.remove(0));
         }
-        let Self { state, events, asks, .. } = self;
-        Decision { protect, state, actions, events, asks, reason, recheck_after }
+        let Self { state, events, check_requests, .. } = self;
+        Decision { protect, state, actions, events, check_requests, reason, recheck_after }
     }
 
     fn actions(&self) -> Vec<Action> {
@@ -213,7 +220,7 @@ impl Pass<'_> {
             _ if self.state.phase == Phase::Initializing => Replicas::Keep,
             // Nothing of it would outlive its Canary.
             _ if self.state.phase == Phase::Terminating && self.seen.target_ends_with_canary => Replicas::Keep,
-            _ if self.state.phase == Phase::Terminating || self.state.canary_is_home => self.full(),
+            _ if self.state.phase == Phase::Terminating || self.state.canary_is_fallback => self.full(),
             Some(Stage::Draining) => Replicas::Keep,
             None | Some(Stage::Gated) if sending => Replicas::Keep,
             None | Some(Stage::Gated) => Replicas::Exactly(0),
@@ -334,16 +341,16 @@ impl Pass<'_> {
     }
 
     /// Asks the webhooks of one kind and returns those that have not passed, with what they said.
-    fn unpassed(&mut self, kind: WebhookKind, number: u32, repeat: bool) -> Vec<(String, Option<Answer>)> {
+    fn unpassed(&mut self, kind: WebhookKind, number: u32, repeat: bool) -> Vec<(String, Option<CheckResult>)> {
         let mut unpassed = Vec::new();
         let run = self.run().id.clone();
         for webhook in self.plan.webhooks(kind) {
             let key = format!("{run}/{kind:?}/{number}/{}", webhook.name);
-            let answer = self.seen.answers.get(&key).cloned();
+            let answer = self.seen.check_results.get(&key).cloned();
             if repeat || answer.is_none() {
-                self.asks.push(Ask { key, name: webhook.name.clone(), webhook: Some(kind), repeat });
+                self.check_requests.push(CheckRequest { key, name: webhook.name.clone(), webhook: Some(kind), repeat });
             }
-            if answer != Some(Answer::Passed) {
+            if answer != Some(CheckResult::Passed) {
                 unpassed.push((webhook.name.clone(), answer));
             }
         }
@@ -354,7 +361,7 @@ impl Pass<'_> {
     fn gate(&mut self, kind: WebhookKind, number: u32) -> Option<Reason> {
         let (gate, answer) = self.unpassed(kind, number, true).into_iter().next()?;
         let said = match answer {
-            Some(Answer::Failed(said)) => said,
+            Some(CheckResult::Failed(said)) => said,
             _ => "no answer yet".into(),
         };
         Some(Reason::WaitingForGate { gate, said })

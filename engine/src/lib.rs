@@ -1,7 +1,7 @@
 //! The engine: decides the next move of one rollout.
 //!
 //! ```text
-//! (Plan, State, Observation, now) ─ decide ─> Decision { state, actions, events, asks, reason, recheck_after }
+//! (Plan, State, Observation, now) ─ decide ─> Decision { state, actions, events, check_requests, reason, recheck_after }
 //! ```
 //!
 //! Pure: the same arguments always give the same decision. Nothing in this crate awaits, logs, reads a clock or draws a
@@ -11,23 +11,23 @@
 //! Reading order: [`plan`], [`observation`], [`state`], [`action`], then [`decide`].
 
 pub mod action;
+pub mod counter_history;
 pub mod counts;
 mod decide;
 pub mod evidence;
 pub mod latency;
-pub mod ledger;
 pub mod observation;
 pub mod plan;
-pub mod proof;
 pub mod reason;
+pub mod run_evidence;
 pub mod state;
 pub mod time;
 pub mod words;
 
-pub use action::{Action, Ask, Decision, Event, Replicas, Severity};
+pub use action::{Action, CheckRequest, Decision, Event, Replicas, Severity};
 pub use counts::{Cell, Counts, Scrape};
 pub use decide::decide;
-pub use observation::{Answer, Autoscaler, Gateway, Observation, Readiness, Verb, VerbRequest, Workload};
+pub use observation::{Autoscaler, CheckResult, Gateway, Observation, Readiness, Verb, VerbRequest, Workload};
 pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
 pub use reason::Reason;
 pub use state::{Ended, FilterMode, Outcome, Phase, Revision, Run, Stage, State, Traffic};

@@ -20,8 +20,8 @@ pub struct Observation {
     pub gateways: Vec<Gateway>,
     /// The newest scrape of each gateway that answered.
     pub scrapes: Vec<Scrape>,
-    /// Answers to what earlier decisions asked, by [`super::Ask::key`].
-    pub answers: BTreeMap<String, Answer>,
+    /// Answers to what earlier decisions asked, by [`super::CheckRequest::key`].
+    pub check_results: BTreeMap<String, CheckResult>,
     /// What a person wants.
     pub verb: Option<VerbRequest>,
     /// Whether the Canary is being deleted.
@@ -85,7 +85,7 @@ pub struct Gateway {
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum CheckResult {
     /// It said yes.
     Passed,
     /// It said no, or nothing in time; with what it said.

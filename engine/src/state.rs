@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 use weir_wire::{Limits, Weight};
 
+use super::counter_history::CounterHistory;
 use super::counts::Counts;
-use super::ledger::Ledger;
-use super::proof::Proof;
+use super::run_evidence::RunEvidence;
 use super::time::Timestamp;
 use super::words::words;
 
@@ -62,7 +62,8 @@ pub struct State {
     /// The split that gateways were last asked for.
     pub traffic: Traffic,
     /// Whether the canary stands in for the primary: its promotion failed, and the primary's former revision is not back.
-    pub canary_is_home: bool,
+    #[serde(rename = "canary_is_home")]
+    pub canary_is_fallback: bool,
     /// Whether a person paused this Canary.
     pub paused: bool,
     /// The last verb that was carried out.
@@ -70,7 +71,8 @@ pub struct State {
     /// How the last rollout ended.
     pub ended: Option<Ended>,
     /// What the gateways have counted.
-    pub ledger: Ledger,
+    #[serde(rename = "ledger")]
+    pub counters: CounterHistory,
     /// On deletion: the epoch whose acknowledgement shows that gateways know the routes without Weir.
     pub unrouted: Option<u64>,
 }
@@ -104,7 +106,8 @@ pub struct Run {
     /// When all gateways were seen to use the step's split: the interval counts from here.
     pub window_since: Option<Timestamp>,
     /// Whether a check of this step passed, and only a gate or the primary holds the next one.
-    pub cleared: bool,
+    #[serde(rename = "cleared")]
+    pub check_passed: bool,
     /// When the canary was first seen ready: its first seconds are no measure of its latency.
     pub ready_since: Option<Timestamp>,
     /// When the canary was last seen ready: the deadline for coming back counts from here.
@@ -120,9 +123,11 @@ pub struct Run {
     /// Whether a person said promote.
     pub promote: bool,
     /// Text of the newest failed check.
-    pub halted: Option<String>,
+    #[serde(rename = "halted")]
+    pub last_failed_check: Option<String>,
     /// The evidence so far.
-    pub proof: Proof,
+    #[serde(rename = "proof")]
+    pub evidence: RunEvidence,
     /// Whether the gateways' silence after a rollback was reported.
     pub unreachable_reported: bool,
 }
@@ -256,9 +261,9 @@ impl State {
     /// Returns what must survive this program: everything but what is counted or seen again anyway.
     #[must_use]
     pub fn durable(&self) -> Self {
-        let mut durable = Self { ledger: Ledger::default(), ..self.clone() };
+        let mut durable = Self { counters: CounterHistory::default(), ..self.clone() };
         if let Some(run) = &mut durable.run {
-            run.proof = Proof::default();
+            run.evidence = RunEvidence::default();
             run.window_retired = Counts::default();
             run.ready_last = Timestamp::default();
             run.primary_ready_last = Timestamp::default();
@@ -282,7 +287,7 @@ impl State {
     /// the primary's rate is known before the first weight, until the last weight is acknowledged as 0.
     #[must_use]
     pub fn filter_mode(&self, observe_at_rest: bool) -> FilterMode {
-        let rollout = self.run.is_some() || self.canary_is_home || self.traffic.reaches_canary();
+        let rollout = self.run.is_some() || self.canary_is_fallback || self.traffic.reaches_canary();
         match self.phase {
             _ if rollout || observe_at_rest => FilterMode::On,
             // What istiod sent of the routes is acknowledged with an epoch, since it sends the configuration last.

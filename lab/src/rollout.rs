@@ -6,8 +6,8 @@ use rand::{Rng as _, SeedableRng as _};
 use super::gateway::{Gateway, Load, Served};
 use super::scenario::Scenario;
 use weir_engine::{
-    Action, Answer, Ask, Observation, Outcome, Phase, Plan, Readiness, Replicas, Revision, Span, State, Timestamp,
-    WebhookKind, Workload, decide,
+    Action, CheckRequest, CheckResult, Observation, Outcome, Phase, Plan, Readiness, Replicas, Revision, Span, State,
+    Timestamp, WebhookKind, Workload, decide,
 };
 
 /// When the made-up clock begins.
@@ -67,7 +67,7 @@ struct World<'a> {
     canary_up: Timestamp,
     gateways: Vec<Gateway>,
     load: Load<'a>,
-    answers: Vec<(String, Answer)>,
+    check_results: Vec<(String, CheckResult)>,
     pushed: u64,
     rng: StdRng,
 }
@@ -89,7 +89,7 @@ impl<'a> World<'a> {
             canary_up: START,
             gateways,
             load: Load { scenario, turned: false, first_weight: None, served: Served::default() },
-            answers: Vec::new(),
+            check_results: Vec::new(),
             pushed: 0,
             rng,
         }
@@ -154,8 +154,8 @@ impl<'a> World<'a> {
         for action in decision.protect.into_iter().chain(decision.actions) {
             self.apply(action);
         }
-        for ask in decision.asks {
-            self.answer(ask);
+        for request in decision.check_requests {
+            self.answer(request);
         }
         if self.state.traffic.reaches_canary() {
             self.load.first_weight.get_or_insert(self.now);
@@ -168,7 +168,7 @@ impl<'a> World<'a> {
             target: self.target.clone(),
             primary: self.primary.clone(),
             canary: self.canary.clone(),
-            answers: self.answers.iter().cloned().collect(),
+            check_results: self.check_results.iter().cloned().collect(),
             ..Observation::default()
         };
         for gateway in &self.gateways {
@@ -196,18 +196,18 @@ impl<'a> World<'a> {
     }
 
     /// Every program that is asked is content; what is simulated is the traffic.
-    fn answer(&mut self, ask: Ask) {
+    fn answer(&mut self, ask: CheckRequest) {
         let answer = match ask.webhook {
-            Some(WebhookKind::Rollback) => Answer::Failed("no".into()),
-            Some(_) => Answer::Passed,
+            Some(WebhookKind::Rollback) => CheckResult::Failed("no".into()),
+            Some(_) => CheckResult::Passed,
             None => {
                 let check = self.plan.checks.iter().find(|check| check.name == ask.name);
                 let bounds = check.map(|check| check.bounds).unwrap_or_default();
-                Answer::Value(bounds.min.or(bounds.max).unwrap_or_default())
+                CheckResult::Value(bounds.min.or(bounds.max).unwrap_or_default())
             }
         };
-        self.answers.retain(|(key, _)| *key != ask.key);
-        self.answers.push((ask.key, answer));
+        self.check_results.retain(|(key, _)| *key != ask.key);
+        self.check_results.push((ask.key, answer));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use weir_controller::board::Board;
 use weir_controller::metrics::{self, Format};
+use weir_controller::status_store::StatusStore;
 
 use crate::markdown::{first_column, read, section, sources, spans};
 
@@ -33,8 +33,8 @@ fn the_reasons_page_has_every_reason() {
 
 #[test]
 fn the_metrics_page_has_every_metric() {
-    let (board, _) = Board::new();
-    let text = metrics::render(&board, Format::Prometheus).unwrap();
+    let (statuses, _) = StatusStore::new();
+    let text = metrics::render(&statuses, Format::Prometheus).unwrap();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let given: BTreeSet<String> = types.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     let page = read("docs/metrics.md");
@@ -43,8 +43,8 @@ fn the_metrics_page_has_every_metric() {
 
 #[test]
 fn metrics_that_pages_name_exist() {
-    let (board, _) = Board::new();
-    let text = metrics::render(&board, Format::Prometheus).unwrap();
+    let (statuses, _) = StatusStore::new();
+    let text = metrics::render(&statuses, Format::Prometheus).unwrap();
     for page in ["docs/metrics.md", "docs/monitoring.md", "docs/flagger.md", "docs/reasons.md"] {
         let page = read(page);
         let words = page.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| word.starts_with("weir_"));

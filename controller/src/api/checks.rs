@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use weir_engine::{Bounds, Check, Source, Span, Webhook, WebhookKind};
+
 use super::analysis::{MetricSpec, WebhookSpec};
 use super::canary::CanarySpec;
 use super::duration::parse_duration;
 use super::limits;
 use super::problem::Problems;
-use crate::rollout::{Bounds, Check, Source, Span, Webhook, WebhookKind};
 
 /// Edges of the latency histogram in milliseconds, about a factor of two apart, where services live. The bound of a
 /// `request-duration` metric is added as an edge of its own, so that its share is counted and not interpolated.

@@ -1,6 +1,6 @@
 //! Durations as Flagger and Go write them: `10s`, `1m30s`, `1h`, `500ms`.
 
-use crate::rollout::Span;
+use weir_engine::Span;
 
 /// Reads a duration.
 ///

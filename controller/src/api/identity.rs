@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use weir_engine::Revision;
 
 use super::process::ProcessSpec;
-use crate::rollout::Revision;
 
 /// Returns the canary's id in metric names: 16 hex digits.
 #[must_use]

@@ -1,7 +1,7 @@
 //! Objects as users write them, and the way from there to values that can work.
 //!
 //! ```text
-//! text ─ read ─> Object<CanarySpec> ─ plan ─> rollout::Plan        every problem at once, by field path
+//! text ─ read ─> Object<CanarySpec> ─ plan ─> weir_engine::Plan        every problem at once, by field path
 //!                Object<ProcessSpec> ─ process ─> Process
 //! ```
 //!

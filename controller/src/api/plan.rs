@@ -1,5 +1,6 @@
 //! From a Canary as written to a plan that can work, or to everything that is wrong with it.
 
+use weir_engine::{Plan, Span};
 use weir_wire::Weight;
 
 use super::affinity::cookie;
@@ -11,7 +12,6 @@ use super::object::{Object, name_problem};
 use super::problem::{Problem, Problems};
 use super::rules::{AUTOSCALERS, PROCESS, WORKLOADS};
 use super::{limits, serving, strategy};
-use crate::rollout::{Plan, Span};
 
 /// A check every 100 ms would be noise, and a step is judged two ticks of the filter after its end.
 const MIN_INTERVAL: Span = Span::seconds(1);

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weir_engine::Span;
 
 use super::object::{Object, name_problem};
 use super::problem::{Problem, Problems};
-use crate::rollout::Span;
 
 /// A program to run. A changed spec is a new revision, but for `replicas`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

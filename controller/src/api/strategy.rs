@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use regex_lite::RegexBuilder;
+use weir_engine::Step;
 use weir_wire::limits::{COMPILED, PATTERN, whole};
 use weir_wire::{Condition, StringMatch, Weight};
 
 use super::analysis::{AnalysisSpec, MatchSpec, StringMatchSpec};
 use super::limits;
 use super::problem::Problems;
-use crate::rollout::Step;
 
 /// More iterations than anybody waits for; each one is kept in memory.
 const MAX_ITERATIONS: i64 = 1000;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::apply::guarded;
 use crate::kubernetes::api_server::lease::holder;
-use crate::kubernetes::api_server::object::{View, resource};
+use crate::kubernetes::api_server::object::{Projection, resource};
 use crate::kubernetes::kinds::canary::CanaryView;
 use crate::kubernetes::reconcile::observe::VERB;
 

@@ -8,7 +8,7 @@ use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::apply::{ActError, apply, take_out};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::cover::covers;
-use crate::kubernetes::api_server::object::{Cached, View};
+use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::written::Written;
 use crate::kubernetes::configs::Declared;
 use crate::kubernetes::kinds::Deployment;
@@ -43,7 +43,7 @@ impl Executor<'_> {
     }
 
     /// Writes an object where the live one is not what is wanted.
-    pub(in crate::kubernetes) async fn ensure<V: View>(
+    pub(in crate::kubernetes) async fn ensure<V: Projection>(
         &self,
         cache: &Cache<V>,
         wanted: &Value,
@@ -56,7 +56,7 @@ impl Executor<'_> {
         self.ensure_where(&self.stores.services, wanted, |live| service_is(live, wanted)).await
     }
 
-    async fn ensure_where<V: View>(
+    async fn ensure_where<V: Projection>(
         &self,
         cache: &Cache<V>,
         wanted: &Value,
@@ -90,19 +90,22 @@ impl Executor<'_> {
 
     /// Returns what must be taken out of an object that is Weir's own alone: what others added to its spec. The Service that
     /// users call is theirs to add to, whoever made it.
-    fn additions<V: View>(&self, live: &Cached<V>, wanted: &Value) -> Option<Value> {
+    fn additions<V: Projection>(&self, live: &Cached<V>, wanted: &Value) -> Option<Value> {
         let own = wanted["metadata"].get("ownerReferences").is_some();
         let users = V::KIND == "Service" && live.name() == self.names.apex;
         live.owners().filter(|_| own && !users)?.additions(&live.json(), wanted)
     }
 
-    pub(in crate::kubernetes) fn refuse_stranger<V: View>(&self, live: Option<&Cached<V>>) -> Result<(), ActError> {
+    pub(in crate::kubernetes) fn refuse_stranger<V: Projection>(
+        &self,
+        live: Option<&Cached<V>>,
+    ) -> Result<(), ActError> {
         stranger(self.stores, live, self.names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
     }
 }
 
 /// Returns whose an object is, where it belongs to another Canary: two must not write one object in turn.
-pub(in crate::kubernetes) fn stranger<V: View>(
+pub(in crate::kubernetes) fn stranger<V: Projection>(
     stores: &Stores,
     live: Option<&Cached<V>>,
     names: &Names,
@@ -115,7 +118,7 @@ pub(in crate::kubernetes) fn stranger<V: View>(
 }
 
 /// Returns whose an object is that must be the Canary's own alone, where it is not.
-pub(in crate::kubernetes) fn foreign<V: View>(live: Option<&Cached<V>>, names: &Names) -> Option<String> {
+pub(in crate::kubernetes) fn foreign<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Option<String> {
     let live = live?;
     let (kind, name) = (V::KIND, live.name());
     let owners = live.metadata.owner_references.iter().flatten();
@@ -140,7 +143,10 @@ pub(in crate::kubernetes) fn foreign<V: View>(live: Option<&Cached<V>>, names: &
 ///
 /// # Errors
 /// In words.
-pub(in crate::kubernetes) fn refuse_foreign<V: View>(live: Option<&Cached<V>>, names: &Names) -> Result<(), ActError> {
+pub(in crate::kubernetes) fn refuse_foreign<V: Projection>(
+    live: Option<&Cached<V>>,
+    names: &Names,
+) -> Result<(), ActError> {
     foreign(live, names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
 }
 

@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use crate::board::Board;
 use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
@@ -17,6 +16,7 @@ use crate::kubernetes::render::Module;
 use crate::kubernetes::serve::{Served, path, router};
 use crate::kubernetes::settings::Settings;
 use crate::kubernetes::stores::Stores;
+use crate::status_store::StatusStore;
 
 /// What stands in the module's address for its path, where the module is served from here.
 pub const SERVED: &str = "{path}";
@@ -64,13 +64,13 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let (board, _calls) = Board::new();
-    board.part("caches", Some("still filling".into()));
-    let served = axum::serve(listener, router(board.clone(), module));
+    let (statuses, _calls) = StatusStore::new();
+    statuses.set_health("caches", Some("still filling".into()));
+    let served = axum::serve(listener, router(statuses.clone(), module));
     let server = tokio::spawn(async move { served.await });
     let stores = Stores::new(client.clone(), settings);
     stores.follow();
-    let acting = act(stores.clone(), board);
+    let acting = act(stores.clone(), statuses);
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -87,9 +87,9 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
 }
 
 /// Waits for the caches and the lease, then looks after everything for as long as the lease is held.
-pub(super) async fn act(stores: Arc<Stores>, board: Arc<Board>) -> RunError {
+pub(super) async fn act(stores: Arc<Stores>, statuses: Arc<StatusStore>) -> RunError {
     stores.completed().await;
-    board.part("caches", None);
+    statuses.set_health("caches", None);
     info!("caches filled");
     let settings = &stores.settings;
     let mut candidate = Candidate::new(stores.api.client.clone(), &settings.namespace, &settings.identity);
@@ -102,7 +102,7 @@ pub(super) async fn act(stores: Arc<Stores>, board: Arc<Board>) -> RunError {
     // Dropped with this future, and with it every reconciler.
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(GatewayRegistry::run(stores.clone()));
-    tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), board)));
+    tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), statuses)));
     if !settings.leader_election {
         std::future::pending::<()>().await;
     }

@@ -9,9 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use crate::board::Board;
 use crate::http;
 use crate::kubernetes::reconcile::observe::VERB;
+use crate::status_store::StatusStore;
 
 /// The module, as it is served.
 #[derive(Clone)]
@@ -23,8 +23,8 @@ pub(crate) struct Served {
 }
 
 /// Returns everything that is served.
-pub(crate) fn router(board: Arc<Board>, module: Option<Served>) -> Router {
-    let router = http::readings().route(http::VERB, post(refer)).with_state(board);
+pub(crate) fn router(statuses: Arc<StatusStore>, module: Option<Served>) -> Router {
+    let router = http::readings().route(http::VERB, post(refer)).with_state(statuses);
     match module {
         Some(module) => router.merge(Router::new().route("/module/{name}", get(send)).with_state(module)),
         None => router,
@@ -62,8 +62,8 @@ mod tests {
     async fn a_verb_is_refused_with_the_command_that_asks_for_it() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (board, _calls) = Board::new();
-        tokio::spawn(async move { axum::serve(listener, router(board, None)).await });
+        let (statuses, _calls) = StatusStore::new();
+        tokio::spawn(async move { axum::serve(listener, router(statuses, None)).await });
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let request = "POST /api/v1/canaries/shop/cart/pause HTTP/1.1\r\nhost: weir\r\ncontent-type: application/json\r\n\
                        content-length: 2\r\nconnection: close\r\n\r\n{}";

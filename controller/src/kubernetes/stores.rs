@@ -1,15 +1,16 @@
 //! All that is known of the cluster, and who must look again when something of it changed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kube::Client;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::answers::Template;
 use crate::api::CanarySpec;
+use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
-use crate::kubernetes::api_server::object::{Cached, View};
+use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
 use crate::kubernetes::gateway::{GatewayRegistry, HostIndex, affects};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
@@ -127,16 +128,16 @@ impl Stores {
         // As it was when it was last told of: what Weir writes itself is in the cache before.
         let mut known: HashMap<Key, VirtualServiceBody> = HashMap::new();
         self.watch(&self.virtual_services, None, move |stores, routes| {
-            *stores.claims.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *stores.claims.lock() = None;
             stores.wake_around(routes);
             let key = (routes.namespace().to_owned(), routes.name().to_owned());
             let older = match stores.virtual_services.get(&key.0, &key.1) {
-                Some(_) => known.insert(key, routes.view.spec.clone()),
+                Some(_) => known.insert(key, routes.fields.spec.clone()),
                 None => known.remove(&key).and(None),
             };
             // A host that is no longer exclusive changes how its Canary's requests are found.
-            if older.as_ref() != Some(&routes.view.spec) {
-                stores.wake_affected(routes.namespace(), &routes.view.spec);
+            if older.as_ref() != Some(&routes.fields.spec) {
+                stores.wake_affected(routes.namespace(), &routes.fields.spec);
                 older.inspect(|older| stores.wake_affected(routes.namespace(), older));
             }
         });
@@ -151,7 +152,7 @@ impl Stores {
         }
     }
 
-    fn watch<V: View>(
+    fn watch<V: Projection>(
         self: &Arc<Self>,
         cache: &Arc<Cache<V>>,
         selector: Option<String>,
@@ -188,7 +189,7 @@ impl Stores {
     /// Returns what is known of a MetricTemplate.
     pub(crate) fn template(&self, namespace: &str, name: &str) -> Template {
         match self.templates.get(namespace, name) {
-            Some(template) => template.view.spec.clone().map_or_else(Template::Unread, Template::Found),
+            Some(template) => template.fields.spec.clone().map_or_else(Template::Unread, Template::Found),
             None if self.templates.is_complete() => Template::Missing,
             None => Template::NotKnownYet,
         }
@@ -216,12 +217,12 @@ impl Stores {
 
     /// Returns who claims which hosts.
     pub(crate) fn host_index(&self) -> Arc<HostIndex> {
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.claims.lock();
         claims.get_or_insert_with(|| Arc::new(HostIndex::of(self.virtual_services.all()))).clone()
     }
 
     /// Wakes whoever an object is the target or a service of.
-    fn wake_around<V: View>(&self, object: &Cached<V>) {
+    fn wake_around<V: Projection>(&self, object: &Cached<V>) {
         self.wake_where(Some(object.namespace()), |_, spec| concerns(spec, object.name()));
     }
 
@@ -232,7 +233,7 @@ impl Stores {
     }
 
     /// Wakes whoever a pod or a version of a Deployment belongs to: by the beginning of its name.
-    fn wake_owner<V: View>(&self, object: &Cached<V>) {
+    fn wake_owner<V: Projection>(&self, object: &Cached<V>) {
         let name = object.name();
         self.wake_where(Some(object.namespace()), |_, spec| {
             name.strip_prefix(spec.target_ref.name.as_str()).is_some_and(|rest| rest.starts_with('-'))
@@ -245,7 +246,7 @@ impl Stores {
         self.wake_where(None, |canary, spec| affects(of, routes, canary.namespace(), spec, domain));
     }
 
-    fn wake_labelled<V: View>(&self, object: &Cached<V>) {
+    fn wake_labelled<V: Projection>(&self, object: &Cached<V>) {
         if let Some(canary) = object.label(CANARY_LABEL) {
             self.wake(&(object.namespace().into(), canary.into()));
         }
@@ -269,7 +270,7 @@ impl Stores {
         }
         let canaries = namespace.map_or_else(|| self.canaries.all(), |namespace| self.canaries.of(namespace));
         for canary in canaries {
-            let Ok(spec) = &canary.view.spec else { continue };
+            let Ok(spec) = &canary.fields.spec else { continue };
             if concerned(&canary, spec) {
                 self.wake(&(canary.namespace().into(), canary.name().into()));
             }
@@ -277,6 +278,6 @@ impl Stores {
     }
 
     fn wakes<T>(&self, with: impl FnOnce(&mut HashMap<Key, Arc<Notify>>) -> T) -> T {
-        with(&mut self.wakes.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&mut self.wakes.lock())
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use weir_engine::{Span, State};
 
 use super::kinds::Labels;
 use super::kinds::crd;
 use super::render::{self, ArmLabels, Arms, Names, Role, Tenure};
 use super::router::apex::given_back;
-use crate::answers::{Answers, Template};
 use crate::api::{self, CanarySpec, MetricTemplateSpec, Object, Problem};
+use crate::checks::{CheckRunner, Template};
 use crate::kubernetes::kinds::canary::Canary;
-use crate::rollout::{Span, State};
 
 /// What the observer of the workloads reads: nothing is made of it that could be compared here.
 const OBSERVED: [&str; 2] = ["analysis.primaryReadyThreshold", "analysis.canaryReadyThreshold"];
@@ -146,11 +146,11 @@ fn effects(spec: &Value) -> Result<String, Vec<Problem>> {
     let rule = render::destination_rule(&names, &read, None, &names.primary_service());
     let bounds = read.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
     let scaler = render::scaler(&names, "cart", &labels, &bounds.unwrap_or_default(), &json!({}));
-    let mut answers = Answers::new(Arc::default());
+    let mut checks = CheckRunner::new(Arc::default());
     let metadata = api::Metadata { name: "cart".into(), namespace: "shop".into(), ..Default::default() };
     let canary = Object { metadata, spec: read, ..Object::default() };
-    answers.update(&canary, &State::default(), Span::seconds(60));
-    Ok(format!("{plan:?} {names:?} {services:?} {routes} {rule} {scaler} {answers:?}"))
+    checks.update(&canary, &State::default(), Span::seconds(60));
+    Ok(format!("{plan:?} {names:?} {services:?} {routes} {rule} {scaler} {checks:?}"))
 }
 
 /// Returns whether a problem or remark is about a field, or about all of the part that it belongs to.
@@ -253,7 +253,7 @@ fn every_field_of_a_metric_template_is_asked_with_or_refused() {
     }))
     .unwrap();
     let asked = |document: &Value| match serde_json::from_value::<MetricTemplateSpec>(document.clone()) {
-        Ok(template) => format!("{:?}", Answers::questions(&canary, |_, _| Template::Found(template.clone()))),
+        Ok(template) => format!("{:?}", CheckRunner::queries(&canary, |_, _| Template::Found(template.clone()))),
         Err(error) => error.to_string(),
     };
     let mut fields = BTreeSet::new();

@@ -1,10 +1,10 @@
-//! What a board becomes on `/metrics`.
+//! What a statuses becomes on `/metrics`.
 
 use super::*;
-use crate::rollout::Scrape;
 use crate::view::{Applied, CanaryView, EndedView, EvidenceView};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use weir_engine::Scrape;
 use weir_wire::names::Kind;
 
 fn name() -> Name {
@@ -24,10 +24,10 @@ fn view() -> CanaryView {
     }
 }
 
-fn board() -> Arc<Board> {
-    let (board, _) = Board::new();
-    board.part("envoy", None);
-    board.show(view(), &[100, 500]);
+fn statuses() -> Arc<StatusStore> {
+    let (statuses, _) = StatusStore::new();
+    statuses.set_health("envoy", None);
+    statuses.set(view(), &[100, 500]);
     let mut scrape = Scrape { gateway: "a".into(), boot: 1, ..Scrape::default() };
     let cell = scrape.slots[1].cell_mut(Arm::Canary, Cohort::Draw);
     for (kind, n) in [
@@ -40,8 +40,8 @@ fn board() -> Arc<Board> {
     ] {
         cell.count(kind, n);
     }
-    board.count(&name(), &scrape);
-    board
+    statuses.count(&name(), &scrape);
+    statuses
 }
 
 fn line(text: &str, start: &str) -> String {
@@ -52,7 +52,7 @@ fn line(text: &str, start: &str) -> String {
 
 #[test]
 fn the_board_is_told_in_numbers() {
-    let text = render(&board(), Format::Prometheus).unwrap();
+    let text = render(&statuses(), Format::Prometheus).unwrap();
     for expected in [
         r#"weir_ready 1"#,
         r#"weir_canaries 1"#,
@@ -75,9 +75,9 @@ fn the_board_is_told_in_numbers() {
 
 #[test]
 fn counters_never_go_down_when_a_gateway_starts_again() {
-    let board = board();
-    board.count(&name(), &Scrape { gateway: "a".into(), boot: 2, ..Scrape::default() });
-    let text = render(&board, Format::OpenMetrics).unwrap();
+    let statuses = statuses();
+    statuses.count(&name(), &Scrape { gateway: "a".into(), boot: 2, ..Scrape::default() });
+    let text = render(&statuses, Format::OpenMetrics).unwrap();
     let start = r#"weir_requests_total{namespace="shop",canary="cart",arm="canary",cohort="draw",outcome="failure"}"#;
     assert_eq!(line(&text, start), format!("{start} 2"));
     assert!(text.ends_with("# EOF\n"));
@@ -94,20 +94,20 @@ fn a_rollout_is_counted_when_it_ends_and_not_when_weir_starts() {
         }),
         ..view()
     };
-    let (board, _) = Board::new();
-    board.show(ended("old"), &[]);
-    assert!(!render(&board, Format::Prometheus).unwrap().contains("weir_rollouts_total{"));
-    board.show(ended("new"), &[]);
-    board.show(ended("new"), &[]);
+    let (statuses, _) = StatusStore::new();
+    statuses.set(ended("old"), &[]);
+    assert!(!render(&statuses, Format::Prometheus).unwrap().contains("weir_rollouts_total{"));
+    statuses.set(ended("new"), &[]);
+    statuses.set(ended("new"), &[]);
     let start = r#"weir_rollouts_total{namespace="shop",canary="cart",result="rolled_back",reason="GuardTripped"} 1"#;
-    line(&render(&board, Format::Prometheus).unwrap(), start);
+    line(&render(&statuses, Format::Prometheus).unwrap(), start);
 }
 
 #[test]
 fn a_deleted_canary_leaves_no_series() {
-    let board = board();
-    board.forget(&name());
-    assert!(!render(&board, Format::Prometheus).unwrap().contains("cart"));
+    let statuses = statuses();
+    statuses.forget(&name());
+    assert!(!render(&statuses, Format::Prometheus).unwrap().contains("cart"));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn promtool_finds_nothing_wrong() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let text = render(&board(), Format::Prometheus).unwrap();
+    let text = render(&statuses(), Format::Prometheus).unwrap();
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

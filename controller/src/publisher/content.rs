@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use weir_engine::{FilterMode, Plan, Traffic};
 use weir_wire::Canary;
 
 use crate::gateway_config::{RequestMatch, RouteNames, entry};
-use crate::rollout::{FilterMode, Plan, Traffic};
 
 /// What one canary should have.
 #[derive(Clone, Debug, PartialEq)]

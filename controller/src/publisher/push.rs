@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use weir_engine::Timestamp;
 use weir_wire::{Canary, Config, ConfigError};
 
 use crate::gateway_config::RouteNames;
-use crate::rollout::Timestamp;
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq)]

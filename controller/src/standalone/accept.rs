@@ -5,19 +5,20 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::machine::Machine;
+use weir_engine::{Phase, Plan, State, Timestamp};
+
 use super::program::Source;
-use super::release::{Memory, Release, memory_file};
+use super::release::{CanaryRuntime, StoredCanary, memory_file};
 use super::routing;
 use super::store::{Found, Store};
-use crate::answers::Answers;
+use super::supervisor::Supervisor;
 use crate::api::{self, CanarySpec, Object, Problem, shared_hosts, shared_targets};
-use crate::board::Name;
-use crate::rollout::{Phase, Plan, State, Timestamp};
+use crate::checks::CheckRunner;
+use crate::status_store::Name;
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
 
-impl Machine {
+impl Supervisor {
     /// Looks at the folder.
     pub(super) fn read_directory(&mut self, now: Timestamp) {
         if let Some(mut catalog) = self.directory.look(now) {
@@ -63,7 +64,7 @@ impl Machine {
         });
         for canary in found {
             let name = canary.to_string();
-            let untouchable = |release: &Release| release.memory.deleted || release.frozen.is_some();
+            let untouchable = |release: &CanaryRuntime| release.memory.deleted || release.frozen.is_some();
             if self.releases.get(&name).is_some_and(untouchable) {
                 continue;
             }
@@ -78,7 +79,7 @@ impl Machine {
             }
         }
         for canary in self.catalog.canaries.values() {
-            let why = Answers::unanswerable(canary, |namespace, name| self.catalog.template(namespace, name));
+            let why = CheckRunner::validate(canary, |namespace, name| self.catalog.template(namespace, name));
             self.complaints.extend(why.map(|why| format!("{canary}: {why}")));
         }
         for complaint in self.complaints.iter().filter(|complaint| !complaints.contains(complaint)) {
@@ -160,20 +161,20 @@ impl Machine {
         }
         let programs = [(api::revision(&target.object.spec), target.clone())].into();
         let (state, events) = (State::default(), VecDeque::new());
-        let memory = Memory { created: now, canary, target, programs, deleted: false, state, events };
+        let memory = StoredCanary { created: now, canary, target, programs, deleted: false, state, events };
         self.add(name, memory, plan);
     }
 
     /// Adds a Canary that was not known, or of which nothing can be read.
-    fn add(&mut self, name: String, memory: Memory, plan: Plan) {
+    fn add(&mut self, name: String, memory: StoredCanary, plan: Plan) {
         let store = Store::at(memory_file(&self.folders.canaries, &name));
-        let answers = Answers::new(self.wake.clone());
-        let mut release = Release::new(memory, plan, store, &self.folders.logs, answers);
+        let checks = CheckRunner::new(self.wake.clone());
+        let mut release = CanaryRuntime::new(memory, plan, store, &self.folders.logs, checks);
         if let Some(why) = self.frozen.get(&name) {
             release.frozen = Some(why.clone());
             release.routed = true;
         }
-        self.board.events(&release.name, release.memory.events.clone());
+        self.statuses.set_events(&release.name, release.memory.events.clone());
         self.releases.insert(name, release);
     }
 
@@ -188,7 +189,7 @@ impl Machine {
             if self.releases.contains_key(&name) || self.frozen.contains_key(&name) {
                 continue;
             }
-            let mut store: Store<Memory> = Store::at(memory_file(&self.folders.canaries, &name));
+            let mut store: Store<StoredCanary> = Store::at(memory_file(&self.folders.canaries, &name));
             match store.load() {
                 Ok(Found::Newest(memory)) => self.take_up(name, memory, None),
                 Ok(Found::Older(memory, why)) => self.take_up(name, memory, Some(why)),
@@ -199,7 +200,7 @@ impl Machine {
         Ok(())
     }
 
-    fn take_up(&mut self, name: String, mut memory: Memory, older: Option<String>) {
+    fn take_up(&mut self, name: String, mut memory: StoredCanary, older: Option<String>) {
         let Ok(plan) = api::plan(&memory.canary) else {
             self.freeze(name, "it was written by another version of Weir, and can't work with this one".into());
             return;
@@ -236,14 +237,14 @@ impl Machine {
                 message: why.clone(),
                 ..CanaryView::default()
             };
-            self.board.show(view, &[]);
+            self.statuses.set(view, &[]);
         }
         let gone: Vec<String> =
             self.shown_stalled.iter().filter(|name| !self.stalled.contains_key(*name)).cloned().collect();
         for full in gone {
             if !self.releases.contains_key(&full) {
                 let (namespace, name) = full.split_once('/').unwrap_or(("default", &full));
-                self.board.forget(&Name { namespace: namespace.into(), name: name.into() });
+                self.statuses.forget(&Name { namespace: namespace.into(), name: name.into() });
             }
         }
         self.shown_stalled = self.stalled.keys().cloned().collect();

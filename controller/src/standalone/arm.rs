@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use weir_engine::{Readiness, Revision, Timestamp, Workload};
 
 use super::envoy::admin::Host;
 use super::envoy::config::Endpoint;
 use super::program::Program;
 use super::replica::{Record, Replica, Surroundings};
-use crate::rollout::{Readiness, Revision, Timestamp, Workload};
 
 /// What an arm is told to run.
 #[derive(Clone, Debug, PartialEq)]

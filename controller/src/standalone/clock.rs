@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::rollout::{Span, Timestamp};
+use weir_engine::{Span, Timestamp};
 
 /// The one place where time is read.
 #[derive(Clone, Copy, Debug)]

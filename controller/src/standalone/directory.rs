@@ -11,10 +11,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use weir_engine::{Span, Timestamp};
+
 use super::program::{Source, folder_of};
-use crate::answers::Template;
 use crate::api::{self, CanarySpec, Known, MetricTemplateSpec, Object};
-use crate::rollout::{Span, Timestamp};
+use crate::checks::Template;
 
 /// Time between two looks.
 pub(crate) const LOOK: Span = Span(250);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use weir_engine::{FilterMode, Scrape, Span, Timestamp};
 use weir_wire::names::Arm;
 use weir_wire::{Canary, Config, plugin};
 
@@ -15,7 +16,6 @@ use super::envoy::config::{self, Files};
 use super::files;
 use crate::gateway_config::RouteNames;
 use crate::publisher::{ACK_TIMEOUT, Desired, Epochs, Next, Publisher, Push, PushReason};
-use crate::rollout::{FilterMode, Scrape, Span, Timestamp};
 use crate::scrape::{Report, ScrapeError, stat_prefix};
 
 /// Name of the gateway in observations.
@@ -157,7 +157,7 @@ impl Gateway {
     /// Asks Envoy what it counted and which generation its VMs run.
     pub(crate) async fn scrape(&mut self, admin: &Admin, log: &Path, now: Timestamp) {
         match admin.stats().await {
-            Ok(text) => self.take_in(&text, log, now),
+            Ok(text) => self.ingest(&text, log, now),
             Err(error) => {
                 self.report = None;
                 self.problem = Some(error.to_string());
@@ -166,7 +166,7 @@ impl Gateway {
     }
 
     /// Takes in what Envoy said. `log` is its log, which alone says why it rejected something.
-    fn take_in(&mut self, text: &str, log: &Path, now: Timestamp) {
+    fn ingest(&mut self, text: &str, log: &Path, now: Timestamp) {
         match Report::parse(text) {
             Ok(report) => {
                 self.problem = None;

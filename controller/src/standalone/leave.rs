@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::envoy::admin::active_requests;
-use super::machine::Machine;
-use super::release::Release;
+use super::release::CanaryRuntime;
 use super::replica::Surroundings;
+use super::supervisor::Supervisor;
 use crate::telemetry::Chain;
 
 /// Requests under way may take so long.
@@ -20,7 +20,7 @@ const ENVOY_ENDS: Duration = Duration::from_secs(5);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
-impl Machine {
+impl Supervisor {
     /// Ends everything that runs; without waiting for requests as soon as `hurry` says so.
     pub(super) async fn leave(&mut self, hurry: &Notify) {
         tracing::info!("stopping; a second signal does not wait for requests under way");
@@ -60,11 +60,11 @@ impl Machine {
 
     async fn end_processes(&mut self) {
         let now = self.clock.now();
-        self.releases.values_mut().flat_map(Release::arms).for_each(|arm| arm.stop_now(now));
+        self.releases.values_mut().flat_map(CanaryRuntime::arms).for_each(|arm| arm.stop_now(now));
         loop {
             let around = Surroundings { marker: &self.marker, wake: &self.wake, now: self.clock.now() };
             let mut left = false;
-            for arm in self.releases.values_mut().flat_map(Release::arms) {
+            for arm in self.releases.values_mut().flat_map(CanaryRuntime::arms) {
                 arm.advance(&around);
                 left |= !arm.is_empty();
             }

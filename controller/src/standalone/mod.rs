@@ -17,7 +17,6 @@ mod envoy;
 mod files;
 mod gateway;
 mod leave;
-mod machine;
 mod open;
 mod port;
 mod probe;
@@ -27,6 +26,7 @@ mod release;
 mod replica;
 mod routing;
 mod store;
+mod supervisor;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

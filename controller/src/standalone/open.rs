@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use weir_engine::Timestamp;
 
 use super::clock::Clock;
 use super::directory::{Catalog, Directory};
@@ -21,13 +22,12 @@ use super::envoy::config::{Endpoint, Files};
 use super::envoy::server::{Server, Settings};
 use super::files::{Durability, replace};
 use super::gateway::Gateway;
-use super::machine::{Folders, Machine, Owned};
 use super::process::marked;
 use super::store::{Found, Store, StoreError, lock};
+use super::supervisor::{Folders, Owned, Supervisor};
 use super::{Error, Options, port};
-use crate::board::Board;
 use crate::http;
-use crate::rollout::Timestamp;
+use crate::status_store::StatusStore;
 use crate::telemetry::Chain;
 
 /// Name of the variable that marks a process as one of a state folder's.
@@ -58,7 +58,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let listener = tokio::net::TcpListener::bind(options.http).await;
     let listener = listener.map_err(|source| listen_error("the API", options.http, "--http", source))?;
     let (interrupt, stop) = signals()?;
-    let (board, calls) = Board::new();
+    let (statuses, calls) = StatusStore::new();
     let wake: Arc<Notify> = Arc::default();
     let files = Files::in_folder(&folders.state.join("envoy"));
     let marker = (MARKER.to_owned(), folders.state.display().to_string());
@@ -74,7 +74,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         let free = until_free(options.listen).await;
         free.map_err(|source| listen_error("Envoy", options.listen, "--listen", source))?;
     }
-    let mut machine = Machine {
+    let mut supervisor = Supervisor {
         gateway: Gateway::open(&files, module),
         files,
         directory: Directory::at(folder),
@@ -85,7 +85,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         complaints: Vec::new(),
         server,
         processes: Store::at(folders.state.join("processes.json")),
-        board: board.clone(),
+        statuses: statuses.clone(),
         calls,
         clock: Clock::start(),
         wake,
@@ -96,20 +96,22 @@ pub async fn run(options: Options) -> Result<(), Error> {
         shown_stalled: BTreeSet::new(),
         folders,
     };
-    machine.take_over().map_err(|source| StoreError::Folder { path: machine.folders.canaries.clone(), source })?;
+    supervisor
+        .take_over()
+        .map_err(|source| StoreError::Folder { path: supervisor.folders.canaries.clone(), source })?;
 
     let ended = Arc::new(Notify::new());
     let web_stop = ended.clone();
-    let web = tokio::spawn(http::serve(listener, board, async move { web_stop.notified().await }));
+    let web = tokio::spawn(http::serve(listener, statuses, async move { web_stop.notified().await }));
     tracing::info!(listen = %options.listen, http = %options.http, state = %state.display(), "weir started");
-    machine.run(&interrupt).await;
-    machine.leave(&stop).await;
+    supervisor.run(&interrupt).await;
+    supervisor.leave(&stop).await;
     ended.notify_one();
     let _ = web.await;
     Ok(())
 }
 
-impl Machine {
+impl Supervisor {
     /// Takes over what an earlier Weir left: what it remembered, and what still runs.
     fn take_over(&mut self) -> io::Result<()> {
         let now = self.clock.now();

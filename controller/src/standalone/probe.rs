@@ -8,9 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use weir_engine::Span;
 
 use crate::api::{Probe, Target};
-use crate::rollout::Span;
 
 /// Time between two questions until the first yes. A user waits for it, and nothing else costs the process anything yet.
 const EAGER: Duration = Duration::from_millis(50);

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use weir_engine::Revision;
 
 use crate::api::{self, Object, Problem, Process, ProcessSpec};
-use crate::rollout::Revision;
 
 /// What a revision runs, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use weir_engine::{
+    Action, CheckRequest, Decision, Event, Observation, Plan, Replicas, Revision, Severity, Span, State, Timestamp,
+    VerbRequest,
+};
 
 use super::arm::{Arm, Wanted};
 use super::directory::Catalog;
@@ -12,15 +16,12 @@ use super::envoy::config::Route;
 use super::gateway::{self, Gateway};
 use super::program::{Program, Source};
 use super::store::{Store, StoreError};
-use crate::answers::Answers;
 use crate::api::{self, CanarySpec, Object, canary_id};
-use crate::board::{self, Board, Name};
+use crate::checks::CheckRunner;
 use crate::gateway_config::RequestMatch;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
-use crate::rollout::{
-    Action, Ask, Decision, Event, Observation, Plan, Replicas, Revision, Severity, Span, State, Timestamp, VerbRequest,
-};
+use crate::status_store::{self, Name, StatusStore};
 use crate::view::EventView;
 
 /// Counters are written down at least this often in a run. Nothing is lost in between, since Envoy goes on counting; only an
@@ -31,7 +32,7 @@ const SAVED_AT_REST: Span = Span::seconds(60);
 
 /// What is remembered of a Canary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Memory {
+pub(crate) struct StoredCanary {
     /// When it was first seen: of two that want the same, the older has it.
     pub(crate) created: Timestamp,
     /// Its newest version that can work.
@@ -44,21 +45,21 @@ pub(crate) struct Memory {
     pub(crate) deleted: bool,
     /// What the engine remembers.
     pub(crate) state: State,
-    /// What happened, for people: the newest that the board keeps. An earlier version of Weir did not write them down.
+    /// What happened, for people: the newest that the statuses keeps. An earlier version of Weir did not write them down.
     #[serde(default)]
     pub(crate) events: VecDeque<EventView>,
 }
 
-/// One Canary on this machine.
+/// One Canary on this supervisor.
 #[derive(Debug)]
-pub(crate) struct Release {
+pub(crate) struct CanaryRuntime {
     pub(crate) name: Name,
     pub(crate) id: String,
-    pub(crate) memory: Memory,
+    pub(crate) memory: StoredCanary,
     pub(crate) plan: Plan,
     pub(crate) primary: Arm,
     pub(crate) canary: Arm,
-    pub(crate) answers: Answers,
+    pub(crate) checks: CheckRunner,
     pub(crate) verbs: VecDeque<VerbRequest>,
     /// Why the engine may not touch it; what runs goes on.
     pub(crate) frozen: Option<String>,
@@ -72,13 +73,19 @@ pub(crate) struct Release {
     pub(crate) recheck_at: Timestamp,
     /// What the last decision saw, without the counters.
     pub(crate) seen: Observation,
-    store: Store<Memory>,
+    store: Store<StoredCanary>,
     saved: Option<(State, Timestamp)>,
 }
 
-impl Release {
+impl CanaryRuntime {
     /// Returns a Canary as it is remembered. `plan` is that of `memory.canary`.
-    pub(crate) fn new(memory: Memory, plan: Plan, store: Store<Memory>, logs: &Path, answers: Answers) -> Self {
+    pub(crate) fn new(
+        memory: StoredCanary,
+        plan: Plan,
+        store: Store<StoredCanary>,
+        logs: &Path,
+        checks: CheckRunner,
+    ) -> Self {
         let metadata = &memory.canary.metadata;
         let name = Name { namespace: metadata.namespace.clone(), name: metadata.name.clone() };
         let full = memory.canary.to_string();
@@ -89,7 +96,7 @@ impl Release {
             plan,
             primary: Arm::new(&full, "primary", logs),
             canary: Arm::new(&full, "canary", logs),
-            answers,
+            checks,
             verbs: VecDeque::new(),
             frozen: None,
             routed,
@@ -131,7 +138,7 @@ impl Release {
 
     /// Returns what one decision looks at.
     pub(crate) fn observation(&self, gateway: &Gateway, serving: bool) -> Observation {
-        let envoy = || crate::rollout::Gateway {
+        let envoy = || weir_engine::Gateway {
             name: gateway::NAME.into(),
             acknowledged: gateway.acknowledged(&self.id),
             filtering: gateway.is_filtering(&self.id),
@@ -142,7 +149,7 @@ impl Release {
             canary: self.canary.workload(),
             gateways: serving.then(envoy).into_iter().collect(),
             scrapes: gateway.scrape_of(&self.id).into_iter().collect(),
-            answers: self.answers.known(),
+            check_results: self.checks.results(),
             verb: self.verbs.front().cloned(),
             deleted: self.memory.deleted,
             target_ends_with_canary: true,
@@ -169,8 +176,8 @@ impl Release {
         {
             return Ok(());
         }
-        let mut memory = Memory { state: state.clone(), ..self.memory.clone() };
-        board::append(&mut memory.events, now, events);
+        let mut memory = StoredCanary { state: state.clone(), ..self.memory.clone() };
+        status_store::append(&mut memory.events, now, events);
         self.store.save(&memory)?;
         self.memory.events = memory.events;
         self.saved = Some((durable, now));
@@ -182,7 +189,7 @@ impl Release {
         if self.memory.programs == programs {
             return Ok(());
         }
-        let memory = Memory { programs, ..self.memory.clone() };
+        let memory = StoredCanary { programs, ..self.memory.clone() };
         self.store.save(&memory).map_err(CarryOutError::Remember)?;
         self.memory.programs = memory.programs;
         Ok(())
@@ -225,9 +232,9 @@ pub(crate) enum CarryOutError {
 
 /// A Canary and its surroundings during one pass.
 pub(crate) struct Executor<'a> {
-    pub(crate) release: &'a mut Release,
+    pub(crate) release: &'a mut CanaryRuntime,
     pub(crate) gateway: &'a mut Gateway,
-    pub(crate) board: &'a Arc<Board>,
+    pub(crate) statuses: &'a Arc<StatusStore>,
     /// What the folder holds.
     pub(crate) catalog: &'a Catalog,
     /// Whether an Envoy runs.
@@ -249,7 +256,7 @@ impl Platform for Executor<'_> {
         self.release.persist(state, events, self.now).map_err(CarryOutError::Remember)?;
         self.release.memory.state.clone_from(state);
         if !events.is_empty() {
-            self.board.events(&self.release.name, self.release.memory.events.clone());
+            self.statuses.set_events(&self.release.name, self.release.memory.events.clone());
         }
         if let Some(done) = &state.verb {
             self.release.verbs.retain(|request| request.id != *done);
@@ -314,8 +321,8 @@ impl Platform for Executor<'_> {
         }
     }
 
-    fn ask(&mut self, asks: &[Ask]) {
-        self.release.answers.ask(asks, |namespace, name| self.catalog.template(namespace, name));
+    fn request_checks(&mut self, requests: &[CheckRequest]) {
+        self.release.checks.request(requests, |namespace, name| self.catalog.template(namespace, name));
     }
 }
 

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use weir_engine::{Revision, Span, Timestamp};
 
 use super::envoy::admin::Host;
 use super::envoy::config::Endpoint;
 use super::probe::{Health, Prober};
 use super::process::{Identity, Launch, Process, last_words};
 use super::program::{Program, Source};
-use crate::rollout::{Revision, Span, Timestamp};
 use crate::telemetry::Chain;
 
 /// So many deaths within [`CRASH_WINDOW`] are a crash loop.

@@ -1,11 +1,11 @@
-//! From `spec.service` of a Canary to Envoy's routes on this machine.
+//! From `spec.service` of a Canary to Envoy's routes on this supervisor.
 
 use std::collections::BTreeMap;
 
 use super::envoy::admin::hosts;
 use super::envoy::config::{self, Files, Retries, Route, cluster_name};
 use super::files::replace_if_changed;
-use super::release::Release;
+use super::release::CanaryRuntime;
 use crate::api::{self, CanarySpec, Object, canary_id, canary_token, parse_duration};
 
 /// Envoy's conditions for a request that is tried again, where the user names none: Istio's.
@@ -49,7 +49,7 @@ pub(crate) fn unused(canary: &Object<CanarySpec>) -> Vec<String> {
 }
 
 /// Writes the endpoints of every arm that changed.
-pub(crate) fn write_endpoints(files: &Files, releases: &mut BTreeMap<String, Release>) -> std::io::Result<()> {
+pub(crate) fn write_endpoints(files: &Files, releases: &mut BTreeMap<String, CanaryRuntime>) -> std::io::Result<()> {
     for (name, release) in releases {
         let id = release.id.clone();
         for arm in release.arms() {
@@ -61,8 +61,8 @@ pub(crate) fn write_endpoints(files: &Files, releases: &mut BTreeMap<String, Rel
 }
 
 /// Writes the clusters of all Canaries.
-pub(crate) fn write_clusters(files: &Files, releases: &BTreeMap<String, Release>) -> std::io::Result<bool> {
-    let routes: Vec<Route> = releases.values().map(Release::route).collect();
+pub(crate) fn write_clusters(files: &Files, releases: &BTreeMap<String, CanaryRuntime>) -> std::io::Result<bool> {
+    let routes: Vec<Route> = releases.values().map(CanaryRuntime::route).collect();
     replace_if_changed(&files.clusters, config::clusters(files, &routes).to_string().as_bytes())
 }
 
@@ -71,17 +71,17 @@ pub(crate) fn write_clusters(files: &Files, releases: &BTreeMap<String, Release>
 /// On those that `filtered` names by their id the filter is on.
 pub(crate) fn write_routes(
     files: &Files,
-    releases: &BTreeMap<String, Release>,
+    releases: &BTreeMap<String, CanaryRuntime>,
     filtered: impl Fn(&str) -> bool,
 ) -> std::io::Result<bool> {
     let routed = releases.values().filter(|release| release.routed && release.clustered);
-    let switched = |release: &Release| Route { filtered: filtered(&release.id), ..release.route() };
+    let switched = |release: &CanaryRuntime| Route { filtered: filtered(&release.id), ..release.route() };
     let routes: Vec<Route> = routed.map(switched).collect();
     replace_if_changed(&files.routes, config::routes(&routes).to_string().as_bytes())
 }
 
 /// Takes in what Envoy says of its clusters.
-pub(crate) fn observe(clusters: &str, releases: &mut BTreeMap<String, Release>, now: crate::rollout::Timestamp) {
+pub(crate) fn observe(clusters: &str, releases: &mut BTreeMap<String, CanaryRuntime>, now: weir_engine::Timestamp) {
     for (name, release) in releases {
         let mut known = true;
         for arm in release.arms() {

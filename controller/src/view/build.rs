@@ -1,11 +1,11 @@
 //! From the engine's values to what people see.
 
+use weir_engine::evidence::{Finding, Interval};
+use weir_engine::latency::quantile;
+use weir_engine::{Cell, Ended, Observation, Plan, Readiness, Reason, Run, Stage, State, Workload};
 use weir_wire::names::{Arm, Cohort};
 
 use super::{Applied, ArmView, CanaryView, Checks, EndedView, EvidenceView, Quantile, RatioView, StepView, TestView};
-use crate::rollout::evidence::{Finding, Interval};
-use crate::rollout::latency::quantile;
-use crate::rollout::{Cell, Ended, Observation, Plan, Readiness, Reason, Run, Stage, State, Workload};
 
 impl CanaryView {
     /// Returns what people see of a Canary after a pass.
@@ -13,8 +13,8 @@ impl CanaryView {
     pub fn of(namespace: &str, name: &str, plan: &Plan, state: &State, seen: &Observation, reason: &Reason) -> Self {
         let run = state.run.as_ref();
         let counts = match run {
-            Some(run) => run.proof.total(&state.ledger),
-            None => state.ledger.since(0),
+            Some(run) => run.evidence.total(&state.counters),
+            None => state.counters.since(0),
         };
         let arm = |arm, workload| ArmView::of(plan, &counts.arm(arm), workload);
         Self {
@@ -49,7 +49,7 @@ impl Applied {
         let epoch = state.traffic.epoch;
         let behind = seen.gateways.iter().filter(|gateway| gateway.acknowledged.is_none_or(|known| known < epoch));
         let missing: Vec<String> = behind.map(|gateway| gateway.name.clone()).collect();
-        let mut window = state.ledger.since(state.run.as_ref().map_or(epoch, |run| run.window));
+        let mut window = state.counters.since(state.run.as_ref().map_or(epoch, |run| run.window));
         window.add(&state.run.as_ref().map(|run| run.window_retired.clone()).unwrap_or_default());
         let drawn = |arm| window.cell(arm, Cohort::Draw).assigned;
         let (canary, draws) = (drawn(Arm::Canary), drawn(Arm::Canary) + drawn(Arm::Primary));
@@ -102,7 +102,7 @@ impl ArmView {
 
 impl EvidenceView {
     fn of(plan: &Plan, state: &State, run: &Run) -> Self {
-        let assessment = run.proof.assess(&state.ledger, plan);
+        let assessment = run.evidence.assess(&state.counters, plan);
         let test = |finding: &Finding| TestView { test: finding.test.word().to_owned(), log_e: finding.log_e };
         Self {
             verdict: assessment.verdict.word().to_owned(),
@@ -110,7 +110,7 @@ impl EvidenceView {
             threshold: assessment.threshold,
             good: assessment.good_progress().min(1.0),
             tests: assessment.findings.iter().map(test).collect(),
-            ratio: run.proof.ratio(&state.ledger, plan).map(RatioView::from),
+            ratio: run.evidence.ratio(&state.counters, plan).map(RatioView::from),
         }
     }
 }
@@ -145,8 +145,8 @@ impl EndedView {
 mod tests {
     use super::*;
     use crate::api::{CanarySpec, Object, plan};
-    use crate::rollout::evidence::{Stretch, ratio_interval};
-    use crate::rollout::{Gateway, Phase, Revision, Scrape, Timestamp, Traffic};
+    use weir_engine::evidence::{Stretch, ratio_interval};
+    use weir_engine::{Gateway, Phase, Revision, Scrape, Timestamp, Traffic};
     use weir_wire::Weight;
     use weir_wire::names::Kind;
 
@@ -164,17 +164,17 @@ mod tests {
             stage: Stage::Analysing,
             window: 9,
             failed_checks: 1,
-            proof: crate::rollout::proof::Proof::new(plan, 9, [0, 0], 1),
+            evidence: weir_engine::run_evidence::RunEvidence::new(plan, 9, [0, 0], 1),
             started: Timestamp(5),
             ..Run::default()
         };
         let mut state =
             State { phase: Phase::Progressing, since: Timestamp(7), run: Some(run), traffic, ..State::default() };
         if let Some(run) = &mut state.run {
-            run.proof.open(&state.ledger, plan, &state.traffic, true, 1);
+            run.evidence.open(&state.counters, plan, &state.traffic, true, 1);
         }
         let mut scrape = Scrape { gateway: "a".into(), boot: 1, ..Scrape::default() };
-        state.ledger.absorb(&scrape, 9);
+        state.counters.absorb(&scrape, 9);
         scrape.begun = Timestamp(10);
         for (arm, kind, n) in [
             (Arm::Primary, Kind::Assigned, 175),
@@ -187,7 +187,7 @@ mod tests {
         ] {
             scrape.slots[1].cell_mut(arm, Cohort::Draw).count(kind, n);
         }
-        state.ledger.absorb(&scrape, 9);
+        state.counters.absorb(&scrape, 9);
         let gateway =
             |name: &str, acknowledged| Gateway { name: name.into(), acknowledged: Some(acknowledged), filtering: true };
         let revision = |text: &str| Some(Revision(text.into()));

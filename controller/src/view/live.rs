@@ -1,9 +1,10 @@
 //! `weir get canaries -w` on a terminal: what moves, drawn again and again.
 
+use weir_engine::evidence::GOOD;
+use weir_engine::{Phase, Timestamp};
+
 use super::paint::{self, Paint, Tone, WIDTH};
 use super::{ArmView, CanaryList, CanaryView, EvidenceView, table};
-use crate::rollout::evidence::GOOD;
-use crate::rollout::{Phase, Timestamp};
 
 const BAR: usize = 20;
 

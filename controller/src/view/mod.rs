@@ -14,8 +14,7 @@ pub mod table;
 pub mod why;
 
 use serde::{Deserialize, Serialize};
-
-use crate::rollout::{Outcome, Phase, Severity, Timestamp};
+use weir_engine::{Outcome, Phase, Severity, Timestamp};
 
 /// One Canary, as people see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

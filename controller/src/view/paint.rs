@@ -1,9 +1,9 @@
 //! Words, numbers, bars and colours for a terminal. Widths are counted before colours are added.
 
 use jiff::Timestamp as Clock;
+use weir_engine::{Phase, Severity, Span, Timestamp};
 
 use super::{ArmView, CanaryView, Quantile, RatioView};
-use crate::rollout::{Phase, Severity, Span, Timestamp};
 
 /// Nothing that Weir prints is wider, so that it fits beside something else.
 pub const WIDTH: usize = 100;

@@ -1,8 +1,9 @@
 //! `weir describe canary NAME`: all that is known of it, then its story in events.
 
+use weir_engine::Timestamp;
+
 use super::paint::{self, Paint, Tone};
 use super::{ArmView, CanaryDetail, CanaryView, EndedView, table};
-use crate::rollout::Timestamp;
 
 /// Column that the values begin in.
 const INDENT: usize = 15;
@@ -89,10 +90,10 @@ fn last(ended: &EndedView, now: Timestamp) -> String {
 
 /// Returns the tone of an outcome.
 #[must_use]
-pub fn tone(result: crate::rollout::Outcome) -> Tone {
+pub fn tone(result: weir_engine::Outcome) -> Tone {
     match result {
-        crate::rollout::Outcome::Promoted => Tone::Good,
-        crate::rollout::Outcome::Superseded => Tone::Busy,
-        crate::rollout::Outcome::RolledBack | crate::rollout::Outcome::PromotionFailed => Tone::Bad,
+        weir_engine::Outcome::Promoted => Tone::Good,
+        weir_engine::Outcome::Superseded => Tone::Busy,
+        weir_engine::Outcome::RolledBack | weir_engine::Outcome::PromotionFailed => Tone::Bad,
     }
 }

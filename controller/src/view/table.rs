@@ -1,8 +1,9 @@
 //! `weir get canaries`: one line each, with the columns of `kubectl get canaries`.
 
+use weir_engine::Timestamp;
+
 use super::paint::{self, Paint, Tone, WIDTH};
 use super::{CanaryList, CanaryView};
-use crate::rollout::Timestamp;
 
 const HEADER: [&str; 8] = ["NAMESPACE", "NAME", "STATUS", "WEIGHT", "STEP", "GATEWAYS", "REASON", "SINCE"];
 /// Which of the columns is the status: it has the colour.

@@ -1,8 +1,9 @@
 //! `weir why NAME`: one screen that says what happened, with the numbers, and what to do next.
 
+use weir_engine::{Outcome, Phase, Timestamp};
+
 use super::paint::{self, Paint, Tone, WIDTH};
 use super::{CanaryDetail, CanaryView, EndedView, story};
-use crate::rollout::{Outcome, Phase, Timestamp};
 
 /// Column that the values begin in.
 const INDENT: usize = 12;

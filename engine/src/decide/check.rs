@@ -6,7 +6,7 @@
 use weir_wire::RUN_TICK_MS;
 use weir_wire::names::Arm;
 
-use super::{Answer, Ask, Cause, Pass, Reason, Span, Timestamp, WebhookKind};
+use super::{Cause, CheckRequest, CheckResult, Pass, Reason, Span, Timestamp, WebhookKind};
 use crate::counts::Cell;
 use crate::latency;
 use crate::plan::{Check, Source, Step};
@@ -55,12 +55,14 @@ impl Pass<'_> {
         // asked for when the interval ended would be old once a slow check is through.
         for (check, answer) in &self.ask_templates(number) {
             match answer {
-                Some(Answer::Value(value)) if check.bounds.hold(*value) => {}
-                Some(Answer::Value(value)) => return Outcome::Failed(broken_bound(&check.name, *value, "", check)),
-                Some(Answer::NoValue(why) | Answer::Failed(why)) => {
+                Some(CheckResult::Value(value)) if check.bounds.hold(*value) => {}
+                Some(CheckResult::Value(value)) => {
+                    return Outcome::Failed(broken_bound(&check.name, *value, "", check));
+                }
+                Some(CheckResult::NoValue(why) | CheckResult::Failed(why)) => {
                     return Outcome::Failed(format!("no values found for metric {}: {why}", check.name));
                 }
-                Some(Answer::Passed) | None => {
+                Some(CheckResult::Passed) | None => {
                     return Outcome::Waiting(Reason::WaitingForAnswer { name: check.name.clone() });
                 }
             }
@@ -70,12 +72,12 @@ impl Pass<'_> {
 
     /// Returns the canary's requests of the interval, once they can be judged.
     fn window_cell(&mut self, due: Timestamp) -> Result<Cell, Outcome> {
-        let stale = |name: &str| self.state.ledger.scraped(name).is_none_or(|begun| begun < due + FLUSHED);
+        let stale = |name: &str| self.state.counters.scraped(name).is_none_or(|begun| begun < due + FLUSHED);
         if let Some(gateway) = self.seen.gateways.iter().find(|gateway| stale(&gateway.name)) {
             return Err(Outcome::Waiting(Reason::WaitingForScrape { gateway: gateway.name.clone() }));
         }
         let run = self.run();
-        let mut counts = self.state.ledger.since(run.window);
+        let mut counts = self.state.counters.since(run.window);
         counts.add(&run.window_retired);
         let canary = counts.arm(Arm::Canary);
         let unended = canary.unended();
@@ -116,15 +118,15 @@ impl Pass<'_> {
         }
     }
 
-    fn ask_templates(&mut self, number: u32) -> Vec<(Check, Option<Answer>)> {
+    fn ask_templates(&mut self, number: u32) -> Vec<(Check, Option<CheckResult>)> {
         let run = self.run().id.clone();
         let templates = self.plan.checks.iter().filter(|check| check.source == Source::Template);
         let mut answers = Vec::new();
         for check in templates {
             let key = format!("{run}/metric/{number}/{}", check.name);
-            let answer = self.seen.answers.get(&key).cloned();
+            let answer = self.seen.check_results.get(&key).cloned();
             if answer.is_none() {
-                self.asks.push(Ask { key, name: check.name.clone(), webhook: None, repeat: false });
+                self.check_requests.push(CheckRequest { key, name: check.name.clone(), webhook: None, repeat: false });
             }
             answers.push((check.clone(), answer));
         }

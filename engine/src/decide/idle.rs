@@ -2,7 +2,7 @@
 
 use super::super::plan::WebhookKind;
 use super::{Pass, Phase, Readiness, Reason, Run, Severity, Stage, Timestamp};
-use crate::proof::Proof;
+use crate::run_evidence::RunEvidence;
 use crate::state::{Ended, Outcome};
 
 impl Pass<'_> {
@@ -72,7 +72,7 @@ impl Pass<'_> {
 
     /// Replaces the run by one of what the target declares now, with all counters at 0 and the canary's weight at its fallback.
     pub(super) fn begin_run(&mut self) {
-        let counted = self.state.ledger.since(0).arm(weir_wire::names::Arm::Primary);
+        let counted = self.state.counters.since(0).arm(weir_wire::names::Arm::Primary);
         // At rest nothing is counted: then the last rollout knows the primary best.
         let last = self.state.ended.as_ref().map(|ended| ended.primary).unwrap_or_default();
         let history = [last, [counted.ended(), counted.failure]].into_iter().max().unwrap_or_default();
@@ -85,7 +85,7 @@ impl Pass<'_> {
             started: self.now,
             stage: Stage::Starting,
             since: self.now,
-            proof: Proof::new(self.plan, self.state.traffic.epoch + 1, history, self.seen.gateways.len()),
+            evidence: RunEvidence::new(self.plan, self.state.traffic.epoch + 1, history, self.seen.gateways.len()),
             ..Run::default()
         });
         let weight = self.fallback_weight();
@@ -96,7 +96,7 @@ impl Pass<'_> {
     /// Returns whether the target declares what the primary serves: nothing of it is to be analysed. A run may have begun all the
     /// same, while the primary was still to be restored.
     pub(super) fn is_back(&self) -> bool {
-        self.state.promoted.as_ref() == Some(&self.seen.target) && !self.state.canary_is_home
+        self.state.promoted.as_ref() == Some(&self.seen.target) && !self.state.canary_is_fallback
     }
 
     /// Follows a target that changed while its former revision was analysed: the canary gets no request of it.
@@ -121,7 +121,7 @@ impl Pass<'_> {
     /// Records how the run ended, with its numbers.
     pub(super) fn end(&mut self, result: Outcome, reason: &Reason) {
         let run = self.run();
-        let counts = run.proof.total(&self.state.ledger);
+        let counts = run.evidence.total(&self.state.counters);
         let arm = |arm| {
             let cell = counts.arm(arm);
             [cell.ended(), cell.failure]

@@ -47,7 +47,7 @@ impl Pass<'_> {
         if let Some(failed_at) = self.run().window_since {
             let again = failed_at + self.plan.interval;
             if self.now < again {
-                return self.halted();
+                return self.check_failed();
             }
             let run = self.run_mut();
             run.window_since = None;
@@ -152,8 +152,8 @@ impl Pass<'_> {
                 }
                 CheckOutcome::Passed => {
                     let run = self.run_mut();
-                    run.cleared = true;
-                    run.halted = None;
+                    run.check_passed = true;
+                    run.last_failed_check = None;
                     // While a gate is closed the analysis goes on: the next interval's check is a new one.
                     if let Some(hold) = self.hold_after_check(step) {
                         self.reopen_window();
@@ -161,18 +161,18 @@ impl Pass<'_> {
                     }
                     return self.next_step(step);
                 }
-                CheckOutcome::Waiting(reason) if !self.run().cleared => return reason,
+                CheckOutcome::Waiting(reason) if !self.run().check_passed => return reason,
                 CheckOutcome::Waiting(_) => {}
             }
         }
-        if self.run().cleared {
+        if self.run().check_passed {
             return match self.hold_after_check(step) {
                 Some(hold) => hold,
                 None => self.next_step(step),
             };
         }
-        if self.run().halted.is_some() {
-            return self.halted();
+        if self.run().last_failed_check.is_some() {
+            return self.check_failed();
         }
         Reason::Analysing { left: due.since(now) }
     }
@@ -216,7 +216,7 @@ impl Pass<'_> {
             return None;
         }
         let run = self.run_mut();
-        (run.cleared, run.halted) = (false, None);
+        (run.check_passed, run.last_failed_check) = (false, None);
         if step.has_traffic() && !self.state.traffic.reaches_canary() {
             self.run_mut().confirmed = None;
             self.enter_stage(Stage::Confirming);
@@ -229,7 +229,7 @@ impl Pass<'_> {
         let Some(next) = self.following() else { return self.begin_promotion() };
         self.enter(Phase::Progressing);
         self.run_mut().step += 1;
-        self.run_mut().cleared = false;
+        self.run_mut().check_passed = false;
         if next.has_traffic() && !step.has_traffic() {
             self.run_mut().confirmed = None;
             self.enter_stage(Stage::Confirming);
@@ -333,9 +333,9 @@ impl Pass<'_> {
         Some(Reason::PrimaryNotReady { why })
     }
 
-    fn halted(&self) -> Reason {
+    fn check_failed(&self) -> Reason {
         let run = self.run();
-        let check = run.halted.clone().unwrap_or_default();
+        let check = run.last_failed_check.clone().unwrap_or_default();
         Reason::Halted { check, failed: run.failed_checks, threshold: self.plan.threshold }
     }
 

@@ -71,7 +71,7 @@ impl Pass<'_> {
         let current = primary.revision == self.state.installed;
         if current && primary.readiness == Readiness::Ready {
             self.state.promoted.clone_from(&self.state.installed);
-            self.state.canary_is_home = false;
+            self.state.canary_is_fallback = false;
             return self.return_traffic();
         }
         let unanalysed = self.seen.target != self.run().revision;
@@ -175,7 +175,7 @@ impl Pass<'_> {
         let text = format!("Promotion of {} failed, primary not ready: {why}", self.plan.target);
         self.emit(Severity::Error, reason.code(), text);
         self.state.installed.clone_from(&self.state.promoted);
-        self.state.canary_is_home = true;
+        self.state.canary_is_fallback = true;
         let weight = self.fallback_weight();
         self.open_epoch(weight, false);
         self.enter_stage(Stage::Stranded);
@@ -187,7 +187,7 @@ impl Pass<'_> {
     pub(super) fn stay_on_canary(&mut self) -> Reason {
         let primary = &self.seen.primary;
         if primary.readiness == Readiness::Ready && primary.revision == self.state.installed {
-            self.state.canary_is_home = false;
+            self.state.canary_is_fallback = false;
             self.emit(Severity::Info, "PrimaryRecovered", "Routing all traffic to primary".into());
             self.open_epoch(Weight::ZERO, false);
             self.enter_stage(Stage::Draining);

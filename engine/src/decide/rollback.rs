@@ -3,7 +3,7 @@
 use weir_wire::Weight;
 use weir_wire::names::Arm;
 
-use super::{Answer, Cause, Pass, Phase, Readiness, Reason, Severity, Stage, WebhookKind};
+use super::{Cause, CheckResult, Pass, Phase, Readiness, Reason, Severity, Stage, WebhookKind};
 use crate::evidence::Verdict;
 use crate::state::Outcome;
 
@@ -13,7 +13,7 @@ impl Pass<'_> {
         match stage {
             Stage::Gated => self.rollback_webhook(),
             // Until the primary has taken over, its former revision can still come back.
-            Stage::Promoting if !self.state.canary_is_home => self.guard().or_else(|| self.evidence()),
+            Stage::Promoting if !self.state.canary_is_fallback => self.guard().or_else(|| self.evidence()),
             Stage::Promoting | Stage::Returning | Stage::Draining | Stage::Stranded => None,
             _ => {
                 let cause = self.guard().or_else(|| self.evidence()).or_else(|| self.workload());
@@ -25,14 +25,14 @@ impl Pass<'_> {
     /// The guard in a gateway has stopped the canary already.
     fn guard(&self) -> Option<Cause> {
         let run = self.run();
-        let tripped = self.seen.scrapes.iter().find(|scrape| scrape.tripped >= run.proof.first)?;
+        let tripped = self.seen.scrapes.iter().find(|scrape| scrape.tripped >= run.evidence.first)?;
         let test = if tripped.trip_test == 2 { "absolute" } else { "comparison" };
-        let weight = run.proof.weight(tripped.tripped).unwrap_or(self.state.traffic.weight);
+        let weight = run.evidence.weight(tripped.tripped).unwrap_or(self.state.traffic.weight);
         Some(Cause::Guard { gateway: tripped.gateway.clone(), test, numbers: self.numbers(weight) })
     }
 
     fn evidence(&self) -> Option<Cause> {
-        let assessment = self.run().proof.assess(&self.state.ledger, self.plan);
+        let assessment = self.run().evidence.assess(&self.state.counters, self.plan);
         let Verdict::Bad { test } = assessment.verdict else { return None };
         let evidence = match assessment.log_e {
             log_e if log_e < 20.0 => format!("{:.0}", log_e.exp()),
@@ -48,7 +48,7 @@ impl Pass<'_> {
 
     /// Returns the run's counts in words.
     fn numbers(&self, weight: Weight) -> String {
-        let counts = self.run().proof.total(&self.state.ledger);
+        let counts = self.run().evidence.total(&self.state.counters);
         let (canary, primary) = (counts.arm(Arm::Canary), counts.arm(Arm::Primary));
         let abandoned = match (canary.abandoned, primary.abandoned) {
             (0, 0) => String::new(),
@@ -103,7 +103,7 @@ impl Pass<'_> {
         self.state.installed.clone_from(&self.state.promoted);
         let weight = self.fallback_weight();
         self.open_epoch(weight, false);
-        if self.state.canary_is_home {
+        if self.state.canary_is_fallback {
             self.enter_stage(Stage::Stranded);
         } else {
             self.emit(severity, code, format!("Canary failed! Scaling down {name}"));
@@ -119,8 +119,8 @@ impl Pass<'_> {
         self.emit(Severity::Warning, "Halted", format!("Halt {name} advancement {what}"));
         let run = self.run_mut();
         run.failed_checks += 1;
-        run.halted = Some(what.clone());
-        run.cleared = false;
+        run.last_failed_check = Some(what.clone());
+        run.check_passed = false;
         let failed = run.failed_checks;
         if failed >= threshold {
             return self.take_back(Cause::Checks { failed, last: what });
@@ -128,9 +128,9 @@ impl Pass<'_> {
         Reason::Halted { check: what, failed, threshold }
     }
 
-    pub(super) fn answer_text(answer: Option<Answer>) -> String {
+    pub(super) fn answer_text(answer: Option<CheckResult>) -> String {
         match answer {
-            Some(Answer::Failed(said) | Answer::NoValue(said)) => said,
+            Some(CheckResult::Failed(said) | CheckResult::NoValue(said)) => said,
             _ => "no answer".into(),
         }
     }

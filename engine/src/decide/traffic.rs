@@ -17,22 +17,23 @@ impl Pass<'_> {
     /// Takes in what was scraped, and closes the books on epochs that no stream can change any more.
     pub(super) fn ingest(&mut self) {
         let epoch = self.newest_epoch();
-        let failures = |state: &super::State| state.run.as_ref().map(|run| run.proof.canary_failures(&state.ledger));
+        let failures =
+            |state: &super::State| state.run.as_ref().map(|run| run.evidence.canary_failures(&state.counters));
         let before = failures(&self.state);
         for scrape in &self.seen.scrapes {
-            self.state.ledger.absorb(scrape, epoch);
+            self.state.counters.absorb(scrape, epoch);
         }
         let first_open = (epoch + 1).saturating_sub(SLOTS);
-        let retired = self.state.ledger.retire(first_open);
+        let retired = self.state.counters.retire(first_open);
         let Some(run) = &mut self.state.run else {
-            self.state.ledger.forget(|name| self.seen.gateways.iter().any(|gateway| gateway.name == name));
+            self.state.counters.forget(|name| self.seen.gateways.iter().any(|gateway| gateway.name == name));
             return;
         };
         for (_, counts) in retired.range(run.window..).flat_map(|(_, gateways)| gateways) {
             run.window_retired.add(counts);
         }
-        let gateways: Vec<String> = self.state.ledger.gateways().map(str::to_owned).collect();
-        run.proof.close(self.plan, first_open, &retired, &gateways);
+        let gateways: Vec<String> = self.state.counters.gateways().map(str::to_owned).collect();
+        run.evidence.close(self.plan, first_open, &retired, &gateways);
         if self.seen.primary.readiness == Readiness::Ready {
             run.primary_ready_last = self.now;
         }
@@ -73,19 +74,20 @@ impl Pass<'_> {
         // From here on the primary may not be able to serve, whether its promotion is under way or has failed.
         let gives_way = self.run().stage == Stage::Promoting && weight == Weight::FULL;
         let reaches = matching || weight > Weight::ZERO;
-        let fallback = reaches && (self.state.canary_is_home || gives_way);
+        let fallback = reaches && (self.state.canary_is_fallback || gives_way);
         let (run, since) = (String::new(), self.now);
         let (limits, filter) = (old.limits.clone(), old.filter);
         let mut traffic = Traffic { run, epoch, weight, matching, since, fallback, limits, filter };
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
             // Nothing may stop a canary that serves because the primary cannot: the trip of a run would, which is latched.
-            if !self.state.canary_is_home || !reaches {
+            if !self.state.canary_is_fallback || !reaches {
                 traffic.run.clone_from(&run.id);
             }
-            let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_home;
+            let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_fallback;
             if traffic.reaches_canary() {
-                let limits = run.proof.open(&self.state.ledger, self.plan, &traffic, warm, self.seen.gateways.len());
+                let limits =
+                    run.evidence.open(&self.state.counters, self.plan, &traffic, warm, self.seen.gateways.len());
                 if guarded {
                     traffic.limits.insert(0, limits);
                 }
@@ -93,7 +95,7 @@ impl Pass<'_> {
             if !guarded {
                 traffic.limits.clear();
             }
-            let first = run.proof.first;
+            let first = run.evidence.first;
             traffic.limits.retain(|limits| limits.epoch >= first);
             traffic.limits.truncate(GUARDED_EPOCHS);
         } else {
@@ -110,7 +112,7 @@ impl Pass<'_> {
         let age = self.now.since(traffic.since);
         let warm_at = self.run().ready_since.map(|since| since + WARM_UP);
         let warmed = warm_at.is_some_and(|at| traffic.since < at && at <= self.now);
-        let outgrown = self.run().proof.outgrown(&self.state.ledger, self.plan);
+        let outgrown = self.run().evidence.outgrown(&self.state.counters, self.plan);
         if traffic.reaches_canary() && (age >= EPOCH || warmed || outgrown) && self.acknowledged(traffic.epoch) {
             let (weight, matching) = (traffic.weight, traffic.matching);
             self.open_epoch(weight, matching);
@@ -150,7 +152,8 @@ impl Pass<'_> {
         let run = self.run();
         let ended = self.state.ended.as_ref().filter(|ended| ended.run == run.id);
         let passed = ended.is_some_and(|ended| ended.result == Outcome::PromotionFailed);
-        match self.state.canary_is_home && self.seen.canary.available && passed && self.seen.target == run.revision {
+        match self.state.canary_is_fallback && self.seen.canary.available && passed && self.seen.target == run.revision
+        {
             true => self.state.traffic.weight,
             false => Weight::ZERO,
         }
@@ -158,13 +161,13 @@ impl Pass<'_> {
 
     /// Returns whether nothing but the canary serves, since a promotion failed.
     pub(super) fn only_canary_serves(&self) -> bool {
-        self.state.canary_is_home && self.seen.canary.available && !self.seen.primary.available
+        self.state.canary_is_fallback && self.seen.canary.available && !self.seen.primary.available
     }
 
     /// Notices a primary that was restored, so that the canary is no longer its fallback; until then, whether anything but the
     /// canary serves.
     pub(super) fn primary_recovered(&mut self) {
-        if !self.state.canary_is_home {
+        if !self.state.canary_is_fallback {
             return;
         }
         let (primary, stage) = (&self.seen.primary, self.run().stage);
@@ -177,7 +180,7 @@ impl Pass<'_> {
             }
             return;
         }
-        self.state.canary_is_home = false;
+        self.state.canary_is_fallback = false;
         self.state.promoted.clone_from(&self.state.installed);
         if self.state.phase == Phase::Progressing {
             self.run_mut().confirmed = None;

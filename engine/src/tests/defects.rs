@@ -289,7 +289,7 @@ fn verbs_in_any_moment_do_what_they_say_or_nothing() {
                 Verb::Resume => assert!(!after.paused),
                 Verb::Abort if under_test => assert_eq!(after.phase, Phase::Failed),
                 Verb::Promote if under_test => assert!(after.run.as_ref().is_some_and(|run| run.promote)),
-                Verb::Retry if before.phase == Phase::Failed && !before.canary_is_home => {
+                Verb::Retry if before.phase == Phase::Failed && !before.canary_is_fallback => {
                     assert_eq!(after.phase, Phase::Progressing);
                 }
                 _ => {}

@@ -145,14 +145,14 @@ pub(super) fn journeys(plan: &Plan) -> Vec<Play> {
 /// What the rules can tell apart.
 fn situation(play: &Play) -> u64 {
     let world = &play.world;
-    let State { phase, promoted, installed, applied, run, traffic, canary_is_home, paused, unrouted, .. } =
+    let State { phase, promoted, installed, applied, run, traffic, canary_is_fallback, paused, unrouted, .. } =
         &world.state;
     let age = |at: Timestamp| {
         [Span(700), INTERVAL, Span(2200), DEADLINE, Span::seconds(600)].map(|old| world.now.since(at) >= old)
     };
     let acknowledged = |epoch: u64| world.gateways.iter().map(|pod| pod.traffic.epoch >= epoch).collect::<Vec<_>>();
     let mut hasher = DefaultHasher::new();
-    (phase, promoted, installed, applied, canary_is_home, paused, age(world.state.since)).hash(&mut hasher);
+    (phase, promoted, installed, applied, canary_is_fallback, paused, age(world.state.since)).hash(&mut hasher);
     (traffic.weight, traffic.matching, traffic.limits.is_empty(), age(traffic.since)).hash(&mut hasher);
     (acknowledged(traffic.epoch), unrouted.map(acknowledged), world.deleted, world.plan.suspend).hash(&mut hasher);
     (world.plan.steps.len(), world.acknowledge, world.scrape, &world.target, world.update_stops_primary)
@@ -164,9 +164,10 @@ fn situation(play: &Play) -> u64 {
     let tripped: Vec<bool> = world.gateways.iter().map(|pod| pod.tripped > 0).collect();
     (tripped, world.canary_fails, world.primary_fails, world.requests == 0, play.programs()).hash(&mut hasher);
     if let Some(run) = run {
-        let enough = run.proof.total(&world.state.ledger).arm(weir_wire::names::Arm::Canary).ended() >= 3;
-        (run.stage, &run.revision, run.failed_checks, run.step, run.cleared, run.promote, enough).hash(&mut hasher);
-        (run.halted.is_some(), run.confirmed.map(acknowledged), run.window_since.map(age)).hash(&mut hasher);
+        let enough = run.evidence.total(&world.state.counters).arm(weir_wire::names::Arm::Canary).ended() >= 3;
+        (run.stage, &run.revision, run.failed_checks, run.step, run.check_passed, run.promote, enough)
+            .hash(&mut hasher);
+        (run.last_failed_check.is_some(), run.confirmed.map(acknowledged), run.window_since.map(age)).hash(&mut hasher);
         (age(run.since), run.ready_since.map(age), age(run.ready_last), run.unreachable_reported).hash(&mut hasher);
     }
     hasher.finish()
@@ -189,9 +190,9 @@ fn judge(play: &Play, ends: &mut [HashMap<u64, Phase>; 2]) {
     let phase = end(failing, bad);
     let world = &play.world;
     let Some(run) = world.state.run.as_ref().filter(|run| run.stage < Stage::Promoting) else { return };
-    let judged = run.cleared || run.window_since.is_some_and(|since| world.now.since(since) >= INTERVAL);
+    let judged = run.check_passed || run.window_since.is_some_and(|since| world.now.since(since) >= INTERVAL);
     let passed = run.stage == Stage::Relieving || judged && run.step + 1 >= world.plan.steps.len();
-    let exempt = run.promote || world.plan.skip_analysis || world.deleted || world.state.canary_is_home;
+    let exempt = run.promote || world.plan.skip_analysis || world.deleted || world.state.canary_is_fallback;
     if !passed && !exempt && world.target == run.revision {
         assert_eq!(phase, Phase::Failed, "every request to the canary fails: {:#?}", sketch(&world.state));
     }
@@ -243,7 +244,7 @@ pub(super) fn is_taken_back_at_once(play: &Play) {
         let decision = bad.pass();
         let (state, weight) = (&decision.state, decision.state.traffic.weight);
         assert_eq!(state.phase, Phase::Failed, "{code} is not a rollback but {}", decision.reason);
-        let alone = state.canary_is_home && bad.world.canary.available && !bad.world.primary.available;
+        let alone = state.canary_is_fallback && bad.world.canary.available && !bad.world.primary.available;
         let home = if alone { Weight::FULL } else { Weight::ZERO };
         assert!(weight == home && !state.traffic.matching, "{code} leaves weight {weight}");
     }

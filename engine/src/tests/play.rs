@@ -211,30 +211,30 @@ impl Play {
         self.store(decision.state.clone());
         decision.actions.iter().for_each(|action| self.world.apply(action.clone()));
         self.world.last = Some(decision.clone());
-        self.answer(&decision.asks);
+        self.answer(&decision.check_requests);
         decision
     }
 
-    fn answer(&mut self, asks: &[Ask]) {
-        for ask in asks {
-            let says = match ask.webhook {
+    fn answer(&mut self, check_requests: &[CheckRequest]) {
+        for request in check_requests {
+            let says = match request.webhook {
                 Some(kind) => self.says.get(&kind).copied().unwrap_or_default(),
                 None => self.template,
             };
-            let answer = match (says, ask.webhook) {
-                (Says::Yes, Some(_)) => Answer::Passed,
-                (Says::Yes, None) => Answer::Value(1.0),
-                (Says::No, Some(_)) => Answer::Failed("no".into()),
-                (Says::No, None) => Answer::Value(99.0),
+            let answer = match (says, request.webhook) {
+                (Says::Yes, Some(_)) => CheckResult::Passed,
+                (Says::Yes, None) => CheckResult::Value(1.0),
+                (Says::No, Some(_)) => CheckResult::Failed("no".into()),
+                (Says::No, None) => CheckResult::Value(99.0),
                 // A program that never answers is given up after its timeout, unless it is a gate, which is asked again.
-                (Says::Nothing, Some(_)) if ask.repeat => {
-                    self.world.answers.remove(&ask.key);
+                (Says::Nothing, Some(_)) if request.repeat => {
+                    self.world.check_results.remove(&request.key);
                     continue;
                 }
-                (Says::Nothing, Some(_)) => Answer::Failed("timeout".into()),
-                (Says::Nothing, None) => Answer::NoValue("no data".into()),
+                (Says::Nothing, Some(_)) => CheckResult::Failed("timeout".into()),
+                (Says::Nothing, None) => CheckResult::NoValue("no data".into()),
             };
-            self.world.answers.insert(ask.key.clone(), answer);
+            self.world.check_results.insert(request.key.clone(), answer);
         }
     }
 
@@ -307,10 +307,10 @@ impl Play {
 
 /// The part of a state that a person can read.
 pub(super) fn sketch(state: &State) -> State {
-    let mut state = State { ledger: ledger::Ledger::default(), ..state.clone() };
+    let mut state = State { counters: counter_history::CounterHistory::default(), ..state.clone() };
     state.traffic.limits.clear();
     if let Some(run) = &mut state.run {
-        (run.proof, run.window_retired) = (proof::Proof::default(), Counts::default());
+        (run.evidence, run.window_retired) = (run_evidence::RunEvidence::default(), Counts::default());
     }
     state
 }

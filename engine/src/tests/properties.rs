@@ -104,7 +104,7 @@ fn no_state_at_all_makes_a_pass_panic_or_never_rest() {
                 run: run.clone(),
                 promoted: revision.clone(),
                 installed: revision,
-                canary_is_home: home,
+                canary_is_fallback: home,
                 traffic: Traffic { epoch: u64::from(known) * 7, weight: weight(55.0), ..Traffic::default() },
                 ..State::default()
             };

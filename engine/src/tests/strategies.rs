@@ -9,9 +9,9 @@ fn hook(name: &str, kind: WebhookKind) -> Webhook {
     Webhook { name: name.into(), kind }
 }
 
-fn answer(world: &mut World, name: &str, answer: Answer) {
-    for ask in world.last.clone().unwrap().asks.into_iter().filter(|ask| ask.name == name) {
-        world.answers.insert(ask.key, answer.clone());
+fn answer(world: &mut World, name: &str, answer: CheckResult) {
+    for request in world.last.clone().unwrap().check_requests.into_iter().filter(|request| request.name == name) {
+        world.check_results.insert(request.key, answer.clone());
     }
 }
 
@@ -87,18 +87,18 @@ fn gates_hold_and_open_in_their_places() {
     world.run_for(20);
     assert_eq!((world.phase(), world.code()), (Phase::Waiting, "WaitingForGate"));
     assert_eq!(world.canary, Workload::default(), "nothing is started before the gate opens");
-    answer(&mut world, "approve", Answer::Passed);
+    answer(&mut world, "approve", CheckResult::Passed);
     world.run_for(5);
     assert_eq!((world.phase(), world.code()), (Phase::Progressing, "WaitingForAnswer"));
-    answer(&mut world, "smoke", Answer::Passed);
+    answer(&mut world, "smoke", CheckResult::Passed);
     world.run_for(5);
     assert_eq!((world.code(), world.state.traffic.weight), ("WaitingForGate", Weight::ZERO));
-    answer(&mut world, "more", Answer::Passed);
+    answer(&mut world, "more", CheckResult::Passed);
     world.until(60, |world| world.phase() == Phase::WaitingPromotion);
     assert_eq!(world.state.traffic.weight, weight(30.0), "the status is true while promotion waits");
     world.run_for(60);
     assert_eq!(world.phase(), Phase::WaitingPromotion);
-    answer(&mut world, "ship", Answer::Passed);
+    answer(&mut world, "ship", CheckResult::Passed);
     world.until(30, |world| world.phase() == Phase::Succeeded);
     assert!(world.told("Halt shop.prod advancement waiting for promotion approval ship"));
 }
@@ -110,9 +110,9 @@ fn a_closed_gate_never_delays_a_rollback() {
         world.target = revision("v2");
         if kind == WebhookKind::ConfirmTrafficIncrease {
             world.until(10, |world| world.code() == "WaitingForGate");
-            answer(&mut world, "gate", Answer::Passed);
+            answer(&mut world, "gate", CheckResult::Passed);
             world.until(10, |world| world.state.traffic.weight == weight(10.0));
-            answer(&mut world, "gate", Answer::Failed("closed".into()));
+            answer(&mut world, "gate", CheckResult::Failed("closed".into()));
         } else {
             world.until(60, |world| world.phase() == Phase::WaitingPromotion);
         }
@@ -127,8 +127,8 @@ fn a_pre_rollout_check_that_fails_is_repeated_and_ends_the_rollout_at_the_thresh
     let mut world = World::initialized(Plan { webhooks: vec![hook("smoke", WebhookKind::PreRollout)], ..plan() });
     world.target = revision("v2");
     for _ in 0..2 {
-        world.until(20, |world| world.last.as_ref().is_some_and(|last| !last.asks.is_empty()));
-        answer(&mut world, "smoke", Answer::Failed("404".into()));
+        world.until(20, |world| world.last.as_ref().is_some_and(|last| !last.check_requests.is_empty()));
+        answer(&mut world, "smoke", CheckResult::Failed("404".into()));
         drop(world.step());
         drop(world.step());
     }
@@ -142,7 +142,7 @@ fn a_rollback_webhook_that_passes_takes_the_canary_back() {
     let webhooks = vec![hook("undo", WebhookKind::Rollback)];
     let mut world = World::rolling(Plan { webhooks, ..plan() }, Phase::Progressing, 10.0);
     drop(world.step());
-    answer(&mut world, "undo", Answer::Passed);
+    answer(&mut world, "undo", CheckResult::Passed);
     drop(world.step());
     assert_eq!((world.phase(), world.code()), (Phase::Failed, "RollbackWebhook"));
 }
@@ -171,7 +171,7 @@ fn a_template_without_a_value_is_a_failed_check_not_a_pass() {
     let check = Check { name: "errors".into(), source: Source::Template, bounds: Bounds { min: None, max: Some(1.0) } };
     let mut world = World::rolling(Plan { checks: vec![check], threshold: 1, ..plan() }, Phase::Progressing, 10.0);
     world.until(20, |world| world.code() == "WaitingForAnswer");
-    answer(&mut world, "errors", Answer::NoValue("no series".into()));
+    answer(&mut world, "errors", CheckResult::NoValue("no series".into()));
     drop(world.step());
     assert_eq!(world.phase(), Phase::Failed);
     assert!(world.told("no values found for metric errors: no series"));
@@ -185,17 +185,17 @@ fn a_template_is_asked_once_everything_else_of_its_check_has_passed() {
     checks.push(errors);
     let webhooks = vec![hook("load", WebhookKind::Rollout)];
     let mut world = World::rolling(Plan { checks, webhooks, ..plan() }, Phase::Progressing, 10.0);
-    let asked = |world: &World| world.last.as_ref().unwrap().asks.iter().any(|ask| ask.name == "errors");
+    let asked = |world: &World| world.last.as_ref().unwrap().check_requests.iter().any(|ask| ask.name == "errors");
     world.requests = 0;
     world.run_for(120);
     assert!(world.code() == "Insufficient" && !asked(&world));
     world.requests = 100;
     world.until(60, |world| world.code() == "WaitingForAnswer");
     assert!(!asked(&world));
-    answer(&mut world, "load", Answer::Passed);
+    answer(&mut world, "load", CheckResult::Passed);
     drop(world.step());
     assert!(asked(&world));
-    answer(&mut world, "errors", Answer::Value(0.5));
+    answer(&mut world, "errors", CheckResult::Value(0.5));
     let before = world.state.clone();
     drop(world.step());
     assert!(world.state.run.as_ref().unwrap().checks > before.run.unwrap().checks);

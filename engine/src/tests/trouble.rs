@@ -212,7 +212,7 @@ fn a_gateway_that_restarts_or_vanishes_loses_no_count() {
     world.run_for(2);
     let counted = |world: &World| {
         let run = world.state.run.as_ref().unwrap();
-        run.proof.total(&world.state.ledger).arm(weir_wire::names::Arm::Canary).assigned
+        run.evidence.total(&world.state.counters).arm(weir_wire::names::Arm::Canary).assigned
     };
     let before = counted(&world);
     assert!(before > 0);

@@ -20,7 +20,7 @@ impl Witness {
     pub(super) fn check(&mut self, world: &World, seen: &Observation, decision: &Decision) {
         let (before, after) = (&world.state, &decision.state);
         let text = || {
-            let seen = Observation { scrapes: Vec::new(), answers: BTreeMap::new(), ..seen.clone() };
+            let seen = Observation { scrapes: Vec::new(), check_results: BTreeMap::new(), ..seen.clone() };
             format!("{}\nbefore {:#?}\nafter {:#?}\nseen {seen:#?}", decision.reason, sketch(before), sketch(after))
         };
 
@@ -40,7 +40,7 @@ impl Witness {
         if let Some(ended) = after.ended.as_ref().filter(|ended| ended.result == Outcome::RolledBack) {
             self.taken_back.insert(ended.run.clone());
         }
-        let alone = after.canary_is_home && !seen.primary.available;
+        let alone = after.canary_is_fallback && !seen.primary.available;
         if self.taken_back.contains(&after.traffic.run) && !alone {
             assert!(!after.traffic.reaches_canary(), "taken back, and yet sent requests: {}", text());
         }
@@ -61,8 +61,8 @@ impl Witness {
 
         // Weight 0 stands behind nothing, unless the target must have its routes first.
         let sends = world.gateways.iter().any(|pod| pod.traffic.reaches_canary());
-        let asks = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Traffic(_)));
-        if sends && !after.traffic.reaches_canary() && after.unrouted.is_none() && asks(&decision.actions) {
+        let splits = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Traffic(_)));
+        if sends && !after.traffic.reaches_canary() && after.unrouted.is_none() && splits(&decision.actions) {
             panic!("requests are taken away only after something else: {}", text());
         }
 
@@ -91,10 +91,10 @@ impl Witness {
         if (installs || relieving(after)) && !relieving(before) {
             let run = before.run.as_ref().unwrap();
             let asked = world.plan.skip_analysis || run.promote || after.run.as_ref().is_some_and(|run| run.promote);
-            let alone = before.canary_is_home && !world.primary.available;
+            let alone = before.canary_is_fallback && !world.primary.available;
             let last = run.step + 1 >= world.plan.steps.len() || alone;
             assert!(asked || (last && run.stage == Stage::Analysing), "promoted too early: {}", text());
-            if !asked && !run.cleared {
+            if !asked && !run.check_passed {
                 self.check_window(world, before, text);
             }
         }
@@ -102,7 +102,7 @@ impl Witness {
             && old.id == new.id
         {
             assert!(new.step == old.step || new.step == old.step + 1, "a step was left out: {}", text());
-            if (new.step > old.step || new.cleared) && !old.cleared {
+            if (new.step > old.step || new.check_passed) && !old.check_passed {
                 self.check_window(world, before, text);
             }
         }
@@ -113,7 +113,7 @@ impl Witness {
         let Some(run) = &before.run else { return };
         let step = world.plan.steps.get(run.step).or(world.plan.steps.last()).copied();
         let built_in = world.plan.checks.iter().any(|check| check.source != Source::Template);
-        if step.is_some_and(|step| step.judged) && built_in && !before.canary_is_home {
+        if step.is_some_and(|step| step.judged) && built_in && !before.canary_is_fallback {
             let served = world.served[1] - self.served;
             assert!(served >= world.plan.min_requests, "a check of {served} requests passed: {}", text());
         }

@@ -7,7 +7,7 @@ mod processes;
 mod refused;
 
 use super::*;
-use crate::rollout::{Bounds, Check, Plan, Source, Span, Step};
+use weir_engine::{Bounds, Check, Plan, Source, Span, Step};
 use weir_wire::Weight;
 
 /// A Canary that can work, with more lines in its analysis.

@@ -8,7 +8,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::cache::Cache;
-use super::object::{Cached, View, resource};
+use super::object::{Cached, Projection, resource};
 use super::{ApiServer, MANAGER};
 
 /// A write that takes longer is given up, and tried again by the next pass.
@@ -61,7 +61,7 @@ pub(crate) enum Part {
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
-pub(crate) async fn apply<V: View>(
+pub(crate) async fn apply<V: Projection>(
     api: &ApiServer,
     cache: &Cache<V>,
     object: &Value,
@@ -73,11 +73,15 @@ pub(crate) async fn apply<V: View>(
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
-pub(crate) async fn apply_status<V: View>(api: &ApiServer, cache: &Cache<V>, object: &Value) -> Result<(), ActError> {
+pub(crate) async fn apply_status<V: Projection>(
+    api: &ApiServer,
+    cache: &Cache<V>,
+    object: &Value,
+) -> Result<(), ActError> {
     apply_as(api, MANAGER, cache, object, Part::Status).await.map(drop)
 }
 
-pub(crate) async fn apply_as<V: View>(
+pub(crate) async fn apply_as<V: Projection>(
     api: &ApiServer,
     manager: &str,
     cache: &Cache<V>,
@@ -113,7 +117,7 @@ async fn patch(
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
-pub(crate) async fn take_out<V: View>(
+pub(crate) async fn take_out<V: Projection>(
     api: &ApiServer,
     cache: &Cache<V>,
     live: &Cached<V>,
@@ -126,7 +130,7 @@ pub(crate) async fn take_out<V: View>(
     learn(cache, guarded("patch", V::KIND, name, objects.patch(name, &params, &Patch::Merge(&patch))).await?)
 }
 
-fn learn<V: View>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached<V>>, ActError> {
+fn learn<V: Projection>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached<V>>, ActError> {
     let written =
         Cached::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
     let written = Arc::new(written);
@@ -138,7 +142,7 @@ fn learn<V: View>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
-pub(crate) async fn delete<V: View>(api: &ApiServer, namespace: &str, name: &str) -> Result<(), ActError> {
+pub(crate) async fn delete<V: Projection>(api: &ApiServer, namespace: &str, name: &str) -> Result<(), ActError> {
     let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
     let params = DeleteParams::default();
     match guarded("delete", V::KIND, name, objects.delete(name, &params)).await {

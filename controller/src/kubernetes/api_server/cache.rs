@@ -1,7 +1,7 @@
 //! What is known of one kind of object: a copy that a watch keeps up to date. Nothing else is ever read from the API.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -9,10 +9,11 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::kubernetes::api_server::object::{Cached, View, resource};
+use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::telemetry::Chain;
 
 type Objects<V> = BTreeMap<(Box<str>, Box<str>), Arc<Cached<V>>>;
@@ -24,7 +25,7 @@ pub(crate) struct Cache<V> {
     complete: watch::Sender<bool>,
 }
 
-impl<V: View> Cache<V> {
+impl<V: Projection> Cache<V> {
     /// Returns a copy that nothing fills yet.
     #[must_use]
     pub(crate) fn empty() -> Arc<Self> {
@@ -89,7 +90,7 @@ impl<V: View> Cache<V> {
                 Ok(Event::Apply(object)) => {
                     let Some(object) = read(object) else { continue };
                     let older = self.write(|objects| objects.insert(key(&object), object.clone()));
-                    if older.is_none_or(|older| object.view.is_news(&older.view)) {
+                    if older.is_none_or(|older| object.fields.is_changed(&older.fields)) {
                         changed(&object);
                     }
                 }
@@ -128,15 +129,15 @@ impl<V: View> Cache<V> {
     }
 
     fn read<T>(&self, read: impl FnOnce(&Objects<V>) -> T) -> T {
-        read(&self.objects.read().unwrap_or_else(PoisonError::into_inner))
+        read(&self.objects.read())
     }
 
     fn write<T>(&self, write: impl FnOnce(&mut Objects<V>) -> T) -> T {
-        write(&mut self.objects.write().unwrap_or_else(PoisonError::into_inner))
+        write(&mut self.objects.write())
     }
 }
 
-fn events<V: View>(
+fn events<V: Projection>(
     client: Client,
     selector: Option<&str>,
 ) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
@@ -159,7 +160,7 @@ fn watch(
 }
 
 /// One object that cannot be read must not stop the watch of all.
-fn read<V: View>(object: DynamicObject) -> Option<Arc<Cached<V>>> {
+fn read<V: Projection>(object: DynamicObject) -> Option<Arc<Cached<V>>> {
     let name = object.metadata.name.clone();
     match Cached::new(object) {
         Ok(object) => Some(Arc::new(object)),
@@ -175,6 +176,6 @@ fn version<V>(object: &Cached<V>) -> u64 {
     object.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-fn key<V: View>(object: &Cached<V>) -> (Box<str>, Box<str>) {
+fn key<V: Projection>(object: &Cached<V>) -> (Box<str>, Box<str>) {
     (object.namespace().into(), object.name().into())
 }

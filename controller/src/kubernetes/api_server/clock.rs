@@ -1,6 +1,6 @@
 //! The clock, read at the edge only: the engine is told what time it is.
 
-use crate::rollout::Timestamp;
+use weir_engine::Timestamp;
 
 /// Returns the time.
 #[cfg(not(test))]

@@ -21,7 +21,7 @@ use crate::api::limits::size_problem;
 pub(crate) const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// What Weir looks at in one kind of object.
-pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
+pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// API group; empty for the core group.
     const GROUP: &'static str;
     /// Version of the group.
@@ -31,7 +31,7 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
     /// The kind's name in paths.
     const PLURAL: &'static str;
     /// Whether the object is copied or compared, so that its text is kept.
-    const WHOLE: bool;
+    const KEEP_RAW: bool;
     /// Whether a write of it never waits for others: it may take requests away from a canary.
     const URGENT: bool = false;
     /// Which objects are watched, by their fields; all if there is none.
@@ -41,7 +41,7 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
 
     /// Drops what nobody looks at of the metadata, where the object is neither copied nor compared: of some there are very many.
     fn trim(metadata: &mut ObjectMeta) {
-        if !Self::WHOLE {
+        if !Self::KEEP_RAW {
             let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION;
             metadata.annotations = only(metadata.annotations.take(), looked_at);
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
@@ -55,7 +55,7 @@ pub(crate) trait View: Clone + Debug + DeserializeOwned + Send + Sync + 'static 
     }
 
     /// Returns whether anybody needs to look again, where `older` is what was known.
-    fn is_news(&self, _older: &Self) -> bool {
+    fn is_changed(&self, _older: &Self) -> bool {
         true
     }
 }
@@ -66,7 +66,7 @@ pub(crate) struct Cached<V> {
     /// Who it is.
     pub(crate) metadata: ObjectMeta,
     /// What Weir looks at.
-    pub(crate) view: V,
+    pub(crate) fields: V,
     /// Everything but `metadata`, `apiVersion` and `kind`, with sorted keys; empty where the kind is not kept whole.
     body: Box<str>,
     /// Who wrote which field; of objects that are kept whole and have something of Weir's.
@@ -77,7 +77,7 @@ pub(crate) struct Cached<V> {
 ///
 /// Calls go through [`DynamicObject`] for every kind: the client's code is compiled once, and not once for each.
 #[must_use]
-pub(crate) fn resource<V: View>() -> ApiResource {
+pub(crate) fn resource<V: Projection>() -> ApiResource {
     let api_version = if V::GROUP.is_empty() { V::VERSION.to_owned() } else { format!("{}/{}", V::GROUP, V::VERSION) };
     ApiResource {
         group: V::GROUP.into(),
@@ -120,7 +120,7 @@ pub(crate) fn only(
     (!map.is_empty()).then_some(map)
 }
 
-impl<V: View> Cached<V> {
+impl<V: Projection> Cached<V> {
     /// Keeps an object that the API served.
     ///
     /// # Errors
@@ -128,14 +128,14 @@ impl<V: View> Cached<V> {
     pub(crate) fn new(object: DynamicObject) -> Result<Self, serde_json::Error> {
         let DynamicObject { mut metadata, data, .. } = object;
         let fields = metadata.managed_fields.take().unwrap_or_default();
-        let ours = V::WHOLE && metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
+        let ours = V::KEEP_RAW && metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
         let owners = ours.then(|| Box::new(Owners::of(&fields)));
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
         V::trim(&mut metadata);
-        let body = if V::WHOLE { data.to_string().into() } else { Box::default() };
-        Ok(Self { metadata, view: serde_json::from_value(data)?, body, owners })
+        let body = if V::KEEP_RAW { data.to_string().into() } else { Box::default() };
+        Ok(Self { metadata, fields: serde_json::from_value(data)?, body, owners })
     }
 
     /// Returns who wrote which field, where something of the object is Weir's.

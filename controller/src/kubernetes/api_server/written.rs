@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -32,20 +33,20 @@ pub(crate) struct Written {
 impl Written {
     /// Returns whether the object with this version is known to be what is wanted.
     pub(crate) fn says(&self, kind: &'static str, name: &str, wanted: &Value, version: Option<&str>) -> bool {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.said.lock();
         let known = said.get(&(kind, name.into()));
         known.is_some_and(|(hash, at)| *hash == hash_of(wanted) && version == Some(at))
     }
 
     /// Takes note that the object with this version is what is wanted.
     pub(crate) fn note(&self, kind: &'static str, name: &str, wanted: &Value, version: Option<&str>) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock();
         said.insert((kind, name.into()), (hash_of(wanted), version.unwrap_or_default().into()));
     }
 
     /// Returns whether somebody else's additions may be taken out of an object now.
     pub(crate) fn may_clean(&self, kind: &'static str, name: &str) -> bool {
-        let mut cleaned = self.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cleaned = self.cleaned.lock();
         let key = (kind, name.into());
         let least = if kind == "Deployment" { QUARREL_OF_PODS } else { QUARREL };
         if cleaned.get(&key).is_some_and(|at| at.elapsed() < least) {

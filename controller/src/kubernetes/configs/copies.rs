@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kube::Api;
 use kube::api::{DynamicObject, PostParams};
+use weir_engine::Revision;
 
 use super::{Declared, recorded};
 use crate::kubernetes::api_server::MANAGER;
@@ -15,7 +16,6 @@ use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::config::{Config, ConfigKind};
 use crate::kubernetes::render::{self, CANARY_LABEL, Configs, Names, copy_name};
 use crate::kubernetes::stores::Stores;
-use crate::rollout::Revision;
 use crate::telemetry::Chain;
 
 /// What is remembered of a Canary's copies between two passes.
@@ -146,7 +146,7 @@ fn refuse_stranger<V: Config>(copy: &Cached<V>, names: &Names) -> Result<(), Act
 fn has<V: Config>(cache: &Cache<V>, names: &Names, config: &str, content: &str) -> bool {
     let Some(copy) = cache.get(&names.namespace, &copy_name(names, config, content)) else { return false };
     let own = copy.metadata.owner_references.iter().flatten().any(|owner| owner.uid == names.uid);
-    own && !copy.deleted() && copy.view.content() == content
+    own && !copy.deleted() && copy.fields.content() == content
 }
 
 /// Deletes the Canary's copies that are not needed; returns whether one was spared because the primary still refers to it.

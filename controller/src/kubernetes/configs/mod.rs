@@ -16,13 +16,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use weir_engine::{Revision, State};
 
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::config::ConfigKind::{ConfigMap, Secret};
 use crate::kubernetes::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
 use crate::kubernetes::stores::Stores;
-use crate::rollout::{Revision, State};
 
 pub(crate) use copies::{Copies, ensure, missing_copy};
 
@@ -101,7 +101,7 @@ pub(crate) fn changed(old: &Configs, new: &Configs) -> Option<String> {
 /// Returns how the target's pods must be marked for a rollout, where they are not.
 #[must_use]
 pub(crate) fn unmarked(stores: &Stores, target: &Deployment, declared: &Declared, run: &str) -> Option<String> {
-    let marked = target.view.spec.template.metadata.annotations.get(STARTED_WITH).map(String::as_str);
+    let marked = target.fields.spec.template.metadata.annotations.get(STARTED_WITH).map(String::as_str);
     let tracked = declared.copied && stores.settings.config_tracking;
     tracked.then(|| mark(marked, &declared.configs, run))?
 }

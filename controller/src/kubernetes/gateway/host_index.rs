@@ -22,10 +22,10 @@ impl HostIndex {
     pub(crate) fn of(all: Vec<Arc<VirtualService>>) -> Self {
         let mut claims = Self::default();
         for routes in all {
-            for host in hosts(routes.namespace(), &routes.view.spec) {
+            for host in hosts(routes.namespace(), &routes.fields.spec) {
                 claims.by_host.entry(host).or_default().push(routes.clone());
             }
-            if routes.view.spec.http.iter().any(|route| route.delegate.is_some()) {
+            if routes.fields.spec.http.iter().any(|route| route.delegate.is_some()) {
                 claims.roots.push(routes);
             }
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use kube::Api;
 use kube::api::DynamicObject;
+use weir_engine::{Span, Timestamp};
 use weir_wire::Config;
 
 use super::workload::GatewayWorkload;
@@ -20,7 +21,6 @@ use crate::kubernetes::render::{
     EVERYWHERE, FilterNames, config_filter, config_of, everywhere, static_filter, switched_of,
 };
 use crate::kubernetes::stores::Stores;
-use crate::rollout::{Span, Timestamp};
 
 /// The cache may lag behind a write of this controller by this much.
 const CACHE_LAG: Span = Span::seconds(5);

@@ -3,8 +3,9 @@
 //! Off is what it should be. It is on everywhere while the gateway has it from a version of Weir that knew nothing else, until
 //! every rollout under way is shown to have its routes switched on; and where the gateway does not do it.
 
+use weir_engine::{Span, Timestamp};
+
 use crate::publisher::Publisher;
-use crate::rollout::{Span, Timestamp};
 
 use super::reports::Reports;
 
@@ -74,8 +75,8 @@ mod tests {
     use super::*;
     use crate::gateway_config::RouteNames;
     use crate::publisher::{Desired, Next};
-    use crate::rollout::FilterMode;
     use crate::scrape::{Report, stat_prefix};
+    use weir_engine::FilterMode;
 
     const ID: &str = "a3f09c11d2e4b877";
     const NOW: Timestamp = Timestamp(1_795_395_000_000);

@@ -2,8 +2,9 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -58,7 +59,7 @@ impl GatewayRegistry {
             .gateways
             .all()
             .iter()
-            .map(|gateway| gateway.view.spec.selector.clone())
+            .map(|gateway| gateway.fields.spec.selector.clone())
             .filter(|selector| !selector.is_empty())
             .collect();
         // What is in a gateway is looked after though nobody names it any more.
@@ -73,14 +74,14 @@ impl GatewayRegistry {
                 found.insert(FilterNames { namespace: pod.namespace().into(), selector: selector.clone() });
             }
         }
-        *self.selectors.lock().unwrap_or_else(PoisonError::into_inner) = selectors;
-        let mut workloads = self.workloads.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.selectors.lock() = selectors;
+        let mut workloads = self.workloads.lock();
         for names in found {
             if let Entry::Vacant(free) = workloads.entry(names) {
                 let names = free.key().clone();
                 tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
                 let (workload, commands, reports) = GatewayWorkload::new(names);
-                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut tasks = self.tasks.lock();
                 tasks.spawn(task::run(stores.clone(), workload.clone(), commands, reports));
                 free.insert(workload);
             }
@@ -91,7 +92,7 @@ impl GatewayRegistry {
     fn assign(&self, stores: &Stores) -> bool {
         let mut used = BTreeSet::new();
         for canary in stores.canaries.all() {
-            let Ok(spec) = &canary.view.spec else { continue };
+            let Ok(spec) = &canary.fields.spec else { continue };
             used.extend(selectors(stores, &Names::new(canary.namespace(), canary.name(), "", spec), spec));
         }
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
@@ -102,7 +103,7 @@ impl GatewayRegistry {
             let pods = workload.pods(stores).iter().map(|pod| pod.name().to_owned()).collect();
             found.entry(namespace.clone()).or_default().insert(selector.clone(), pods);
         }
-        let mut canonical = self.canonical.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut canonical = self.canonical.lock();
         let assigned = found.iter().map(|(namespace, found)| {
             let names = |selector: &Labels| FilterNames { namespace: namespace.clone(), selector: selector.clone() };
             let before = canonical.get(namespace).cloned().unwrap_or_default();
@@ -116,7 +117,7 @@ impl GatewayRegistry {
 
     /// Returns the selector that stands for another one; none where it was not decided yet.
     fn canonical_selector(&self, names: &FilterNames) -> Option<FilterNames> {
-        let canonical = self.canonical.lock().unwrap_or_else(PoisonError::into_inner);
+        let canonical = self.canonical.lock();
         let selector = canonical.get(&names.namespace)?.get(&names.selector)?;
         Some(FilterNames { namespace: names.namespace.clone(), selector: selector.clone() })
     }
@@ -156,7 +157,7 @@ impl GatewayRegistry {
 
     /// Stops everything that looks after gateways: they go on as they are.
     pub(crate) fn stop(&self) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.tasks.lock().abort_all();
     }
 
     /// Returns the workloads that a Canary's requests come through.
@@ -189,12 +190,12 @@ impl GatewayRegistry {
     /// Returns all workloads.
     #[must_use]
     pub(crate) fn all(&self) -> Vec<Arc<GatewayWorkload>> {
-        self.workloads.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.workloads.lock().values().cloned().collect()
     }
 
     /// Takes note of a pod that came, changed or went.
     pub(crate) fn pod_changed(&self, labels: Option<&Labels>) {
-        let selectors = self.selectors.lock().unwrap_or_else(PoisonError::into_inner);
+        let selectors = self.selectors.lock();
         if selectors.iter().any(|selector| selects(selector, labels)) {
             drop(selectors);
             self.gateways_changed.notify_one();
@@ -220,7 +221,7 @@ fn inserted(stores: &Stores, names: &FilterNames) -> bool {
 fn selectors(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels> {
     let gateways = gateways(stores, names, spec).into_iter();
     let gateways = gateways.filter_map(|(namespace, name)| stores.gateways.get(&namespace, &name));
-    gateways.map(|gateway| gateway.view.spec.selector.clone()).collect()
+    gateways.map(|gateway| gateway.fields.spec.selector.clone()).collect()
 }
 
 /// Returns the gateways that a Canary's requests come through, by namespace and name. The mesh is none. A Canary that is
@@ -237,8 +238,8 @@ fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(Stri
     let roots = claims
         .roots()
         .iter()
-        .filter(|root| delegates(root.namespace(), &root.view.spec, &names.namespace, &names.apex).next().is_some());
-    roots.flat_map(|root| own(&root.view.spec.gateways, root.namespace())).collect()
+        .filter(|root| delegates(root.namespace(), &root.fields.spec, &names.namespace, &names.apex).next().is_some());
+    roots.flat_map(|root| own(&root.fields.spec.gateways, root.namespace())).collect()
 }
 
 /// Returns why none of a Canary's requests passes a gateway, if that is so.

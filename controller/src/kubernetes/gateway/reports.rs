@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use weir_engine::{Gateway, Scrape, Timestamp};
+
 use crate::publisher::Epochs;
-use crate::rollout::{Gateway, Scrape, Timestamp};
 use crate::scrape::Report;
 
 /// What is known of the pods of one gateway workload.

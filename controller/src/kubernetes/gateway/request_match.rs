@@ -25,7 +25,7 @@ pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -
     let roots = index
         .roots()
         .iter()
-        .flat_map(|root| delegates(root.namespace(), &root.view.spec, &names.namespace, &names.apex));
+        .flat_map(|root| delegates(root.namespace(), &root.fields.spec, &names.namespace, &names.apex));
     let roots: Vec<&str> = roots.map(|root| root.name.as_str()).filter(|root| !root.is_empty()).collect();
     for arm in [&mut routes.primary, &mut routes.canary] {
         // istiod joins both names.

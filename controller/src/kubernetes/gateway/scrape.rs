@@ -9,9 +9,9 @@ use hyper::header::{ACCEPT, HeaderValue};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use weir_engine::Timestamp;
 
 use crate::kubernetes::api_server::clock::now;
-use crate::rollout::Timestamp;
 use crate::scrape::{Report, ScrapeError};
 
 /// pilot-agent's port, which passes the query on to Envoy.

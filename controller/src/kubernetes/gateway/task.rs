@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
+use weir_engine::{FilterMode, Span, Timestamp};
 use weir_wire::{Canary, Config};
 
 use super::objects::{Insertion, Live, Objects};
@@ -23,7 +24,6 @@ use crate::kubernetes::api_server::apply::{ActError, is_status};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::publisher::{Desired, Next, Publisher, Push, PushReason};
-use crate::rollout::{FilterMode, Span, Timestamp};
 use crate::telemetry::Chain;
 
 /// Time between two ordinary writes. istiod gathers changes for 0.1 s of quiet: constant writes would keep it waiting.
@@ -79,7 +79,7 @@ pub(super) async fn run(
     let mut task = Task::new(stores, workload, reports);
     loop {
         while let Ok(command) = commands.try_recv() {
-            task.take_in(command);
+            task.ingest(command);
         }
         let at = now();
         let due = task.write_if_due(at).min(task.scrape_if_due(at));
@@ -88,7 +88,7 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             written = finished(writing) => task.written(written, now()),
-            Some(command) = commands.recv() => task.take_in(command),
+            Some(command) = commands.recv() => task.ingest(command),
             Some(scraped) = scrapes.join_next() => task.scraped(scraped.ok()),
             () = tokio::time::sleep(wait) => {}
         }
@@ -137,7 +137,7 @@ impl Task {
         }
     }
 
-    fn take_in(&mut self, command: Command) {
+    fn ingest(&mut self, command: Command) {
         match command {
             Command::SetDesired(desired) => self.set_desired(*desired),
             Command::Remove(key, id) => {
@@ -317,7 +317,7 @@ impl Task {
         });
         self.publisher.retain_gateways(is_known);
         for pod in &pods {
-            if let Some(address) = pod.view.status.pod_ip.as_deref() {
+            if let Some(address) = pod.fields.status.pod_ip.as_deref() {
                 self.scrapes.spawn(self.scraper.scrape(pod.name(), address));
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, watch};
+use weir_engine::{Gateway, Scrape, Span, Timestamp};
 
 use super::registry::selects;
 use super::reports::Reports;
@@ -13,7 +14,6 @@ use crate::kubernetes::kinds::Pod;
 use crate::kubernetes::render::FilterNames;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::publisher::Desired;
-use crate::rollout::{Gateway, Scrape, Span, Timestamp};
 
 /// One gateway workload.
 pub(crate) struct GatewayWorkload {
@@ -116,8 +116,8 @@ impl GatewayWorkload {
         let mut pods = stores.pods.of(&self.names.namespace);
         pods.retain(|pod| {
             selects(&self.names.selector, pod.metadata.labels.as_ref())
-                && pod.view.status.phase == "Running"
-                && (pod.view.ready() || pod.deleted())
+                && pod.fields.status.phase == "Running"
+                && (pod.fields.ready() || pod.deleted())
         });
         pods
     }

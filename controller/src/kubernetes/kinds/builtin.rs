@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Labels, kind, or_empty};
-use crate::kubernetes::api_server::object::{Cached, View};
+use crate::kubernetes::api_server::object::{Cached, Projection};
 
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
     Ok(Value::deserialize(deserializer)?.to_string().into())
@@ -47,14 +47,14 @@ pub(crate) struct ScalerView {
     pub(crate) spec: Box<str>,
 }
 
-impl View for ScalerView {
+impl Projection for ScalerView {
     const GROUP: &'static str = "autoscaling";
     const VERSION: &'static str = "v2";
     const KIND: &'static str = "HorizontalPodAutoscaler";
     const PLURAL: &'static str = "horizontalpodautoscalers";
-    const WHOLE: bool = false;
+    const KEEP_RAW: bool = false;
 
-    fn is_news(&self, older: &Self) -> bool {
+    fn is_changed(&self, older: &Self) -> bool {
         // Each tells every 15 s what it measured.
         self.spec != older.spec
     }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{self, CanarySpec, GROUP, VERSION};
-use crate::kubernetes::api_server::object::{Cached, View, no_spec, read_spec};
+use crate::kubernetes::api_server::object::{Cached, Projection, no_spec, read_spec};
 
 /// One word for why an object cannot work, and a sentence.
 pub(crate) type Fault = (&'static str, String);
@@ -25,12 +25,12 @@ pub(crate) struct CanaryView {
     pub(crate) status: CanaryStatus,
 }
 
-impl View for CanaryView {
+impl Projection for CanaryView {
     const GROUP: &'static str = GROUP;
     const VERSION: &'static str = VERSION;
     const KIND: &'static str = "Canary";
     const PLURAL: &'static str = "canaries";
-    const WHOLE: bool = false;
+    const KEEP_RAW: bool = false;
 }
 
 /// What became of a Canary. Written by Weir only.
@@ -156,7 +156,7 @@ impl Cached<CanaryView> {
                     .into_iter()
                     .collect::<BTreeMap<_, _>>(),
             },
-            spec: self.view.spec.clone()?,
+            spec: self.fields.spec.clone()?,
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::kubernetes::api_server::object::{Cached, View, is_ours, only};
+use crate::kubernetes::api_server::object::{Cached, Projection, is_ours, only};
 
 /// Annotations by which an object's owner says that it is not to be tracked: Weir's, and that of those who come from Flagger.
 const OPT_OUT: [&str; 2] = ["weir.dev/config-tracking", "flagger.app/config-tracking"];
@@ -46,7 +46,7 @@ impl ConfigKind {
 }
 
 /// A ConfigMap or a Secret.
-pub(crate) trait Config: View {
+pub(crate) trait Config: Projection {
     /// Which of the two.
     const CONFIG: ConfigKind;
 
@@ -101,12 +101,12 @@ impl<'de> Deserialize<'de> for SecretView {
     }
 }
 
-impl View for ConfigMapView {
+impl Projection for ConfigMapView {
     const GROUP: &'static str = "";
     const VERSION: &'static str = "v1";
     const KIND: &'static str = "ConfigMap";
     const PLURAL: &'static str = "configmaps";
-    const WHOLE: bool = false;
+    const KEEP_RAW: bool = false;
     const PAGE: u32 = PAGE;
 
     fn trim(metadata: &mut ObjectMeta) {
@@ -114,12 +114,12 @@ impl View for ConfigMapView {
     }
 }
 
-impl View for SecretView {
+impl Projection for SecretView {
     const GROUP: &'static str = "";
     const VERSION: &'static str = "v1";
     const KIND: &'static str = "Secret";
     const PLURAL: &'static str = "secrets";
-    const WHOLE: bool = false;
+    const KEEP_RAW: bool = false;
     const FIELDS: Option<&'static str> = Some(NOT_HELMS);
     const PAGE: u32 = PAGE;
 
@@ -158,7 +158,7 @@ impl<V: Config> Cached<V> {
     pub(crate) fn tracked(&self) -> Option<&str> {
         let opted_out = OPT_OUT.iter().any(|key| self.annotation(key).is_some_and(|it| it.starts_with(DISABLED)));
         let machinery = V::CONFIG == ConfigKind::ConfigMap && UNTRACKED.contains(&self.name());
-        (self.view.trackable() && !machinery && !opted_out).then(|| self.view.content())
+        (self.fields.trackable() && !machinery && !opted_out).then(|| self.fields.content())
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_of_all_content_and_of_nothing_else() {
-        let of = |content| config_map(content).view.content().to_owned();
+        let of = |content| config_map(content).fields.content().to_owned();
         let plain = of(json!({"data": {"a": "1", "b": "2"}}));
         assert_eq!(plain, of(json!({"data": {"b": "2", "a": "1"}, "binaryData": null, "immutable": true})));
         assert_eq!(plain.len(), 16);

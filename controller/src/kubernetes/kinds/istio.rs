@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Labels, kind, or_empty};
-use crate::kubernetes::api_server::object::{Cached, View};
+use crate::kubernetes::api_server::object::{Cached, Projection};
 
 kind!(
     /// Istio's gateway: which pods serve which hosts.
@@ -21,12 +21,12 @@ kind!(
 #[allow(dead_code, reason = "named by what is looked at in it")]
 pub(crate) type EnvoyFilter = Cached<EnvoyFilterView>;
 
-impl View for EnvoyFilterView {
+impl Projection for EnvoyFilterView {
     const GROUP: &'static str = "networking.istio.io";
     const VERSION: &'static str = "v1alpha3";
     const KIND: &'static str = "EnvoyFilter";
     const PLURAL: &'static str = "envoyfilters";
-    const WHOLE: bool = true;
+    const KEEP_RAW: bool = true;
     const URGENT: bool = true;
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::api::{GROUP, MetricTemplateSpec, VERSION};
-use crate::kubernetes::api_server::object::{View, no_spec, read_spec};
+use crate::kubernetes::api_server::object::{Projection, no_spec, read_spec};
 
 /// A metric that another system answers.
 #[derive(Clone, Debug, Deserialize)]
@@ -13,10 +13,10 @@ pub(crate) struct MetricTemplateView {
     pub(crate) spec: Result<MetricTemplateSpec, String>,
 }
 
-impl View for MetricTemplateView {
+impl Projection for MetricTemplateView {
     const GROUP: &'static str = GROUP;
     const VERSION: &'static str = VERSION;
     const KIND: &'static str = "MetricTemplate";
     const PLURAL: &'static str = "metrictemplates";
-    const WHOLE: bool = false;
+    const KEEP_RAW: bool = false;
 }

@@ -29,12 +29,12 @@ macro_rules! kind {
         $(#[$doc])*
         #[allow(dead_code, reason = "some kinds are only ever named by what is looked at in them")]
         pub(crate) type $name = Cached<$view>;
-        impl View for $view {
+        impl Projection for $view {
             const GROUP: &'static str = $group;
             const VERSION: &'static str = $version;
             const KIND: &'static str = stringify!($name);
             const PLURAL: &'static str = $plural;
-            const WHOLE: bool = $whole;
+            const KEEP_RAW: bool = $whole;
         }
     };
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tracing::warn;
+use weir_engine::{Replicas, Revision};
 
 use crate::kubernetes::api_server::apply::{ActError, Part, apply, apply_as};
 use crate::kubernetes::api_server::cover::covers;
@@ -14,7 +15,6 @@ use crate::kubernetes::reconcile::observe::any_endpoint;
 use crate::kubernetes::render::{self, ArmLabels, Configs, REVISION, Role, STARTED_WITH};
 use crate::kubernetes::router::policy;
 use crate::kubernetes::target::revision::recall;
-use crate::rollout::{Replicas, Revision};
 
 /// The field manager of the mark on a target's pods: a writer's next apply takes back what it does not repeat, and the target's
 /// size is written without the mark.
@@ -40,7 +40,7 @@ impl Executor<'_> {
         refuse_foreign(live.as_deref(), names)?;
         let labels = self.labels(&kept["template"], live.as_deref())?;
         let runs =
-            |live: &Arc<Deployment>| live.view.spec.template.metadata.annotations.get(REVISION) == Some(&revision.0);
+            |live: &Arc<Deployment>| live.fields.spec.template.metadata.annotations.get(REVISION) == Some(&revision.0);
         let runs = live.as_ref().is_some_and(runs);
         match ensure(stores, names, &declared).await {
             // A copy that somebody deleted, of what has changed since: pods that run have read it.
@@ -63,7 +63,7 @@ impl Executor<'_> {
             self.leave_size(&live).await?;
         }
         self.ensure(&stores.deployments, &wanted).await?;
-        self.twin(&labels, follow_autoscaler).await
+        self.primary_hpa(&labels, follow_autoscaler).await
     }
 
     /// Makes the services and policies of both arms. `runs` is whether the primary runs this revision already.
@@ -115,7 +115,7 @@ impl Executor<'_> {
             self.restart(target, mark).await?;
         }
         let Replicas::Exactly(replicas) = replicas else { return Ok(()) };
-        if target.view.spec.replicas.unwrap_or(1) == i64::from(replicas) {
+        if target.fields.spec.replicas.unwrap_or(1) == i64::from(replicas) {
             return Ok(());
         }
         let object = json!({

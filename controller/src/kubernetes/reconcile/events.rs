@@ -4,11 +4,11 @@ use k8s_openapi::api::core::v1::{Event as ApiEvent, EventSource, ObjectReference
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use weir_engine::{Event, Severity, Timestamp};
 
 use crate::api::{GROUP, VERSION};
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::kinds::canary::Canary;
-use crate::rollout::{Event, Severity, Timestamp};
 use crate::telemetry::Chain;
 
 /// Annotation of an event: Weir's own word for it.

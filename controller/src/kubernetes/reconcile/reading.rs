@@ -1,9 +1,10 @@
 //! The spec of one Canary, read once for each generation: a plan compiles every regular expression that a user wrote, and a Canary
 //! is looked at every second of its rollout.
 
+use weir_engine::Plan;
+
 use crate::api::{self, CanarySpec, Problem};
 use crate::kubernetes::kinds::canary::Canary;
-use crate::rollout::Plan;
 
 /// What is known of a Canary's spec.
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ impl LastReading {
         }
         self.generation = generation;
         self.remarks.clear();
-        self.problem = match &canary.view.spec {
+        self.problem = match &canary.fields.spec {
             Err(problem) => Some(problem.clone()),
             Ok(spec) => {
                 let reading = api::reading(canary.namespace(), canary.name(), spec);
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn a_spec_that_is_too_large_is_not_kept_in_memory() {
         let spec = canary(1, json!({"stepWeight": 5, "webhooks": [{"name": "a".repeat(70_000), "url": "http://a"}]}))
-            .view
+            .fields
             .spec;
         assert!(spec.unwrap_err().ends_with("and 65536 is the limit: shorten it"));
     }

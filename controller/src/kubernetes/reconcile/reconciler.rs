@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tracing::info;
+use weir_engine::{
+    Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Revision, Severity, Span, State, Timestamp,
+};
 
 use super::reading::LastReading;
 use super::retry::{Retry, SHORTEST};
-use super::templates::unanswerable;
-use crate::answers::Answers;
+use super::templates::unusable_metric;
 use crate::api::{CanarySpec, canary_id};
-use crate::board::{Board, Name};
+use crate::checks::CheckRunner;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::api_server::written::Written;
@@ -20,7 +22,7 @@ use crate::kubernetes::executor::Executor;
 use crate::kubernetes::gateway::{GatewayWorkload, request_match, unbound};
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
-use crate::kubernetes::reconcile::observe::{Look, Memory, VERB, verb};
+use crate::kubernetes::reconcile::observe::{Look, SeenEndpoints, VERB, verb};
 use crate::kubernetes::reconcile::status::{gist, no_effect, recall, stalled, status};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::apex::occupied;
@@ -30,9 +32,7 @@ use crate::kubernetes::target::revision;
 use crate::kubernetes::target::scaler::unscaled;
 use crate::publisher::Desired;
 use crate::reconcile::{Platform, Requeue, pass};
-use crate::rollout::{
-    Action, Ask, Decision, Event, Observation, Phase, Plan, Revision, Severity, Span, State, Timestamp,
-};
+use crate::status_store::{Name, StatusStore};
 use crate::view::CanaryView;
 
 /// Keeps a deleted Canary until everything of it is given back.
@@ -45,12 +45,12 @@ pub(super) const GOING: Span = Span::seconds(2);
 /// Looks after one Canary.
 pub(crate) struct Reconciler {
     pub(super) stores: Arc<Stores>,
-    pub(super) board: Arc<Board>,
+    pub(super) statuses: Arc<StatusStore>,
     pub(super) key: Key,
     /// The object that is looked after: another one may come under the same name.
     uid: Option<String>,
     id: String,
-    memory: Memory,
+    memory: SeenEndpoints,
     copies: Copies,
     /// What the engine remembers, once it was read from the status.
     state: Option<State>,
@@ -59,7 +59,7 @@ pub(crate) struct Reconciler {
     /// The status as it was last written, and when.
     pub(super) stored: Option<(CanaryStatus, Timestamp)>,
     /// What other programs said.
-    answers: Answers,
+    checks: CheckRunner,
     /// What was last seen.
     seen: Observation,
     /// Passes that failed.
@@ -73,21 +73,21 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     /// Returns a reconciler that has not looked yet.
     #[must_use]
-    pub(crate) fn new(stores: Arc<Stores>, board: Arc<Board>, key: Key) -> Box<Self> {
+    pub(crate) fn new(stores: Arc<Stores>, statuses: Arc<StatusStore>, key: Key) -> Box<Self> {
         let id = canary_id(&key.0, &key.1);
         let wake = stores.waker(&key);
         Box::new(Self {
             stores,
-            board,
+            statuses,
             key,
             uid: None,
             id,
-            memory: Memory::default(),
+            memory: SeenEndpoints::default(),
             copies: Copies::default(),
             state: None,
             reading: LastReading::default(),
             stored: None,
-            answers: Answers::new(wake),
+            checks: CheckRunner::new(wake),
             seen: Observation::default(),
             retry: Retry::default(),
             written: Written::default(),
@@ -116,7 +116,7 @@ impl Reconciler {
             }
         }
         self.stores.registry.remove_but(&self.key, &self.id, &[]);
-        self.board.forget(&Name { namespace: namespace.clone(), name: name.clone() });
+        self.statuses.forget(&Name { namespace: namespace.clone(), name: name.clone() });
         self.stores.forget(&self.key);
         info!(namespace, canary = name, "canary gone");
     }
@@ -125,7 +125,7 @@ impl Reconciler {
     async fn look(&mut self, canary: &Arc<Canary>) -> Result<Span, ActError> {
         if self.uid != canary.metadata.uid {
             // Another object under the same name: nothing that is remembered is about it.
-            *self = *Self::new(self.stores.clone(), self.board.clone(), self.key.clone());
+            *self = *Self::new(self.stores.clone(), self.statuses.clone(), self.key.clone());
             self.uid.clone_from(&canary.metadata.uid);
         }
         let finalized = canary.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
@@ -144,7 +144,7 @@ impl Reconciler {
         }
         let target = self.stores.deployments.get(&names.namespace, &names.target);
         if let Some(target) = &target
-            && let Err(problem) = names.selector(&target.view.spec.selector.match_labels)
+            && let Err(problem) = names.selector(&target.fields.spec.selector.match_labels)
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
@@ -156,11 +156,11 @@ impl Reconciler {
         let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
             Some(state) => state,
-            None => recall(&canary.view.status).map_err(ActError::Impossible)?,
+            None => recall(&canary.fields.status).map_err(ActError::Impossible)?,
         };
         let declared = declared(&self.stores, &names, target.as_deref(), &state);
         let fault = fault.or_else(|| declared.as_ref().err().cloned()).or_else(|| unscaled(&self.stores, &names));
-        let fault = fault.or_else(|| unanswerable(&self.stores, canary)).or_else(|| self.retry.refused());
+        let fault = fault.or_else(|| unusable_metric(&self.stores, canary)).or_else(|| self.retry.refused());
         let nothing_made = state.installed.is_none() && (declared.is_err() || taken.is_some());
         if nothing_made || declared.is_err() && target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
@@ -186,7 +186,7 @@ impl Reconciler {
         };
         let passed = pass(&mut body, plan, &mut state, at).await;
         let gateways = body.gateways;
-        self.answers.forget(state.run.as_ref());
+        self.checks.forget(state.run.as_ref());
         self.state = Some(state);
         let Requeue { after, .. } = passed?;
         for workload in &gateways {
@@ -197,7 +197,7 @@ impl Reconciler {
 
     /// Takes in the webhooks and metrics as they are now.
     fn answer(&mut self, canary: &Canary, state: &State, interval: Span) {
-        let _ = canary.object().map(|object| self.answers.update(&object, state, interval));
+        let _ = canary.object().map(|object| self.checks.update(&object, state, interval));
     }
 }
 
@@ -249,7 +249,7 @@ impl Platform for ReconcileContext<'_> {
         let mut seen = look.observe(&mut self.reconciler.memory);
         seen.verb = verb(self.canary.annotation(VERB));
         seen.deleted = self.canary.deleted();
-        seen.answers = self.reconciler.answers.known();
+        seen.check_results = self.reconciler.checks.results();
         self.reconciler.seen = seen.clone();
         Ok(seen)
     }
@@ -263,7 +263,7 @@ impl Platform for ReconcileContext<'_> {
         let (namespace, name) = self.reconciler.key.clone();
         let view = CanaryView::of(&namespace, &name, plan, state, &self.reconciler.seen, &decision.reason);
         let generation = self.canary.metadata.generation.unwrap_or_default();
-        let old = self.reconciler.stored.as_ref().map_or(&self.canary.view.status, |(status, _)| status);
+        let old = self.reconciler.stored.as_ref().map_or(&self.canary.fields.status, |(status, _)| status);
         let at = self.reconciler.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
         let unbound = unbound(stores, &self.names, &self.spec);
         let everywhere = self.gateways.iter().find_map(|workload| workload.everywhere());
@@ -296,9 +296,9 @@ impl Platform for ReconcileContext<'_> {
         for event in changed.iter().chain(&untold) {
             self.emit(event);
         }
-        self.reconciler.board.show(view, &plan.latency_ms);
+        self.reconciler.statuses.set(view, &plan.latency_ms);
         for scrape in &self.reconciler.seen.scrapes {
-            self.reconciler.board.count(&Name { namespace: namespace.clone(), name: name.clone() }, scrape);
+            self.reconciler.statuses.count(&Name { namespace: namespace.clone(), name: name.clone() }, scrape);
         }
         Ok(())
     }
@@ -359,8 +359,8 @@ impl Platform for ReconcileContext<'_> {
         self.reconciler.tell(&self.canary.clone(), event);
     }
 
-    fn ask(&mut self, asks: &[Ask]) {
+    fn request_checks(&mut self, requests: &[CheckRequest]) {
         let stores = self.reconciler.stores.clone();
-        self.reconciler.answers.ask(asks, |namespace, name| stores.template(namespace, name));
+        self.reconciler.checks.request(requests, |namespace, name| stores.template(namespace, name));
     }
 }

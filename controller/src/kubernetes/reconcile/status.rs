@@ -3,10 +3,11 @@
 //! Made for kstatus: a rollout never makes an object look unready, since Flux would stop applying; one that cannot work says
 //! `Stalled` at once; one that nobody has looked at is in progress, by the schema's default.
 
+use weir_engine::{Event, Outcome, Phase, Severity, State, Timestamp};
+
 use crate::api::Problem;
 use crate::kubernetes::api_server::clock::rfc3339;
 use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, GatewayStatus};
-use crate::rollout::{Event, Outcome, Phase, Severity, State, Timestamp};
 use crate::view::CanaryView;
 
 /// Returns the status after a pass. `unbound` says why none of its requests passes a gateway, `everywhere` why the filter sees
@@ -200,7 +201,7 @@ fn conditions<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::{Ended, Revision};
+    use weir_engine::{Ended, Revision};
 
     fn condition<'a>(status: &'a CanaryStatus, kind: &str) -> Option<&'a Condition> {
         status.conditions.iter().find(|condition| condition.kind == kind)

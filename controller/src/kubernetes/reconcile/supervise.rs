@@ -11,14 +11,14 @@ use backon::ExponentialBackoff;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tracing::error;
+use weir_engine::{Event, Severity};
 
 use super::events;
 use super::reconciler::Reconciler;
 use super::retry::delays;
-use crate::board::Board;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::stores::{Key, Stores};
-use crate::rollout::{Event, Severity};
+use crate::status_store::StatusStore;
 
 /// Time until a loop that panicked is started again; it doubles each time.
 const FIRST: Duration = Duration::from_secs(1);
@@ -31,9 +31,9 @@ const RECOVERED: Duration = Duration::from_secs(600);
 type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Returns what starts the loop of a Canary.
-pub(crate) fn reconciler_of(stores: Arc<Stores>, board: Arc<Board>) -> impl Fn(&Key) -> Loop + Send + 'static {
+pub(crate) fn reconciler_of(stores: Arc<Stores>, statuses: Arc<StatusStore>) -> impl Fn(&Key) -> Loop + Send + 'static {
     move |key| {
-        let reconciler = Reconciler::new(stores.clone(), board.clone(), key.clone());
+        let reconciler = Reconciler::new(stores.clone(), statuses.clone(), key.clone());
         Box::pin(reconciler.keep(stores.waker(key)))
     }
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use serde_json::json;
 use tracing::{info, warn};
+use weir_engine::{Event, Severity, Span};
 
 use super::events;
 use super::reconciler::{FINALIZER, GOING, Reconciler};
 use super::status::stalled;
 use crate::api::{GROUP, VERSION};
-use crate::board::Name;
 use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::router::apex::restore_all;
-use crate::rollout::{Event, Severity, Span};
+use crate::status_store::Name;
 use crate::telemetry::Chain;
 
 impl Reconciler {
@@ -26,7 +26,7 @@ impl Reconciler {
             self.finalizer(canary, false).await?;
             return Ok(GOING);
         }
-        let old = self.stored.as_ref().map_or(&canary.view.status, |(status, _)| status);
+        let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
         if *old != new {
             warn!(namespace = self.key.0, canary = self.key.1, reason, problem, "canary cannot work");
@@ -42,7 +42,7 @@ impl Reconciler {
         warn!(namespace, canary = name, error = %Chain(error), again = ?rest, "pass failed");
         let Some((reason, problem)) = fault else { return rest };
         self.tell(canary, &Event { severity: Severity::Warning, reason, text: problem.clone() });
-        let old = self.stored.as_ref().map_or(&canary.view.status, |(status, _)| status);
+        let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
         if *old != new
             && let Err(error) = self.store(new).await
@@ -58,7 +58,7 @@ impl Reconciler {
         let Event { severity, reason, text } = event;
         info!(namespace, canary = name, ?severity, reason, text, "rollout");
         let who = Name { namespace: namespace.clone(), name: name.clone() };
-        self.board.tell(&who, now(), std::slice::from_ref(event));
+        self.statuses.record(&who, now(), std::slice::from_ref(event));
         self.told += 1;
         let (client, object, event) = (self.stores.api.client.clone(), canary.clone(), event.clone());
         let number = self.told;

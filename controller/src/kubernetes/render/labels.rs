@@ -34,8 +34,8 @@ impl ArmLabels {
         primary: Option<&Deployment>,
         pods: &Labels,
     ) -> Result<Self, String> {
-        let matched = target.map(|target| &target.view.spec.selector.match_labels);
-        let live = primary.map(|primary| &primary.view.spec.selector.match_labels);
+        let matched = target.map(|target| &target.fields.spec.selector.match_labels);
+        let live = primary.map(|primary| &primary.fields.spec.selector.match_labels);
         // What this very revision is told apart by already, if it is.
         let renamed = live.into_iter().flatten().find_map(|(key, own)| {
             let value = pods.get(key)?;
@@ -55,7 +55,7 @@ impl ArmLabels {
         let rendered = labels.of_primary(pods);
         labels.primary = labels.service(&rendered, matched, primary);
         if labels.canary.as_ref().is_some_and(|canary| selects(canary, &rendered))
-            || target.is_some_and(|target| selects(&labels.primary, &target.view.spec.template.metadata.labels))
+            || target.is_some_and(|target| selects(&labels.primary, &target.fields.spec.template.metadata.labels))
         {
             return Err(format!(
                 "the pods of Deployments {} and {} have the same labels, so requests cannot be told apart: give {} another value \
@@ -87,10 +87,10 @@ impl ArmLabels {
             let Some(value) = rendered.get(key) else { continue };
             // Pods of two revisions run while one takes over from the other.
             let all = primary.is_none_or(|primary| {
-                let status = &primary.view.status;
+                let status = &primary.fields.status;
                 let settled = status.observed_generation >= primary.metadata.generation.unwrap_or_default()
                     && status.replicas == status.updated_replicas;
-                settled && primary.view.spec.template.metadata.labels.get(key) == Some(value)
+                settled && primary.fields.spec.template.metadata.labels.get(key) == Some(value)
             });
             if all {
                 found.insert(key.clone(), value.clone());
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(found.selector, labels(selector), "{pods}");
             assert_eq!(found.of_primary(&labels(pods)), labels(own), "{pods}");
             assert_eq!(found.primary, labels(service), "{pods}");
-            assert_eq!(found.canary.unwrap(), target.view.spec.selector.match_labels);
+            assert_eq!(found.canary.unwrap(), target.fields.spec.selector.match_labels);
         }
     }
 

@@ -17,7 +17,7 @@ const LABEL: usize = 63;
 /// Longest one that leaves room for `-primary`.
 const BASE: usize = LABEL - "-primary".len();
 
-/// The kind of autoscaler that gets a twin.
+/// The kind of autoscaler that gets a primary_hpa.
 const SCALER: &str = "HorizontalPodAutoscaler";
 /// Labels that may tell one workload's pods from another's, in Flagger's order.
 const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];

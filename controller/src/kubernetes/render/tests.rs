@@ -30,7 +30,7 @@ fn subject() -> (Names, CanarySpec, Deployment, Value) {
 }
 
 fn labels_of(names: &Names, target: &Deployment) -> ArmLabels {
-    ArmLabels::new(names, Some(target), None, &target.view.spec.template.metadata.labels).unwrap()
+    ArmLabels::new(names, Some(target), None, &target.fields.spec.template.metadata.labels).unwrap()
 }
 
 fn main(spec: &CanarySpec, target: &Value) -> (String, Value) {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::apply::{ActError, apply, guarded, is_status};
 use crate::kubernetes::api_server::cache::Cache;
-use crate::kubernetes::api_server::object::{Cached, View, resource};
+use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::kubernetes::executor::{Executor, stranger};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::EndpointSliceView;
@@ -38,7 +38,7 @@ pub(in crate::kubernetes) fn given_back(spec: &CanarySpec) -> Tenure {
     if spec.revert_on_deletion == Some(true) { Tenure::Released } else { Tenure::Owned }
 }
 
-fn origin<V: View>(live: Option<&Cached<V>>, names: &Names) -> Origin {
+fn origin<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Origin {
     let Some(live) = live else { return Origin::Missing };
     let mut owners = live.metadata.owner_references.iter().flatten();
     if owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP)) {
@@ -55,7 +55,7 @@ fn origin<V: View>(live: Option<&Cached<V>>, names: &Names) -> Origin {
 
 /// Returns what an object was before Weir, where Weir itself has written that down: restored with Weir's rights, it must be
 /// nobody else's word.
-fn original_of<V: View>(live: &Cached<V>) -> Option<&str> {
+fn original_of<V: Projection>(live: &Cached<V>) -> Option<&str> {
     live.annotation(ORIGINAL).filter(|_| live.owners().is_some_and(|owners| owners.wrote_annotation(ORIGINAL)))
 }
 
@@ -134,7 +134,7 @@ impl Executor<'_> {
     }
 
     /// Returns the spec that an object had before Weir; nothing where Weir made it.
-    pub(super) fn before<V: View>(&self, live: &Cached<V>) -> Value {
+    pub(super) fn before<V: Projection>(&self, live: &Cached<V>) -> Value {
         match origin(Some(live), self.names) {
             Origin::Foreign => live.body()["spec"].take(),
             Origin::Adopted(Some(original)) => {
@@ -145,7 +145,7 @@ impl Executor<'_> {
     }
 
     /// Renders an apex object as what it is to Weir.
-    fn held<V: View>(&self, cache: &Cache<V>, render: impl Fn(Tenure) -> Value) -> Result<Value, ActError> {
+    fn held<V: Projection>(&self, cache: &Cache<V>, render: impl Fn(Tenure) -> Value) -> Result<Value, ActError> {
         let live = cache.get(&self.names.namespace, &self.names.apex);
         match (origin(live.as_deref(), self.names), live) {
             (Origin::Foreign, Some(live)) => {
@@ -168,7 +168,7 @@ impl Executor<'_> {
     /// When the API refuses a write.
     pub(crate) async fn unroute(&self) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
-        let selector = &target.view.spec.selector.match_labels;
+        let selector = &target.fields.spec.selector.match_labels;
         let template = target.body()["spec"]["template"].take();
         let ports = render::ports(self.spec, &template, &self.main_port(&template));
         let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), selector, &ports);
@@ -180,7 +180,11 @@ impl Executor<'_> {
         self.give_back(&self.stores.virtual_services, routes).await
     }
 
-    async fn give_back<V: View>(&self, cache: &Cache<V>, render: impl Fn(Tenure) -> Value) -> Result<(), ActError> {
+    async fn give_back<V: Projection>(
+        &self,
+        cache: &Cache<V>,
+        render: impl Fn(Tenure) -> Value,
+    ) -> Result<(), ActError> {
         let Some(live) = cache.get(&self.names.namespace, &self.names.apex) else { return Ok(()) };
         match origin(Some(&live), self.names) {
             Origin::Missing | Origin::Foreign => Ok(()),
@@ -204,7 +208,7 @@ impl Executor<'_> {
         else {
             return Ok(());
         };
-        if selects(&service.view.spec.selector, Some(&primary.view.spec.template.metadata.labels)) {
+        if selects(&service.fields.spec.selector, Some(&primary.fields.spec.template.metadata.labels)) {
             // What it was before Weir finds the primary's pods too, and loses them as it would any pod.
             return Ok(());
         }
@@ -234,7 +238,12 @@ pub(crate) async fn restore_all(stores: &Stores, namespace: &str, canary: &str) 
     restore_of(stores, &stores.virtual_services, namespace, canary).await
 }
 
-async fn restore_of<V: View>(stores: &Stores, cache: &Cache<V>, namespace: &str, canary: &str) -> Result<(), ActError> {
+async fn restore_of<V: Projection>(
+    stores: &Stores,
+    cache: &Cache<V>,
+    namespace: &str,
+    canary: &str,
+) -> Result<(), ActError> {
     for live in cache.of(namespace).iter().filter(|live| live.label(CANARY_LABEL) == Some(canary)) {
         let Some(original) = original_of(live) else { continue };
         match restore(stores, cache, live, original).await {
@@ -246,7 +255,7 @@ async fn restore_of<V: View>(stores: &Stores, cache: &Cache<V>, namespace: &str,
     Ok(())
 }
 
-async fn restore<V: View>(
+async fn restore<V: Projection>(
     stores: &Stores,
     cache: &Cache<V>,
     live: &Arc<Cached<V>>,

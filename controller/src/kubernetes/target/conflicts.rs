@@ -33,10 +33,11 @@ pub(crate) fn taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<F
 /// Returns which other workload has pods that the target's selector finds too: the canary's Service would lead to both.
 #[must_use]
 pub(crate) fn shared(stores: &Stores, names: &Names, target: &Deployment) -> Option<Fault> {
-    let selector = &target.view.spec.selector.match_labels;
+    let selector = &target.fields.spec.selector.match_labels;
     let own = [names.target.clone(), names.primary()];
     let deployment = stores.deployments.of(&names.namespace).into_iter().find(|other| {
-        !own.iter().any(|own| own == other.name()) && selects(selector, Some(&other.view.spec.template.metadata.labels))
+        !own.iter().any(|own| own == other.name())
+            && selects(selector, Some(&other.fields.spec.template.metadata.labels))
     });
     let other = deployment.map(|other| format!("Deployment {}", other.name())).or_else(|| {
         let pods = stores.pods.of(&names.namespace).into_iter();
@@ -59,10 +60,10 @@ pub(crate) fn shared(stores: &Stores, names: &Names, target: &Deployment) -> Opt
 
 /// Of two Canaries with one target the one that has made something stays; of two that have made nothing, the first by name.
 fn target_taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<Fault> {
-    let rank = |canary: &Canary| (canary.view.status.last_promoted_spec.is_none(), canary.name().to_owned());
+    let rank = |canary: &Canary| (canary.fields.status.last_promoted_spec.is_none(), canary.name().to_owned());
     let own = rank(canary);
     let other = stores.canaries.of(&names.namespace).into_iter().find(|other| {
-        let target = other.view.spec.as_ref().is_ok_and(|spec| spec.target_ref.name == names.target);
+        let target = other.fields.spec.as_ref().is_ok_and(|spec| spec.target_ref.name == names.target);
         target && other.name() != names.canary && rank(other) < own
     })?;
     let problem = format!(

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use weir_engine::Revision;
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete};
 use crate::kubernetes::configs::{Declared, recalled};
 use crate::kubernetes::kinds::{ControllerRevision, Deployment, RevisionView};
 use crate::kubernetes::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
 use crate::kubernetes::stores::Stores;
-use crate::rollout::Revision;
 
 /// Keeps the target's template as that of the revision which it declares.
 ///

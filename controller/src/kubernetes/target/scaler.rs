@@ -1,7 +1,7 @@
 //! The primary's autoscaler, and who says how many pods an arm has where there is one.
 //!
 //! The target's own autoscaler is left as it is: it sleeps while its workload has no pods, and goes on when a rollout gives it
-//! some. The primary gets a twin, which from then on is the only one to size it: a promotion writes no number.
+//! some. The primary gets a primary_hpa, which from then on is the only one to size it: a promotion writes no number.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
-use crate::kubernetes::api_server::object::{View, resource};
+use crate::kubernetes::api_server::object::{Projection, resource};
 use crate::kubernetes::executor::{Executor, refuse_foreign};
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
@@ -32,17 +32,17 @@ pub(in crate::kubernetes) fn unscaled(stores: &Stores, names: &Names) -> Option<
 #[must_use]
 pub(in crate::kubernetes) fn autoscaled(stores: &Stores, names: &Names) -> bool {
     targets_scaler(stores, names).is_some()
-        || twin_name(names).is_some_and(|name| scaler(stores, names, &name).is_some())
+        || primary_hpa_name(names).is_some_and(|name| scaler(stores, names, &name).is_some())
 }
 
 /// Returns the least number of pods that the target's autoscaler would give it.
 #[must_use]
 pub(in crate::kubernetes) fn least(stores: &Stores, names: &Names) -> Option<u32> {
-    let spec = targets_scaler(stores, names)?.view.spec();
+    let spec = targets_scaler(stores, names)?.fields.spec();
     Some(spec["minReplicas"].as_u64().and_then(|least| u32::try_from(least).ok()).unwrap_or(1))
 }
 
-fn twin_name(names: &Names) -> Option<String> {
+fn primary_hpa_name(names: &Names) -> Option<String> {
     names.scaler.as_ref().map(|name| format!("{name}-primary"))
 }
 
@@ -60,24 +60,24 @@ impl Executor<'_> {
     ///
     /// # Errors
     /// When the API refuses a write.
-    pub(in crate::kubernetes) async fn twin(&self, labels: &ArmLabels, follow: bool) -> Result<(), ActError> {
-        let (stores, names, twin) = (self.stores, self.names, twin_name(self.names));
+    pub(in crate::kubernetes) async fn primary_hpa(&self, labels: &ArmLabels, follow: bool) -> Result<(), ActError> {
+        let (stores, names, primary_hpa) = (self.stores, self.names, primary_hpa_name(self.names));
         for old in stores.scalers.of(&names.namespace) {
             let own = old.label(CANARY_LABEL) == Some(&names.canary);
-            if own && twin.as_deref() != Some(old.name()) && !old.deleted() {
+            if own && primary_hpa.as_deref() != Some(old.name()) && !old.deleted() {
                 delete::<ScalerView>(&stores.api, &names.namespace, old.name()).await?;
             }
         }
-        let (Some(name), Some(targets)) = (twin, targets_scaler(stores, names)) else { return Ok(()) };
+        let (Some(name), Some(targets)) = (primary_hpa, targets_scaler(stores, names)) else { return Ok(()) };
         let live = scaler(stores, names, &name);
         if live.is_some() && !follow {
             return Ok(());
         }
         let bounds = self.spec.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
-        let wanted = render::scaler(names, &name, labels, &bounds.unwrap_or_default(), &targets.view.spec());
+        let wanted = render::scaler(names, &name, labels, &bounds.unwrap_or_default(), &targets.fields.spec());
         refuse_foreign(live.as_deref(), self.names)?;
         // Both have been through the same server's defaults, so that whatever differs is a difference.
-        if live.is_some_and(|live| live.view.spec() == wanted["spec"]) {
+        if live.is_some_and(|live| live.fields.spec() == wanted["spec"]) {
             return Ok(());
         }
         apply(&stores.api, &stores.scalers, &wanted).await.map(drop)
@@ -92,7 +92,7 @@ impl Executor<'_> {
         let (name, namespace) = (primary.name(), primary.namespace());
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
-            "spec": {"replicas": primary.view.spec.replicas},
+            "spec": {"replicas": primary.fields.spec.replicas},
         });
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.stores.api.client.clone(), namespace, &resource::<DeploymentView>());

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::server::{Answer, ApiServer};
 use super::stage::{Stage, canary, deployment};
-use crate::board::Board;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
+use crate::status_store::StatusStore;
 
 const SENTENCE: &str = "admission webhook \"policy.example.com\" denied the request: Services need an owner";
 
@@ -112,7 +112,7 @@ async fn the_loop_of_a_canary_that_panics_is_started_again_and_says_so() {
     server.apply("flux", &deployment("cart", &[("app", "cart")], "v1"));
     server.apply("flux", &canary("cart", json!({})));
     let stage = Stage::idle(&server).await;
-    let keep = reconciler_of(stage.stores.clone(), Board::new().0);
+    let keep = reconciler_of(stage.stores.clone(), StatusStore::new().0);
     let starts = Arc::new(AtomicUsize::new(0));
     let counted = starts.clone();
     let supervisor = tokio::spawn(supervise(stage.stores.clone(), move |key| {

@@ -109,8 +109,8 @@ async fn the_primarys_size_is_handed_to_its_autoscaler_and_not_written_any_more(
             json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "name": "shop"});
     });
     stage.rest().await;
-    let twin = stage.get("horizontalpodautoscalers", "shop-primary");
-    assert_eq!(twin["spec"]["scaleTargetRef"]["name"], "shop-primary");
+    let primary_hpa = stage.get("horizontalpodautoscalers", "shop-primary");
+    assert_eq!(primary_hpa["spec"]["scaleTargetRef"]["name"], "shop-primary");
     let before = stage.get("deployments", "shop-primary")["spec"]["replicas"].clone();
     assert_eq!(before, 3, "the size stays what it was when it changes hands");
     stage.edit("deployments", "shop-primary", |primary| primary["spec"]["replicas"] = 7.into());

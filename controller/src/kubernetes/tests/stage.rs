@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::server::{ApiServer, Write};
-use crate::board::Board;
 use crate::kubernetes::render::Module;
 use crate::kubernetes::run::{RunError, act};
 use crate::kubernetes::settings::Settings;
 use crate::kubernetes::stores::Stores;
+use crate::status_store::StatusStore;
 
 /// Namespace of everything here.
 pub(super) const NAMESPACE: &str = "shop";
@@ -39,11 +39,11 @@ impl Stage {
 
     /// Starts one of several replicas.
     pub(super) fn start_as(server: &ApiServer, identity: &str, leader_election: bool) -> Self {
-        let (stores, board) = Self::stores(server, identity, leader_election);
-        Self { server: server.clone(), stores: stores.clone(), acting: tokio::spawn(act(stores, board)) }
+        let (stores, statuses) = Self::stores(server, identity, leader_election);
+        Self { server: server.clone(), stores: stores.clone(), acting: tokio::spawn(act(stores, statuses)) }
     }
 
-    fn stores(server: &ApiServer, identity: &str, leader_election: bool) -> (Arc<Stores>, Arc<Board>) {
+    fn stores(server: &ApiServer, identity: &str, leader_election: bool) -> (Arc<Stores>, Arc<StatusStore>) {
         let settings = Settings {
             observe_at_rest: false,
             namespace: "weir-system".into(),
@@ -57,7 +57,7 @@ impl Stage {
         };
         let stores = Stores::new(server.client(), settings);
         stores.follow();
-        (stores, Board::new().0)
+        (stores, StatusStore::new().0)
     }
 
     /// Starts a controller, a Deployment and its Canary, and waits until the primary serves and nothing is left to do.

@@ -14,10 +14,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use weir_engine::Span;
 use weir_wire::names::Arm;
 use weir_wire::{Config, TOKEN_HEADER, plugin};
 
-use crate::rollout::Span;
 use crate::scrape::stat_prefix;
 
 /// Name of the filter.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use weir_engine::{Span, Timestamp};
 
 use super::admin::Admin;
 use super::config::{self, Files};
-use crate::rollout::{Span, Timestamp};
 use crate::standalone::files::{Durability, replace};
 use crate::standalone::port;
 use crate::standalone::process::{Identity, Launch, Process, last_words, marked};
@@ -46,7 +46,7 @@ struct Record {
     command: Vec<String>,
 }
 
-/// The Envoy of this machine.
+/// The Envoy of this supervisor.
 #[derive(Debug)]
 pub(crate) struct Server {
     settings: Settings,

@@ -67,15 +67,15 @@ fn an_epoch_is_acknowledged_when_every_vm_runs_its_generation() {
     gateway.set_desired(named(canary(4, 500)));
     gateway.push(NOW).unwrap();
     assert_eq!(gateway.acknowledged(ID), None);
-    gateway.take_in(&said(gateway.publisher.generation(), 1), folder.path(), NOW);
+    gateway.ingest(&said(gateway.publisher.generation(), 1), folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), None);
-    gateway.take_in(&said(gateway.publisher.generation(), 2), folder.path(), NOW);
+    gateway.ingest(&said(gateway.publisher.generation(), 2), folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), Some(4));
     // The next push is not acknowledged by what was said of the one before.
     let before = said(gateway.publisher.generation(), 2);
     gateway.set_desired(named(canary(5, 1000)));
     gateway.push(NOW).unwrap();
-    gateway.take_in(&before, folder.path(), NOW);
+    gateway.ingest(&before, folder.path(), NOW);
     assert_eq!(gateway.acknowledged(ID), Some(4));
 }
 
@@ -87,7 +87,7 @@ fn a_later_weir_reads_in_the_file_what_was_pushed() {
     gateway.push(NOW).unwrap();
     let generation = gateway.publisher.generation();
     let mut next = open(folder.path());
-    next.take_in(&said(generation, 2), folder.path(), NOW);
+    next.ingest(&said(generation, 2), folder.path(), NOW);
     assert_eq!((next.publisher.generation(), next.acknowledged(ID)), (generation, Some(9)));
     next.set_desired(named(canary(9, 3000)));
     next.push(NOW).unwrap();
@@ -102,6 +102,6 @@ fn a_rejection_is_told_in_envoys_words() {
         .unwrap();
     let mut gateway = open(folder.path());
     gateway.startup(NOW).unwrap();
-    gateway.take_in("envoy_extension_config_discovery_http_filter_weir_update_rejected{} 1\n", &log, NOW);
+    gateway.ingest("envoy_extension_config_discovery_http_filter_weir_update_rejected{} 1\n", &log, NOW);
     assert!(gateway.trouble(NOW).unwrap().contains("Unable to create Wasm plugin weir"));
 }

@@ -12,11 +12,9 @@ use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::scaler::{autoscaled, least};
-use crate::rollout::{
-    Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm,
-};
 
 use strategy::update_stops;
+use weir_engine::{Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm};
 pub(crate) use workload::{Endpoints, any_endpoint};
 
 /// Annotation by which a person asks for something: the verb, a space, and anything that differs from the last request's.
@@ -26,7 +24,7 @@ const SETTLED: Span = Span::seconds(1);
 
 /// What is remembered between two looks, and not worth storing.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct SeenEndpoints {
     primary: Endpoints,
     canary: Endpoints,
 }
@@ -58,14 +56,14 @@ pub(crate) struct Look<'a> {
 impl Look<'_> {
     /// Returns what is seen. Answers of other programs, verbs and deletion are added by who knows them.
     #[must_use]
-    pub(crate) fn observe(&self, memory: &mut Memory) -> Observation {
+    pub(crate) fn observe(&self, memory: &mut SeenEndpoints) -> Observation {
         let Self { stores, names, .. } = self;
         // A target that is gone, or lacks what it needs, has no new revision.
         let known = || self.known().cloned().unwrap_or_default();
         let seen = self.declared.map_or_else(|_| known(), |declared| declared.revision.clone());
         let primary = stores.deployments.get(&names.namespace, &names.primary());
         let told = primary.as_ref().and_then(|primary| {
-            primary.view.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
+            primary.fields.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
         });
         let analysis = &self.spec.analysis;
         let (minimum, sizes_primary) = (least(stores, names), autoscaled(stores, names));
@@ -81,7 +79,7 @@ impl Look<'_> {
             target: seen,
             autoscaler: Autoscaler { minimum, sizes_primary },
             update_stops_primary: self.target.zip(primary.as_ref()).is_some_and(|(target, primary)| {
-                update_stops(&target.body()["spec"]["strategy"], pods(primary.view.spec.replicas))
+                update_stops(&target.body()["spec"]["strategy"], pods(primary.fields.spec.replicas))
             }),
             ..Observation::default()
         };
@@ -108,7 +106,7 @@ impl Look<'_> {
         let Some(target) = self.target else { return arm };
         match self.declared {
             Ok(declared) if declared.copied && stores.settings.config_tracking => {
-                let marked = target.view.spec.template.metadata.annotations.get(STARTED_WITH);
+                let marked = target.fields.spec.template.metadata.annotations.get(STARTED_WITH);
                 if !started_with(marked.map(String::as_str), &declared.configs) {
                     arm.revision = None;
                 }
@@ -151,7 +149,7 @@ impl Look<'_> {
             readiness,
             available,
             routable_since: endpoints.since,
-            replicas: deployment.map(|deployment| pods(deployment.view.spec.replicas)),
+            replicas: deployment.map(|deployment| pods(deployment.fields.spec.replicas)),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use weir_engine::{Readiness, Timestamp};
+
 use crate::kubernetes::api_server::object::DEPLOYMENT_REVISION;
 use crate::kubernetes::kinds::{Deployment, Pod, ReplicaSet};
 use crate::kubernetes::stores::Stores;
-use crate::rollout::{Readiness, Timestamp};
 
 /// Why a container waits, where waiting will not help.
 const HOPELESS: [&str; 4] = ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
@@ -33,13 +34,13 @@ pub(crate) fn any_endpoint(stores: &Stores, namespace: &str, service: &str) -> b
     slices
         .iter()
         .filter(|slice| slice.label("kubernetes.io/service-name") == Some(service))
-        .any(|slice| slice.view.any_ready())
+        .any(|slice| slice.fields.any_ready())
 }
 
 /// Returns how far a Deployment is. `threshold` is the percentage of its pods that must be available.
 #[must_use]
 pub(crate) fn readiness(stores: &Stores, deployment: &Deployment, threshold: i64, endpoint: bool) -> Readiness {
-    let (spec, status) = (&deployment.view.spec, &deployment.view.status);
+    let (spec, status) = (&deployment.fields.spec, &deployment.fields.status);
     let replicas = spec.replicas.unwrap_or(1);
     if replicas == 0 {
         return Readiness::Absent;
@@ -75,12 +76,12 @@ pub(crate) fn readiness(stores: &Stores, deployment: &Deployment, threshold: i64
 /// Returns why pods of the newest version are not made, or find no place, in the words of Kubernetes: a quota, no node.
 fn held_up(stores: &Stores, deployment: &Deployment) -> Option<String> {
     let refused =
-        deployment.view.status.conditions.iter().find(|it| it.kind == "ReplicaFailure" && it.status == "True");
+        deployment.fields.status.conditions.iter().find(|it| it.kind == "ReplicaFailure" && it.status == "True");
     if let Some(refused) = refused {
         return Some(refused.message.to_string());
     }
     newest(stores, deployment).iter().find_map(|pod| {
-        let mut conditions = pod.view.status.conditions.iter();
+        let mut conditions = pod.fields.status.conditions.iter();
         let unplaced = conditions.find(|it| it.kind == "PodScheduled" && it.status == "False")?;
         Some(format!("pod {}: {}", pod.name(), unplaced.message))
     })
@@ -104,7 +105,7 @@ fn newest(stores: &Stores, deployment: &Deployment) -> Vec<Arc<Pod>> {
     };
     let set = stores.replica_sets.of(namespace).into_iter().find(owned);
     let Some(hash) = set.as_ref().and_then(|set| set.label(HASH)) else { return Vec::new() };
-    let selector = &deployment.view.spec.selector.match_labels;
+    let selector = &deployment.fields.spec.selector.match_labels;
     let mut pods = stores.pods.of(namespace);
     pods.retain(|pod| {
         let own = selector.iter().all(|(key, value)| pod.label(key) == Some(value));
@@ -114,7 +115,7 @@ fn newest(stores: &Stores, deployment: &Deployment) -> Vec<Arc<Pod>> {
 }
 
 fn hopeless(pod: &Pod) -> Option<String> {
-    let status = &pod.view.status;
+    let status = &pod.fields.status;
     status.init_container_statuses.iter().chain(&status.container_statuses).find_map(|container| {
         let waiting = container.state.waiting.as_ref().filter(|waiting| HOPELESS.contains(&waiting.reason.as_str()))?;
         let message = waiting.message.split_whitespace().collect::<Vec<_>>().join(" ");

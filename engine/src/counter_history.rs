@@ -1,6 +1,6 @@
 //! Keeps each gateway's counters by epoch, whatever happens to the gateway.
 //!
-//! Gateways count per slot (`epoch % 8`) since their process began. The ledger turns that into requests per epoch: it
+//! Gateways count per slot (`epoch % 8`) since their process began. The counters turns that into requests per epoch: it
 //! remembers what each slot read last and gives every increase to the epoch that owned the slot at that time. What a gateway
 //! had counted stays when it vanishes; another `boot` number says that its counters began at 0 again.
 
@@ -15,7 +15,7 @@ use super::time::Timestamp;
 /// What the gateways have counted for one Canary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Ledger {
+pub struct CounterHistory {
     gateways: BTreeMap<String, Account>,
 }
 
@@ -33,7 +33,7 @@ struct Account {
     epochs: BTreeMap<u64, Counts>,
 }
 
-impl Ledger {
+impl CounterHistory {
     /// Takes in a scrape made while `epoch` was the newest epoch asked for.
     ///
     /// The first gateway ever seen may have counted for an earlier Weir, whose numbers nobody can place: it starts from what

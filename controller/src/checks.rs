@@ -8,15 +8,16 @@ mod template;
 mod webhook;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use weir_engine::{CheckRequest, CheckResult, Run, Span, State};
 
 use self::metric::{Metric, Query};
 use self::webhook::Call;
 use crate::api::{CanarySpec, MetricTemplateSpec, Object, asked, webhook_names};
-use crate::rollout::{Answer, Ask, Run, Span, State};
 
 /// Of an answer's body so much is shown to people.
 const SHOWN: usize = 300;
@@ -47,14 +48,14 @@ impl Drop for Asking {
     }
 }
 
-type Known = Arc<Mutex<BTreeMap<String, Answer>>>;
+type Known = Arc<Mutex<BTreeMap<String, CheckResult>>>;
 
 /// Why something has no answer that an edit took out of the spec while a rollout still waits for it.
 const GONE: &str = "it is not in the spec any more";
 
 /// What is asked, and what was answered.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct CheckRunner {
     webhooks: BTreeMap<String, Call>,
     metrics: BTreeMap<String, Metric>,
     known: Known,
@@ -62,7 +63,7 @@ pub(crate) struct Answers {
     wake: Arc<Notify>,
 }
 
-impl Answers {
+impl CheckRunner {
     /// Returns a place where nothing was asked yet; `wake` is notified of answers.
     pub(crate) fn new(wake: Arc<Notify>) -> Self {
         Self {
@@ -85,17 +86,14 @@ impl Answers {
 
     /// Returns why a metric of a Canary can never be answered as things are, for a person who would rather know it before the
     /// next release than in the middle of it.
-    pub(crate) fn unanswerable(
-        canary: &Object<CanarySpec>,
-        templates: impl Fn(&str, &str) -> Template,
-    ) -> Option<String> {
-        let questions = Self::questions(canary, templates).into_iter();
+    pub(crate) fn validate(canary: &Object<CanarySpec>, templates: impl Fn(&str, &str) -> Template) -> Option<String> {
+        let questions = Self::queries(canary, templates).into_iter();
         let mut problems = questions.filter_map(|(i, query)| Some((i, query.err()?)));
         problems.next().map(|(i, why)| format!("spec.analysis.metrics[{i}]: {why}"))
     }
 
     /// Returns what is asked for each metric that others answer, by its place.
-    pub(crate) fn questions(
+    pub(crate) fn queries(
         canary: &Object<CanarySpec>,
         templates: impl Fn(&str, &str) -> Template,
     ) -> Vec<(usize, Result<Option<Query>, String>)> {
@@ -105,24 +103,24 @@ impl Answers {
     }
 
     /// Returns every answer to what is asked.
-    pub(crate) fn known(&self) -> BTreeMap<String, Answer> {
+    pub(crate) fn results(&self) -> BTreeMap<String, CheckResult> {
         lock(&self.known).clone()
     }
 
     /// Asks these things until they are answered. A gate is asked again and again until it is not among them; any other
     /// question that was asked once is let finish: a pass that waits for a gateway asks nothing, and a long test must not begin
     /// anew after it.
-    pub(crate) fn ask(&mut self, asks: &[Ask], templates: impl Fn(&str, &str) -> Template) {
-        let wanted = |key: &str| asks.iter().any(|ask| ask.key == key);
+    pub(crate) fn request(&mut self, requests: &[CheckRequest], templates: impl Fn(&str, &str) -> Template) {
+        let wanted = |key: &str| requests.iter().any(|request| request.key == key);
         self.asking.retain(|key, task| !task.call.is_finished() && (!task.repeats || wanted(key)));
-        for ask in asks {
+        for ask in requests {
             if self.asking.contains_key(&ask.key) {
                 continue;
             }
             let (known, wake, key) = (self.known.clone(), self.wake.clone(), ask.key.clone());
             let task = if ask.webhook.is_some() {
                 let Some(call) = self.webhooks.get(&ask.name).cloned() else {
-                    put(&known, &wake, &key, Answer::Failed(GONE.into()));
+                    put(&known, &wake, &key, CheckResult::Failed(GONE.into()));
                     continue;
                 };
                 tokio::spawn(call_on(call, key, ask.repeat, known, wake))
@@ -132,7 +130,7 @@ impl Answers {
                     Ok(Some(query)) => tokio::spawn(query_once(query, key, known, wake)),
                     Ok(None) => continue,
                     Err(why) => {
-                        put(&known, &wake, &key, Answer::NoValue(why));
+                        put(&known, &wake, &key, CheckResult::NoValue(why));
                         continue;
                     }
                 }
@@ -168,7 +166,7 @@ async fn query_once(query: Query, key: String, known: Known, wake: Arc<Notify>) 
     put(&known, &wake, &key, query.ask().await);
 }
 
-fn put(known: &Known, wake: &Notify, key: &str, answer: Answer) {
+fn put(known: &Known, wake: &Notify, key: &str, answer: CheckResult) {
     lock(known).insert(key.to_owned(), answer);
     wake.notify_one();
 }
@@ -178,9 +176,9 @@ fn shown(text: &str) -> String {
     text.trim().chars().take(SHOWN).collect()
 }
 
-fn lock(known: &Mutex<BTreeMap<String, Answer>>) -> MutexGuard<'_, BTreeMap<String, Answer>> {
+fn lock(known: &Mutex<BTreeMap<String, CheckResult>>) -> MutexGuard<'_, BTreeMap<String, CheckResult>> {
     // Every change is one insert or one retain: a panic in between leaves a whole map.
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+    known.lock()
 }
 
 #[cfg(test)]

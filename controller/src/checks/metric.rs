@@ -7,13 +7,13 @@ use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use serde::Deserialize;
+use weir_engine::{CheckResult, Span};
 
 use super::client::Client;
 use super::template::Words;
 use super::{Template, shown};
 use crate::api::analysis::MetricSpec;
 use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
-use crate::rollout::{Answer, Span};
 
 /// Least time that a query looks back where the metric gives none; Flagger's for its own queries.
 const LOOKS_BACK: Span = Span::seconds(60);
@@ -149,8 +149,10 @@ impl Query {
     }
 
     /// Asks once.
-    pub(super) async fn ask(&self) -> Answer {
-        self.value().await.map_or_else(|why| Answer::NoValue(format!("{}: {why}", self.address)), Answer::Value)
+    pub(super) async fn ask(&self) -> CheckResult {
+        self.value()
+            .await
+            .map_or_else(|why| CheckResult::NoValue(format!("{}: {why}", self.address)), CheckResult::Value)
     }
 
     async fn value(&self) -> Result<f64, String> {

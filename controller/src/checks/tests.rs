@@ -1,11 +1,11 @@
 //! Webhooks and metrics against servers that speak HTTP, with and without TLS.
 
 use super::*;
-use crate::rollout::{Revision, WebhookKind};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use weir_engine::{Revision, WebhookKind};
 
 /// A server that answers with each of these in turn, the last one for ever.
 async fn server(answers: &'static [&'static str]) -> String {
@@ -51,141 +51,143 @@ fn response(answer: &str) -> String {
     format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn answers(analysis: &str) -> Answers {
-    let mut answers = Answers::new(Arc::default());
+fn checks(analysis: &str) -> CheckRunner {
+    let mut checks = CheckRunner::new(Arc::default());
     let spec = format!(
         r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "a"}}, "spec": {{
             "targetRef": {{"kind": "Process", "name": "a"}}, "analysis": {analysis}}}}}"#
     );
     let state = State { applied: Some(Revision("5c6b".into())), ..State::default() };
-    answers.update(&serde_json::from_str(&spec).unwrap(), &state, Span(10));
-    answers
+    checks.update(&serde_json::from_str(&spec).unwrap(), &state, Span(10));
+    checks
 }
 
-fn gate(url: &str) -> Answers {
-    answers(&format!(r#"{{"webhooks": [{{"name": "gate", "url": "{url}"}}]}}"#))
+fn gate(url: &str) -> CheckRunner {
+    checks(&format!(r#"{{"webhooks": [{{"name": "gate", "url": "{url}"}}]}}"#))
 }
 
-fn ask(repeat: bool) -> Ask {
-    Ask { key: "k".into(), name: "gate".into(), webhook: Some(WebhookKind::Rollout), repeat }
+fn ask(repeat: bool) -> CheckRequest {
+    CheckRequest { key: "k".into(), name: "gate".into(), webhook: Some(WebhookKind::Rollout), repeat }
 }
 
-fn ask_metric() -> Ask {
-    Ask { key: "k".into(), name: "errors".into(), webhook: None, repeat: false }
+fn ask_metric() -> CheckRequest {
+    CheckRequest { key: "k".into(), name: "errors".into(), webhook: None, repeat: false }
 }
 
 fn no_template(_: &str, _: &str) -> Template {
     Template::Missing
 }
 
-async fn until(answers: &Answers, wanted: impl Fn(&Answer) -> bool) {
-    while !answers.known().get("k").is_some_and(&wanted) {
+async fn until(checks: &CheckRunner, wanted: impl Fn(&CheckResult) -> bool) {
+    while !checks.results().get("k").is_some_and(&wanted) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
 async fn a_gate_is_asked_again_until_it_opens() {
-    let mut answers = gate(&server(&["403 Forbidden|closed", "403 Forbidden", "200 OK"]).await);
-    answers.ask(&[ask(true)], no_template);
-    until(&answers, |answer| matches!(answer, Answer::Failed(why) if why.contains("403 Forbidden closed"))).await;
-    until(&answers, |answer| *answer == Answer::Passed).await;
+    let mut checks = gate(&server(&["403 Forbidden|closed", "403 Forbidden", "200 OK"]).await);
+    checks.request(&[ask(true)], no_template);
+    until(&checks, |answer| matches!(answer, CheckResult::Failed(why) if why.contains("403 Forbidden closed"))).await;
+    until(&checks, |answer| *answer == CheckResult::Passed).await;
 }
 
 #[tokio::test]
 async fn a_webhook_is_told_which_revision_it_is_asked_about() {
-    let answers = gate("http://127.0.0.1:9/gate");
-    let body: serde_json::Value = serde_json::from_str(&answers.webhooks["gate"].body).unwrap();
+    let checks = gate("http://127.0.0.1:9/gate");
+    let body: serde_json::Value = serde_json::from_str(&checks.webhooks["gate"].body).unwrap();
     assert_eq!(body["checksum"], "5c6b", "{body}");
 }
 
 #[tokio::test]
 async fn what_cannot_be_reached_has_failed() {
-    let mut answers = gate("http://127.0.0.1:9/gate");
-    answers.ask(&[ask(false)], no_template);
-    until(&answers, |answer| matches!(answer, Answer::Failed(why) if why.contains("refused"))).await;
+    let mut checks = gate("http://127.0.0.1:9/gate");
+    checks.request(&[ask(false)], no_template);
+    until(&checks, |answer| matches!(answer, CheckResult::Failed(why) if why.contains("refused"))).await;
 }
 
 #[tokio::test]
 async fn a_webhook_behind_an_unknown_certificate_passes_only_where_tls_is_not_checked() {
     let url = tls_server("200 OK").await;
     let mut checked = gate(&url);
-    checked.ask(&[ask(false)], no_template);
-    until(&checked, |answer| matches!(answer, Answer::Failed(why) if why.contains("certificate"))).await;
-    let mut unchecked =
-        answers(&format!(r#"{{"webhooks": [{{"name": "gate", "url": "{url}", "disableTLS": true}}]}}"#));
-    unchecked.ask(&[ask(false)], no_template);
-    until(&unchecked, |answer| *answer == Answer::Passed).await;
+    checked.request(&[ask(false)], no_template);
+    until(&checked, |answer| matches!(answer, CheckResult::Failed(why) if why.contains("certificate"))).await;
+    let mut unchecked = checks(&format!(r#"{{"webhooks": [{{"name": "gate", "url": "{url}", "disableTLS": true}}]}}"#));
+    unchecked.request(&[ask(false)], no_template);
+    until(&unchecked, |answer| *answer == CheckResult::Passed).await;
 }
 
 #[tokio::test]
 async fn a_metric_is_asked_where_its_template_says() {
     const ANSWER: &str = r#"200 OK|{"status": "success", "data": {"resultType": "scalar", "result": [1, "31"]}}"#;
     let address = server(&[ANSWER]).await;
-    let mut answers = answers(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
+    let mut checks = checks(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
     let template = |_: &str, name: &str| {
         let spec = format!(r#"{{"provider": {{"type": "prometheus", "address": "{address}"}}, "query": "up"}}"#);
         if name == "rate" { Template::Found(serde_json::from_str(&spec).unwrap()) } else { Template::Missing }
     };
     // Nobody has looked yet which templates there are.
-    answers.ask(&[ask_metric()], |_, _| Template::NotKnownYet);
-    assert_eq!(answers.known().len(), 0);
-    answers.ask(&[ask_metric()], template);
-    until(&answers, |answer| *answer == Answer::Value(31.0)).await;
+    checks.request(&[ask_metric()], |_, _| Template::NotKnownYet);
+    assert_eq!(checks.results().len(), 0);
+    checks.request(&[ask_metric()], template);
+    until(&checks, |answer| *answer == CheckResult::Value(31.0)).await;
 }
 
 #[tokio::test]
 async fn a_metric_that_nobody_can_answer_has_no_value_and_says_why() {
-    let mut answers = answers(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
-    answers.ask(&[ask_metric()], no_template);
-    until(&answers, |answer| matches!(answer, Answer::NoValue(why) if why.contains("no MetricTemplate default/rate")))
-        .await;
-    let mut inline = self::answers(r#"{"metrics": [{"name": "errors", "query": "up"}]}"#);
-    inline.ask(&[ask_metric()], no_template);
-    until(&inline, |answer| matches!(answer, Answer::NoValue(why) if why.contains("metricsServer"))).await;
+    let mut checks = checks(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
+    checks.request(&[ask_metric()], no_template);
+    until(
+        &checks,
+        |answer| matches!(answer, CheckResult::NoValue(why) if why.contains("no MetricTemplate default/rate")),
+    )
+    .await;
+    let mut inline = self::checks(r#"{"metrics": [{"name": "errors", "query": "up"}]}"#);
+    inline.request(&[ask_metric()], no_template);
+    until(&inline, |answer| matches!(answer, CheckResult::NoValue(why) if why.contains("metricsServer"))).await;
 }
 
 /// A webhook that was called, and has not answered.
-async fn called(repeat: bool) -> (Answers, tokio::net::TcpStream) {
+async fn called(repeat: bool) -> (CheckRunner, tokio::net::TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut answers = gate(&format!("http://{}/", listener.local_addr().unwrap()));
-    answers.ask(&[ask(repeat)], no_template);
+    let mut checks = gate(&format!("http://{}/", listener.local_addr().unwrap()));
+    checks.request(&[ask(repeat)], no_template);
     let (stream, _) = listener.accept().await.unwrap();
-    (answers, stream)
+    (checks, stream)
 }
 
 #[tokio::test]
 async fn a_call_that_takes_long_is_let_finish_by_a_pass_that_asks_nothing() {
-    let (mut answers, mut stream) = called(false).await;
-    answers.ask(&[], no_template);
+    let (mut checks, mut stream) = called(false).await;
+    checks.request(&[], no_template);
     let _ = stream.read(&mut [0; 4096]).await;
     stream.write_all(response("200 OK").as_bytes()).await.unwrap();
-    until(&answers, |answer| *answer == Answer::Passed).await;
+    until(&checks, |answer| *answer == CheckResult::Passed).await;
 }
 
 #[tokio::test]
 async fn a_gate_that_nobody_waits_for_is_left_alone() {
-    let (mut answers, mut stream) = called(true).await;
-    answers.ask(&[], no_template);
+    let (mut checks, mut stream) = called(true).await;
+    checks.request(&[], no_template);
     // The call is given up, and none follows.
     let mut request = Vec::new();
     stream.read_to_end(&mut request).await.unwrap();
-    assert!(answers.asking.is_empty() && answers.known().is_empty());
+    assert!(checks.asking.is_empty() && checks.results().is_empty());
 }
 
 #[tokio::test]
 async fn answers_of_other_runs_and_of_earlier_checks_are_forgotten() {
-    let mut answers = gate("http://127.0.0.1:9/gate");
+    let mut checks = gate("http://127.0.0.1:9/gate");
     let keys =
         ["a/Rollout/1/gate", "a/Rollout/2/gate", "a/metric/3/errors", "a/ConfirmPromotion/0/gate", "b/Rollout/2/gate"];
     for key in keys {
-        put(&answers.known, &answers.wake, key, Answer::Passed);
+        put(&checks.known, &checks.wake, key, CheckResult::Passed);
     }
-    answers.forget(Some(&Run { id: "a".into(), checks: 2, ..Run::default() }));
-    let kept: Vec<String> = answers.known().into_keys().collect();
+    checks.forget(Some(&Run { id: "a".into(), checks: 2, ..Run::default() }));
+    let kept: Vec<String> = checks.results().into_keys().collect();
     assert_eq!(kept, ["a/ConfirmPromotion/0/gate", "a/Rollout/2/gate", "a/metric/3/errors"]);
-    answers.forget(None);
-    assert!(answers.known().is_empty());
+    checks.forget(None);
+    assert!(checks.results().is_empty());
 }
 
 #[test]
@@ -200,9 +202,9 @@ fn a_metric_that_nobody_can_answer_is_known_before_a_release() {
         serde_json::from_str::<Object<CanarySpec>>(&text).unwrap()
     };
     let named = object(r#"{"name": "errors", "templateRef": {"name": "rate"}}"#);
-    let problem = Answers::unanswerable(&named, no_template).unwrap();
+    let problem = CheckRunner::validate(&named, no_template).unwrap();
     assert!(problem.starts_with("spec.analysis.metrics[1]: there is no MetricTemplate default/rate"), "{problem}");
-    assert_eq!(Answers::unanswerable(&named, |_, _| Template::NotKnownYet), None);
-    let inline = Answers::unanswerable(&object(r#"{"name": "errors", "query": "up"}"#), no_template).unwrap();
+    assert_eq!(CheckRunner::validate(&named, |_, _| Template::NotKnownYet), None);
+    let inline = CheckRunner::validate(&object(r#"{"name": "errors", "query": "up"}"#), no_template).unwrap();
     assert!(inline.contains("metricsServer"), "{inline}");
 }

@@ -4,11 +4,12 @@
 //! One lock around everything: every access copies a little and never waits for anything.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
+use weir_engine::{Counts, Event, Outcome, Scrape, Timestamp, Verb};
 
-use crate::rollout::{Counts, Event, Outcome, Scrape, Timestamp, Verb};
 use crate::view::{CanaryDetail, CanaryList, CanaryView, EventView};
 
 /// Events kept of each Canary: a rollout tells about ten, so these are the last few rollouts.
@@ -27,7 +28,7 @@ pub struct Name {
 
 /// What the running platform shows to the outside.
 #[derive(Debug)]
-pub struct Board {
+pub struct StatusStore {
     verbs: mpsc::Sender<Call>,
     content: Mutex<Content>,
 }
@@ -89,8 +90,8 @@ impl Totals {
     }
 }
 
-impl Board {
-    /// Returns an empty board, and where the platform hears what people ask.
+impl StatusStore {
+    /// Returns an empty store, and where the platform hears what people ask.
     #[must_use]
     pub fn new() -> (Arc<Self>, mpsc::Receiver<Call>) {
         let (verbs, calls) = mpsc::channel(VERBS);
@@ -99,7 +100,7 @@ impl Board {
 
     /// Shows a Canary as it stands. `edges_ms` are its plan's, for the latency histogram; none if
     /// it has no plan now.
-    pub fn show(&self, view: CanaryView, edges_ms: &[u32]) {
+    pub fn set(&self, view: CanaryView, edges_ms: &[u32]) {
         let name = Name { namespace: view.namespace.clone(), name: view.name.clone() };
         let mut content = self.content();
         let known = content.canaries.contains_key(&name);
@@ -128,12 +129,12 @@ impl Board {
     }
 
     /// Says what happened to a Canary, shown or not yet, instead of what was said before.
-    pub fn events(&self, name: &Name, events: VecDeque<EventView>) {
+    pub fn set_events(&self, name: &Name, events: VecDeque<EventView>) {
         self.content().events.insert(name.clone(), events);
     }
 
     /// Tells what happened to a Canary that is shown.
-    pub fn tell(&self, name: &Name, at: Timestamp, events: &[Event]) {
+    pub fn record(&self, name: &Name, at: Timestamp, events: &[Event]) {
         let mut content = self.content();
         if !content.canaries.contains_key(name) {
             return;
@@ -149,12 +150,12 @@ impl Board {
     }
 
     /// Says whether a part of the platform works; `problem` is why not. Ready is who has parts, all of which work.
-    pub fn part(&self, part: &str, problem: Option<String>) {
+    pub fn set_health(&self, part: &str, problem: Option<String>) {
         self.content().parts.insert(part.to_owned(), problem);
     }
 
     /// Says what is wrong with objects that cannot be used, instead of what was said before.
-    pub fn problems(&self, problems: Vec<String>) {
+    pub fn set_problems(&self, problems: Vec<String>) {
         self.content().problems = problems;
     }
 
@@ -189,7 +190,7 @@ impl Board {
 
     /// Hands a person's wish to the platform; returns its id, or nothing when the platform does not listen.
     #[must_use]
-    pub fn ask(&self, name: Name, verb: Verb) -> Option<String> {
+    pub fn send(&self, name: Name, verb: Verb) -> Option<String> {
         let id = format!("{:016x}", rand::random::<u64>());
         self.verbs.try_send(Call { name, verb, id: id.clone() }).ok()?;
         Some(id)
@@ -202,7 +203,7 @@ impl Board {
 
     fn content(&self) -> MutexGuard<'_, Content> {
         // A panic while the lock was held left a whole value: every change is one insert.
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock()
     }
 }
 
@@ -219,7 +220,7 @@ pub(crate) fn append(kept: &mut VecDeque<EventView>, at: Timestamp, events: &[Ev
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::Severity;
+    use weir_engine::Severity;
 
     fn name() -> Name {
         Name { namespace: "shop".into(), name: "cart".into() }
@@ -235,33 +236,33 @@ mod tests {
 
     #[test]
     fn the_newest_events_are_kept_and_leave_with_their_canary() {
-        let (board, _calls) = Board::new();
-        board.tell(&name(), Timestamp(0), &[event(0)]);
-        assert_eq!(board.detail(&name()), None, "nothing is told of a Canary that is not shown");
-        board.show(view(), &[]);
+        let (statuses, _calls) = StatusStore::new();
+        statuses.record(&name(), Timestamp(0), &[event(0)]);
+        assert_eq!(statuses.detail(&name()), None, "nothing is told of a Canary that is not shown");
+        statuses.set(view(), &[]);
         for n in 0..EVENTS + 5 {
-            board.tell(&name(), Timestamp(0), &[event(n)]);
+            statuses.record(&name(), Timestamp(0), &[event(n)]);
         }
-        let events = board.detail(&name()).unwrap().events;
+        let events = statuses.detail(&name()).unwrap().events;
         assert_eq!((events.len(), events[0].text.as_str()), (EVENTS, "5"));
-        board.forget(&name());
-        board.show(view(), &[]);
-        assert_eq!(board.detail(&name()).unwrap().events, []);
+        statuses.forget(&name());
+        statuses.set(view(), &[]);
+        assert_eq!(statuses.detail(&name()).unwrap().events, []);
     }
 
     #[test]
     fn a_wish_that_nobody_hears_is_refused() {
-        let (board, calls) = Board::new();
-        assert!(board.ask(name(), Verb::Pause).is_some());
+        let (statuses, calls) = StatusStore::new();
+        assert!(statuses.send(name(), Verb::Pause).is_some());
         drop(calls);
-        assert_eq!(board.ask(name(), Verb::Pause), None);
+        assert_eq!(statuses.send(name(), Verb::Pause), None);
     }
 
     #[test]
     fn a_canary_without_a_plan_keeps_its_edges() {
-        let (board, _calls) = Board::new();
-        board.show(view(), &[1, 5]);
-        board.show(view(), &[]);
-        assert_eq!(board.entries()[&name()].edges_ms, [1, 5]);
+        let (statuses, _calls) = StatusStore::new();
+        statuses.set(view(), &[1, 5]);
+        statuses.set(view(), &[]);
+        assert_eq!(statuses.entries()[&name()].edges_ms, [1, 5]);
     }
 }

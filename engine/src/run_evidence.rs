@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use weir_wire::names::{Arm, Cohort};
 use weir_wire::{Limits, Weight};
 
+use super::counter_history::{CounterHistory, Retired};
 use super::counts::{Cell, Counts};
 use super::evidence::{
     Absolute, Assessment, Block as Judged, Comparison, Interval, Onset, Pair, Terms, Tests, budget, ceiling, guard,
     ratio_interval,
 };
-use super::ledger::{Ledger, Retired};
 use super::plan::Plan;
 use super::state::Traffic;
 
@@ -27,7 +27,7 @@ const OUTGROWN: f64 = 1.25;
 /// The evidence of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Proof {
+pub struct RunEvidence {
     /// First epoch of the run.
     pub first: u64,
     /// Most gateways that the run has had: the budget is divided among their guards.
@@ -66,7 +66,7 @@ impl Default for Guards {
     }
 }
 
-impl Proof {
+impl RunEvidence {
     /// Returns the evidence of a run that begins with an epoch: none. `before` is how many requests of the primary ended until
     /// then, and how many of them failed.
     #[must_use]
@@ -82,16 +82,16 @@ impl Proof {
 
     /// Returns everything counted in the run.
     #[must_use]
-    pub fn total(&self, ledger: &Ledger) -> Counts {
-        let mut total = ledger.since(self.first);
+    pub fn total(&self, counters: &CounterHistory) -> Counts {
+        let mut total = counters.since(self.first);
         total.add(&self.retired);
         total
     }
 
     /// Returns the canary requests of the run that failed or were abandoned.
     #[must_use]
-    pub fn canary_failures(&self, ledger: &Ledger) -> u64 {
-        let canary = self.total(ledger).arm(Arm::Canary);
+    pub fn canary_failures(&self, counters: &CounterHistory) -> u64 {
+        let canary = self.total(counters).arm(Arm::Canary);
         canary.failure + canary.abandoned
     }
 
@@ -104,25 +104,32 @@ impl Proof {
     /// Returns whether the primary was counted to fail so much more than was known when the newest epoch began, that what
     /// was fine then says too little now.
     #[must_use]
-    pub fn outgrown(&self, ledger: &Ledger, plan: &Plan) -> bool {
+    pub fn outgrown(&self, counters: &CounterHistory, plan: &Plan) -> bool {
         let newest = self.blocks.last_key_value().map(|(_, block)| block.p0);
-        newest.is_some_and(|p0| self.ceiling(ledger, plan) > p0 * OUTGROWN)
+        newest.is_some_and(|p0| self.ceiling(counters, plan) > p0 * OUTGROWN)
     }
 
     /// Returns the failure rate that is fine for any canary, by all that is known now.
-    fn ceiling(&self, ledger: &Ledger, plan: &Plan) -> f64 {
-        let primary = self.total(ledger).arm(Arm::Primary);
+    fn ceiling(&self, counters: &CounterHistory, plan: &Plan) -> f64 {
+        let primary = self.total(counters).arm(Arm::Primary);
         let bound = plan.allowed_failures().map(|allowed| 1.0 - allowed);
         ceiling(bound, self.history[1] + primary.failure, self.history[0] + primary.ended())
     }
 
     /// Begins an epoch with requests to the canary; returns the guard's tables for it.
-    pub fn open(&mut self, ledger: &Ledger, plan: &Plan, traffic: &Traffic, warm: bool, gateways: usize) -> Limits {
+    pub fn open(
+        &mut self,
+        counters: &CounterHistory,
+        plan: &Plan,
+        traffic: &Traffic,
+        warm: bool,
+        gateways: usize,
+    ) -> Limits {
         self.gateways = self.gateways.max(u32::try_from(gateways).unwrap_or(u32::MAX));
-        let p0 = self.ceiling(ledger, plan);
+        let p0 = self.ceiling(counters, plan);
         let mut start = self.guards.clone();
         for (epoch, block) in &self.blocks {
-            let pods = ledger.gateways().map(|gateway| ledger.of(gateway, *epoch));
+            let pods = counters.gateways().map(|gateway| counters.of(gateway, *epoch));
             start.absorb(*block, pods);
         }
         let block = Block { weight: traffic.weight, p0, warm };
@@ -162,21 +169,21 @@ impl Proof {
     }
 }
 
-impl Proof {
+impl RunEvidence {
     /// Returns what the run's requests prove so far.
     #[must_use]
-    pub fn assess(&self, ledger: &Ledger, plan: &Plan) -> Assessment {
-        self.tests.assess(&self.open_blocks(ledger, plan), budget(plan.alpha, self.gateways).controller)
+    pub fn assess(&self, counters: &CounterHistory, plan: &Plan) -> Assessment {
+        self.tests.assess(&self.open_blocks(counters, plan), budget(plan.alpha, self.gateways).controller)
     }
 
     /// Returns how many times as often as the primary the canary has failed; nothing while no drawn request has.
     #[must_use]
-    pub fn ratio(&self, ledger: &Ledger, plan: &Plan) -> Option<Interval> {
-        ratio_interval(&self.tests.stretches(&self.open_blocks(ledger, plan)))
+    pub fn ratio(&self, counters: &CounterHistory, plan: &Plan) -> Option<Interval> {
+        ratio_interval(&self.tests.stretches(&self.open_blocks(counters, plan)))
     }
 
-    fn open_blocks(&self, ledger: &Ledger, plan: &Plan) -> Vec<Judged> {
-        self.blocks.iter().map(|(epoch, block)| judged(plan, *block, &ledger.epoch(*epoch))).collect()
+    fn open_blocks(&self, counters: &CounterHistory, plan: &Plan) -> Vec<Judged> {
+        self.blocks.iter().map(|(epoch, block)| judged(plan, *block, &counters.epoch(*epoch))).collect()
     }
 }
 

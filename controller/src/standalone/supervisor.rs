@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use weir_engine::{Observation, Span, Timestamp, VerbRequest};
 
 use super::clock::Clock;
 use super::directory::{Catalog, Directory, LOOK};
@@ -18,13 +19,12 @@ use super::envoy::config::Files;
 use super::envoy::server::{Change, Server};
 use super::gateway::Gateway;
 use super::process::bound_log;
-use super::release::{Executor, Release};
+use super::release::{CanaryRuntime, Executor};
 use super::replica::{Record, Surroundings};
 use super::store::Store;
 use super::{port, routing};
-use crate::board::{Board, Call, Name};
 use crate::reconcile::pass;
-use crate::rollout::{Observation, Span, Timestamp, VerbRequest};
+use crate::status_store::{Call, Name, StatusStore};
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
 
@@ -57,13 +57,13 @@ pub(crate) struct Owned {
     pub(crate) record: Record,
 }
 
-/// Everything on this machine.
-pub(crate) struct Machine {
+/// Everything on this supervisor.
+pub(crate) struct Supervisor {
     pub(super) folders: Folders,
     pub(super) files: Files,
     pub(super) directory: Directory,
     pub(super) catalog: Catalog,
-    pub(super) releases: BTreeMap<String, Release>,
+    pub(super) releases: BTreeMap<String, CanaryRuntime>,
     /// Canaries that can't be used, with the reason.
     pub(super) stalled: BTreeMap<String, String>,
     /// Canaries of which nothing can be read, with the reason. What of them runs is left as it is.
@@ -73,7 +73,7 @@ pub(crate) struct Machine {
     pub(super) gateway: Gateway,
     pub(super) server: Server,
     pub(super) processes: Store<Vec<Owned>>,
-    pub(super) board: Arc<Board>,
+    pub(super) statuses: Arc<StatusStore>,
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) clock: Clock,
     pub(super) wake: Arc<Notify>,
@@ -85,7 +85,7 @@ pub(crate) struct Machine {
     pub(super) shown_stalled: BTreeSet<String>,
 }
 
-impl Machine {
+impl Supervisor {
     /// Goes on until `stop` says so.
     pub(crate) async fn run(&mut self, stop: &Notify) {
         loop {
@@ -132,7 +132,7 @@ impl Machine {
         }
         let around = Surroundings { marker: &self.marker, wake: &self.wake, now };
         let (mut changed, mut trouble) = (false, None);
-        for arm in self.releases.values_mut().flat_map(Release::arms) {
+        for arm in self.releases.values_mut().flat_map(CanaryRuntime::arms) {
             changed |= arm.advance(&around);
             let port = || {
                 let port = port::free(|port| taken.contains(&port))?;
@@ -181,7 +181,7 @@ impl Machine {
         if self.gateway.reported_at() == Some(now) {
             for release in self.releases.values() {
                 if let Some(scrape) = self.gateway.scrape_of(&release.id) {
-                    self.board.count(&release.name, &scrape);
+                    self.statuses.count(&release.name, &scrape);
                 }
             }
         }
@@ -196,27 +196,27 @@ impl Machine {
                 continue;
             }
             let seen = release.observation(&self.gateway, serving);
-            if release.recheck_at > now && !is_news(&release.seen, &seen) {
+            if release.recheck_at > now && !is_changed(&release.seen, &seen) {
                 continue;
             }
             let plan = release.plan.clone();
             let mut state = release.memory.state.clone();
-            release.answers.update(&release.memory.canary, &state, plan.interval);
-            let (gateway, board, catalog) = (&mut self.gateway, &self.board, &self.catalog);
-            let mut executor = Executor { release, gateway, board, catalog, serving, now };
+            release.checks.update(&release.memory.canary, &state, plan.interval);
+            let (gateway, statuses, catalog) = (&mut self.gateway, &self.statuses, &self.catalog);
+            let mut executor = Executor { release, gateway, statuses, catalog, serving, now };
             match pass(&mut executor, &plan, &mut state, now).await {
                 Ok(passed) => {
                     release.recheck_at = now + passed.after;
                     let Name { namespace, name } = &release.name;
                     let view = CanaryView::of(namespace, name, &plan, &state, &release.seen, &passed.reason);
-                    self.board.show(view, &plan.latency_ms);
+                    self.statuses.set(view, &plan.latency_ms);
                 }
                 Err(error) => {
                     release.recheck_at = now + RETRY;
                     trouble = Some(format!("{}: {}", release.full_name(), Chain(&error)));
                 }
             }
-            release.answers.forget(release.memory.state.run.as_ref());
+            release.checks.forget(release.memory.state.run.as_ref());
         }
         self.report("state", trouble);
     }
@@ -250,8 +250,9 @@ impl Machine {
     /// Asks Envoy which endpoints it knows, where that matters, and writes routes to clusters that it knows.
     async fn follow_routes(&mut self, now: Timestamp) {
         let Some(admin) = self.server.admin().cloned() else { return };
-        let moving =
-            |release: &mut Release| !release.clustered || release.arms().into_iter().any(|arm| arm.is_in_motion());
+        let moving = |release: &mut CanaryRuntime| {
+            !release.clustered || release.arms().into_iter().any(|arm| arm.is_in_motion())
+        };
         if self.releases.values_mut().any(moving)
             && let Ok(clusters) = admin.clusters().await
         {
@@ -266,7 +267,8 @@ impl Machine {
 
     /// Clears away what is over, and cuts logs that grew too long.
     fn sweep(&mut self, now: Timestamp) {
-        let over = |release: &Release| release.released && release.primary.is_empty() && release.canary.is_empty();
+        let over =
+            |release: &CanaryRuntime| release.released && release.primary.is_empty() && release.canary.is_empty();
         let names: Vec<String> =
             self.releases.iter().filter(|(_, release)| over(release)).map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -276,7 +278,7 @@ impl Machine {
             for arm in ["primary", "canary"] {
                 let _ = std::fs::remove_file(self.files.endpoints(&release.id, arm));
             }
-            self.board.forget(&release.name);
+            self.statuses.forget(&release.name);
             tracing::info!(canary = name, "canary gone");
             self.remember_processes();
             // Somebody else may have waited for its hosts.
@@ -286,7 +288,7 @@ impl Machine {
             self.logs_checked = now;
             let mut logs = vec![self.server.log().to_owned()];
             logs.extend(
-                self.releases.values_mut().flat_map(Release::arms).flat_map(|arm| arm.logs().collect::<Vec<_>>()),
+                self.releases.values_mut().flat_map(CanaryRuntime::arms).flat_map(|arm| arm.logs().collect::<Vec<_>>()),
             );
             let cut: io::Result<()> = logs.iter().try_for_each(|log| bound_log(log));
             self.report("logs", cut.err().map(trouble_of));
@@ -297,13 +299,13 @@ impl Machine {
         let problems = [&self.catalog.problems, &self.complaints, &self.catalog.warnings];
         let problems = problems.into_iter().flatten().cloned();
         let own = self.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}"));
-        self.board.problems(problems.chain(own).collect());
+        self.statuses.set_problems(problems.chain(own).collect());
         for part in ["envoy", "filter", "state"] {
-            self.board.part(part, self.troubles.get(part).cloned());
+            self.statuses.set_health(part, self.troubles.get(part).cloned());
         }
         let serving = self.gateway.reported_at().is_some();
         if !serving && !self.troubles.contains_key("envoy") && !self.troubles.contains_key("filter") {
-            self.board.part("filter", Some("not loaded yet".into()));
+            self.statuses.set_health("filter", Some("not loaded yet".into()));
         }
         self.show_stalled(now);
     }
@@ -361,7 +363,7 @@ impl Machine {
 }
 
 /// Returns whether a decision could come out differently by what was seen besides the counters, which have their own time.
-fn is_news(before: &Observation, now: &Observation) -> bool {
+fn is_changed(before: &Observation, now: &Observation) -> bool {
     let gist = |seen: &Observation| Observation { scrapes: Vec::new(), ..seen.clone() };
     gist(before) != gist(now)
 }

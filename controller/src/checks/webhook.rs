@@ -6,12 +6,12 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use serde_json::json;
+use weir_engine::{CheckResult, Span, State};
 
 use super::client::Client;
 use super::shown;
 use crate::api::analysis::WebhookSpec;
 use crate::api::{CanarySpec, Object, timeout};
-use crate::rollout::{Answer, Span, State};
 
 /// One webhook, as it is called.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Call {
     }
 
     /// Calls until it passes, or there is no try left.
-    pub(super) async fn ask(&self) -> Answer {
+    pub(super) async fn ask(&self) -> CheckResult {
         let mut answer = self.once().await;
         for _ in 1..self.tries {
             if answer.is_ok() {
@@ -56,7 +56,7 @@ impl Call {
             }
             answer = self.once().await;
         }
-        answer.map_or_else(|why| Answer::Failed(format!("{}: {why}", self.url)), |()| Answer::Passed)
+        answer.map_or_else(|why| CheckResult::Failed(format!("{}: {why}", self.url)), |()| CheckResult::Passed)
     }
 
     async fn once(&self) -> Result<(), String> {
