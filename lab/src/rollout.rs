@@ -1,4 +1,4 @@
-//! One rollout: the engine's passes, and a world that does what it says.
+//! One rollout: the engine's passes, and a simulation that does what it says.
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -50,12 +50,12 @@ pub struct Played {
 /// Plays one rollout; the same seed gives the same one.
 #[must_use]
 pub fn play(scenario: &Scenario, seed: u64) -> Played {
-    let mut world = World::new(scenario, seed);
-    world.initialize();
-    world.release()
+    let mut simulation = Simulation::new(scenario, seed);
+    simulation.initialize();
+    simulation.release()
 }
 
-struct World<'a> {
+struct Simulation<'a> {
     plan: Plan,
     state: State,
     now: Timestamp,
@@ -72,7 +72,7 @@ struct World<'a> {
     rng: StdRng,
 }
 
-impl<'a> World<'a> {
+impl<'a> Simulation<'a> {
     fn new(scenario: &'a Scenario, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let gateways = (0..scenario.gateways)

@@ -15,7 +15,7 @@ use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
-use crate::kubernetes::api_server::apply::guarded;
+use crate::kubernetes::api_server::apply::with_timeout;
 use crate::kubernetes::api_server::lease::holder;
 use crate::kubernetes::api_server::object::{Projection, resource};
 use crate::kubernetes::kinds::canary::CanaryView;
@@ -53,7 +53,7 @@ impl Cluster {
         let Self { namespace, pod, .. } = self;
         let uri = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{PORT}/proxy{path}");
         let request = Request::get(uri).body(Body::empty()).context("make the request")?;
-        let answer = guarded("ask", "Pod", pod, self.client.send(request)).await?;
+        let answer = with_timeout("ask", "Pod", pod, self.client.send(request)).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await.context("read the answer")?.to_bytes();
         if status.is_success() {
@@ -74,6 +74,6 @@ impl Cluster {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let patch = json!({"metadata": {"annotations": {VERB: format!("{verb} {now}")}}});
         let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
-        Ok(guarded("annotate", CanaryView::KIND, name, api.patch(name, &params, &patch)).await.map(drop)?)
+        Ok(with_timeout("annotate", CanaryView::KIND, name, api.patch(name, &params, &patch)).await.map(drop)?)
     }
 }

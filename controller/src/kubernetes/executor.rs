@@ -10,7 +10,7 @@ use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::written::Written;
-use crate::kubernetes::configs::Declared;
+use crate::kubernetes::configs::TrackedRevision;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
@@ -26,7 +26,7 @@ pub(crate) struct Executor<'a> {
     /// The target, if it exists.
     pub(crate) target: Option<&'a Arc<Deployment>>,
     /// What it declares, if that can be told.
-    pub(crate) declared: Option<&'a Declared>,
+    pub(crate) resolved: Option<&'a TrackedRevision>,
     /// What was written last.
     pub(crate) written: &'a Written,
 }
@@ -39,7 +39,7 @@ impl Executor<'_> {
         primary: Option<&Deployment>,
     ) -> Result<ArmLabels, ActError> {
         let pods = serde_json::from_value(template["metadata"]["labels"].clone()).unwrap_or_default();
-        ArmLabels::new(self.names, self.target.map(|target| &**target), primary, &pods).map_err(ActError::Impossible)
+        ArmLabels::new(self.names, self.target.map(|target| &**target), primary, &pods).map_err(ActError::Precondition)
     }
 
     /// Writes an object where the live one is not what is wanted.
@@ -65,7 +65,7 @@ impl Executor<'_> {
         let (kind, name) = (V::KIND, wanted["metadata"]["name"].as_str().unwrap_or_default());
         let live = cache.get(&self.names.namespace, name);
         if name == self.names.apex {
-            self.refuse_stranger(live.as_deref())?;
+            self.refuse_owned_by_other(live.as_deref())?;
         } else {
             refuse_foreign(live.as_deref(), self.names)?;
         }
@@ -75,7 +75,7 @@ impl Executor<'_> {
             }
             let settled = live.owners().is_some_and(|owners| owners.are_settled(wanted));
             if settled && self.additions(live, wanted).is_none() && is_so(&live.json()) {
-                self.written.note(kind, name, wanted, live.version());
+                self.written.record(kind, name, wanted, live.version());
                 return Ok(());
             }
         }
@@ -84,7 +84,7 @@ impl Executor<'_> {
             tracing::info!(kind, namespace = now.namespace(), name, %added, "takes out what somebody added");
             now = take_out(&self.stores.api, cache, &now, added).await?;
         }
-        self.written.note(kind, name, wanted, now.version());
+        self.written.record(kind, name, wanted, now.version());
         Ok(())
     }
 
@@ -96,16 +96,16 @@ impl Executor<'_> {
         live.owners().filter(|_| own && !users)?.additions(&live.json(), wanted)
     }
 
-    pub(in crate::kubernetes) fn refuse_stranger<V: Projection>(
+    pub(in crate::kubernetes) fn refuse_owned_by_other<V: Projection>(
         &self,
         live: Option<&Cached<V>>,
     ) -> Result<(), ActError> {
-        stranger(self.stores, live, self.names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
+        owned_by_other(self.stores, live, self.names).map_or(Ok(()), |problem| Err(ActError::Precondition(problem)))
     }
 }
 
 /// Returns whose an object is, where it belongs to another Canary: two must not write one object in turn.
-pub(in crate::kubernetes) fn stranger<V: Projection>(
+pub(in crate::kubernetes) fn owned_by_other<V: Projection>(
     stores: &Stores,
     live: Option<&Cached<V>>,
     names: &Names,
@@ -147,7 +147,7 @@ pub(in crate::kubernetes) fn refuse_foreign<V: Projection>(
     live: Option<&Cached<V>>,
     names: &Names,
 ) -> Result<(), ActError> {
-    foreign(live, names).map_or(Ok(()), |problem| Err(ActError::Impossible(problem)))
+    foreign(live, names).map_or(Ok(()), |problem| Err(ActError::Precondition(problem)))
 }
 
 /// Returns what of a wanted object is compared: everything but what the API sets itself.

@@ -69,7 +69,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     let served = axum::serve(listener, router(statuses.clone(), module));
     let server = tokio::spawn(async move { served.await });
     let stores = Stores::new(client.clone(), settings);
-    stores.follow();
+    stores.start_watches();
     let acting = act(stores.clone(), statuses);
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -88,7 +88,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
 
 /// Waits for the caches and the lease, then looks after everything for as long as the lease is held.
 pub(super) async fn act(stores: Arc<Stores>, statuses: Arc<StatusStore>) -> RunError {
-    stores.completed().await;
+    stores.wait_until_synced().await;
     statuses.set_health("caches", None);
     info!("caches filled");
     let settings = &stores.settings;

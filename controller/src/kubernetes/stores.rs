@@ -1,4 +1,4 @@
-//! All that is known of the cluster, and who must look again when something of it changed.
+//! All that is known of the cluster, and which reconcilers wake when something of it changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,13 +69,13 @@ pub(crate) struct Stores {
     pub(crate) registry: GatewayRegistry,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
     /// Made when it is asked for; nothing once some VirtualService changed.
-    claims: Mutex<Option<Arc<HostIndex>>>,
-    /// Told when Canaries come or go.
-    pub(crate) population: Notify,
+    host_index: Mutex<Option<Arc<HostIndex>>>,
+    /// Notified when Canaries come or go.
+    pub(crate) canaries_changed: Notify,
 }
 
 impl Stores {
-    /// Returns a stores that nothing fills yet.
+    /// Returns stores that nothing fills yet.
     #[must_use]
     pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
@@ -98,17 +98,17 @@ impl Stores {
             templates: Cache::empty(),
             registry: GatewayRegistry::default(),
             wakes: Mutex::default(),
-            claims: Mutex::default(),
-            population: Notify::new(),
+            host_index: Mutex::default(),
+            canaries_changed: Notify::new(),
         })
     }
 
     /// Starts every watch.
-    pub(crate) fn follow(self: &Arc<Self>) {
+    pub(crate) fn start_watches(self: &Arc<Self>) {
         let own = format!("app.kubernetes.io/managed-by={MANAGER}");
         self.watch(&self.canaries, None, |stores, canary| {
             stores.wake(&(canary.namespace().into(), canary.name().into()));
-            stores.population.notify_one();
+            stores.canaries_changed.notify_one();
         });
         self.watch(&self.deployments, None, |stores, deployment| stores.wake_around(deployment));
         self.watch(&self.scalers, None, |stores, scaler| stores.wake_around(scaler));
@@ -128,7 +128,7 @@ impl Stores {
         // As it was when it was last told of: what Weir writes itself is in the cache before.
         let mut known: HashMap<Key, VirtualServiceBody> = HashMap::new();
         self.watch(&self.virtual_services, None, move |stores, routes| {
-            *stores.claims.lock() = None;
+            *stores.host_index.lock() = None;
             stores.wake_around(routes);
             let key = (routes.namespace().to_owned(), routes.name().to_owned());
             let older = match stores.virtual_services.get(&key.0, &key.1) {
@@ -161,28 +161,28 @@ impl Stores {
         let (stores, cache) = (self.clone(), cache.clone());
         tokio::spawn(async move {
             let client = stores.api.client.clone();
-            cache.follow(client, selector.as_deref(), move |object| changed(&stores, object)).await;
+            cache.run(client, selector.as_deref(), move |object| changed(&stores, object)).await;
         });
     }
 
     /// Waits until everything that existed when the watches began is known. Not for MetricTemplates: where their definition is
     /// missing, as after an upgrade by Helm alone, all other Canaries are looked after nevertheless.
-    pub(crate) async fn completed(&self) {
-        self.canaries.completed().await;
-        self.deployments.completed().await;
-        self.scalers.completed().await;
-        self.replica_sets.completed().await;
-        self.revisions.completed().await;
-        self.pods.completed().await;
-        self.services.completed().await;
-        self.slices.completed().await;
-        self.gateways.completed().await;
-        self.virtual_services.completed().await;
-        self.destination_rules.completed().await;
-        self.envoy_filters.completed().await;
+    pub(crate) async fn wait_until_synced(&self) {
+        self.canaries.wait_until_synced().await;
+        self.deployments.wait_until_synced().await;
+        self.scalers.wait_until_synced().await;
+        self.replica_sets.wait_until_synced().await;
+        self.revisions.wait_until_synced().await;
+        self.pods.wait_until_synced().await;
+        self.services.wait_until_synced().await;
+        self.slices.wait_until_synced().await;
+        self.gateways.wait_until_synced().await;
+        self.virtual_services.wait_until_synced().await;
+        self.destination_rules.wait_until_synced().await;
+        self.envoy_filters.wait_until_synced().await;
         if self.settings.config_tracking {
-            self.config_maps.completed().await;
-            self.secrets.completed().await;
+            self.config_maps.wait_until_synced().await;
+            self.secrets.wait_until_synced().await;
         }
     }
 
@@ -190,7 +190,7 @@ impl Stores {
     pub(crate) fn template(&self, namespace: &str, name: &str) -> Template {
         match self.templates.get(namespace, name) {
             Some(template) => template.fields.spec.clone().map_or_else(Template::Unread, Template::Found),
-            None if self.templates.is_complete() => Template::Missing,
+            None if self.templates.has_synced() => Template::Missing,
             None => Template::NotKnownYet,
         }
     }
@@ -217,8 +217,8 @@ impl Stores {
 
     /// Returns who claims which hosts.
     pub(crate) fn host_index(&self) -> Arc<HostIndex> {
-        let mut claims = self.claims.lock();
-        claims.get_or_insert_with(|| Arc::new(HostIndex::of(self.virtual_services.all()))).clone()
+        let mut host_index = self.host_index.lock();
+        host_index.get_or_insert_with(|| Arc::new(HostIndex::of(self.virtual_services.all()))).clone()
     }
 
     /// Wakes whoever an object is the target or a service of.

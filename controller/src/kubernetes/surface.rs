@@ -8,8 +8,8 @@ use weir_engine::{Span, State};
 
 use super::kinds::Labels;
 use super::kinds::crd;
-use super::render::{self, ArmLabels, Arms, Names, Role, Tenure};
-use super::router::apex::given_back;
+use super::render::{self, ArmLabels, Arms, Names, Ownership, Role};
+use super::router::apex::ownership_after_deletion;
 use crate::api::{self, CanarySpec, MetricTemplateSpec, Object, Problem};
 use crate::checks::{CheckRunner, Template};
 use crate::kubernetes::kinds::canary::Canary;
@@ -141,8 +141,10 @@ fn effects(spec: &Value) -> Result<String, Vec<Problem>> {
     let pods = Labels::from([("app".to_owned(), "cart".to_owned())]);
     let labels = ArmLabels::new(&names, None, None, &pods).map_err(|text| vec![Problem::new("spec", text)])?;
     let service = |role| render::service(&names, &read, role, &pods, &ports);
-    let services = [Role::Apex(Tenure::Owned), Role::Apex(given_back(&read)), Role::Primary, Role::Canary].map(service);
-    let routes = render::virtual_service(&names, &read, Arms::Both, Tenure::Owned, false, &Map::new());
+    let services =
+        [Role::Apex(Ownership::Owned), Role::Apex(ownership_after_deletion(&read)), Role::Primary, Role::Canary]
+            .map(service);
+    let routes = render::virtual_service(&names, &read, Arms::Both, Ownership::Owned, false, &Map::new());
     let rule = render::destination_rule(&names, &read, None, &names.primary_service());
     let bounds = read.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
     let scaler = render::scaler(&names, "cart", &labels, &bounds.unwrap_or_default(), &json!({}));

@@ -112,7 +112,7 @@ impl Supervisor {
         self.start_envoy(now);
         self.write_clusters();
         self.follow_routes(now).await;
-        self.sweep(now);
+        self.remove_finished(now);
         self.show(now);
         self.due(self.clock.now())
     }
@@ -266,7 +266,7 @@ impl Supervisor {
     }
 
     /// Clears away what is over, and cuts logs that grew too long.
-    fn sweep(&mut self, now: Timestamp) {
+    fn remove_finished(&mut self, now: Timestamp) {
         let over =
             |release: &CanaryRuntime| release.released && release.primary.is_empty() && release.canary.is_empty();
         let names: Vec<String> =
@@ -364,8 +364,8 @@ impl Supervisor {
 
 /// Returns whether a decision could come out differently by what was seen besides the counters, which have their own time.
 fn is_changed(before: &Observation, now: &Observation) -> bool {
-    let gist = |seen: &Observation| Observation { scrapes: Vec::new(), ..seen.clone() };
-    gist(before) != gist(now)
+    let without_scrapes = |seen: &Observation| Observation { scrapes: Vec::new(), ..seen.clone() };
+    without_scrapes(before) != without_scrapes(now)
 }
 
 fn trouble_of(error: io::Error) -> String {

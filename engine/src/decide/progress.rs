@@ -8,7 +8,7 @@ use crate::counts::Counts;
 use crate::plan::Step;
 
 /// Endpoints must have been ready this long before their first request: what a gateway acknowledges after it includes them.
-const SETTLED: Span = Span::seconds(1);
+const ENDPOINT_GRACE: Span = Span::seconds(1);
 
 impl Pass<'_> {
     /// Waits for the gates before a rollout.
@@ -97,7 +97,7 @@ impl Pass<'_> {
 
     /// Returns why gateways may not know the canary's endpoints yet.
     pub(super) fn not_routable(&mut self) -> Option<Reason> {
-        let settled = self.seen.canary.routable_since.is_some_and(|since| self.now.since(since) >= SETTLED);
+        let settled = self.seen.canary.routable_since.is_some_and(|since| self.now.since(since) >= ENDPOINT_GRACE);
         if !settled {
             return Some(Reason::NotRoutable);
         }

@@ -12,7 +12,7 @@ use super::object::{Cached, Projection, resource};
 use super::{ApiServer, MANAGER};
 
 /// A write that takes longer is given up, and tried again by the next pass.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why an action was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +31,8 @@ pub(crate) enum ActError {
         source: Box<kube::Error>,
     },
     /// The API did not answer.
-    #[error("{verb} {kind} {name}: no answer within {} s", PATIENCE.as_secs())]
-    Silence {
+    #[error("{verb} {kind} {name}: no answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout {
         /// What was tried.
         verb: &'static str,
         /// On what kind.
@@ -42,7 +42,7 @@ pub(crate) enum ActError {
     },
     /// Something of the cluster is not as it must be.
     #[error("{0}")]
-    Impossible(String),
+    Precondition(String),
     /// Something takes its time.
     #[error("{0}")]
     Waiting(String),
@@ -88,7 +88,7 @@ pub(crate) async fn apply_as<V: Projection>(
     object: &Value,
     part: Part,
 ) -> Result<Arc<Cached<V>>, ActError> {
-    learn(cache, patch(api, manager, &resource::<V>(), (V::KIND, V::URGENT), object, part).await?)
+    into_cache(cache, patch(api, manager, &resource::<V>(), (V::KIND, V::URGENT), object, part).await?)
 }
 
 async fn patch(
@@ -108,8 +108,8 @@ async fn patch(
     let _turn = if waits { api.write_permits.acquire().await.ok() } else { None };
     tracing::debug!(kind, namespace, name, ?part, "apply");
     match part {
-        Part::Whole => guarded("apply", kind, name, objects.patch(name, &params, &patch)).await,
-        Part::Status => guarded("apply status of", kind, name, objects.patch_status(name, &params, &patch)).await,
+        Part::Whole => with_timeout("apply", kind, name, objects.patch(name, &params, &patch)).await,
+        Part::Status => with_timeout("apply status of", kind, name, objects.patch_status(name, &params, &patch)).await,
     }
 }
 
@@ -127,14 +127,14 @@ pub(crate) async fn take_out<V: Projection>(
     let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
     patch["metadata"] = json!({"resourceVersion": live.version()});
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-    learn(cache, guarded("patch", V::KIND, name, objects.patch(name, &params, &Patch::Merge(&patch))).await?)
+    into_cache(cache, with_timeout("patch", V::KIND, name, objects.patch(name, &params, &Patch::Merge(&patch))).await?)
 }
 
-fn learn<V: Projection>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached<V>>, ActError> {
+fn into_cache<V: Projection>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached<V>>, ActError> {
     let written =
-        Cached::new(written).map_err(|error| ActError::Impossible(format!("read what was written: {error}")))?;
+        Cached::new(written).map_err(|error| ActError::Precondition(format!("read what was written: {error}")))?;
     let written = Arc::new(written);
-    cache.learn(written.clone());
+    cache.insert_if_newer(written.clone());
     Ok(written)
 }
 
@@ -145,7 +145,7 @@ fn learn<V: Projection>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<
 pub(crate) async fn delete<V: Projection>(api: &ApiServer, namespace: &str, name: &str) -> Result<(), ActError> {
     let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
     let params = DeleteParams::default();
-    match guarded("delete", V::KIND, name, objects.delete(name, &params)).await {
+    match with_timeout("delete", V::KIND, name, objects.delete(name, &params)).await {
         Err(ActError::Write { source, .. }) if is_status(&source, 404) => Ok(()),
         other => other.map(drop),
     }
@@ -155,16 +155,16 @@ pub(crate) async fn delete<V: Projection>(api: &ApiServer, namespace: &str, name
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
-pub(crate) async fn guarded<T>(
+pub(crate) async fn with_timeout<T>(
     verb: &'static str,
     kind: &'static str,
     name: &str,
     call: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, ActError> {
-    match tokio::time::timeout(PATIENCE, call).await {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(ActError::Write { verb, kind, name: name.to_owned(), source: Box::new(source) }),
-        Err(_) => Err(ActError::Silence { verb, kind, name: name.to_owned() }),
+        Err(_) => Err(ActError::Timeout { verb, kind, name: name.to_owned() }),
     }
 }
 

@@ -22,14 +22,14 @@ type Objects<V> = BTreeMap<(Box<str>, Box<str>), Arc<Cached<V>>>;
 #[derive(Debug)]
 pub(crate) struct Cache<V> {
     objects: RwLock<Objects<V>>,
-    complete: watch::Sender<bool>,
+    synced: watch::Sender<bool>,
 }
 
 impl<V: Projection> Cache<V> {
     /// Returns a copy that nothing fills yet.
     #[must_use]
     pub(crate) fn empty() -> Arc<Self> {
-        Arc::new(Self { objects: RwLock::default(), complete: watch::channel(false).0 })
+        Arc::new(Self { objects: RwLock::default(), synced: watch::channel(false).0 })
     }
 
     /// Returns one object.
@@ -58,19 +58,19 @@ impl<V: Projection> Cache<V> {
     }
 
     /// Waits until every object that existed when the watch began is known.
-    pub(crate) async fn completed(&self) {
+    pub(crate) async fn wait_until_synced(&self) {
         // The sender lives as long as this cache, so waiting cannot fail.
-        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
     /// Returns whether every object that existed when the watch began is known.
     #[must_use]
-    pub(crate) fn is_complete(&self) -> bool {
-        *self.complete.borrow()
+    pub(crate) fn has_synced(&self) -> bool {
+        *self.synced.borrow()
     }
 
     /// Keeps the copy up to date, for ever; tells of every object that changed or went.
-    pub(crate) async fn follow(
+    pub(crate) async fn run(
         self: Arc<Self>,
         client: Client,
         selector: Option<&str>,
@@ -107,7 +107,7 @@ impl<V: Projection> Cache<V> {
     /// Takes over a complete list, and tells of what is not as it was.
     fn replace(&self, fresh: Objects<V>, changed: &mut impl FnMut(&Cached<V>)) {
         let old = self.write(|objects| std::mem::replace(objects, fresh.clone()));
-        self.complete.send_replace(true);
+        self.synced.send_replace(true);
         let version = |object: &Arc<Cached<V>>| object.metadata.resource_version.clone();
         for (key, object) in &fresh {
             if old.get(key).map(version) != Some(version(object)) {
@@ -118,7 +118,7 @@ impl<V: Projection> Cache<V> {
     }
 
     /// Takes in what the API answered to a write, so that the next pass does not act on what it was before.
-    pub(crate) fn learn(&self, object: Arc<Cached<V>>) {
+    pub(crate) fn insert_if_newer(&self, object: Arc<Cached<V>>) {
         self.write(|objects| {
             let key = key(&object);
             // Only objects that the watch knows: one that was deleted meanwhile must not come back to life here.

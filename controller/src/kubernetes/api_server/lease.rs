@@ -13,7 +13,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use crate::kubernetes::api_server::apply::{ActError, guarded, is_status};
+use crate::kubernetes::api_server::apply::{ActError, is_status, with_timeout};
 use crate::telemetry::Chain;
 
 /// The lease's name.
@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// Longest time for one: an API server that is slow for everybody must not cost the lead, and one that is gone must leave time
 /// for another try.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns the replica that acts, if one does.
 ///
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// When the API refuses or does not answer.
 pub(crate) async fn holder(client: Client, namespace: &str) -> Result<Option<String>, ActError> {
     let api = Api::<Lease>::namespaced(client, namespace);
-    let lease = guarded("get", "Lease", NAME, api.get_opt(NAME)).await?;
+    let lease = with_timeout("get", "Lease", NAME, api.get_opt(NAME)).await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
 }
 
@@ -72,7 +72,7 @@ impl Candidate {
         let mut renewed = Instant::now();
         while renewed.elapsed() < DEADLINE {
             tokio::time::sleep(RETRY).await;
-            match tokio::time::timeout(PATIENCE, self.renew()).await {
+            match tokio::time::timeout(RENEW_TIMEOUT, self.renew()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "lease not renewed"),

@@ -12,11 +12,10 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// Somebody else's additions are taken out of one object at most so often: an operator that puts them back must not become
-/// an endless quarrel.
-const QUARREL: Duration = Duration::from_secs(10);
-/// As [`QUARREL`], of a Deployment: each time its pods are replaced.
-const QUARREL_OF_PODS: Duration = Duration::from_secs(600);
+/// Time between two removals of others' additions from one object: an operator may put them back each time.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(10);
+/// As [`CLEAN_INTERVAL`], of a Deployment: each time its pods are replaced.
+const CLEAN_INTERVAL_OF_PODS: Duration = Duration::from_secs(600);
 
 /// Kind and name of an object.
 type Key = (&'static str, Box<str>);
@@ -39,7 +38,7 @@ impl Written {
     }
 
     /// Takes note that the object with this version is what is wanted.
-    pub(crate) fn note(&self, kind: &'static str, name: &str, wanted: &Value, version: Option<&str>) {
+    pub(crate) fn record(&self, kind: &'static str, name: &str, wanted: &Value, version: Option<&str>) {
         let mut said = self.said.lock();
         said.insert((kind, name.into()), (hash_of(wanted), version.unwrap_or_default().into()));
     }
@@ -48,7 +47,7 @@ impl Written {
     pub(crate) fn may_clean(&self, kind: &'static str, name: &str) -> bool {
         let mut cleaned = self.cleaned.lock();
         let key = (kind, name.into());
-        let least = if kind == "Deployment" { QUARREL_OF_PODS } else { QUARREL };
+        let least = if kind == "Deployment" { CLEAN_INTERVAL_OF_PODS } else { CLEAN_INTERVAL };
         if cleaned.get(&key).is_some_and(|at| at.elapsed() < least) {
             return false;
         }

@@ -7,9 +7,9 @@ use kube::Api;
 use kube::api::{DynamicObject, PostParams};
 use weir_engine::Revision;
 
-use super::{Declared, recorded};
+use super::{TrackedRevision, recorded};
 use crate::kubernetes::api_server::MANAGER;
-use crate::kubernetes::api_server::apply::{ActError, delete, guarded, is_status};
+use crate::kubernetes::api_server::apply::{ActError, delete, is_status, with_timeout};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, resource};
 use crate::kubernetes::kinds::Deployment;
@@ -21,28 +21,28 @@ use crate::telemetry::Chain;
 /// What is remembered of a Canary's copies between two passes.
 #[derive(Debug, Default)]
 pub(crate) struct Copies {
-    /// The names of those that were all there was when last looked: only after a change anybody looks for others.
-    swept: Option<BTreeSet<String>>,
+    /// Copies that were needed at the last cleanup. The next one comes only when this set changes.
+    pruned: Option<BTreeSet<String>>,
     /// Why the configs under analysis could not be copied.
     pub(crate) problem: Option<String>,
 }
 
 /// Returns a config of a revision that there is no copy of yet, if there is one.
 #[must_use]
-pub(crate) fn missing_copy(stores: &Stores, names: &Names, declared: &Declared) -> Option<String> {
+pub(crate) fn missing_copy(stores: &Stores, names: &Names, resolved: &TrackedRevision) -> Option<String> {
     let lacks = |(kind, config, content): &(ConfigKind, &str, &str)| match kind {
         ConfigKind::ConfigMap => !has(&stores.config_maps, names, config, content),
         ConfigKind::Secret => !has(&stores.secrets, names, config, content),
     };
-    let missing = declared.copied.then(|| existing(&declared.configs).find(lacks))??;
+    let missing = resolved.copied.then(|| existing(&resolved.configs).find(lacks))??;
     Some(format!("{} {}", missing.0.word(), missing.1))
 }
 
 impl Copies {
     /// Copies what a revision reads, as it is now. A canary whose configs cannot be copied is not analysed; nothing else
     /// waits for it, a rollback least of all.
-    pub(crate) async fn copy(&mut self, stores: &Arc<Stores>, names: &Names, declared: &Declared) {
-        self.problem = ensure(stores, names, declared).await.err().map(|error| Chain(&error).to_string());
+    pub(crate) async fn copy(&mut self, stores: &Arc<Stores>, names: &Names, resolved: &TrackedRevision) {
+        self.problem = ensure(stores, names, resolved).await.err().map(|error| Chain(&error).to_string());
     }
 
     /// Drops what none of the revisions reads that may still run.
@@ -53,7 +53,7 @@ impl Copies {
         &mut self,
         stores: &Arc<Stores>,
         names: &Names,
-        declared: &Declared,
+        resolved: &TrackedRevision,
         live: &[Revision],
     ) -> Result<(), ActError> {
         if !stores.settings.config_tracking {
@@ -61,21 +61,21 @@ impl Copies {
         }
         let mut needed = BTreeSet::new();
         for revision in live {
-            needed.extend(names_of(names, &configs_of(stores, names, declared, revision)));
+            needed.extend(names_of(names, &configs_of(stores, names, resolved, revision)));
         }
-        if self.swept.as_ref() != Some(&needed) {
+        if self.pruned.as_ref() != Some(&needed) {
             let primary = stores.deployments.get(&names.namespace, &names.primary());
-            let spared = sweep(stores, &stores.config_maps, names, &needed, primary.as_deref()).await?
-                | sweep(stores, &stores.secrets, names, &needed, primary.as_deref()).await?;
-            self.swept = (!spared).then_some(needed);
+            let in_use = delete_unneeded(stores, &stores.config_maps, names, &needed, primary.as_deref()).await?
+                | delete_unneeded(stores, &stores.secrets, names, &needed, primary.as_deref()).await?;
+            self.pruned = (!in_use).then_some(needed);
         }
         Ok(())
     }
 }
 
-fn configs_of(stores: &Stores, names: &Names, declared: &Declared, revision: &Revision) -> Configs {
-    match declared.revision == *revision {
-        true => declared.configs.clone(),
+fn configs_of(stores: &Stores, names: &Names, resolved: &TrackedRevision, revision: &Revision) -> Configs {
+    match resolved.revision == *revision {
+        true => resolved.configs.clone(),
         false => recorded(stores, names, revision).unwrap_or_default(),
     }
 }
@@ -84,11 +84,11 @@ fn configs_of(stores: &Stores, names: &Names, declared: &Declared, revision: &Re
 ///
 /// # Errors
 /// When the API refuses it, or what is served is not what the revision is of.
-pub(crate) async fn ensure(stores: &Stores, names: &Names, declared: &Declared) -> Result<(), ActError> {
-    if !declared.copied || !stores.settings.config_tracking {
+pub(crate) async fn ensure(stores: &Stores, names: &Names, resolved: &TrackedRevision) -> Result<(), ActError> {
+    if !resolved.copied || !stores.settings.config_tracking {
         return Ok(());
     }
-    for (kind, config, content) in existing(&declared.configs) {
+    for (kind, config, content) in existing(&resolved.configs) {
         match kind {
             ConfigKind::ConfigMap => copy(stores, &stores.config_maps, names, config, content).await?,
             ConfigKind::Secret => copy(stores, &stores.secrets, names, config, content).await?,
@@ -109,13 +109,13 @@ async fn copy<V: Config>(
     }
     let (name, namespace) = (copy_name(names, config, content), names.namespace.as_str());
     if let Some(other) = cache.get(namespace, &name) {
-        refuse_stranger(&other, names)?;
+        refuse_owned_by_other(&other, names)?;
         // A former Canary's of the same name, which goes with its owner; or somebody's who wrote something else into it.
         delete::<V>(&stores.api, namespace, &name).await?;
     }
     let api: Api<DynamicObject> = Api::namespaced_with(stores.api.client.clone(), namespace, &resource::<V>());
-    let served = guarded("read", V::KIND, config, api.get(config)).await?;
-    let unreadable = |error| ActError::Impossible(format!("read {} {config}: {error}", V::KIND));
+    let served = with_timeout("read", V::KIND, config, api.get(config)).await?;
+    let unreadable = |error| ActError::Precondition(format!("read {} {config}: {error}", V::KIND));
     let wanted = render::copy(names, V::CONFIG, config, content, &served.data);
     let seen: Cached<V> = Cached::new(served).map_err(unreadable)?;
     if seen.tracked() != Some(content) {
@@ -124,17 +124,17 @@ async fn copy<V: Config>(
     }
     let object: DynamicObject = serde_json::from_value(wanted).map_err(unreadable)?;
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    match guarded("create", V::KIND, &name, api.create(&params, &object)).await {
+    match with_timeout("create", V::KIND, &name, api.create(&params, &object)).await {
         // Made by the last pass, and not heard of yet: its content will be compared when it is.
         Err(ActError::Write { source, .. }) if is_status(&source, 409) => Ok(()),
         other => other.map(drop),
     }
 }
 
-fn refuse_stranger<V: Config>(copy: &Cached<V>, names: &Names) -> Result<(), ActError> {
+fn refuse_owned_by_other<V: Config>(copy: &Cached<V>, names: &Names) -> Result<(), ActError> {
     match copy.label(CANARY_LABEL) == Some(&names.canary) {
         true => Ok(()),
-        false => Err(ActError::Impossible(format!(
+        false => Err(ActError::Precondition(format!(
             "{} {} is not Weir's, but has the name of a copy: rename or delete it",
             V::KIND,
             copy.name()
@@ -149,26 +149,26 @@ fn has<V: Config>(cache: &Cache<V>, names: &Names, config: &str, content: &str) 
     own && !copy.deleted() && copy.fields.content() == content
 }
 
-/// Deletes the Canary's copies that are not needed; returns whether one was spared because the primary still refers to it.
-async fn sweep<V: Config>(
+/// Deletes the Canary's copies that are not needed; returns whether one stays because the primary still refers to it.
+async fn delete_unneeded<V: Config>(
     stores: &Stores,
     cache: &Cache<V>,
     names: &Names,
     needed: &BTreeSet<String>,
     primary: Option<&Deployment>,
 ) -> Result<bool, ActError> {
-    let mut spared = false;
+    let mut in_use = false;
     for copy in cache.of(&names.namespace) {
         if copy.label(CANARY_LABEL) != Some(&names.canary) || needed.contains(copy.name()) || copy.deleted() {
             continue;
         }
         if primary.is_some_and(|primary| primary.mentions(copy.name())) {
-            spared = true;
+            in_use = true;
         } else {
             delete::<V>(&stores.api, &names.namespace, copy.name()).await?;
         }
     }
-    Ok(spared)
+    Ok(in_use)
 }
 
 fn names_of(names: &Names, configs: &Configs) -> Vec<String> {

@@ -1,14 +1,14 @@
 //! ConfigMaps and Secrets as a part of a target's revision.
 //!
 //! ```text
-//!  Deployment, hashes of configs ──declared──> revision ──decide──> run
-//!  run ──keep──> copies of what it analyses, in objects of the same kind ──promotion──> the primary refers to them
+//!  Deployment, hashes of configs ──resolve_revision──> TrackedRevision ──decide──> run
+//!  run ──copy──> copies of what it analyses, in objects of the same kind ──promotion──> the primary refers to them
 //! ```
 //!
 //! Of every ConfigMap and Secret a hash is known and nothing else; content is read only to be copied, and never leaves its
-//! kind. The revision of a target that tracks nothing is the hash of its pod template alone. So is one from before Weir
-//! tracked anything: as long as neither its template nor its configs change it stays what it was, and its primary goes on
-//! reading the same objects as the target. Its first release after that gives the primary copies of its own.
+//! kind. The revision of a target that tracks nothing is the hash of its pod template alone. A revision that was stored before
+//! Weir tracked configs is that hash too. It stays valid until the template or a config changes; the next promotion gives the
+//! primary copies of its own.
 
 mod copies;
 
@@ -26,9 +26,9 @@ use crate::kubernetes::stores::Stores;
 
 pub(crate) use copies::{Copies, ensure, missing_copy};
 
-/// What a target declares.
+/// A revision of the target, and the configs that are part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Declared {
+pub(crate) struct TrackedRevision {
     /// Its identity.
     pub(crate) revision: Revision,
     /// What its pods read.
@@ -37,7 +37,7 @@ pub(crate) struct Declared {
     pub(crate) copied: bool,
 }
 
-impl Declared {
+impl TrackedRevision {
     /// Returns those configs that exist, where they are tracked.
     pub(crate) fn tracked(&self, stores: &Stores) -> Configs {
         if !stores.settings.config_tracking {
@@ -47,16 +47,16 @@ impl Declared {
     }
 }
 
-/// Returns what a target declares, and how that is called: by the state if it knows it.
+/// Returns the revision that the target asks for: by its name in the state, where the state knows it.
 ///
 /// # Errors
 /// When it, or something that its pods do not start without, does not exist.
-pub(crate) fn declared(
+pub(crate) fn resolve_revision(
     stores: &Stores,
     names: &Names,
     target: Option<&Deployment>,
     state: &State,
-) -> Result<Declared, Fault> {
+) -> Result<TrackedRevision, Fault> {
     let Some(target) = target else {
         let problem = format!("Deployment {} does not exist in namespace {}", names.target, names.namespace);
         return Err(("TargetMissing", problem));
@@ -70,23 +70,23 @@ pub(crate) fn declared(
             kept.is_some_and(|kept| kept.data()["template"] == template)
         };
         return Ok(match state.live_revisions().find(same) {
-            Some(revision) => recalled(stores, names, revision, &template),
-            None => Declared { revision: plain, configs: Configs::new(), copied: false },
+            Some(revision) => recorded_revision(stores, names, revision, &template),
+            None => TrackedRevision { revision: plain, configs: Configs::new(), copied: false },
         });
     }
-    let configs = resolve(stores, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
+    let configs = resolve_configs(stores, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
     let known = state.revisions().any(|revision| *revision == plain);
     Ok(named(&template, configs, known, recorded(stores, names, &plain)))
 }
 
 /// Gives what a target declares its name. `known` is whether the state speaks of its template alone, and `recorded` what was
 /// read with that.
-fn named(template: &Value, configs: Configs, known: bool, recorded: Option<Configs>) -> Declared {
+fn named(template: &Value, configs: Configs, known: bool, recorded: Option<Configs>) -> TrackedRevision {
     if configs.is_empty() || (known && recorded.is_none_or(|recorded| recorded == configs)) {
-        return Declared { revision: plain(template), configs, copied: false };
+        return TrackedRevision { revision: plain(template), configs, copied: false };
     }
     let revision = short(&[&template.to_string(), &digest(&configs)]);
-    Declared { revision, configs, copied: true }
+    TrackedRevision { revision, configs, copied: true }
 }
 
 /// Says which configs are not as they were, where any were known.
@@ -100,17 +100,22 @@ pub(crate) fn changed(old: &Configs, new: &Configs) -> Option<String> {
 
 /// Returns how the target's pods must be marked for a rollout, where they are not.
 #[must_use]
-pub(crate) fn unmarked(stores: &Stores, target: &Deployment, declared: &Declared, run: &str) -> Option<String> {
+pub(crate) fn unmarked(stores: &Stores, target: &Deployment, resolved: &TrackedRevision, run: &str) -> Option<String> {
     let marked = target.fields.spec.template.metadata.annotations.get(STARTED_WITH).map(String::as_str);
-    let tracked = declared.copied && stores.settings.config_tracking;
-    tracked.then(|| mark(marked, &declared.configs, run))?
+    let tracked = resolved.copied && stores.settings.config_tracking;
+    tracked.then(|| mark(marked, &resolved.configs, run))?
 }
 
 /// Returns what is known of a revision whose template is kept.
 #[must_use]
-pub(crate) fn recalled(stores: &Stores, names: &Names, revision: &Revision, template: &Value) -> Declared {
+pub(crate) fn recorded_revision(
+    stores: &Stores,
+    names: &Names,
+    revision: &Revision,
+    template: &Value,
+) -> TrackedRevision {
     let configs = recorded(stores, names, revision).unwrap_or_default();
-    Declared { revision: revision.clone(), configs, copied: *revision != plain(template) }
+    TrackedRevision { revision: revision.clone(), configs, copied: *revision != plain(template) }
 }
 
 /// Returns what a revision's pods read, if that was recorded: not where nothing was tracked then.
@@ -130,7 +135,7 @@ fn short(texts: &[&str]) -> Revision {
 }
 
 /// Looks at what a pod template refers to.
-fn resolve(stores: &Stores, names: &Names, template: &Value) -> Result<Configs, String> {
+fn resolve_configs(stores: &Stores, names: &Names, template: &Value) -> Result<Configs, String> {
     let mut configs = Configs::new();
     let namespace = &names.namespace;
     let mut missing = Vec::new();
@@ -174,8 +179,8 @@ mod tests {
     #[test]
     fn a_target_that_tracks_nothing_keeps_the_revision_that_it_always_had() {
         // Of the template's text with sorted keys: whoever changes this has every Canary released anew by an upgrade.
-        let declared = named(&template(), Configs::new(), false, None);
-        assert_eq!((declared.revision.0.as_str(), declared.copied), ("1d2736cb7a", false));
+        let resolved = named(&template(), Configs::new(), false, None);
+        assert_eq!((resolved.revision.0.as_str(), resolved.copied), ("1d2736cb7a", false));
     }
 
     #[test]

@@ -20,25 +20,25 @@ impl HostIndex {
     /// Sorts all VirtualServices by what they claim.
     #[must_use]
     pub(crate) fn of(all: Vec<Arc<VirtualService>>) -> Self {
-        let mut claims = Self::default();
+        let mut index = Self::default();
         for routes in all {
             for host in hosts(routes.namespace(), &routes.fields.spec) {
-                claims.by_host.entry(host).or_default().push(routes.clone());
+                index.by_host.entry(host).or_default().push(routes.clone());
             }
             if routes.fields.spec.http.iter().any(|route| route.delegate.is_some()) {
-                claims.roots.push(routes);
+                index.roots.push(routes);
             }
         }
-        claims
+        index
     }
 
     /// Returns whether somebody else than `own`, by namespace and name, may have routes for requests to any of the hosts.
     #[must_use]
     pub(super) fn shared(&self, own: (&str, &str), hosts: &[String]) -> bool {
-        let other = |claims: &Vec<Arc<VirtualService>>| claims.iter().any(|it| (it.namespace(), it.name()) != own);
+        let other = |index: &Vec<Arc<VirtualService>>| index.iter().any(|it| (it.namespace(), it.name()) != own);
         hosts.iter().any(|ours| match ours.contains('*') {
             false => self.by_host.get(ours).is_some_and(other),
-            true => self.by_host.iter().any(|(theirs, claims)| covers(ours, theirs) && other(claims)),
+            true => self.by_host.iter().any(|(theirs, index)| covers(ours, theirs) && other(index)),
         })
     }
 
@@ -83,8 +83,8 @@ mod tests {
         for (ours, theirs, expected) in rows {
             assert_eq!(covers(ours, theirs), expected, "{ours} {theirs}");
             let hosts = [ours.to_owned()];
-            let claims = HostIndex::of(vec![routes("other", theirs, "public"), routes("own", ours, "public")]);
-            assert_eq!(claims.shared(("shop", "own"), &hosts), expected, "{ours} {theirs}");
+            let index = HostIndex::of(vec![routes("other", theirs, "public"), routes("own", ours, "public")]);
+            assert_eq!(index.shared(("shop", "own"), &hosts), expected, "{ours} {theirs}");
             let mesh = HostIndex::of(vec![routes("other", theirs, "mesh")]);
             assert!(!mesh.shared(("shop", "own"), &hosts), "{ours} {theirs}: nothing of the mesh passes a gateway");
         }

@@ -13,7 +13,7 @@ use weir_wire::Config;
 
 use super::workload::GatewayWorkload;
 use crate::gateway_config::RouteNames;
-use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
+use crate::kubernetes::api_server::apply::{ActError, apply, delete, with_timeout};
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::api_server::object::{Cached, resource};
 use crate::kubernetes::kinds::{EnvoyFilter, EnvoyFilterView};
@@ -87,9 +87,9 @@ impl Objects {
         }
         match stores.registry.conflict(stores, workload) {
             None => Insertion::Needed,
-            Some(rival) => {
-                let (mine, other) = (&names.selector, &rival.names.selector);
-                tracing::debug!(namespace = names.namespace, selector = ?mine, ?other, "waiting for another filter to go");
+            Some(other) => {
+                let (mine, theirs) = (&names.selector, &other.names.selector);
+                tracing::debug!(namespace = names.namespace, selector = ?mine, ?theirs, "waiting for another filter to go");
                 Insertion::Blocked
             }
         }
@@ -158,7 +158,7 @@ impl Objects {
             (self.stores.api.client.clone(), self.names.namespace.clone(), self.names.config());
         async move {
             let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource::<EnvoyFilterView>());
-            let live = guarded("get", "EnvoyFilter", &name, api.get_opt(&name)).await?;
+            let live = with_timeout("get", "EnvoyFilter", &name, api.get_opt(&name)).await?;
             let version = live.as_ref().and_then(|live| live.metadata.resource_version.clone());
             Ok((version, live.and_then(|live| Cached::new(live).ok()).and_then(|live| read(&live))))
         }

@@ -46,7 +46,7 @@ mod tests {
     }
 
     /// Who stands for whom, in the order of the selectors.
-    fn told(rows: &[(&str, &[&str])], before: &[(&str, &str)], inserted: &str) -> Vec<(String, String)> {
+    fn assigned(rows: &[(&str, &[&str])], before: &[(&str, &str)], inserted: &str) -> Vec<(String, String)> {
         let text = |of: &Labels| of.iter().map(|(key, value)| format!("{key}{value}")).collect::<Vec<_>>().join(",");
         let before = before.iter().map(|(of, by)| (labels(of), labels(by))).collect();
         let all = canonical_selectors(&found(rows), &before, |of| text(of) == inserted);
@@ -58,19 +58,19 @@ mod tests {
         let pair = |of: &str, by: &str| (of.to_owned(), by.to_owned());
         let both: &[&str] = &["p", "q"];
         let equal: &[(&str, &[&str])] = &[("a1", both), ("b1", both)];
-        assert_eq!(told(equal, &[], ""), [pair("a1", "a1"), pair("b1", "a1")]);
+        assert_eq!(assigned(equal, &[], ""), [pair("a1", "a1"), pair("b1", "a1")]);
         // What is in the gateway already stays there, and so does what was decided, also while no pod runs.
-        assert_eq!(told(equal, &[], "b1"), [pair("a1", "b1"), pair("b1", "b1")]);
-        assert_eq!(told(equal, &[("a1", "b1")], "a1"), [pair("a1", "b1"), pair("b1", "b1")]);
+        assert_eq!(assigned(equal, &[], "b1"), [pair("a1", "b1"), pair("b1", "b1")]);
+        assert_eq!(assigned(equal, &[("a1", "b1")], "a1"), [pair("a1", "b1"), pair("b1", "b1")]);
         let none: &[(&str, &[&str])] = &[("a1", &[]), ("b1", &[])];
-        assert_eq!(told(none, &[("a1", "b1"), ("b1", "b1")], ""), [pair("a1", "b1"), pair("b1", "b1")]);
+        assert_eq!(assigned(none, &[("a1", "b1"), ("b1", "b1")], ""), [pair("a1", "b1"), pair("b1", "b1")]);
         // Both stood for themselves until they found the same pods: one of them does, for both.
-        assert_eq!(told(equal, &[("a1", "a1"), ("b1", "b1")], "b1"), [pair("a1", "b1"), pair("b1", "b1")]);
+        assert_eq!(assigned(equal, &[("a1", "a1"), ("b1", "b1")], "b1"), [pair("a1", "b1"), pair("b1", "b1")]);
         // A wider one stands for those that find a part of its pods; strangers stand for themselves.
         let wider: &[(&str, &[&str])] = &[("a1", &["p"]), ("b1", both), ("c1", &["r"])];
-        assert_eq!(told(wider, &[("a1", "a1")], "a1"), [pair("a1", "b1"), pair("b1", "b1"), pair("c1", "c1")]);
+        assert_eq!(assigned(wider, &[("a1", "a1")], "a1"), [pair("a1", "b1"), pair("b1", "b1"), pair("c1", "c1")]);
         // Neither finds all pods of the other: nobody can stand for both.
         let across: &[(&str, &[&str])] = &[("a1", &["p", "q"]), ("b1", &["q", "r"])];
-        assert_eq!(told(across, &[], ""), [pair("a1", "a1"), pair("b1", "b1")]);
+        assert_eq!(assigned(across, &[], ""), [pair("a1", "a1"), pair("b1", "b1")]);
     }
 }

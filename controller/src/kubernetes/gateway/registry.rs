@@ -21,10 +21,10 @@ use crate::kubernetes::stores::{Key, Stores};
 pub(crate) struct GatewayRegistry {
     workloads: Mutex<HashMap<FilterNames, Arc<GatewayWorkload>>>,
     selectors: Mutex<BTreeSet<Labels>>,
-    /// By namespace, for each selector that a Canary uses the one that stands for it.
+    /// Selectors that find the same pods share one filter. By namespace, for each selector the one that names the filter.
     canonical: Mutex<BTreeMap<String, BTreeMap<Labels, Labels>>>,
     tasks: Mutex<JoinSet<()>>,
-    /// Told when gateways or their pods come or go.
+    /// Notified when gateways or their pods come or go.
     pub(crate) gateways_changed: Notify,
 }
 
@@ -140,9 +140,9 @@ impl GatewayRegistry {
         if inserted(stores, names) {
             return None;
         }
-        let rival = self.conflict(stores, workload)?;
+        let other = self.conflict(stores, workload)?;
         // One that nobody stands for any more is about to leave.
-        if self.canonical_selector(&rival.names).as_ref() != Some(&rival.names) {
+        if self.canonical_selector(&other.names).as_ref() != Some(&other.names) {
             return None;
         }
         let text = |selector: &Labels| selector.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
@@ -150,7 +150,7 @@ impl GatewayRegistry {
             "Gateway selectors {} and {} find some pods of namespace {} both, and neither finds all pods of the other: one pod \
              can have one filter only. Give the two Gateways one selector",
             text(&names.selector),
-            text(&rival.names.selector),
+            text(&other.names.selector),
             names.namespace
         ))
     }
@@ -234,8 +234,8 @@ fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(Stri
     if spec.service.delegation != Some(true) {
         return own(&spec.service.gateways, &names.namespace).into_iter().collect();
     }
-    let claims = stores.host_index();
-    let roots = claims
+    let index = stores.host_index();
+    let roots = index
         .roots()
         .iter()
         .filter(|root| delegates(root.namespace(), &root.fields.spec, &names.namespace, &names.apex).next().is_some());

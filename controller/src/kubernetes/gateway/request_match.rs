@@ -38,7 +38,7 @@ pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -
     RequestMatch {
         namespace: names.namespace.clone(),
         name: names.canary.clone(),
-        // With the names of routes the hosts only save a look at those of others; who delegates knows its hosts better.
+        // Hosts only narrow down which Canaries are tried. Of a delegated VirtualService they are the delegating one's: left out.
         hosts: if delegated { Vec::new() } else { hosts },
         routes,
         lookup: if alone { Lookup::Host } else { Lookup::Route },

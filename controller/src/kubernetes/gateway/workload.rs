@@ -63,29 +63,29 @@ impl GatewayWorkload {
     /// Says what a Canary should have.
     pub(crate) fn set_desired(&self, desired: Desired) {
         self.set_used(true);
-        self.tell(Command::SetDesired(Box::new(desired)));
+        self.send(Command::SetDesired(Box::new(desired)));
     }
 
     /// Takes a Canary out.
     pub(crate) fn remove(&self, key: &Key, id: &str) {
-        self.tell(Command::Remove(key.clone(), id.to_owned()));
+        self.send(Command::Remove(key.clone(), id.to_owned()));
     }
 
     /// Says how soon a Canary wants to know more.
     pub(crate) fn request_scrape(&self, key: &Key, id: &str, after: Span, now: Timestamp) {
         let failures = self.reports.borrow().failures(id);
         let request = ScrapeRequest { id: id.to_owned(), after, due: now + after, failures };
-        self.tell(Command::RequestScrape(key.clone(), request));
+        self.send(Command::RequestScrape(key.clone(), request));
     }
 
     /// Says that pods came, changed or went.
     pub(super) fn pods_changed(&self) {
-        self.tell(Command::PodsChanged);
+        self.send(Command::PodsChanged);
     }
 
     /// Says that one of the filter's objects came, changed or went.
     pub(super) fn objects_changed(&self) {
-        self.tell(Command::ObjectsChanged);
+        self.send(Command::ObjectsChanged);
     }
 
     /// Returns whether any Canary wants something of the gateways.
@@ -136,7 +136,7 @@ impl GatewayWorkload {
         (gateways, scrapes)
     }
 
-    fn tell(&self, command: Command) {
+    fn send(&self, command: Command) {
         // The task ends with the controller alone, and then nothing is to be done any more.
         let _ = self.commands.send(command);
     }

@@ -14,11 +14,11 @@ use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::reconcile::observe::any_endpoint;
 use crate::kubernetes::render::{self, ArmLabels, Configs, REVISION, Role, STARTED_WITH};
 use crate::kubernetes::router::policy;
-use crate::kubernetes::target::revision::recall;
+use crate::kubernetes::target::revision::load;
 
-/// The field manager of the mark on a target's pods: a writer's next apply takes back what it does not repeat, and the target's
-/// size is written without the mark.
-const MARKER: &str = "weir-configs";
+/// The field manager of the mark on a target's pods. With Weir's own the next apply, which sends `replicas` alone, would remove
+/// the mark.
+const RESTART_MANAGER: &str = "weir-configs";
 
 impl Executor<'_> {
     /// Makes the primary run a revision, with its services.
@@ -32,35 +32,35 @@ impl Executor<'_> {
         follow_autoscaler: bool,
     ) -> Result<(), ActError> {
         let (stores, names) = (self.stores, self.names);
-        let target = self.target.map(|target| &**target).zip(self.declared);
-        let (kept, declared) = recall(stores, names, target, revision).ok_or_else(|| {
-            ActError::Impossible(format!("the pod template of revision {revision} is not known any more"))
+        let target = self.target.map(|target| &**target).zip(self.resolved);
+        let (snapshot, resolved) = load(stores, names, target, revision).ok_or_else(|| {
+            ActError::Precondition(format!("the pod template of revision {revision} is not known any more"))
         })?;
         let live = stores.deployments.get(&names.namespace, &names.primary());
         refuse_foreign(live.as_deref(), names)?;
-        let labels = self.labels(&kept["template"], live.as_deref())?;
+        let labels = self.labels(&snapshot["template"], live.as_deref())?;
         let runs =
             |live: &Arc<Deployment>| live.fields.spec.template.metadata.annotations.get(REVISION) == Some(&revision.0);
         let runs = live.as_ref().is_some_and(runs);
-        match ensure(stores, names, &declared).await {
+        match ensure(stores, names, &resolved).await {
             // A copy that somebody deleted, of what has changed since: pods that run have read it.
             Err(error) if runs => warn!(%error, "the primary's pods cannot be started again"),
             other => other?,
         }
-        let copied = if declared.copied { declared.configs } else { Configs::new() };
+        let copied = if resolved.copied { resolved.configs } else { Configs::new() };
         let replicas = match replicas {
             Replicas::Exactly(replicas) => Some(i64::from(replicas)),
             Replicas::Declared | Replicas::Keep => None,
         };
-        self.arms(&labels, &kept["template"], runs).await?;
-        let wanted = render::primary(names, &labels, &revision.0, &kept, &copied, replicas);
+        self.arms(&labels, &snapshot["template"], runs).await?;
+        let wanted = render::primary(names, &labels, &revision.0, &snapshot, &copied, replicas);
         // Also where nothing but the size is to change hands.
         let is_so = |live: &Arc<Deployment>| {
             let settled = live.owners().is_some_and(|owners| owners.are_settled(&wanted));
             settled && covers(&live.json(), &comparable(&wanted))
         };
         if let Some(live) = live.filter(|live| replicas.is_none() && !is_so(live)) {
-            self.leave_size(&live).await?;
+            self.release_replicas(&live).await?;
         }
         self.ensure(&stores.deployments, &wanted).await?;
         self.primary_hpa(&labels, follow_autoscaler).await
@@ -132,6 +132,6 @@ impl Executor<'_> {
             "metadata": {"name": target.name(), "namespace": target.namespace()},
             "spec": {"template": {"metadata": {"annotations": {STARTED_WITH: mark}}}},
         });
-        apply_as(&self.stores.api, MARKER, &self.stores.deployments, &object, Part::Whole).await.map(drop)
+        apply_as(&self.stores.api, RESTART_MANAGER, &self.stores.deployments, &object, Part::Whole).await.map(drop)
     }
 }

@@ -1,6 +1,8 @@
 //! One pass over one Canary: observe, have the engine decide, carry out, tell.
 
 mod act;
+mod canary_writes;
+mod context;
 mod events;
 pub(crate) mod observe;
 mod reading;
@@ -8,5 +10,4 @@ pub(crate) mod reconciler;
 mod retry;
 mod status;
 pub(crate) mod supervise;
-mod telling;
 mod templates;

@@ -9,13 +9,13 @@ use crate::kubernetes::kinds::canary::Fault;
 
 /// Time to the second try. The times double from there, each with a part of chance, so that a thousand Canaries that failed
 /// at once do not come back at once.
-const FIRST: Duration = Duration::from_secs(1);
+const MIN_DELAY: Duration = Duration::from_secs(1);
 /// Longest time between two tries: a person who has mended something sees it within half a minute, without a change that wakes.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_DELAY: Duration = Duration::from_secs(30);
 /// However many changes wake it, a failed pass is made again only after this: what it wrote before it failed wakes it too.
-pub(super) const SHORTEST: Duration = Duration::from_millis(500);
+pub(super) const COOLDOWN: Duration = Duration::from_millis(500);
 /// A write without an answer is told from the second time on: the first is an API server that starts anew.
-const UNANSWERED: u32 = 2;
+const TIMEOUTS_UNTIL_REPORT: u32 = 2;
 
 /// Returns times between tries.
 #[must_use]
@@ -41,13 +41,13 @@ impl Retry {
     /// Takes in that a pass failed; returns when to try again, and what must be told and was not yet.
     pub(super) fn failed(&mut self, error: &ActError) -> (Duration, Option<Fault>) {
         self.failures += 1;
-        let delay = self.delays.get_or_insert_with(|| delays(FIRST, LONGEST)).next().unwrap_or(LONGEST);
-        let silent = matches!(error, ActError::Silence { .. }) && self.failures < UNANSWERED;
+        let delay = self.delays.get_or_insert_with(|| delays(MIN_DELAY, MAX_DELAY)).next().unwrap_or(MAX_DELAY);
+        let silent = matches!(error, ActError::Timeout { .. }) && self.failures < TIMEOUTS_UNTIL_REPORT;
         let fault = error.fault().filter(|fault| !silent && self.refused.as_ref() != Some(fault));
         if fault.is_some() {
             self.refused.clone_from(&fault);
         }
-        (delay.min(LONGEST), fault)
+        (delay.min(MAX_DELAY), fault)
     }
 
     /// Takes in that a pass did everything; returns whether a refusal is to be told no more.
@@ -74,8 +74,8 @@ impl ActError {
                 }
                 Some(("WriteRefused", format!("{self}: {}", status.message)))
             }
-            Self::Silence { .. } => Some(("NoAnswer", self.to_string())),
-            Self::Impossible(problem) => Some(("Blocked", problem.clone())),
+            Self::Timeout { .. } => Some(("NoAnswer", self.to_string())),
+            Self::Precondition(problem) => Some(("Blocked", problem.clone())),
             Self::Waiting(_) => None,
         }
     }
@@ -98,8 +98,11 @@ mod tests {
             (0..12).map(|_| retry.failed(&refused(500, "")).0).collect::<Vec<_>>()
         };
         let (one, other) = (all(), all());
-        assert!(one[0] >= FIRST && one[0] <= 2 * FIRST && one.iter().all(|delay| *delay <= LONGEST), "{one:?}");
-        assert!(one[4] >= 16 * FIRST && one != other, "{one:?} {other:?}");
+        assert!(
+            one[0] >= MIN_DELAY && one[0] <= 2 * MIN_DELAY && one.iter().all(|delay| *delay <= MAX_DELAY),
+            "{one:?}"
+        );
+        assert!(one[4] >= 16 * MIN_DELAY && one != other, "{one:?} {other:?}");
     }
 
     #[test]
@@ -118,7 +121,7 @@ mod tests {
         for code in [409, 429, 503] {
             assert_eq!(retry.failed(&refused(code, "")).1, None, "{code}");
         }
-        let silent = || ActError::Silence { verb: "apply", kind: "Service", name: "shop".into() };
+        let silent = || ActError::Timeout { verb: "apply", kind: "Service", name: "shop".into() };
         let mut retry = Retry::default();
         assert_eq!(retry.failed(&silent()).1, None);
         assert_eq!(retry.failed(&silent()).1.unwrap().0, "NoAnswer");

@@ -117,7 +117,7 @@ const NO_EFFECT: &str = "NoEffect";
 /// An event's text is cut off by the API server after 1,024 bytes.
 const EVENT_TEXT: usize = 1000;
 
-/// Adds to a status what of the spec has no effect; returns the event where it was not told before.
+/// Adds to a status what of the spec has no effect; returns the event where the status did not say so before.
 pub(crate) fn no_effect(
     old: &CanaryStatus,
     new: &mut CanaryStatus,
@@ -130,7 +130,7 @@ pub(crate) fn no_effect(
         return None;
     }
     let message = remarks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let told = old.conditions.iter().any(|condition| condition.kind == NO_EFFECT && condition.message == message);
+    let known = old.conditions.iter().any(|condition| condition.kind == NO_EFFECT && condition.message == message);
     new.conditions.extend(conditions(old, generation, now, [(NO_EFFECT, "True", "FieldsWithoutEffect", message)]));
     let mut text = "accepted, but without the effect that they describe (the condition NoEffect says why):".to_owned();
     for (i, Problem { field, .. }) in remarks.iter().enumerate() {
@@ -141,24 +141,25 @@ pub(crate) fn no_effect(
         text += if i == 0 { " " } else { ", " };
         text += field;
     }
-    (!told).then_some(Event { severity: Severity::Warning, reason: NO_EFFECT, text })
+    (!known).then_some(Event { severity: Severity::Warning, reason: NO_EFFECT, text })
 }
 
-/// Returns what of a status is news: everything but figures that change with every request, and the engine's memory.
+/// Returns a status without its figures, which change with every request, and without the engine's memory. What differs otherwise is
+/// written at once.
 #[must_use]
-pub(crate) fn gist(status: &CanaryStatus) -> CanaryStatus {
-    let mut gist = CanaryStatus { message: None, evidence: None, state: None, ..status.clone() };
-    for condition in gist.conditions.iter_mut().filter(|condition| condition.kind != NO_EFFECT) {
+pub(crate) fn without_figures(status: &CanaryStatus) -> CanaryStatus {
+    let mut without_figures = CanaryStatus { message: None, evidence: None, state: None, ..status.clone() };
+    for condition in without_figures.conditions.iter_mut().filter(|condition| condition.kind != NO_EFFECT) {
         condition.message.clear();
     }
-    gist
+    without_figures
 }
 
 /// Returns what the engine remembered.
 ///
 /// # Errors
 /// In words, when it cannot be read.
-pub(crate) fn recall(status: &CanaryStatus) -> Result<State, String> {
+pub(crate) fn stored_state(status: &CanaryStatus) -> Result<State, String> {
     let Some(text) = &status.state else { return Ok(State::default()) };
     serde_json::from_str(text)
         .map_err(|error| format!("status.state cannot be read ({error}); a newer Weir may have written it"))
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!((listed.status.as_str(), listed.observed_generation), ("True", Some(4)));
         assert_eq!(told(&first, &remarks), (first.clone(), None));
         let (second, event) = told(&first, &remarks[..1]);
-        assert!(event.is_some() && gist(&first) != gist(&second), "another list is news");
+        assert!(event.is_some() && without_figures(&first) != without_figures(&second), "another list is news");
         let (third, event) = told(&second, &[]);
         assert!(event.is_none() && condition(&third, "NoEffect").is_none());
         let many: Vec<Problem> = (0..200).map(|i| remark(&format!("spec.service.hosts[{i}]"))).collect();

@@ -21,9 +21,9 @@ use crate::kubernetes::stores::{Key, Stores};
 use crate::status_store::StatusStore;
 
 /// Time until a loop that panicked is started again; it doubles each time.
-const FIRST: Duration = Duration::from_secs(1);
+const MIN_DELAY: Duration = Duration::from_secs(1);
 /// Longest such time: a Canary that makes its loop panic each time costs little, and is tried again after an upgrade anyway.
-const LONGEST: Duration = Duration::from_secs(300);
+const MAX_DELAY: Duration = Duration::from_secs(300);
 /// A loop that lasted so long has got over what it panicked about.
 const RECOVERED: Duration = Duration::from_secs(600);
 
@@ -34,7 +34,7 @@ type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) fn reconciler_of(stores: Arc<Stores>, statuses: Arc<StatusStore>) -> impl Fn(&Key) -> Loop + Send + 'static {
     move |key| {
         let reconciler = Reconciler::new(stores.clone(), statuses.clone(), key.clone());
-        Box::pin(reconciler.keep(stores.waker(key)))
+        Box::pin(reconciler.run(stores.waker(key)))
     }
 }
 
@@ -47,36 +47,36 @@ struct Supervised {
 
 /// Has a loop run for every Canary, for ever.
 pub(crate) async fn supervise(stores: Arc<Stores>, start: impl Fn(&Key) -> Loop + Send) {
-    let mut kept: HashMap<Key, Supervised> = HashMap::new();
+    let mut supervised: HashMap<Key, Supervised> = HashMap::new();
     let mut keys: HashMap<Id, Key> = HashMap::new();
     let mut loops: JoinSet<()> = JoinSet::new();
     loop {
         for canary in stores.canaries.all() {
             let key = (canary.namespace().to_owned(), canary.name().to_owned());
-            if let Entry::Vacant(vacant) = kept.entry(key) {
+            if let Entry::Vacant(vacant) = supervised.entry(key) {
                 keys.insert(loops.spawn(start(vacant.key())).id(), vacant.key().clone());
-                vacant.insert(Supervised { begun: Instant::now(), delays: delays(FIRST, LONGEST), panics: 0 });
+                vacant.insert(Supervised { begun: Instant::now(), delays: delays(MIN_DELAY, MAX_DELAY), panics: 0 });
             }
         }
         let ended = tokio::select! {
-            () = stores.population.notified() => continue,
+            () = stores.canaries_changed.notified() => continue,
             Some(ended) = loops.join_next_with_id(), if !loops.is_empty() => ended,
         };
         let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
         let Some(key) = keys.remove(&id) else { continue };
         let Err(panic) = ended else {
-            kept.remove(&key);
+            supervised.remove(&key);
             continue;
         };
-        let Some(known) = kept.get_mut(&key) else { continue };
+        let Some(known) = supervised.get_mut(&key) else { continue };
         if known.begun.elapsed() >= RECOVERED {
-            known.delays = delays(FIRST, LONGEST);
+            known.delays = delays(MIN_DELAY, MAX_DELAY);
         }
-        let delay = known.delays.next().unwrap_or(LONGEST).min(LONGEST);
+        let delay = known.delays.next().unwrap_or(MAX_DELAY).min(MAX_DELAY);
         known.begun = Instant::now() + delay;
         known.panics += 1;
         let what = panic.try_into_panic().map_or_else(|error| error.to_string(), |payload| text_of(&*payload));
-        tell(&stores, &key, &what, delay, known.panics);
+        report_panic(&stores, &key, &what, delay, known.panics);
         let again = start(&key);
         let again = async move {
             tokio::time::sleep(delay).await;
@@ -87,7 +87,7 @@ pub(crate) async fn supervise(stores: Arc<Stores>, start: impl Fn(&Key) -> Loop 
 }
 
 /// Says that the loop of a Canary panicked: that is a fault of Weir's, and nobody may think that the Canary is looked after.
-fn tell(stores: &Stores, (namespace, name): &Key, what: &str, delay: Duration, number: u64) {
+fn report_panic(stores: &Stores, (namespace, name): &Key, what: &str, delay: Duration, number: u64) {
     error!(namespace, canary = name, what, again = ?delay, "the loop of a canary panicked");
     let Some(canary) = stores.canaries.get(namespace, name) else { return };
     let text = format!(

@@ -96,8 +96,8 @@ pub(super) fn refer_to_copies(template: &mut Value, names: &Names, configs: &Con
     }
 }
 
-/// Returns the name of the primary's copy of a config with this content. One that does not exist has a copy that does not
-/// either, so that its coming is analysed too.
+/// Returns the name of the primary's copy of a config with this content. A missing config has a copy's name too, so creating it later
+/// changes the revision and starts an analysis.
 #[must_use]
 pub(crate) fn copy_name(names: &Names, config: &str, hash: &str) -> String {
     let own = hex([names.canary.as_str(), hash]);

@@ -18,8 +18,8 @@ pub(crate) use envoy_filter::{
     EVERYWHERE, FilterNames, config_filter, config_of, everywhere, selector_of, static_filter, switched_of,
 };
 pub(crate) use labels::ArmLabels;
-pub(crate) use names::{CANARY_LABEL, Names, REVISION, Tenure, concerns, owned};
-pub(crate) use original::{ORIGINAL, adopt, elsewhere, lost, remember, restored, settings};
+pub(crate) use names::{CANARY_LABEL, Names, Ownership, REVISION, concerns, owned};
+pub(crate) use original::{ORIGINAL, adopt, foreign_destinations, lost, remember, restored, settings};
 pub(crate) use primary::{primary, snapshot, template_of};
 pub(crate) use routes::{Arms, route_names, virtual_service};
 pub(crate) use scaler::scaler;

@@ -148,7 +148,7 @@ pub(crate) fn concerns(spec: &CanarySpec, name: &str) -> bool {
 
 /// Whom an object around a Canary belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tenure {
+pub(crate) enum Ownership {
     /// To the Canary, and goes with it.
     Owned,
     /// To somebody who had it before Weir: it outlives the Canary.
@@ -160,19 +160,19 @@ pub(crate) enum Tenure {
 /// Returns the metadata of an object that goes with its Canary.
 #[must_use]
 pub(crate) fn owned(names: &Names, name: &str) -> Map<String, Value> {
-    held(names, name, Tenure::Owned)
+    held(names, name, Ownership::Owned)
 }
 
 /// Returns the metadata of an object around a Canary.
-pub(super) fn held(names: &Names, name: &str, tenure: Tenure) -> Map<String, Value> {
+pub(super) fn held(names: &Names, name: &str, ownership: Ownership) -> Map<String, Value> {
     let mut metadata = Map::new();
     metadata.insert("name".into(), name.into());
     metadata.insert("namespace".into(), names.namespace.clone().into());
-    if tenure != Tenure::Released {
+    if ownership != Ownership::Released {
         let labels = json!({MANAGED_BY: MANAGER, CANARY_LABEL: names.canary});
         metadata.insert("labels".into(), labels);
     }
-    if tenure == Tenure::Owned {
+    if ownership == Ownership::Owned {
         let owner = json!([{
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary", "name": names.canary, "uid": names.uid,
             "controller": true, "blockOwnerDeletion": true,

@@ -50,7 +50,7 @@ pub(crate) fn remember(live: &Value, wanted: &Value) -> Result<String, String> {
 
 /// Returns where a VirtualService leads besides the services of a Canary: what it would lose by being adopted.
 #[must_use]
-pub(crate) fn elsewhere(spec: &Value, names: &Names) -> Vec<String> {
+pub(crate) fn foreign_destinations(spec: &Value, names: &Names) -> Vec<String> {
     let own = [names.apex.clone(), names.primary_service(), names.canary_service()];
     // A host without a dot is in the VirtualService's own namespace.
     let is_own = |host: &str| {
@@ -239,12 +239,12 @@ mod tests {
         };
         let to = |host: &str| json!({"http": [{"route": [{"destination": {"host": host}}]}]});
         for host in ["cart", "cart-primary", "cart-canary", "cart.shop", "cart.shop.svc.cluster.local"] {
-            assert!(elsewhere(&to(host), &names).is_empty(), "{host}");
+            assert!(foreign_destinations(&to(host), &names).is_empty(), "{host}");
         }
-        for host in ["other", "cart.elsewhere.svc.cluster.local", "cart-v2"] {
-            assert_eq!(elsewhere(&to(host), &names), [host]);
+        for host in ["other", "cart.foreign_destinations.svc.cluster.local", "cart-v2"] {
+            assert_eq!(foreign_destinations(&to(host), &names), [host]);
         }
         let rest = json!({"http": [{"redirect": {"uri": "/"}}, {"delegate": {"name": "x"}}], "tls": [{}], "tcp": []});
-        assert_eq!(elsewhere(&rest, &names), ["a delegate", "a redirect", "tls routes"]);
+        assert_eq!(foreign_destinations(&rest, &names), ["a delegate", "a redirect", "tls routes"]);
     }
 }

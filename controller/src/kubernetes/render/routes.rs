@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 use weir_wire::TOKEN_HEADER;
 
-use super::names::{Names, Tenure, held};
+use super::names::{Names, Ownership, held};
 use super::service::decorate;
 use crate::api::service::{Free, Retries, Rewrite};
 use crate::api::{CanarySpec, canary_token};
@@ -27,7 +27,7 @@ pub(crate) fn virtual_service(
     names: &Names,
     spec: &CanarySpec,
     arms: Arms,
-    tenure: Tenure,
+    ownership: Ownership,
     multiport: bool,
     inherited: &Map<String, Value>,
 ) -> Value {
@@ -69,7 +69,7 @@ pub(crate) fn virtual_service(
         body["gateways"] = gateways.into();
         body["hosts"] = hosts(names, spec).into();
     }
-    let mut metadata = held(names, &names.apex, tenure);
+    let mut metadata = held(names, &names.apex, ownership);
     decorate(&mut metadata, service.apex.as_ref());
     json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": body})
 }

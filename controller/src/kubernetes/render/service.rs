@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names::{Names, Tenure, held};
+use super::names::{Names, Ownership, held};
 use crate::api::service::{ExtraMetadata, IntOrString};
 use crate::api::{CanarySpec, may_set};
 use crate::kubernetes::kinds::Labels;
@@ -14,7 +14,7 @@ const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The one that users call. Where it existed before Weir it is adopted, and outlives the Canary.
-    Apex(Tenure),
+    Apex(Ownership),
     /// The primary's.
     Primary,
     /// The canary's.
@@ -30,11 +30,11 @@ pub(crate) fn service(names: &Names, spec: &CanarySpec, role: Role, selector: &L
         Role::Primary => (names.primary_service(), &service.primary),
         Role::Canary => (names.canary_service(), &service.canary),
     };
-    let tenure = match role {
-        Role::Apex(tenure) => tenure,
-        Role::Primary | Role::Canary => Tenure::Owned,
+    let ownership = match role {
+        Role::Apex(ownership) => ownership,
+        Role::Primary | Role::Canary => Ownership::Owned,
     };
-    let mut metadata = held(names, &name, tenure);
+    let mut metadata = held(names, &name, ownership);
     decorate(&mut metadata, extra.as_ref());
     let mut body = json!({"selector": selector, "ports": ports});
     if service.headless == Some(true) {
@@ -97,7 +97,7 @@ pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], bef
 /// Returns whether a pod template declares a port, by number or name.
 #[must_use]
 pub(crate) fn declares(template: &Value, port: &Value) -> bool {
-    container_ports(template).any(|declared| declared["containerPort"] == *port || declared["name"] == *port)
+    container_ports(template).any(|port_of_pod| port_of_pod["containerPort"] == *port || port_of_pod["name"] == *port)
 }
 
 fn container_ports(template: &Value) -> impl Iterator<Item = &Value> {

@@ -189,7 +189,7 @@ fn each_arm_has_a_service_and_a_policy() {
             destination_rule(&names, &spec, None, &names.primary_service()),
             service(&names, &spec, Role::Canary, &labels("cart"), &ports),
             destination_rule(&names, &spec, None, &names.canary_service()),
-            service(&names, &spec, Role::Apex(Tenure::Adopted), &labels("cart-primary"), &ports),
+            service(&names, &spec, Role::Apex(Ownership::Adopted), &labels("cart-primary"), &ports),
         ],
     );
 }
@@ -222,10 +222,10 @@ fn the_primary_is_scaled_like_the_target_by_what_it_is_itself_busy_with() {
 #[test]
 fn requests_with_the_token_go_to_the_canary_and_all_others_to_the_primary() {
     let (names, spec, ..) = subject();
-    golden("routes.yaml", &[virtual_service(&names, &spec, Arms::Both, Tenure::Owned, false, &Map::new())]);
+    golden("routes.yaml", &[virtual_service(&names, &spec, Arms::Both, Ownership::Owned, false, &Map::new())]);
     golden(
         "routes-given-back.yaml",
-        &[virtual_service(&names, &spec, Arms::Apex, Tenure::Released, false, &Map::new())],
+        &[virtual_service(&names, &spec, Arms::Apex, Ownership::Released, false, &Map::new())],
     );
 }
 
@@ -289,7 +289,7 @@ fn an_adopted_object_remembers_what_it_was_and_becomes_it_again() {
         "spec": {"hosts": ["shop.example.com"], "http": [{"route": [{"destination": {"host": "cart"}}]}]},
         "status": {"observedGeneration": 3},
     });
-    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false, &Map::new());
+    let wanted = virtual_service(&names, &spec, Arms::Both, Ownership::Adopted, false, &Map::new());
     let text = remember(&before, &wanted).unwrap();
     golden("routes-adopted.yaml", &[adopt(wanted, Some(&text))]);
     let restored = restored(&wanted_of("VirtualService"), &before["metadata"], &text).unwrap();
@@ -303,7 +303,7 @@ fn of_a_service_only_what_weir_changes_is_remembered() {
     let wanted = service(
         &names,
         &spec,
-        Role::Apex(Tenure::Adopted),
+        Role::Apex(Ownership::Adopted),
         &[("app".to_owned(), "cart-primary".to_owned())].into(),
         &ports,
     );
@@ -319,7 +319,7 @@ fn of_a_service_only_what_weir_changes_is_remembered() {
 #[test]
 fn what_is_too_large_to_be_remembered_is_not_adopted() {
     let (names, spec, ..) = subject();
-    let wanted = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false, &Map::new());
+    let wanted = virtual_service(&names, &spec, Arms::Both, Ownership::Adopted, false, &Map::new());
     let long = "x".repeat(100_000);
     let before = json!({"metadata": {"name": "cart"}, "spec": {"hosts": [long]}});
     assert!(remember(&before, &wanted).unwrap_err().contains("service.name"));
@@ -338,8 +338,8 @@ fn keys_that_say_whose_an_object_is_are_not_taken_from_the_user() {
     let extra = crate::api::service::ExtraMetadata { labels: map.clone(), annotations: map };
     spec.service.apex = Some(extra);
     let service =
-        service(&names, &spec, Role::Apex(Tenure::Adopted), &[("app".to_owned(), "cart".to_owned())].into(), &[]);
-    let routes = virtual_service(&names, &spec, Arms::Both, Tenure::Adopted, false, &Map::new());
+        service(&names, &spec, Role::Apex(Ownership::Adopted), &[("app".to_owned(), "cart".to_owned())].into(), &[]);
+    let routes = virtual_service(&names, &spec, Arms::Both, Ownership::Adopted, false, &Map::new());
     for object in [service, routes] {
         let metadata = &object["metadata"];
         assert_eq!(metadata["annotations"], json!({"team": "x"}));

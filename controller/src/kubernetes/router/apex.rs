@@ -11,13 +11,13 @@ use kube::api::{DynamicObject, ListParams};
 use serde_json::{Map, Value};
 
 use crate::api::{CanarySpec, GROUP};
-use crate::kubernetes::api_server::apply::{ActError, apply, guarded, is_status};
+use crate::kubernetes::api_server::apply::{ActError, apply, is_status, with_timeout};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
-use crate::kubernetes::executor::{Executor, stranger};
+use crate::kubernetes::executor::{Executor, owned_by_other};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::EndpointSliceView;
-use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Role, Tenure};
+use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
 use crate::kubernetes::stores::Stores;
 
 /// Whose an object is, by what it says itself.
@@ -34,8 +34,8 @@ enum Origin {
 
 /// Returns whose the objects are that Weir made under the apex's name, once the Canary is being deleted.
 #[must_use]
-pub(in crate::kubernetes) fn given_back(spec: &CanarySpec) -> Tenure {
-    if spec.revert_on_deletion == Some(true) { Tenure::Released } else { Tenure::Owned }
+pub(in crate::kubernetes) fn ownership_after_deletion(spec: &CanarySpec) -> Ownership {
+    if spec.revert_on_deletion == Some(true) { Ownership::Released } else { Ownership::Owned }
 }
 
 fn origin<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Origin {
@@ -60,12 +60,13 @@ fn original_of<V: Projection>(live: &Cached<V>) -> Option<&str> {
 }
 
 /// Returns why an object under the apex's name can be neither made nor adopted: one word, and a sentence.
-pub(crate) fn occupied(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<(&'static str, String)> {
+pub(crate) fn apex_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<(&'static str, String)> {
     let (namespace, apex) = (&names.namespace, &names.apex);
     let service = stores.services.get(namespace, apex);
     let routes = stores.virtual_services.get(namespace, apex);
-    let stranger = stranger(stores, service.as_deref(), names).or_else(|| stranger(stores, routes.as_deref(), names));
-    if let Some(problem) = stranger {
+    let owned_by_other =
+        owned_by_other(stores, service.as_deref(), names).or_else(|| owned_by_other(stores, routes.as_deref(), names));
+    if let Some(problem) = owned_by_other {
         return Some(("NameTaken", problem));
     }
     if let Some(service) = service.filter(|service| service.body()["spec"]["type"] == "ExternalName") {
@@ -77,9 +78,9 @@ pub(crate) fn occupied(stores: &Stores, names: &Names, spec: &CanarySpec) -> Opt
     }
     let routes = routes.filter(|routes| matches!(origin(Some(routes), names), Origin::Foreign))?;
     let live = routes.body()["spec"].take();
-    let elsewhere = render::elsewhere(&live, names);
-    if elsewhere.is_empty() {
-        let wanted = render::virtual_service(names, spec, Arms::Both, Tenure::Adopted, false, &Map::new());
+    let foreign_destinations = render::foreign_destinations(&live, names);
+    if foreign_destinations.is_empty() {
+        let wanted = render::virtual_service(names, spec, Arms::Both, Ownership::Adopted, false, &Map::new());
         let lost = render::lost(&live, &wanted["spec"], names);
         return (!lost.is_empty()).then(|| {
             let problem = format!(
@@ -94,7 +95,7 @@ pub(crate) fn occupied(stores: &Stores, names: &Names, spec: &CanarySpec) -> Opt
         let problem = format!(
             "VirtualService {apex} also leads to {}, and all of its routes would be replaced: move those to a VirtualService \
              of another name, or have it delegate (service.delegation), or give the Canary another service.name",
-            elsewhere.join(", ")
+            foreign_destinations.join(", ")
         );
         ("RoutesElsewhere", problem)
     })
@@ -116,8 +117,9 @@ impl Executor<'_> {
         let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
         let kept = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
         let routes =
-            |tenure| render::virtual_service(self.names, self.spec, Arms::Both, tenure, ports.len() > 1, &kept);
-        let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), &labels.primary, &ports);
+            |ownership| render::virtual_service(self.names, self.spec, Arms::Both, ownership, ports.len() > 1, &kept);
+        let service =
+            |ownership| render::service(self.names, self.spec, Role::Apex(ownership), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
         let wanted = self.held(&self.stores.virtual_services, routes)?;
         self.ensure(&self.stores.virtual_services, &wanted).await?;
@@ -145,20 +147,20 @@ impl Executor<'_> {
     }
 
     /// Renders an apex object as what it is to Weir.
-    fn held<V: Projection>(&self, cache: &Cache<V>, render: impl Fn(Tenure) -> Value) -> Result<Value, ActError> {
+    fn held<V: Projection>(&self, cache: &Cache<V>, render: impl Fn(Ownership) -> Value) -> Result<Value, ActError> {
         let live = cache.get(&self.names.namespace, &self.names.apex);
         match (origin(live.as_deref(), self.names), live) {
             (Origin::Foreign, Some(live)) => {
-                if let Some((_, problem)) = occupied(self.stores, self.names, self.spec) {
-                    return Err(ActError::Impossible(problem));
+                if let Some((_, problem)) = apex_conflict(self.stores, self.names, self.spec) {
+                    return Err(ActError::Precondition(problem));
                 }
-                let wanted = render(Tenure::Adopted);
-                let original = render::remember(&live.json(), &wanted).map_err(ActError::Impossible)?;
+                let wanted = render(Ownership::Adopted);
+                let original = render::remember(&live.json(), &wanted).map_err(ActError::Precondition)?;
                 tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "adopted");
                 Ok(render::adopt(wanted, Some(&original)))
             }
-            (Origin::Adopted(original), _) => Ok(render::adopt(render(Tenure::Adopted), original.as_deref())),
-            (Origin::Missing | Origin::Made | Origin::Foreign, _) => Ok(render(Tenure::Owned)),
+            (Origin::Adopted(original), _) => Ok(render::adopt(render(Ownership::Adopted), original.as_deref())),
+            (Origin::Missing | Origin::Made | Origin::Foreign, _) => Ok(render(Ownership::Owned)),
         }
     }
 
@@ -171,10 +173,10 @@ impl Executor<'_> {
         let selector = &target.fields.spec.selector.match_labels;
         let template = target.body()["spec"]["template"].take();
         let ports = render::ports(self.spec, &template, &self.main_port(&template));
-        let service = |tenure| render::service(self.names, self.spec, Role::Apex(tenure), selector, &ports);
+        let service = |ownership| render::service(self.names, self.spec, Role::Apex(ownership), selector, &ports);
         let none = Map::new();
         let routes =
-            |tenure| render::virtual_service(self.names, self.spec, Arms::Apex, tenure, ports.len() > 1, &none);
+            |ownership| render::virtual_service(self.names, self.spec, Arms::Apex, ownership, ports.len() > 1, &none);
         // The Service first: the routes will lead to it.
         self.give_back(&self.stores.services, service).await?;
         self.give_back(&self.stores.virtual_services, routes).await
@@ -183,15 +185,17 @@ impl Executor<'_> {
     async fn give_back<V: Projection>(
         &self,
         cache: &Cache<V>,
-        render: impl Fn(Tenure) -> Value,
+        render: impl Fn(Ownership) -> Value,
     ) -> Result<(), ActError> {
         let Some(live) = cache.get(&self.names.namespace, &self.names.apex) else { return Ok(()) };
         match origin(Some(&live), self.names) {
             Origin::Missing | Origin::Foreign => Ok(()),
-            Origin::Made if given_back(self.spec) == Tenure::Owned => self.ensure(cache, &render(Tenure::Owned)).await,
-            // Written though it may hold all of this already: what it must not hold any more is what matters.
+            Origin::Made if ownership_after_deletion(self.spec) == Ownership::Owned => {
+                self.ensure(cache, &render(Ownership::Owned)).await
+            }
+            // Applied even where nothing differs: this apply is there to remove the fields that it leaves out.
             Origin::Made | Origin::Adopted(None) => {
-                apply(&self.stores.api, cache, &render(Tenure::Released)).await.map(drop)
+                apply(&self.stores.api, cache, &render(Ownership::Released)).await.map(drop)
             }
             Origin::Adopted(Some(original)) => restore(self.stores, cache, &live, &original).await,
         }
@@ -201,7 +205,7 @@ impl Executor<'_> {
     ///
     /// # Errors
     /// While some do.
-    pub(crate) async fn handed_over(&self) -> Result<(), ActError> {
+    pub(crate) async fn traffic_left_primary(&self) -> Result<(), ActError> {
         let (namespace, apex) = (&self.names.namespace, &self.names.apex);
         let primary = self.stores.deployments.get(namespace, &self.names.primary());
         let (Some(_), Some(service), Some(primary)) = (self.target, self.stores.services.get(namespace, apex), primary)
@@ -216,7 +220,7 @@ impl Executor<'_> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.stores.api.client.clone(), namespace, &resource::<EndpointSliceView>());
         let of_apex = ListParams::default().labels(&format!("kubernetes.io/service-name={apex}"));
-        let slices = guarded("list", "EndpointSlices of", apex, api.list(&of_apex)).await?;
+        let slices = with_timeout("list", "EndpointSlices of", apex, api.list(&of_apex)).await?;
         let slices = slices.items.into_iter().filter_map(|slice| slice.try_parse::<Slice>().ok());
         let primary = format!("{}-", self.names.primary());
         let leads_there = slices.flat_map(|slice| slice.endpoints).any(|endpoint| {
@@ -263,7 +267,7 @@ async fn restore<V: Projection>(
 ) -> Result<(), ActError> {
     let version = resource::<V>().api_version;
     let metadata = live.json()["metadata"].take();
-    let restored = render::restored(&(&version, V::KIND), &metadata, original).map_err(ActError::Impossible)?;
+    let restored = render::restored(&(&version, V::KIND), &metadata, original).map_err(ActError::Precondition)?;
     apply(&stores.api, cache, &restored).await?;
     tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "given back");
     Ok(())

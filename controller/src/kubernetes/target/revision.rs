@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use weir_engine::Revision;
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete};
-use crate::kubernetes::configs::{Declared, recalled};
+use crate::kubernetes::configs::{TrackedRevision, recorded_revision};
 use crate::kubernetes::kinds::{ControllerRevision, Deployment, RevisionView};
 use crate::kubernetes::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
 use crate::kubernetes::stores::Stores;
 
-/// Keeps the target's template as that of the revision which it declares.
+/// Keeps the target's template under the name of its revision.
 ///
 /// # Errors
 /// When the API refuses the write.
@@ -23,21 +23,21 @@ pub(crate) async fn keep(
     stores: &Arc<Stores>,
     names: &Names,
     target: &Deployment,
-    declared: &Declared,
+    resolved: &TrackedRevision,
 ) -> Result<(), ActError> {
-    let name = names.snapshot(&declared.revision.0);
+    let name = names.snapshot(&resolved.revision.0);
     let old =
         stores.revisions.get(&names.namespace, &name).filter(|old| old.label(CANARY_LABEL) == Some(&names.canary));
     let tracks = stores.settings.config_tracking;
     // One from before anything was tracked gets what its pods read now: from here on a change of that is another revision.
     let noted =
-        |old: &Arc<ControllerRevision>| !tracks || declared.configs.is_empty() || old.annotation(CONFIGS).is_some();
+        |old: &Arc<ControllerRevision>| !tracks || resolved.configs.is_empty() || old.annotation(CONFIGS).is_some();
     if old.as_ref().is_some_and(noted) {
         return Ok(());
     }
     let mut metadata = owned(names, &name);
     if tracks {
-        metadata.insert("annotations".into(), json!({CONFIGS: json!(declared.configs).to_string()}));
+        metadata.insert("annotations".into(), json!({CONFIGS: json!(resolved.configs).to_string()}));
     }
     // Immutable: what was kept stays, though the target says the rest otherwise by now.
     let data = old.map_or_else(|| snapshot(&target.body()["spec"]), |old| old.data());
@@ -53,13 +53,13 @@ pub(crate) async fn keep(
 /// # Errors
 /// When the API refuses to delete one.
 pub(crate) async fn prune(stores: &Arc<Stores>, names: &Names, needed: &[Revision]) -> Result<(), ActError> {
-    for kept in stores.revisions.of(&names.namespace) {
-        if kept.label(CANARY_LABEL) != Some(&names.canary) || kept.deleted() {
+    for stored in stores.revisions.of(&names.namespace) {
+        if stored.label(CANARY_LABEL) != Some(&names.canary) || stored.deleted() {
             continue;
         }
-        let revision = kept.name().strip_prefix(&format!("{}-", names.canary)).unwrap_or_default();
+        let revision = stored.name().strip_prefix(&format!("{}-", names.canary)).unwrap_or_default();
         if !needed.iter().any(|needed| needed.0 == revision) {
-            delete::<RevisionView>(&stores.api, &names.namespace, kept.name()).await?;
+            delete::<RevisionView>(&stores.api, &names.namespace, stored.name()).await?;
         }
     }
     Ok(())
@@ -68,16 +68,16 @@ pub(crate) async fn prune(stores: &Arc<Stores>, names: &Names, needed: &[Revisio
 /// Returns what was kept of a revision, and what its pods read: from the target if it still declares it, else from its own
 /// object.
 #[must_use]
-pub(crate) fn recall(
+pub(crate) fn load(
     stores: &Stores,
     names: &Names,
-    target: Option<(&Deployment, &Declared)>,
+    target: Option<(&Deployment, &TrackedRevision)>,
     wanted: &Revision,
-) -> Option<(Value, Declared)> {
-    if let Some((target, declared)) = target.filter(|(_, declared)| declared.revision == *wanted) {
-        return Some((snapshot(&target.body()["spec"]), declared.clone()));
+) -> Option<(Value, TrackedRevision)> {
+    if let Some((target, resolved)) = target.filter(|(_, resolved)| resolved.revision == *wanted) {
+        return Some((snapshot(&target.body()["spec"]), resolved.clone()));
     }
-    let kept = stores.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.data();
-    let recalled = recalled(stores, names, wanted, &kept["template"]);
-    Some((kept, recalled))
+    let snapshot = stores.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.data();
+    let recorded = recorded_revision(stores, names, wanted, &snapshot["template"]);
+    Some((snapshot, recorded))
 }

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::kubernetes::api_server::apply::{ActError, apply, delete, guarded};
+use crate::kubernetes::api_server::apply::{ActError, apply, delete, with_timeout};
 use crate::kubernetes::api_server::object::{Projection, resource};
 use crate::kubernetes::executor::{Executor, refuse_foreign};
 use crate::kubernetes::kinds::canary::Fault;
@@ -17,12 +17,12 @@ use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscal
 use crate::kubernetes::render::{self, ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
 
-/// The field manager in whose hands the primary's size is left, until its autoscaler first changes it.
-const CARETAKER: &str = "weir-autoscaled";
+/// The field manager that holds the primary's `spec.replicas` until its autoscaler first changes it.
+const REPLICAS_MANAGER: &str = "weir-autoscaled";
 
 /// Returns what is wrong with the autoscaler that a Canary names.
 #[must_use]
-pub(in crate::kubernetes) fn unscaled(stores: &Stores, names: &Names) -> Option<Fault> {
+pub(in crate::kubernetes) fn missing_autoscaler(stores: &Stores, names: &Names) -> Option<Fault> {
     let name = names.scaler.as_ref().filter(|name| stores.scalers.get(&names.namespace, name).is_none())?;
     let problem = format!("HorizontalPodAutoscaler {name} does not exist in namespace {}", names.namespace);
     Some(("AutoscalerMissing", problem))
@@ -37,9 +37,9 @@ pub(in crate::kubernetes) fn autoscaled(stores: &Stores, names: &Names) -> bool 
 
 /// Returns the least number of pods that the target's autoscaler would give it.
 #[must_use]
-pub(in crate::kubernetes) fn least(stores: &Stores, names: &Names) -> Option<u32> {
+pub(in crate::kubernetes) fn min_replicas(stores: &Stores, names: &Names) -> Option<u32> {
     let spec = targets_scaler(stores, names)?.fields.spec();
-    Some(spec["minReplicas"].as_u64().and_then(|least| u32::try_from(least).ok()).unwrap_or(1))
+    Some(spec["minReplicas"].as_u64().and_then(|min_replicas| u32::try_from(min_replicas).ok()).unwrap_or(1))
 }
 
 fn primary_hpa_name(names: &Names) -> Option<String> {
@@ -83,12 +83,12 @@ impl Executor<'_> {
         apply(&stores.api, &stores.scalers, &wanted).await.map(drop)
     }
 
-    /// Takes the primary's size out of Weir's hands as it is now. A field that its only owner leaves out of the next write is
-    /// removed, and a size that is not given is 1.
+    /// Hands `spec.replicas` to a second field manager before Weir stops applying it. Server-side apply removes a field when its
+    /// last owner omits it, and the API server's default is 1 replica.
     ///
     /// # Errors
     /// When the API refuses the write: also when the size changed meanwhile.
-    pub(in crate::kubernetes) async fn leave_size(&self, primary: &Deployment) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn release_replicas(&self, primary: &Deployment) -> Result<(), ActError> {
         let (name, namespace) = (primary.name(), primary.namespace());
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
@@ -97,8 +97,10 @@ impl Executor<'_> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.stores.api.client.clone(), namespace, &resource::<DeploymentView>());
         // Not forced: the autoscaler's number is newer than ours.
-        let params = PatchParams::apply(CARETAKER);
-        guarded("apply", DeploymentView::KIND, name, api.patch(name, &params, &Patch::Apply(&object))).await.map(drop)
+        let params = PatchParams::apply(REPLICAS_MANAGER);
+        with_timeout("apply", DeploymentView::KIND, name, api.patch(name, &params, &Patch::Apply(&object)))
+            .await
+            .map(drop)
     }
 }
 

@@ -71,7 +71,7 @@ async fn refused_writes_are_tried_again_later_and_later() {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_is_never_answered_is_given_up_and_told() {
     let server = prepared();
-    server.script(|write| (write.kind == "DestinationRule").then_some(Answer::Silence));
+    server.script(|write| (write.kind == "DestinationRule").then_some(Answer::Hang));
     let stage = Stage::start(&server);
     stage.reason("shop", "NoAnswer").await;
     assert_eq!(stage.said("shop").1, "apply DestinationRule shop-primary: no answer within 10 s");

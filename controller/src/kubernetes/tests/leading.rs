@@ -43,7 +43,7 @@ async fn a_leader_that_cannot_renew_its_lease_stops_before_another_may_take_it()
     let stage = Stage::start_as(&server, "weir-0", true);
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(!stage.stopped());
-    server.script(|write| (write.kind == "Lease").then_some(Answer::Silence));
+    server.script(|write| (write.kind == "Lease").then_some(Answer::Hang));
     tokio::time::sleep(Duration::from_millis(14_900)).await;
     assert!(stage.stopped(), "a lease lasts 15 s");
 }
@@ -108,7 +108,7 @@ async fn a_rollback_needs_nothing_but_the_gateways_own_object() {
     let stage = Stage::start(&server);
     tokio::time::sleep(Duration::from_secs(5)).await;
     server.writes();
-    server.script(|write| (write.kind != "EnvoyFilter").then_some(Answer::Silence));
+    server.script(|write| (write.kind != "EnvoyFilter").then_some(Answer::Hang));
     stage.edit("canaries", "shop", |canary| canary["metadata"]["annotations"]["weir.dev/verb"] = "abort 1".into());
     tokio::time::sleep(Duration::from_secs(30)).await;
     let given = server.writes().iter().filter(|write| write.kind == "EnvoyFilter").filter_map(weight).next_back();

@@ -33,7 +33,7 @@ impl Stage {
     /// Starts the watches, and nothing that acts.
     pub(super) async fn idle(server: &ApiServer) -> Self {
         let (stores, _) = Self::stores(server, "weir-0", false);
-        stores.completed().await;
+        stores.wait_until_synced().await;
         Self { server: server.clone(), stores, acting: tokio::spawn(std::future::pending()) }
     }
 
@@ -56,7 +56,7 @@ impl Stage {
             cluster_domain: "cluster.local".into(),
         };
         let stores = Stores::new(server.client(), settings);
-        stores.follow();
+        stores.start_watches();
         (stores, StatusStore::new().0)
     }
 

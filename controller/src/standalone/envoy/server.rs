@@ -18,7 +18,7 @@ use crate::standalone::store::{Found, Store};
 use crate::telemetry::Chain;
 
 /// An Envoy that ran so long did not fail at its start: it is started again at once.
-const SETTLED: Span = Span::seconds(5);
+const STABLE_AFTER: Span = Span::seconds(5);
 /// Time before the second attempt of one that does fail; doubled by each further one.
 const BACKOFF: Span = Span(500);
 /// An Envoy that is replaced ends within this time of SIGTERM, or is killed.
@@ -157,7 +157,7 @@ impl Server {
         let Some(exit) = self.running.as_ref().and_then(|(process, _)| process.exit()) else { return Change::Nothing };
         self.running = None;
         let words = last_words(&self.settings.log).unwrap_or_default();
-        self.failures = if now.since(self.started) >= SETTLED { 0 } else { self.failures + 1 };
+        self.failures = if now.since(self.started) >= STABLE_AFTER { 0 } else { self.failures + 1 };
         self.wait(now);
         self.problem = Some(format!("Envoy ended with {exit}: {words}"));
         tracing::error!(error = %exit, "envoy ended");

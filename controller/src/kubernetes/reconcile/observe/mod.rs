@@ -6,12 +6,12 @@ mod workload;
 use std::sync::Arc;
 
 use crate::api::CanarySpec;
-use crate::kubernetes::configs::{Declared, missing_copy};
+use crate::kubernetes::configs::{TrackedRevision, missing_copy};
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
 use crate::kubernetes::stores::Stores;
-use crate::kubernetes::target::scaler::{autoscaled, least};
+use crate::kubernetes::target::scaler::{autoscaled, min_replicas};
 
 use strategy::update_stops;
 use weir_engine::{Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm};
@@ -19,18 +19,19 @@ pub(crate) use workload::{Endpoints, any_endpoint};
 
 /// Annotation by which a person asks for something: the verb, a space, and anything that differs from the last request's.
 pub(crate) const VERB: &str = "weir.dev/verb";
-/// A primary's endpoints must be known this long before the routes first lead to them: istiod hears of them when Weir does.
-const SETTLED: Span = Span::seconds(1);
+/// Time from a primary's first ready endpoint to the first routes that lead to it: istiod needs that long to send the endpoint to
+/// Envoy.
+const ENDPOINT_GRACE: Span = Span::seconds(1);
 
-/// What is remembered between two looks, and not worth storing.
+/// What is remembered between two passes, and not worth storing.
 #[derive(Debug, Default)]
 pub(crate) struct SeenEndpoints {
     primary: Endpoints,
     canary: Endpoints,
 }
 
-/// Everything that the look at one Canary needs.
-pub(crate) struct Look<'a> {
+/// Observes one Canary.
+pub(crate) struct Observer<'a> {
     /// The cluster.
     pub(crate) stores: &'a Stores,
     /// The objects' names.
@@ -42,40 +43,40 @@ pub(crate) struct Look<'a> {
     /// The target, if it exists.
     pub(crate) target: Option<&'a Arc<Deployment>>,
     /// What it declares, or why that cannot be told.
-    pub(crate) declared: Result<&'a Declared, &'a str>,
+    pub(crate) resolved: Result<&'a TrackedRevision, &'a str>,
     /// Why what the canary's pods read could not be copied, if it could not.
     pub(crate) uncopied: Option<&'a str>,
     /// The gateways that requests come through.
     pub(crate) gateways: &'a [Arc<GatewayWorkload>],
     /// What the engine remembers.
     pub(crate) state: &'a State,
-    /// When the look is made.
+    /// The time of the observation.
     pub(crate) now: Timestamp,
 }
 
-impl Look<'_> {
+impl Observer<'_> {
     /// Returns what is seen. Answers of other programs, verbs and deletion are added by who knows them.
     #[must_use]
-    pub(crate) fn observe(&self, memory: &mut SeenEndpoints) -> Observation {
+    pub(crate) fn observe(&self, endpoints: &mut SeenEndpoints) -> Observation {
         let Self { stores, names, .. } = self;
         // A target that is gone, or lacks what it needs, has no new revision.
         let known = || self.known().cloned().unwrap_or_default();
-        let seen = self.declared.map_or_else(|_| known(), |declared| declared.revision.clone());
+        let seen = self.resolved.map_or_else(|_| known(), |resolved| resolved.revision.clone());
         let primary = stores.deployments.get(&names.namespace, &names.primary());
-        let told = primary.as_ref().and_then(|primary| {
+        let runs = primary.as_ref().and_then(|primary| {
             primary.fields.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
         });
         let analysis = &self.spec.analysis;
-        let (minimum, sizes_primary) = (least(stores, names), autoscaled(stores, names));
+        let (minimum, sizes_primary) = (min_replicas(stores, names), autoscaled(stores, names));
         let mut observation = Observation {
             primary: self.arm(
                 primary.as_ref(),
-                told,
+                runs,
                 &names.primary_service(),
                 analysis.primary_ready_threshold,
-                &mut memory.primary,
+                &mut endpoints.primary,
             ),
-            canary: self.canary(&seen, analysis.canary_ready_threshold, &mut memory.canary),
+            canary: self.canary(&seen, analysis.canary_ready_threshold, &mut endpoints.canary),
             target: seen,
             autoscaler: Autoscaler { minimum, sizes_primary },
             update_stops_primary: self.target.zip(primary.as_ref()).is_some_and(|(target, primary)| {
@@ -84,7 +85,7 @@ impl Look<'_> {
             ..Observation::default()
         };
         if self.state.promoted.is_none() {
-            self.settle(&mut observation.primary);
+            self.hold_until_routable(&mut observation.primary);
         }
         for workload in self.gateways {
             let (gateways, scrapes) = workload.seen(stores, self.id);
@@ -104,14 +105,14 @@ impl Look<'_> {
         let (stores, names) = (self.stores, self.names);
         let mut arm = self.arm(self.target, Some(seen.clone()), &names.canary_service(), threshold, endpoints);
         let Some(target) = self.target else { return arm };
-        match self.declared {
-            Ok(declared) if declared.copied && stores.settings.config_tracking => {
+        match self.resolved {
+            Ok(resolved) if resolved.copied && stores.settings.config_tracking => {
                 let marked = target.fields.spec.template.metadata.annotations.get(STARTED_WITH);
-                if !started_with(marked.map(String::as_str), &declared.configs) {
+                if !started_with(marked.map(String::as_str), &resolved.configs) {
                     arm.revision = None;
                 }
                 if arm.readiness == Readiness::Ready
-                    && let Some(missing) = missing_copy(stores, names, declared)
+                    && let Some(missing) = missing_copy(stores, names, resolved)
                 {
                     let why = self.uncopied.map_or_else(|| format!("{missing} to be copied"), str::to_owned);
                     arm.readiness = Readiness::Unready(why);
@@ -139,7 +140,7 @@ impl Look<'_> {
         endpoints: &mut Endpoints,
     ) -> Arm {
         let available = workload::any_endpoint(self.stores, &self.names.namespace, service);
-        endpoints.note(available, self.now);
+        endpoints.record(available, self.now);
         let readiness = match deployment {
             Some(deployment) => workload::readiness(self.stores, deployment, threshold.unwrap_or(100), available),
             None => Readiness::Absent,
@@ -153,10 +154,10 @@ impl Look<'_> {
         }
     }
 
-    /// Routes must never lead to a primary whose endpoints nobody has heard of yet.
-    fn settle(&self, primary: &mut Arm) {
-        let settled = primary.routable_since.is_some_and(|since| self.now.since(since) >= SETTLED);
-        if primary.readiness == Readiness::Ready && !settled {
+    /// Takes the primary for unready until istiod has sent its endpoints to Envoy: the first routes to it come next.
+    fn hold_until_routable(&self, primary: &mut Arm) {
+        let routable = primary.routable_since.is_some_and(|since| self.now.since(since) >= ENDPOINT_GRACE);
+        if primary.readiness == Readiness::Ready && !routable {
             primary.readiness = Readiness::Unready("waiting for its endpoints to become known".into());
         }
     }

@@ -9,7 +9,7 @@ use crate::kubernetes::kinds::{Deployment, Pod, ReplicaSet};
 use crate::kubernetes::stores::Stores;
 
 /// Why a container waits, where waiting will not help.
-const HOPELESS: [&str; 4] = ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
+const STUCK_REASONS: [&str; 4] = ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
 /// Label of a version and of its pods.
 const HASH: &str = "pod-template-hash";
 
@@ -22,7 +22,7 @@ pub(crate) struct Endpoints {
 
 impl Endpoints {
     /// Takes note of what is seen now.
-    pub(crate) fn note(&mut self, available: bool, now: Timestamp) {
+    pub(crate) fn record(&mut self, available: bool, now: Timestamp) {
         self.since = if available { self.since.or(Some(now)) } else { None };
     }
 }
@@ -52,8 +52,8 @@ pub(crate) fn readiness(stores: &Stores, deployment: &Deployment, threshold: i64
     if status.observed_generation < deployment.metadata.generation.unwrap_or_default() {
         return unready("observed deployment generation less than desired generation".into());
     }
-    if let Some(trouble) = trouble(stores, deployment) {
-        return Readiness::Broken(trouble);
+    if let Some(stuck_pod) = stuck_pod(stores, deployment) {
+        return Readiness::Broken(stuck_pod);
     }
     let (updated, available) = (status.updated_replicas, status.available_replicas);
     if updated < replicas {
@@ -88,8 +88,8 @@ fn held_up(stores: &Stores, deployment: &Deployment) -> Option<String> {
 }
 
 /// Returns why a pod of the newest version will not come up, if one will not.
-fn trouble(stores: &Stores, deployment: &Deployment) -> Option<String> {
-    newest(stores, deployment).iter().find_map(|pod| hopeless(pod))
+fn stuck_pod(stores: &Stores, deployment: &Deployment) -> Option<String> {
+    newest(stores, deployment).iter().find_map(|pod| stuck_container(pod))
 }
 
 /// Returns the pods of the newest version.
@@ -114,10 +114,11 @@ fn newest(stores: &Stores, deployment: &Deployment) -> Vec<Arc<Pod>> {
     pods
 }
 
-fn hopeless(pod: &Pod) -> Option<String> {
+fn stuck_container(pod: &Pod) -> Option<String> {
     let status = &pod.fields.status;
     status.init_container_statuses.iter().chain(&status.container_statuses).find_map(|container| {
-        let waiting = container.state.waiting.as_ref().filter(|waiting| HOPELESS.contains(&waiting.reason.as_str()))?;
+        let waiting =
+            container.state.waiting.as_ref().filter(|waiting| STUCK_REASONS.contains(&waiting.reason.as_str()))?;
         let message = waiting.message.split_whitespace().collect::<Vec<_>>().join(" ");
         Some(format!("container {} of pod {}: {} {message}", container.name, pod.name(), waiting.reason))
     })

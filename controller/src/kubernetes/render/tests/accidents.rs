@@ -60,7 +60,7 @@ fn no_form_of_a_users_json_opens_the_canary_or_loses_the_token() {
         spec.service.r#match = vec![free(json!({"uri": {"prefix": "/"}, "headers": headers}))];
         for own in [json!({"request": "x"}), json!({"request": null}), json!({"request": {"remove": "y"}}), json!({})] {
             spec.service.headers = Some(free(own.clone()));
-            let routes = virtual_service(&names, &spec, Arms::Both, Tenure::Owned, false, &Map::new());
+            let routes = virtual_service(&names, &spec, Arms::Both, Ownership::Owned, false, &Map::new());
             let token = &routes["spec"]["http"][0]["match"][0]["headers"][weir_wire::TOKEN_HEADER]["exact"];
             assert!(token.is_string(), "{headers}: {routes:#}");
             let removed =

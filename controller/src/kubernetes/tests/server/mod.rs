@@ -52,7 +52,7 @@ pub(in crate::kubernetes) enum Answer {
     /// Code, reason and message.
     Refused(u16, &'static str, &'static str),
     /// Nothing, for ever.
-    Silence,
+    Hang,
 }
 
 type Script = Box<dyn Fn(&Write) -> Option<Answer> + Send>;
@@ -68,7 +68,7 @@ struct Inner {
     watches: Vec<Watch>,
     script: Option<Script>,
     stuck: BTreeSet<String>,
-    told: usize,
+    delivered: usize,
 }
 
 struct Watch {
@@ -209,7 +209,7 @@ impl ApiServer {
         };
         let scripted = self.inner().script.as_ref().and_then(|script| script(&write));
         let answered = match scripted {
-            Some(Answer::Silence) => {
+            Some(Answer::Hang) => {
                 self.inner().writes.push(write);
                 return std::future::pending().await;
             }
@@ -296,10 +296,10 @@ impl Inner {
     /// Has the controllers of Kubernetes act, and tells whoever watches.
     fn settle(&mut self) {
         rules::control(&mut self.store, &self.stuck);
-        for change in &self.store.changes[self.told..] {
+        for change in &self.store.changes[self.delivered..] {
             self.watches.iter().for_each(|watch| watch.tell(change));
         }
-        self.told = self.store.changes.len();
+        self.delivered = self.store.changes.len();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a Canary says of itself: its status, its events, and the finalizer that keeps it until all is given back.
+//! Writes of the Canary's own object: its status, its events, and the finalizer that keeps it until all is given back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use weir_engine::{Event, Severity, Span};
 
 use super::events;
-use super::reconciler::{FINALIZER, GOING, Reconciler};
+use super::reconciler::{DELETION_RECHECK, FINALIZER, Reconciler};
 use super::status::stalled;
 use crate::api::{GROUP, VERSION};
 use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
@@ -24,7 +24,7 @@ impl Reconciler {
         if canary.deleted() {
             restore_all(&self.stores, &self.key.0, &self.key.1).await?;
             self.finalizer(canary, false).await?;
-            return Ok(GOING);
+            return Ok(DELETION_RECHECK);
         }
         let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
@@ -35,33 +35,33 @@ impl Reconciler {
         Ok(Span::seconds(10))
     }
 
-    /// Takes in that a pass failed, and tells of it what a person must know; returns when to try again.
+    /// Reports a failed pass, where a person must know of it; returns the time until the next try.
     pub(super) async fn failed(&mut self, canary: &Arc<Canary>, error: &ActError) -> Duration {
         let (namespace, name) = (&self.key.0, &self.key.1);
-        let (rest, fault) = self.retry.failed(error);
-        warn!(namespace, canary = name, error = %Chain(error), again = ?rest, "pass failed");
-        let Some((reason, problem)) = fault else { return rest };
-        self.tell(canary, &Event { severity: Severity::Warning, reason, text: problem.clone() });
+        let (delay, fault) = self.retry.failed(error);
+        warn!(namespace, canary = name, error = %Chain(error), again = ?delay, "pass failed");
+        let Some((reason, problem)) = fault else { return delay };
+        self.emit(canary, &Event { severity: Severity::Warning, reason, text: problem.clone() });
         let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
         if *old != new
             && let Err(error) = self.store(new).await
         {
-            warn!(namespace = self.key.0, canary = self.key.1, error = %Chain(&error), "refusal not told");
+            warn!(namespace = self.key.0, canary = self.key.1, error = %Chain(&error), "refusal not written to the status");
         }
-        rest
+        delay
     }
 
-    /// Tells people, on the Canary itself and to whoever asks Weir.
-    pub(super) fn tell(&mut self, canary: &Arc<Canary>, event: &Event) {
+    /// Emits an event, on the Canary and to whoever asks Weir.
+    pub(super) fn emit(&mut self, canary: &Arc<Canary>, event: &Event) {
         let (namespace, name) = &self.key;
         let Event { severity, reason, text } = event;
         info!(namespace, canary = name, ?severity, reason, text, "rollout");
         let who = Name { namespace: namespace.clone(), name: name.clone() };
         self.statuses.record(&who, now(), std::slice::from_ref(event));
-        self.told += 1;
+        self.events_emitted += 1;
         let (client, object, event) = (self.stores.api.client.clone(), canary.clone(), event.clone());
-        let number = self.told;
+        let number = self.events_emitted;
         tokio::spawn(async move { events::publish(client, &object, &event, number, now()).await });
     }
 

@@ -1,0 +1,88 @@
+//! The scrapes of a gateway workload's task: rounds over its pods, as often as its Canaries ask, and whom a round wakes.
+
+use weir_engine::{Span, Timestamp};
+
+use super::{IDLE_SCRAPE, Task};
+use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::gateway::scrape::Scraped;
+use crate::kubernetes::gateway::workload::ScrapeRequest;
+
+/// How often while a push is not acknowledged, which a switch of the filter may wait for.
+const UNACKNOWLEDGED_SCRAPE: Span = Span::seconds(1);
+/// Time between two rounds of scrapes, at least.
+const SCRAPE_GAP: Span = Span(20);
+/// Canaries that want to know more within this time are rolling out.
+const ROLLING: Span = Span::seconds(1);
+/// A Canary is woken this much before its time, rather than have the gateways scraped once more for it alone.
+const DUE_SLACK: Span = Span(100);
+
+impl Task {
+    pub(super) fn scrape_soon(&mut self) {
+        self.next_round = self.next_round.min(now() + SCRAPE_GAP);
+    }
+
+    /// Begins a round of scrapes where one is due; returns when to look again.
+    pub(super) fn scrape_if_due(&mut self, now: Timestamp) -> Timestamp {
+        if !self.scrapes.is_empty() {
+            return now + IDLE_SCRAPE;
+        }
+        if now < self.next_round {
+            return self.next_round;
+        }
+        self.round_begun = now;
+        let pods = self.workload.pods(&self.stores);
+        let is_known = |name: &str| pods.iter().any(|pod| pod.name() == name);
+        self.reports.send_if_modified(|reports| {
+            reports.retain(is_known);
+            false
+        });
+        self.publisher.retain_gateways(is_known);
+        for pod in &pods {
+            if let Some(address) = pod.fields.status.pod_ip.as_deref() {
+                self.scrapes.spawn(self.scraper.scrape(pod.name(), address));
+            }
+        }
+        if self.scrapes.is_empty() {
+            self.end_round(now);
+        } else {
+            // What is asked for while the round is under way follows it at once.
+            self.next_round = now + self.scrape_interval();
+        }
+        self.next_round
+    }
+
+    pub(super) fn scraped(&mut self, scraped: Option<Scraped>) {
+        if let Some(Scraped { pod, asked_at, report: Some(report) }) = scraped {
+            let generation = report.as_ref().and_then(crate::scrape::Report::generation);
+            self.publisher.acknowledged(&pod, asked_at, generation);
+            self.reports.send_modify(|reports| reports.insert(pod, asked_at, report));
+            self.wake(|request, failures| request.failures != failures);
+        }
+        if self.scrapes.is_empty() {
+            self.end_round(now());
+        }
+    }
+
+    fn end_round(&mut self, now: Timestamp) {
+        self.reports.send_if_modified(|reports| !std::mem::replace(&mut reports.complete, true));
+        // All others wait for their own time: the round may have been for one of them alone.
+        self.wake(|request, _| request.due <= now + DUE_SLACK);
+        let usual = self.round_begun + self.scrape_interval();
+        self.next_round = self.next_round.min(usual).max(now + SCRAPE_GAP);
+    }
+
+    /// Wakes the Canaries of a rollout that should look now, by their request and their failures.
+    fn wake(&self, should_look: impl Fn(&ScrapeRequest, u64) -> bool) {
+        let reports = self.reports.borrow();
+        let rolling = self.requests.iter().filter(|(_, request)| request.after <= ROLLING);
+        for (key, _) in rolling.filter(|(_, request)| should_look(request, reports.failures(&request.id))) {
+            self.stores.wake(key);
+        }
+    }
+
+    fn scrape_interval(&self) -> Span {
+        let acknowledged = self.publisher.is_acknowledged(self.publisher.generation());
+        let longest = if acknowledged { IDLE_SCRAPE } else { UNACKNOWLEDGED_SCRAPE };
+        self.requests.values().map(|request| request.after).min().unwrap_or(longest).min(longest)
+    }
+}

@@ -1,0 +1,191 @@
+//! What one pass over one Canary may use: it observes from the caches, stores in the Canary's status, and has the executor act.
+
+use std::sync::Arc;
+
+use weir_engine::{
+    Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Revision, Severity, Span, State, Timestamp,
+};
+
+use super::observe::{Observer, VERB, verb};
+use super::reconciler::Reconciler;
+use super::status::{no_effect, stalled, status, without_figures};
+use crate::api::CanarySpec;
+use crate::kubernetes::api_server::apply::ActError;
+use crate::kubernetes::configs::{TrackedRevision, changed, unmarked};
+use crate::kubernetes::executor::Executor;
+use crate::kubernetes::gateway::{GatewayWorkload, request_match, unbound};
+use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
+use crate::kubernetes::render::Names;
+use crate::kubernetes::target::revision;
+use crate::publisher::Desired;
+use crate::reconcile::Platform;
+use crate::status_store::Name;
+use crate::view::CanaryView;
+
+/// Figures of a rollout are stored this often; news at once.
+const FIGURES_INTERVAL: Span = Span::seconds(10);
+
+/// One pass over one Canary.
+pub(super) struct ReconcileContext<'a> {
+    pub(super) reconciler: &'a mut Reconciler,
+    pub(super) canary: &'a Arc<Canary>,
+    pub(super) names: Names,
+    pub(super) spec: CanarySpec,
+    pub(super) plan: &'a Plan,
+    pub(super) target: Option<Arc<Deployment>>,
+    pub(super) resolved: Result<TrackedRevision, Fault>,
+    pub(super) gateways: Vec<Arc<GatewayWorkload>>,
+    pub(super) fault: Option<Fault>,
+    pub(super) now: Timestamp,
+    pub(super) finalized: bool,
+    pub(super) before: State,
+}
+
+impl ReconcileContext<'_> {
+    fn executor(&self) -> Executor<'_> {
+        Executor {
+            stores: &self.reconciler.stores,
+            names: &self.names,
+            spec: &self.spec,
+            target: self.target.as_ref(),
+            resolved: self.resolved.as_ref().ok(),
+            written: &self.reconciler.written,
+        }
+    }
+}
+
+impl Platform for ReconcileContext<'_> {
+    type Error = ActError;
+
+    async fn observe(&mut self) -> Result<Observation, ActError> {
+        let observer = Observer {
+            stores: &self.reconciler.stores,
+            names: &self.names,
+            spec: &self.spec,
+            id: &self.reconciler.id,
+            target: self.target.as_ref(),
+            resolved: self.resolved.as_ref().map_err(|(_, problem)| problem.as_str()),
+            uncopied: self.reconciler.copies.problem.as_deref(),
+            gateways: &self.gateways,
+            state: &self.before,
+            now: self.now,
+        };
+        let mut seen = observer.observe(&mut self.reconciler.endpoints);
+        seen.verb = verb(self.canary.annotation(VERB));
+        seen.deleted = self.canary.deleted();
+        seen.check_results = self.reconciler.checks.results();
+        self.reconciler.seen = seen.clone();
+        Ok(seen)
+    }
+
+    async fn persist(&mut self, decision: &Decision) -> Result<(), ActError> {
+        let (plan, state, stores) = (self.plan, &decision.state, &self.reconciler.stores.clone());
+        // Nothing is made before it stands: what is made must be given back.
+        if !self.finalized {
+            self.reconciler.finalizer(self.canary, true).await?;
+        }
+        let (namespace, name) = self.reconciler.key.clone();
+        let view = CanaryView::of(&namespace, &name, plan, state, &self.reconciler.seen, &decision.reason);
+        let generation = self.canary.metadata.generation.unwrap_or_default();
+        let old = self.reconciler.stored.as_ref().map_or(&self.canary.fields.status, |(status, _)| status);
+        let at = self.reconciler.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
+        let unbound = unbound(stores, &self.names, &self.spec);
+        let everywhere = self.gateways.iter().find_map(|workload| workload.everywhere());
+        let mut new = status(old, &view, state, generation, (unbound, everywhere.as_deref()), self.now);
+        let tracked = self.resolved.as_ref().map(|resolved| resolved.tracked(stores));
+        new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
+        if let Some((reason, problem)) = &self.fault {
+            new = stalled(
+                &CanaryStatus { conditions: old.conditions.clone(), ..new },
+                reason,
+                problem,
+                generation,
+                self.now,
+            );
+        }
+        let no_effect_event = no_effect(old, &mut new, self.reconciler.reading.remarks(), generation, self.now);
+        let decided = self.before.durable() != state.durable();
+        let news = decided || without_figures(old) != without_figures(&new);
+        // What a Canary waits for before and after its life changes in words alone.
+        let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
+        let figures = *old != new && moving && self.now.since(at) >= FIGURES_INTERVAL;
+        let changed = changed(&old.tracked_configs, &new.tracked_configs);
+        if news || figures {
+            // What all Canaries at rest have to say at once must not be a thousand connections.
+            let waits = !decided && state.run.is_none();
+            let _turn = if waits { stores.api.write_permits.acquire().await.ok() } else { None };
+            self.reconciler.store(new).await?;
+        }
+        let changed = changed.map(|text| Event { severity: Severity::Info, reason: "ConfigChanged", text });
+        for event in changed.iter().chain(&no_effect_event) {
+            self.emit(event);
+        }
+        self.reconciler.statuses.set(view, &plan.latency_ms);
+        for scrape in &self.reconciler.seen.scrapes {
+            self.reconciler.statuses.count(&Name { namespace: namespace.clone(), name: name.clone() }, scrape);
+        }
+        Ok(())
+    }
+
+    async fn execute(&mut self, action: &Action) -> Result<(), ActError> {
+        let stores = &self.reconciler.stores.clone();
+        // What the target declares, where that is the revision in question: of any other it says nothing.
+        let of = |revision: &Revision| {
+            let resolved = self.resolved.as_ref().ok().filter(|resolved| resolved.revision == *revision)?;
+            Some((self.target.as_ref()?, resolved))
+        };
+        match action {
+            Action::Traffic(traffic) => {
+                let request_match = request_match(stores, &self.names, &self.spec);
+                for workload in &self.gateways {
+                    workload.set_desired(Desired::of(&request_match, self.plan, traffic));
+                }
+                // Those that the Canary named once and names no more.
+                stores.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &self.gateways);
+            }
+            Action::KeepRevision(revision) => {
+                if let Some((target, resolved)) = of(revision) {
+                    revision::keep(stores, &self.names, target, resolved).await?;
+                }
+            }
+            Action::CopyConfigs(revision) => {
+                if let Some((_, resolved)) = of(revision) {
+                    self.reconciler.copies.copy(stores, &self.names, resolved).await;
+                }
+            }
+            Action::Primary { revision, replicas, follow_autoscaler } => {
+                self.executor().primary(revision, *replicas, *follow_autoscaler).await?;
+            }
+            Action::Canary { revision, replicas, fresh_for } => {
+                let run = fresh_for.as_deref();
+                let mark = of(revision).zip(run).and_then(|((target, it), run)| unmarked(stores, target, it, run));
+                self.executor().canary(*replicas, mark.as_deref()).await?;
+            }
+            Action::Route => self.executor().route().await?,
+            Action::Unroute => self.executor().unroute().await?,
+            Action::Prune { revisions, live } => {
+                // While it cannot be told what the target reads, nothing of it is dropped.
+                if let (Some(_), Ok(resolved)) = (&self.target, &self.resolved) {
+                    revision::prune(stores, &self.names, revisions).await?;
+                    self.reconciler.copies.prune(stores, &self.names, resolved, live).await?;
+                }
+            }
+            Action::Handover => self.executor().traffic_left_primary().await?,
+            Action::Release => {
+                stores.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &[]);
+                self.reconciler.finalizer(self.canary, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, event: &Event) {
+        self.reconciler.emit(&self.canary.clone(), event);
+    }
+
+    fn request_checks(&mut self, requests: &[CheckRequest]) {
+        let stores = self.reconciler.stores.clone();
+        self.reconciler.checks.request(requests, |namespace, name| stores.template(namespace, name));
+    }
+}
