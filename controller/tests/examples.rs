@@ -70,7 +70,7 @@ fn the_annotated_canary_has_every_field_of_the_schema() {
     assert_eq!(parsed.warnings, []);
     let Known::Canary(canary) = parsed.object else { panic!("not a Canary") };
     let mut shown = BTreeSet::new();
-    given(&serde_yaml_ng::from_str::<Value>(EXAMPLE).unwrap()["spec"], "", &mut shown);
+    given(&serde_saphyr::from_str::<Value>(EXAMPLE).unwrap()["spec"], "", &mut shown);
     drop(canary);
     let left_out: BTreeSet<&str> = COMMENTED.into_iter().chain(DEPRECATED).collect();
     // One kind of match on a string stands for all of them.

@@ -40,6 +40,13 @@ pub(crate) fn split(upstream: u16, against: Option<&Path>) -> Result<Vec<Variant
         restrict(&mut filter, &config);
         make(name, json!([filter, router()]), by_token())
     };
+    // As it is delivered: off in the chain, on where a route says so.
+    let off = |name: &str, config: Config, routes: Value| {
+        let mut filter = module(&config);
+        restrict(&mut filter, &config);
+        filter["disabled"] = json!(true);
+        make(name, json!([filter, router()]), routes)
+    };
     let open = |name: &str, config: Config| make(name, json!([module(&config), router()]), by_token());
     let weighted = json!([{"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": [
         {"name": "primary", "weight": 90}, {"name": "canary", "weight": 10}]}}}]);
@@ -48,11 +55,16 @@ pub(crate) fn split(upstream: u16, against: Option<&Path>) -> Result<Vec<Variant
         make("weighted clusters 90/10", json!([router()]), weighted),
         make("plain route", json!([router()]), json!([{"match": {"prefix": "/"}, "route": {"cluster": "primary"}}])),
         make("two routes without filter", json!([router()]), by_token()),
-        make("Lua split without counting", json!([lua(), router()]), by_token()),
+        make("Lua split without counting", json!([lua(LUA_SPLIT), router()]), by_token()),
+        make("Lua split that counts status and latency", json!([lua(LUA_SPLIT_AND_COUNT), router()]), by_token()),
         make("empty module", json!([wasm(&inline(&[]), ""), router()]), by_token()),
         weir("weir 10 % by host", config(vec![canary(1, Lookup::Host, 1_000)])),
         open("weir 10 % by host with every callback", config(vec![canary(1, Lookup::Host, 1_000)])),
         weir("weir 10 % by route name", config(vec![canary(1, Lookup::Route, 1_000)])),
+        off("weir at rest: the filter is off", config(Vec::new()), by_token()),
+        off("weir in another's release: off on this route", config(vec![canary(2, Lookup::Host, 1_000)]), by_token()),
+        off("weir 10 % by host, switched on by the route", config(vec![canary(1, Lookup::Host, 1_000)]), switched_on()),
+        off("weir 10 % and 999 others, switched on by the route", with_idle(999), switched_on()),
         weir("weir idle", config(vec![canary(1, Lookup::Host, 0)])),
         weir("weir another's host", idle(1)),
         weir("weir 10 % and 99 idle", with_idle(99)),
@@ -274,11 +286,49 @@ fn restrict(filter: &mut Value, config: &Config) {
     filter["typed_config"]["config"]["capability_restriction_config"] = json!({"allowed_capabilities": allowed});
 }
 
-fn lua() -> Value {
-    let code = format!(
-        "function envoy_on_request(handle)\n if math.random() < 0.1 then\n  handle:headers():replace(\"{}\", \"{TOKEN}\")\n  handle:clearRouteCache()\n end\nend\n",
-        weir_wire::TOKEN_HEADER
-    );
+/// A draw for each request, and nothing known of what becomes of it.
+const LUA_SPLIT: &str = r#"
+function envoy_on_request(handle)
+  if math.random() < 0.1 then
+    handle:headers():replace("HEADER", "TOKEN")
+    handle:clearRouteCache()
+  end
+end
+"#;
+
+/// The same, and what Lua can count of the filter's counters: requests, classes of status and latency until the response's
+/// headers, by arm. It keeps them in the worker's own memory, and nobody can read them there: a scrape would cost more.
+const LUA_SPLIT_AND_COUNT: &str = r#"
+local edges = {5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000}
+local counts = {primary = {assigned = 0, latency = {}}, canary = {assigned = 0, latency = {}}}
+function envoy_on_request(handle)
+  local arm = "primary"
+  if math.random() < 0.1 then
+    arm = "canary"
+    handle:headers():replace("HEADER", "TOKEN")
+    handle:clearRouteCache()
+  end
+  counts[arm].assigned = counts[arm].assigned + 1
+  local data = handle:streamInfo():dynamicMetadata()
+  data:set("split", "arm", arm)
+  data:set("split", "begun", handle:timestamp())
+end
+function envoy_on_response(handle)
+  local split = handle:streamInfo():dynamicMetadata():get("split")
+  if split == nil then return end
+  local of = counts[split["arm"]]
+  local class = string.sub(handle:headers():get(":status"), 1, 1)
+  of[class] = (of[class] or 0) + 1
+  local took, slot = handle:timestamp() - split["begun"], #edges + 1
+  for i, edge in ipairs(edges) do
+    if took <= edge then slot = i break end
+  end
+  of.latency[slot] = (of.latency[slot] or 0) + 1
+end
+"#;
+
+fn lua(code: &str) -> Value {
+    let code = code.replace("HEADER", weir_wire::TOKEN_HEADER).replace("TOKEN", TOKEN);
     json!({"name": "lua", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
         "default_source_code": {"inline_string": code}}})
@@ -295,6 +345,16 @@ fn by_token() -> Value {
         {"name": "canary", "match": {"prefix": "/", "headers": [token]}, "route": {"cluster": "canary"},
             "request_headers_to_remove": [weir_wire::TOKEN_HEADER]},
         {"name": "primary", "match": {"prefix": "/"}, "route": {"cluster": "primary"}}])
+}
+
+/// The same routes, which switch the filter on by an empty configuration, as the controller writes them.
+fn switched_on() -> Value {
+    let mut routes = by_token();
+    for route in routes.as_array_mut().into_iter().flatten() {
+        route["typed_per_filter_config"] =
+            json!({"weir": {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute"}});
+    }
+    routes
 }
 
 fn bootstrap(filters: &Value, routes: &Value, upstream: u16) -> Value {

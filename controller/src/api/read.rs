@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_ignored::Path;
+use serde_json::Value;
+use serde_path_to_error::Track;
 
 use super::canary::CanarySpec;
 use super::object::{GROUP, Object, VERSION};
@@ -64,19 +66,19 @@ pub fn read(text: &str, file: &str) -> Vec<Result<Parsed, Problem>> {
 }
 
 fn parse(body: &str, line: usize, place: &Place) -> Result<Parsed, Problem> {
-    let error = |error| unreadable(&error, line, place);
-    let header: Header = serde_yaml_ng::from_str(body).map_err(error)?;
+    let document = Document { value: value(body).map_err(|error| unreadable(&error, line, place))?, body, line, place };
+    let mut warnings = Vec::new();
+    let header: Header = document.read(&mut Vec::new())?;
     if header.kind.is_empty() {
         return Err(Problem::new("kind", "is missing: say what this is, for instance `kind: Canary`").at(place));
     }
     let ours = format!("{GROUP}/{VERSION}");
-    let mut warnings = Vec::new();
     let object = if header.api_version == ours {
         match header.kind.as_str() {
-            "Canary" => Known::Canary(Box::new(typed(body, place, &mut warnings).map_err(error)?)),
-            "Process" => Known::Process(typed(body, place, &mut warnings).map_err(error)?),
-            "MetricTemplate" => Known::MetricTemplate(typed(body, place, &mut warnings).map_err(error)?),
-            "AlertProvider" => Known::AlertProvider(typed(body, place, &mut warnings).map_err(error)?),
+            "Canary" => Known::Canary(Box::new(document.read(&mut warnings)?)),
+            "Process" => Known::Process(document.read(&mut warnings)?),
+            "MetricTemplate" => Known::MetricTemplate(document.read(&mut warnings)?),
+            "AlertProvider" => Known::AlertProvider(document.read(&mut warnings)?),
             _ => Known::Other,
         }
     } else {
@@ -88,15 +90,66 @@ fn parse(body: &str, line: usize, place: &Place) -> Result<Parsed, Problem> {
     Ok(Parsed { place: place.clone(), object, warnings })
 }
 
-fn typed<Spec: DeserializeOwned>(
-    body: &str,
-    place: &Place,
-    warnings: &mut Vec<Problem>,
-) -> Result<Object<Spec>, serde_yaml_ng::Error> {
-    let deserializer = serde_yaml_ng::Deserializer::from_str(body);
-    serde_ignored::deserialize(deserializer, |path| {
-        warnings.push(Problem::new(field(&path), "is not known here and is ignored: check its spelling").at(place));
-    })
+/// Reads the text as the API server does: `'5'` is a text and no number, and a field without a value is not there.
+fn value(body: &str) -> Result<Value, serde_saphyr::Error> {
+    let mut value = serde_saphyr::from_str(body)?;
+    drop_nulls(&mut value);
+    Ok(value)
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// A document that is YAML.
+struct Document<'a> {
+    value: Value,
+    body: &'a str,
+    line: usize,
+    place: &'a Place,
+}
+
+impl Document<'_> {
+    /// Returns the document as a type, and adds a warning for each field that the type does not know.
+    fn read<T: DeserializeOwned>(&self, warnings: &mut Vec<Problem>) -> Result<T, Problem> {
+        let mut track = Track::new();
+        let typed = serde_path_to_error::Deserializer::new(self.value.clone(), &mut track);
+        let read = serde_ignored::deserialize(typed, |path| {
+            let text = "is not known here and is ignored: check its spelling";
+            warnings.push(Problem::new(field(&path), text).at(self.place));
+        });
+        read.map_err(|error: serde_json::Error| self.mistyped::<T>(&error, &track.path().to_string()))
+    }
+
+    /// Says which field has a value that its type cannot take, and where it stands.
+    fn mistyped<T: DeserializeOwned>(&self, error: &serde_json::Error, path: &str) -> Problem {
+        let text = error
+            .to_string()
+            .replace("expected f64", "expected a number")
+            .replace("expected i64", "expected a whole number");
+        let (field, text) = if path == "." { ("", format!("does not parse: {text}")) } else { (path, text) };
+        let Some((line, column)) = self.location::<T>(path) else { return Problem::new(field, text).at(self.place) };
+        let place = Place { line: self.line + line - 1, ..self.place.clone() };
+        Problem::new(field, format!("{text} (column {column})")).at(&place)
+    }
+
+    /// Returns the line and the column where reading the text as a type fails, if it fails at this path: values, which say
+    /// what is wrong, do not know where they stood.
+    fn location<T: DeserializeOwned>(&self, path: &str) -> Option<(usize, usize)> {
+        let mut track = Track::new();
+        let read = serde_saphyr::with_deserializer_from_str(self.body, |text| {
+            T::deserialize(serde_path_to_error::Deserializer::new(text, &mut track))
+        });
+        let location = read.err()?.location().filter(|_| track.path().to_string() == path)?;
+        Some((usize::try_from(location.line()).ok()?, usize::try_from(location.column()).ok()?))
+    }
 }
 
 /// Says why an object was left alone.
@@ -143,37 +196,18 @@ fn is_comment(line: &str) -> bool {
     line.is_empty() || line.starts_with('#')
 }
 
-/// Says where in the file, and not in the document, the text cannot be read.
-fn unreadable(error: &serde_yaml_ng::Error, first: usize, place: &Place) -> Problem {
-    let text = error
-        .to_string()
-        .replace("expected f64", "expected a number")
-        .replace("expected i64", "expected a whole number");
+/// Says where in the file, and not in the document, the text is no YAML.
+fn unreadable(error: &serde_saphyr::Error, first: usize, place: &Place) -> Problem {
+    let text = error.without_snippet().to_string();
     let Some(location) = error.location() else {
-        return Problem::new("", text).at(place);
+        return Problem::new("", format!("does not parse: {text}")).at(place);
     };
-    let text = text.replace(&format!(" at line {} column {}", location.line(), location.column()), "");
-    let text = shifted(&text, first - 1);
-    let place = Place { line: first + location.line() - 1, ..place.clone() };
-    // The parser puts the field's path first: `spec.analysis.interval: invalid type: …`.
-    let (field, what) = match text.split_once(": ") {
-        Some((path, what)) if !path.contains(' ') => (path.to_owned(), what.to_owned()),
-        _ => (String::new(), format!("does not parse: {text}")),
-    };
-    Problem::new(field, format!("{what} (column {})", location.column())).at(&place)
-}
-
-/// Moves the other lines that the parser names (`while parsing … at line 4`) from the document to the file.
-fn shifted(text: &str, lines: usize) -> String {
-    let mut parts = text.split(" at line ");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        let (number, rest) = part.split_at(digits);
-        let line = number.parse::<usize>().map(|line| line + lines);
-        out += &format!(" at line {}{rest}", line.map_or_else(|_| number.to_owned(), |line| line.to_string()));
-    }
-    out
+    let (line, column) = (location.line(), location.column());
+    let text = text.replace(&format!(" at line {line}, column {column}"), "");
+    let text = text.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+    let line = usize::try_from(line).unwrap_or(1);
+    let place = Place { line: first + line - 1, ..place.clone() };
+    Problem::new("", format!("does not parse: {text} (column {column})")).at(&place)
 }
 
 /// Writes the path of an unknown field: `spec.analysis.metrics[0].nme`.

@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn template(yaml: &str) -> impl Fn(&str, &str) -> Template {
-        let spec: MetricTemplateSpec = serde_yaml_ng::from_str(yaml).unwrap();
+        let spec: MetricTemplateSpec = serde_saphyr::from_str(yaml).unwrap();
         move |namespace, name| match (namespace, name) {
             ("prod", "errors") => Template::Found(spec.clone()),
             _ => Template::Missing,

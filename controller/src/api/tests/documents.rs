@@ -68,8 +68,8 @@ fn a_document_that_cannot_be_read_leaves_the_others_alone() {
     let expected = [
         "warning shop.yaml, document 1, line 3: metadata.lables: is not known here and is ignored: check its spelling",
         "warning shop.yaml, document 1, line 3: spec.readinesProbe: is not known here and is ignored: check its spelling",
-        "error shop.yaml, document 2, line 13: does not parse: did not find expected ',' or '}', while parsing a flow mapping at \
-         line 12 column 11 (column 5)",
+        "error shop.yaml, document 2, line 13: does not parse: while parsing a flow mapping, did not find expected ',' or '}' \
+         (column 5)",
         "error shop.yaml, document 3, line 21: spec.analysis.stepWeight: invalid type: string \"many\", expected a number (column 17)",
         "warning shop.yaml, document 4, line 23: apiVersion: Deployment of apps/v1 is somebody else's object and is ignored",
         "error shop.yaml, document 5, line 26: does not parse: invalid type: string \"just text\", expected an object \
@@ -87,4 +87,18 @@ fn a_document_that_cannot_be_read_leaves_the_others_alone() {
     ];
     assert_eq!(told, expected);
     assert!(matches!(&read[0], Ok(Parsed { object: Known::Process(_), .. })));
+}
+
+#[test]
+fn what_is_no_number_is_refused_where_it_stands() {
+    let text = "apiVersion: weir.dev/v1beta1\nkind: Canary\nspec:\n  analysis: {stepWeight: .nan}\n";
+    let problem = read(text, "shop.yaml").remove(0).unwrap_err().to_string();
+    assert!(problem.starts_with("shop.yaml, document 1, line 4: does not parse: non-finite float"), "{problem}");
+}
+
+#[test]
+fn a_field_without_a_value_is_not_there() {
+    let text = "apiVersion: weir.dev/v1beta1\nkind: Process\nmetadata: {name: cart, labels:}\nspec: {command: [a], ports: ~}\n";
+    let parsed = read(text, "shop.yaml").remove(0).unwrap();
+    assert!(matches!(parsed.object, Known::Process(_)), "{parsed:?}");
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weir_wire::{Canary, Config};
 
@@ -21,8 +20,7 @@ fn folder() -> PathBuf {
 
 fn subject() -> (Names, CanarySpec, Deployment, Value) {
     let text = std::fs::read_to_string(folder().join("canary.yaml")).unwrap();
-    let mut documents =
-        serde_yaml_ng::Deserializer::from_str(&text).map(|document| Value::deserialize(document).unwrap());
+    let mut documents = serde_saphyr::from_multiple::<Value>(&text).unwrap().into_iter();
     let (canary, target) = (documents.next().unwrap(), documents.next().unwrap());
     let spec: CanarySpec = serde_json::from_value(canary["spec"].clone()).unwrap();
     let names = Names::new("shop", "cart", "6f5c2d1e-0000-4000-8000-000000000001", &spec);
@@ -38,7 +36,7 @@ fn main(spec: &CanarySpec, target: &Value) -> (String, Value) {
 }
 
 fn golden(name: &str, objects: &[Value]) {
-    let text: Vec<String> = objects.iter().map(|object| serde_yaml_ng::to_string(object).unwrap()).collect();
+    let text: Vec<String> = objects.iter().map(|object| serde_saphyr::to_string(object).unwrap()).collect();
     let text = text.join("---\n");
     let path = folder().join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
