@@ -69,15 +69,16 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     let served = axum::serve(listener, router(statuses.clone(), module));
     let server = tokio::spawn(async move { served.await });
     let stores = Stores::new(client.clone(), settings);
-    stores.start_watches();
-    let acting = act(stores.clone(), statuses);
+    let registry = Arc::new(GatewayRegistry::default());
+    stores.start_watches(&registry);
+    let acting = act(stores.clone(), registry.clone(), statuses);
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         error = acting => Err(error),
     };
     // Nothing acts any longer when the next one may begin to.
-    stores.registry.stop();
+    registry.stop();
     server.abort();
     if stores.settings.leader_election {
         Candidate::new(client, &stores.settings.namespace, &stores.settings.identity).resign().await;
@@ -87,7 +88,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
 }
 
 /// Waits for the caches and the lease, then looks after everything for as long as the lease is held.
-pub(super) async fn act(stores: Arc<Stores>, statuses: Arc<StatusStore>) -> RunError {
+pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, statuses: Arc<StatusStore>) -> RunError {
     stores.wait_until_synced().await;
     statuses.set_health("caches", None);
     info!("caches filled");
@@ -97,12 +98,12 @@ pub(super) async fn act(stores: Arc<Stores>, statuses: Arc<StatusStore>) -> RunE
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
-    stores.registry.refresh(&stores);
-    stores.registry.scraped_once().await;
+    registry.refresh(&stores);
+    registry.scraped_once().await;
     // Dropped with this future, and with it every reconciler.
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(GatewayRegistry::run(stores.clone()));
-    tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), statuses)));
+    tasks.spawn(registry.clone().run(stores.clone()));
+    tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), registry, statuses)));
     if !settings.leader_election {
         std::future::pending::<()>().await;
     }

@@ -1,5 +1,7 @@
 //! All that is known of the cluster, and which reconcilers wake when something of it changed.
 
+mod host_index;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,22 +14,34 @@ use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
-use crate::kubernetes::gateway::{GatewayRegistry, HostIndex, affects};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;
 use crate::kubernetes::kinds::{
-    DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, PodView, ReplicaSetView,
-    RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
+    DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, Labels, PodView,
+    ReplicaSetView, RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
 };
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
+use host_index::{HostIndex, affects};
+
+pub(crate) use host_index::hosts;
 
 /// Where the mesh's own rules are: they hold where a namespace has none.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
+
+/// Hears of what wakes no Canary by itself. Whoever looks after gateways stands above the stores.
+pub(crate) trait GatewayListener: Send + Sync + 'static {
+    /// A Gateway came, changed or went.
+    fn gateway_changed(&self);
+    /// A pod with these labels came, changed or went.
+    fn pod_changed(&self, labels: Option<&Labels>);
+    /// One of the filter's objects in a namespace came, changed or went.
+    fn filter_changed(&self, namespace: &str);
+}
 
 /// All that is known of the cluster.
 pub(crate) struct Stores {
@@ -65,8 +79,6 @@ pub(crate) struct Stores {
     pub(crate) secrets: Arc<Cache<SecretView>>,
     /// Metrics that other systems answer.
     pub(crate) templates: Arc<Cache<MetricTemplateView>>,
-    /// The gateway workloads.
-    pub(crate) registry: GatewayRegistry,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
     /// Made when it is asked for; nothing once some VirtualService changed.
     host_index: Mutex<Option<Arc<HostIndex>>>,
@@ -96,7 +108,6 @@ impl Stores {
             config_maps: Cache::empty(),
             secrets: Cache::empty(),
             templates: Cache::empty(),
-            registry: GatewayRegistry::default(),
             wakes: Mutex::default(),
             host_index: Mutex::default(),
             canaries_changed: Notify::new(),
@@ -104,7 +115,7 @@ impl Stores {
     }
 
     /// Starts every watch.
-    pub(crate) fn start_watches(self: &Arc<Self>) {
+    pub(crate) fn start_watches(self: &Arc<Self>, listener: &Arc<impl GatewayListener>) {
         let own = format!("app.kubernetes.io/managed-by={MANAGER}");
         self.watch(&self.canaries, None, |stores, canary| {
             stores.wake(&(canary.namespace().into(), canary.name().into()));
@@ -115,14 +126,16 @@ impl Stores {
         self.watch(&self.services, None, |stores, service| stores.wake_around(service));
         self.watch(&self.destination_rules, None, |stores, rule| stores.wake_ruled(rule));
         self.watch(&self.replica_sets, None, |stores, set| stores.wake_owner(set));
-        self.watch(&self.pods, None, |stores, pod| {
+        let hears = listener.clone();
+        self.watch(&self.pods, None, move |stores, pod| {
             stores.wake_owner(pod);
-            stores.registry.pod_changed(pod.metadata.labels.as_ref());
+            hears.pod_changed(pod.metadata.labels.as_ref());
         });
         self.watch(&self.slices, Some(own.clone()), |stores, slice| stores.wake_labelled(slice));
         self.watch(&self.revisions, Some(own.clone()), |_, _| {});
-        self.watch(&self.gateways, None, |stores, _| {
-            stores.registry.gateways_changed.notify_one();
+        let hears = listener.clone();
+        self.watch(&self.gateways, None, move |stores, _| {
+            hears.gateway_changed();
             stores.wake_all();
         });
         // As it was when it was last told of: what Weir writes itself is in the cache before.
@@ -141,7 +154,8 @@ impl Stores {
                 older.inspect(|older| stores.wake_affected(routes.namespace(), older));
             }
         });
-        self.watch(&self.envoy_filters, Some(own), |stores, filter| stores.registry.filter_changed(filter.namespace()));
+        let hears = listener.clone();
+        self.watch(&self.envoy_filters, Some(own), move |_, filter| hears.filter_changed(filter.namespace()));
         self.watch(&self.templates, None, |stores, template| {
             let name = template.name();
             stores.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));

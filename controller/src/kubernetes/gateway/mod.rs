@@ -9,7 +9,6 @@
 //! A workload is the set of pods that one `Gateway` selector finds in one namespace; of selectors that find the same pods one
 //! is canonical. One task has everything of a workload: what is desired, the writes, the scrapes.
 
-mod host_index;
 mod objects;
 mod overlap;
 mod reach;
@@ -20,7 +19,6 @@ mod scrape;
 mod task;
 mod workload;
 
-pub(crate) use host_index::HostIndex;
 pub(crate) use registry::{GatewayRegistry, selects, unbound};
-pub(crate) use request_match::{affects, request_match};
+pub(crate) use request_match::request_match;
 pub(crate) use workload::GatewayWorkload;

@@ -11,6 +11,7 @@ use kube::api::DynamicObject;
 use weir_engine::{Span, Timestamp};
 use weir_wire::Config;
 
+use super::registry::GatewayRegistry;
 use super::workload::GatewayWorkload;
 use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, with_timeout};
@@ -28,6 +29,7 @@ const CACHE_LAG: Span = Span::seconds(5);
 /// What is known of both objects beside the cache.
 pub(super) struct Objects {
     stores: Arc<Stores>,
+    registry: Arc<GatewayRegistry>,
     names: FilterNames,
     /// The resource version of the small object that the next write replaces.
     version: Option<String>,
@@ -58,10 +60,10 @@ pub(super) enum Insertion {
 }
 
 impl Objects {
-    pub(super) fn new(stores: Arc<Stores>, names: FilterNames) -> Self {
+    pub(super) fn new(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, names: FilterNames) -> Self {
         let live = stores.envoy_filters.get(&names.namespace, &names.config());
         let version = live.and_then(|live| live.metadata.resource_version.clone());
-        Self { stores, names, version, inserted_at: Timestamp(0), verified: None }
+        Self { stores, registry, names, version, inserted_at: Timestamp(0), verified: None }
     }
 
     /// Returns what an earlier controller pushed.
@@ -85,7 +87,7 @@ impl Objects {
         if same || now.since(self.inserted_at) < CACHE_LAG {
             return Insertion::Done;
         }
-        match stores.registry.conflict(stores, workload) {
+        match self.registry.conflict(stores, workload) {
             None => Insertion::Needed,
             Some(other) => {
                 let (mine, theirs) = (&names.selector, &other.names.selector);

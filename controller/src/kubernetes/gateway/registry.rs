@@ -12,9 +12,9 @@ use super::overlap::{Found, canonical_selectors};
 use super::task;
 use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
-use crate::kubernetes::kinds::{HttpRoute, Labels, VirtualServiceBody};
+use crate::kubernetes::kinds::{Labels, gateway_name};
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
-use crate::kubernetes::stores::{Key, Stores};
+use crate::kubernetes::stores::{GatewayListener, Key, Stores};
 
 /// All gateway workloads.
 #[derive(Default)]
@@ -25,20 +25,20 @@ pub(crate) struct GatewayRegistry {
     canonical: Mutex<BTreeMap<String, BTreeMap<Labels, Labels>>>,
     tasks: Mutex<JoinSet<()>>,
     /// Notified when gateways or their pods come or go.
-    pub(crate) gateways_changed: Notify,
+    gateways_changed: Notify,
 }
 
 impl GatewayRegistry {
     /// Finds workloads whenever gateways or their pods change. For ever.
-    pub(crate) async fn run(stores: Arc<Stores>) {
+    pub(crate) async fn run(self: Arc<Self>, stores: Arc<Stores>) {
         loop {
-            stores.registry.gateways_changed.notified().await;
-            stores.registry.refresh(&stores);
+            self.gateways_changed.notified().await;
+            self.refresh(&stores);
         }
     }
 
     /// Finds workloads now. No Canary may be looked after before: it would ask nothing of gateways that nobody has found.
-    pub(crate) fn refresh(&self, stores: &Arc<Stores>) {
+    pub(crate) fn refresh(self: &Arc<Self>, stores: &Arc<Stores>) {
         self.discover(stores);
         if self.assign(stores) {
             stores.wake_all();
@@ -54,7 +54,7 @@ impl GatewayRegistry {
     }
 
     /// Finds workloads, and starts whoever looks after each.
-    fn discover(&self, stores: &Arc<Stores>) {
+    fn discover(self: &Arc<Self>, stores: &Arc<Stores>) {
         let selectors: BTreeSet<Labels> = stores
             .gateways
             .all()
@@ -82,7 +82,7 @@ impl GatewayRegistry {
                 tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
                 let (workload, commands, reports) = GatewayWorkload::new(names);
                 let mut tasks = self.tasks.lock();
-                tasks.spawn(task::run(stores.clone(), workload.clone(), commands, reports));
+                tasks.spawn(task::run(stores.clone(), self.clone(), workload.clone(), commands, reports));
                 free.insert(workload);
             }
         }
@@ -192,9 +192,14 @@ impl GatewayRegistry {
     pub(crate) fn all(&self) -> Vec<Arc<GatewayWorkload>> {
         self.workloads.lock().values().cloned().collect()
     }
+}
 
-    /// Takes note of a pod that came, changed or went.
-    pub(crate) fn pod_changed(&self, labels: Option<&Labels>) {
+impl GatewayListener for GatewayRegistry {
+    fn gateway_changed(&self) {
+        self.gateways_changed.notify_one();
+    }
+
+    fn pod_changed(&self, labels: Option<&Labels>) {
         let selectors = self.selectors.lock();
         if selectors.iter().any(|selector| selects(selector, labels)) {
             drop(selectors);
@@ -203,8 +208,7 @@ impl GatewayRegistry {
         }
     }
 
-    /// Takes note of a filter object that came, changed or went.
-    pub(crate) fn filter_changed(&self, namespace: &str) {
+    fn filter_changed(&self, namespace: &str) {
         self.all()
             .iter()
             .filter(|workload| workload.names.namespace == namespace)
@@ -229,16 +233,13 @@ fn selectors(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<Labe
 fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(String, String)> {
     let own = |gateways: &[String], namespace: &str| {
         let gateways = gateways.iter().filter(|name| *name != "mesh");
-        gateways.map(|name| resolve(name, namespace)).collect::<Vec<_>>()
+        gateways.map(|name| gateway_name(name, namespace)).collect::<Vec<_>>()
     };
     if spec.service.delegation != Some(true) {
         return own(&spec.service.gateways, &names.namespace).into_iter().collect();
     }
     let index = stores.host_index();
-    let roots = index
-        .roots()
-        .iter()
-        .filter(|root| delegates(root.namespace(), &root.fields.spec, &names.namespace, &names.apex).next().is_some());
+    let roots = index.roots().iter().filter(|root| root.delegates_to(&names.namespace, &names.apex).next().is_some());
     roots.flat_map(|root| own(&root.fields.spec.gateways, root.namespace())).collect()
 }
 
@@ -252,33 +253,6 @@ pub(crate) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec) -> Opti
         _ => "spec.service.gateways names no gateway: none of its requests passes the filter",
     };
     gateways(stores, names, spec).is_empty().then_some(why)
-}
-
-/// Returns the routes of a VirtualService in the namespace `of` that delegate to a Canary's own, which is called `apex`.
-pub(super) fn delegates<'a>(
-    of: &'a str,
-    root: &'a VirtualServiceBody,
-    namespace: &'a str,
-    apex: &'a str,
-) -> impl Iterator<Item = &'a HttpRoute> {
-    root.http.iter().filter(move |route| {
-        let Some(delegate) = &route.delegate else { return false };
-        let of = if delegate.namespace.is_empty() { of } else { &delegate.namespace };
-        of == namespace && delegate.name == apex
-    })
-}
-
-/// Returns namespace and name of a gateway as an object in `namespace` names it: `namespace/name`, `name`, or the older
-/// `name.namespace.svc.cluster.local`.
-pub(super) fn resolve(name: &str, namespace: &str) -> (String, String) {
-    if let Some((of, name)) = name.split_once('/') {
-        let of = if of == "." { namespace } else { of };
-        return (of.into(), name.into());
-    }
-    match name.split_once('.') {
-        Some((name, rest)) => (rest.split('.').next().unwrap_or_default().into(), name.into()),
-        None => (namespace.into(), name.into()),
-    }
 }
 
 /// Returns whether a selector finds something with these labels.

@@ -5,13 +5,10 @@
 
 use weir_wire::Lookup;
 
-use super::host_index;
-use super::registry::delegates;
 use crate::api::CanarySpec;
 use crate::gateway_config::RequestMatch;
-use crate::kubernetes::kinds::VirtualServiceBody;
 use crate::kubernetes::render::{Names, route_names};
-use crate::kubernetes::stores::Stores;
+use crate::kubernetes::stores::{Stores, hosts};
 
 /// Returns how the requests of a Canary are found.
 #[must_use]
@@ -22,10 +19,7 @@ pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -
     let shared = || index.shared((&names.namespace, &names.apex), &hosts);
     let alone = !delegated && spec.service.r#match.is_empty() && !shared();
     let mut routes = route_names(names, spec);
-    let roots = index
-        .roots()
-        .iter()
-        .flat_map(|root| delegates(root.namespace(), &root.fields.spec, &names.namespace, &names.apex));
+    let roots = index.roots().iter().flat_map(|root| root.delegates_to(&names.namespace, &names.apex));
     let roots: Vec<&str> = roots.map(|root| root.name.as_str()).filter(|root| !root.is_empty()).collect();
     for arm in [&mut routes.primary, &mut routes.canary] {
         // istiod joins both names.
@@ -42,48 +36,5 @@ pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -
         hosts: if delegated { Vec::new() } else { hosts },
         routes,
         lookup: if alone { Lookup::Host } else { Lookup::Route },
-    }
-}
-
-/// Returns whether routes in the namespace `of` may change how the requests of a Canary are found: they share a host with it, or delegate to it.
-#[must_use]
-pub(crate) fn affects(of: &str, routes: &VirtualServiceBody, namespace: &str, spec: &CanarySpec, domain: &str) -> bool {
-    let (ours, theirs) = (hosts(namespace, spec, domain), host_index::hosts(of, routes));
-    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| host_index::covers(ours, theirs)));
-    shares || delegates(of, routes, namespace, spec.apex()).next().is_some()
-}
-
-/// Returns the hosts of a Canary's requests, in lower case.
-fn hosts(namespace: &str, spec: &CanarySpec, domain: &str) -> Vec<String> {
-    let mut hosts: Vec<String> = spec.service.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    if !hosts.iter().any(|host| host == "*") {
-        hosts.push(format!("{}.{namespace}.svc.{domain}", spec.apex()));
-    }
-    hosts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn routes_concern_whoever_they_share_a_host_with_or_delegate_to() {
-        let rows = [
-            (r#"{"hosts": ["Shop.example.com"], "gateways": ["public"]}"#, true),
-            (r#"{"hosts": ["cart.shop.svc.cluster.local"], "gateways": ["public"]}"#, true),
-            (r#"{"hosts": ["other.example.com"], "gateways": ["public"]}"#, false),
-            (r#"{"hosts": ["shop.example.com"]}"#, false),
-            (r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart"}}]}"#, true),
-            (
-                r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart", "namespace": "b"}}]}"#,
-                false,
-            ),
-        ];
-        let canary = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80, "hosts": ["shop.example.com"]}, "analysis": {}}"#;
-        let canary: CanarySpec = serde_json::from_str(canary).unwrap();
-        for (spec, expected) in rows {
-            let routes: VirtualServiceBody = serde_json::from_str(spec).unwrap();
-            assert_eq!(affects("shop", &routes, "shop", &canary, "cluster.local"), expected, "{spec}");
-        }
     }
 }

@@ -19,6 +19,7 @@ use weir_wire::Canary;
 
 use super::objects::{Live, Objects};
 use super::reach::Reach;
+use super::registry::GatewayRegistry;
 use super::reports::Reports;
 use super::scrape::{Scraped, Scraper};
 use super::workload::{Command, GatewayWorkload, ScrapeRequest};
@@ -54,11 +55,13 @@ struct Task {
 /// Looks after a workload, for ever.
 pub(super) async fn run(
     stores: Arc<Stores>,
+    registry: Arc<GatewayRegistry>,
     workload: Arc<GatewayWorkload>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     reports: watch::Sender<Reports>,
 ) {
-    let mut task = Task::new(stores, workload, reports);
+    let objects = Objects::new(stores.clone(), registry, workload.names.clone());
+    let mut task = Task::new(stores, objects, workload, reports);
     loop {
         while let Ok(command) = commands.try_recv() {
             task.ingest(command);
@@ -86,8 +89,12 @@ async fn finished(writing: &mut Option<BoxFuture<'static, Written>>) -> Written 
 
 impl Task {
     /// Goes on with what the gateways were told last, without Canaries that are gone.
-    fn new(stores: Arc<Stores>, workload: Arc<GatewayWorkload>, reports: watch::Sender<Reports>) -> Self {
-        let objects = Objects::new(stores.clone(), workload.names.clone());
+    fn new(
+        stores: Arc<Stores>,
+        objects: Objects,
+        workload: Arc<GatewayWorkload>,
+        reports: watch::Sender<Reports>,
+    ) -> Self {
         let is_alive = |canary: &Canary| {
             let (namespace, name) = canary.name.split_once('/').unwrap_or_default();
             stores.canaries.get(namespace, name).is_some()

@@ -98,3 +98,54 @@ pub(crate) struct DestinationRuleView {}
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct EnvoyFilterView {}
+
+impl VirtualService {
+    /// Returns the hosts that it claims on gateways, in lower case.
+    #[must_use]
+    pub(crate) fn claimed_hosts(&self) -> Vec<String> {
+        self.fields.spec.claimed_hosts(self.namespace())
+    }
+
+    /// Returns its routes that delegate to the VirtualService `name` in `namespace`.
+    pub(crate) fn delegates_to<'a>(&'a self, namespace: &'a str, name: &'a str) -> impl Iterator<Item = &'a HttpRoute> {
+        self.fields.spec.delegates_to(self.namespace(), namespace, name)
+    }
+}
+
+impl VirtualServiceBody {
+    /// Returns the hosts that a VirtualService in the namespace `of` claims on gateways, in lower case.
+    #[must_use]
+    pub(crate) fn claimed_hosts(&self, of: &str) -> Vec<String> {
+        let on_gateway = self.gateways.iter().any(|name| gateway_name(name, of).1 != "mesh");
+        let lower = |host: &String| host.to_ascii_lowercase();
+        if on_gateway { self.hosts.iter().map(lower).collect() } else { Vec::new() }
+    }
+
+    /// Returns the routes of a VirtualService in the namespace `of` that delegate to `name` in `namespace`.
+    pub(crate) fn delegates_to<'a>(
+        &'a self,
+        of: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a HttpRoute> {
+        self.http.iter().filter(move |route| {
+            let Some(delegate) = &route.delegate else { return false };
+            let of = if delegate.namespace.is_empty() { of } else { &delegate.namespace };
+            of == namespace && delegate.name == name
+        })
+    }
+}
+
+/// Returns namespace and name of a gateway as an object in `namespace` names it: `namespace/name`, `name`, or the older
+/// `name.namespace.svc.cluster.local`.
+#[must_use]
+pub(crate) fn gateway_name(name: &str, namespace: &str) -> (String, String) {
+    if let Some((of, name)) = name.split_once('/') {
+        let of = if of == "." { namespace } else { of };
+        return (of.into(), name.into());
+    }
+    match name.split_once('.') {
+        Some((name, rest)) => (rest.split('.').next().unwrap_or_default().into(), name.into()),
+        None => (namespace.into(), name.into()),
+    }
+}

@@ -142,7 +142,7 @@ impl Platform for ReconcileContext<'_> {
                     workload.set_desired(Desired::of(&request_match, self.plan, traffic));
                 }
                 // Those that the Canary named once and names no more.
-                stores.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &self.gateways);
+                self.reconciler.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &self.gateways);
             }
             Action::KeepRevision(revision) => {
                 if let Some((target, resolved)) = of(revision) {
@@ -173,7 +173,7 @@ impl Platform for ReconcileContext<'_> {
             }
             Action::Handover => self.executor().traffic_left_primary().await?,
             Action::Release => {
-                stores.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &[]);
+                self.reconciler.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &[]);
                 self.reconciler.finalizer(self.canary, false).await?;
             }
         }

@@ -19,6 +19,7 @@ use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::api_server::written::Written;
 use crate::kubernetes::configs::{Copies, resolve_revision};
+use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::apex::apex_conflict;
@@ -36,6 +37,7 @@ pub(super) const DELETION_RECHECK: Span = Span::seconds(2);
 /// The control loop of one Canary.
 pub(crate) struct Reconciler {
     pub(super) stores: Arc<Stores>,
+    pub(super) registry: Arc<GatewayRegistry>,
     pub(super) statuses: Arc<StatusStore>,
     pub(super) key: Key,
     /// The object that is looked after: another one may come under the same name.
@@ -64,11 +66,17 @@ pub(crate) struct Reconciler {
 impl Reconciler {
     /// Returns a reconciler that has made no pass yet.
     #[must_use]
-    pub(crate) fn new(stores: Arc<Stores>, statuses: Arc<StatusStore>, key: Key) -> Box<Self> {
+    pub(crate) fn new(
+        stores: Arc<Stores>,
+        registry: Arc<GatewayRegistry>,
+        statuses: Arc<StatusStore>,
+        key: Key,
+    ) -> Box<Self> {
         let id = canary_id(&key.0, &key.1);
         let wake = stores.waker(&key);
         Box::new(Self {
             stores,
+            registry,
             statuses,
             key,
             uid: None,
@@ -106,7 +114,7 @@ impl Reconciler {
                 () = tokio::time::sleep(delay) => {}
             }
         }
-        self.stores.registry.remove_but(&self.key, &self.id, &[]);
+        self.registry.remove_but(&self.key, &self.id, &[]);
         self.statuses.forget(&Name { namespace: namespace.clone(), name: name.clone() });
         self.stores.forget(&self.key);
         info!(namespace, canary = name, "canary gone");
@@ -116,7 +124,7 @@ impl Reconciler {
     async fn reconcile(&mut self, canary: &Arc<Canary>) -> Result<Span, ActError> {
         if self.uid != canary.metadata.uid {
             // Another object under the same name: nothing that is remembered is about it.
-            *self = *Self::new(self.stores.clone(), self.statuses.clone(), self.key.clone());
+            *self = *Self::new(self.stores.clone(), self.registry.clone(), self.statuses.clone(), self.key.clone());
             self.uid.clone_from(&canary.metadata.uid);
         }
         let finalized = canary.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
@@ -139,8 +147,8 @@ impl Reconciler {
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
-        let gateways = self.stores.registry.of(&self.stores, &names, &spec);
-        let excluded = gateways.iter().find_map(|workload| self.stores.registry.excluded(&self.stores, workload));
+        let gateways = self.registry.of(&self.stores, &names, &spec);
+        let excluded = gateways.iter().find_map(|workload| self.registry.excluded(&self.stores, workload));
         let taken = taken(&self.stores, &names, canary)
             .or_else(|| target.as_deref().and_then(|target| shared(&self.stores, &names, target)))
             .or_else(|| apex_conflict(&self.stores, &names, &spec));

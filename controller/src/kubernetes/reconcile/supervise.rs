@@ -17,6 +17,7 @@ use super::events;
 use super::reconciler::Reconciler;
 use super::retry::delays;
 use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::status_store::StatusStore;
 
@@ -31,9 +32,13 @@ const RECOVERED: Duration = Duration::from_secs(600);
 type Loop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Returns what starts the loop of a Canary.
-pub(crate) fn reconciler_of(stores: Arc<Stores>, statuses: Arc<StatusStore>) -> impl Fn(&Key) -> Loop + Send + 'static {
+pub(crate) fn reconciler_of(
+    stores: Arc<Stores>,
+    registry: Arc<GatewayRegistry>,
+    statuses: Arc<StatusStore>,
+) -> impl Fn(&Key) -> Loop + Send + 'static {
     move |key| {
-        let reconciler = Reconciler::new(stores.clone(), statuses.clone(), key.clone());
+        let reconciler = Reconciler::new(stores.clone(), registry.clone(), statuses.clone(), key.clone());
         Box::pin(reconciler.run(stores.waker(key)))
     }
 }

@@ -112,7 +112,7 @@ async fn the_loop_of_a_canary_that_panics_is_started_again_and_says_so() {
     server.apply("flux", &deployment("cart", &[("app", "cart")], "v1"));
     server.apply("flux", &canary("cart", json!({})));
     let stage = Stage::idle(&server).await;
-    let keep = reconciler_of(stage.stores.clone(), StatusStore::new().0);
+    let keep = reconciler_of(stage.stores.clone(), stage.registry.clone(), StatusStore::new().0);
     let starts = Arc::new(AtomicUsize::new(0));
     let counted = starts.clone();
     let supervisor = tokio::spawn(supervise(stage.stores.clone(), move |key| {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::server::{ApiServer, Write};
+use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::render::Module;
 use crate::kubernetes::run::{RunError, act};
 use crate::kubernetes::settings::Settings;
@@ -21,6 +22,7 @@ pub(super) const NAMESPACE: &str = "shop";
 pub(super) struct Stage {
     pub(super) server: ApiServer,
     pub(super) stores: Arc<Stores>,
+    pub(super) registry: Arc<GatewayRegistry>,
     acting: JoinHandle<RunError>,
 }
 
@@ -32,18 +34,23 @@ impl Stage {
 
     /// Starts the watches, and nothing that acts.
     pub(super) async fn idle(server: &ApiServer) -> Self {
-        let (stores, _) = Self::stores(server, "weir-0", false);
+        let (stores, registry, _) = Self::stores(server, "weir-0", false);
         stores.wait_until_synced().await;
-        Self { server: server.clone(), stores, acting: tokio::spawn(std::future::pending()) }
+        Self { server: server.clone(), stores, registry, acting: tokio::spawn(std::future::pending()) }
     }
 
     /// Starts one of several replicas.
     pub(super) fn start_as(server: &ApiServer, identity: &str, leader_election: bool) -> Self {
-        let (stores, statuses) = Self::stores(server, identity, leader_election);
-        Self { server: server.clone(), stores: stores.clone(), acting: tokio::spawn(act(stores, statuses)) }
+        let (stores, registry, statuses) = Self::stores(server, identity, leader_election);
+        let acting = tokio::spawn(act(stores.clone(), registry.clone(), statuses));
+        Self { server: server.clone(), stores, registry, acting }
     }
 
-    fn stores(server: &ApiServer, identity: &str, leader_election: bool) -> (Arc<Stores>, Arc<StatusStore>) {
+    fn stores(
+        server: &ApiServer,
+        identity: &str,
+        leader_election: bool,
+    ) -> (Arc<Stores>, Arc<GatewayRegistry>, Arc<StatusStore>) {
         let settings = Settings {
             observe_at_rest: false,
             namespace: "weir-system".into(),
@@ -56,8 +63,9 @@ impl Stage {
             cluster_domain: "cluster.local".into(),
         };
         let stores = Stores::new(server.client(), settings);
-        stores.start_watches();
-        (stores, StatusStore::new().0)
+        let registry = Arc::new(GatewayRegistry::default());
+        stores.start_watches(&registry);
+        (stores, registry, StatusStore::new().0)
     }
 
     /// Starts a controller, a Deployment and its Canary, and waits until the primary serves and nothing is left to do.
@@ -74,7 +82,7 @@ impl Stage {
     /// Ends the controller on whatever line it is.
     pub(super) fn kill(self) -> ApiServer {
         self.acting.abort();
-        self.stores.registry.stop();
+        self.registry.stop();
         self.server
     }
 

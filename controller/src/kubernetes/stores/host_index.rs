@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::registry::resolve;
+use crate::api::CanarySpec;
 use crate::kubernetes::kinds::{VirtualService, VirtualServiceBody};
 
 /// Who claims which hosts.
@@ -22,7 +22,7 @@ impl HostIndex {
     pub(crate) fn of(all: Vec<Arc<VirtualService>>) -> Self {
         let mut index = Self::default();
         for routes in all {
-            for host in hosts(routes.namespace(), &routes.fields.spec) {
+            for host in routes.claimed_hosts() {
                 index.by_host.entry(host).or_default().push(routes.clone());
             }
             if routes.fields.spec.http.iter().any(|route| route.delegate.is_some()) {
@@ -34,7 +34,7 @@ impl HostIndex {
 
     /// Returns whether somebody else than `own`, by namespace and name, may have routes for requests to any of the hosts.
     #[must_use]
-    pub(super) fn shared(&self, own: (&str, &str), hosts: &[String]) -> bool {
+    pub(crate) fn shared(&self, own: (&str, &str), hosts: &[String]) -> bool {
         let other = |index: &Vec<Arc<VirtualService>>| index.iter().any(|it| (it.namespace(), it.name()) != own);
         hosts.iter().any(|ours| match ours.contains('*') {
             false => self.by_host.get(ours).is_some_and(other),
@@ -48,16 +48,28 @@ impl HostIndex {
     }
 }
 
-/// Returns the hosts that a VirtualService in `namespace` claims on gateways, in lower case.
-pub(super) fn hosts(namespace: &str, routes: &VirtualServiceBody) -> Vec<String> {
-    let on_gateway = routes.gateways.iter().any(|name| resolve(name, namespace).1 != "mesh");
-    let lower = |host: &String| host.to_ascii_lowercase();
-    if on_gateway { routes.hosts.iter().map(lower).collect() } else { Vec::new() }
+/// Returns the hosts of a Canary's requests, in lower case.
+#[must_use]
+pub(crate) fn hosts(namespace: &str, spec: &CanarySpec, domain: &str) -> Vec<String> {
+    let mut hosts: Vec<String> = spec.service.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    if !hosts.iter().any(|host| host == "*") {
+        hosts.push(format!("{}.{namespace}.svc.{domain}", spec.apex()));
+    }
+    hosts
+}
+
+/// Returns whether routes in the namespace `of` may change how the requests of a Canary are found: they share a host with it, or
+/// delegate to it.
+#[must_use]
+pub(super) fn affects(of: &str, routes: &VirtualServiceBody, namespace: &str, spec: &CanarySpec, domain: &str) -> bool {
+    let (ours, theirs) = (hosts(namespace, spec, domain), routes.claimed_hosts(of));
+    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| covers(ours, theirs)));
+    shares || routes.delegates_to(of, namespace, spec.apex()).next().is_some()
 }
 
 /// Envoy takes the most specific host: another one's wildcard takes nothing from an exact host of ours, but another one's
 /// exact host takes requests from a wildcard of ours.
-pub(super) fn covers(ours: &str, theirs: &str) -> bool {
+fn covers(ours: &str, theirs: &str) -> bool {
     ours == theirs
         || ours == "*"
         || ours.strip_prefix('*').is_some_and(|suffix| theirs.strip_prefix('*').unwrap_or(theirs).ends_with(suffix))
@@ -97,5 +109,26 @@ mod tests {
             "spec": {"hosts": [host.to_uppercase()], "gateways": [gateway], "http": []},
         });
         Arc::new(Cached::new(serde_json::from_value(object).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn routes_concern_whoever_they_share_a_host_with_or_delegate_to() {
+        let rows = [
+            (r#"{"hosts": ["Shop.example.com"], "gateways": ["public"]}"#, true),
+            (r#"{"hosts": ["cart.shop.svc.cluster.local"], "gateways": ["public"]}"#, true),
+            (r#"{"hosts": ["other.example.com"], "gateways": ["public"]}"#, false),
+            (r#"{"hosts": ["shop.example.com"]}"#, false),
+            (r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart"}}]}"#, true),
+            (
+                r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart", "namespace": "b"}}]}"#,
+                false,
+            ),
+        ];
+        let canary = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80, "hosts": ["shop.example.com"]}, "analysis": {}}"#;
+        let canary: CanarySpec = serde_json::from_str(canary).unwrap();
+        for (spec, expected) in rows {
+            let routes: VirtualServiceBody = serde_json::from_str(spec).unwrap();
+            assert_eq!(affects("shop", &routes, "shop", &canary, "cluster.local"), expected, "{spec}");
+        }
     }
 }
