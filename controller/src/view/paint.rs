@@ -1,5 +1,6 @@
 //! Words, numbers, bars and colours for a terminal. Widths are counted before colours are added.
 
+use anstyle::{AnsiColor, Style};
 use jiff::Timestamp as Clock;
 use weir_engine::{Phase, Severity, Span, Timestamp};
 
@@ -37,14 +38,14 @@ impl Paint {
         if !self.color || text.is_empty() {
             return text.to_owned();
         }
-        let code = match tone {
-            Tone::Good => 32,
-            Tone::Bad => 31,
-            Tone::Busy => 33,
-            Tone::Faint => 2,
-            Tone::Strong => 1,
+        let style = match tone {
+            Tone::Good => AnsiColor::Green.on_default(),
+            Tone::Bad => AnsiColor::Red.on_default(),
+            Tone::Busy => AnsiColor::Yellow.on_default(),
+            Tone::Faint => Style::new().dimmed(),
+            Tone::Strong => Style::new().bold(),
         };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        format!("{style}{text}{style:#}")
     }
 
     /// Returns a bar of `width` characters, filled from the left by `share` (0 to 1).

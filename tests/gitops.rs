@@ -1,0 +1,106 @@
+//! `gitops/`, the repository to fork: everything in it is delivered, in an order that exists, and its Canaries can work.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use weir_controller::api::{Known, Parsed, plan, read};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../gitops").canonicalize().unwrap()
+}
+
+/// Every document of every file with a name that ends in `.yaml`, by its path from the root.
+fn documents(folder: &Path) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let read = serde_saphyr::from_multiple::<Value>(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            found.extend(read.into_iter().map(|document| (name.clone(), document)));
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found
+}
+
+/// What Flux is told, from the folder of the cluster.
+fn kustomizations() -> Vec<Value> {
+    let documents = documents(&root().join("clusters/production")).into_iter().map(|(_, document)| document);
+    documents.filter(|document| document["kind"] == "Kustomization").collect()
+}
+
+fn texts(list: &Value, of: impl Fn(&Value) -> &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().map(|item| of(item).as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn flux_applies_every_folder_after_what_it_needs() {
+    let all = kustomizations();
+    let names: BTreeSet<&str> = all.iter().map(|it| it["metadata"]["name"].as_str().unwrap()).collect();
+    let mut delivered = BTreeSet::from(["clusters".to_owned()]);
+    for it in &all {
+        let name = &it["metadata"]["name"];
+        let path = it["spec"]["path"].as_str().unwrap().trim_start_matches("./");
+        assert!(root().join(path).join("kustomization.yaml").is_file(), "{name}: {path} has no kustomization.yaml");
+        delivered.insert(path.split('/').next().unwrap().to_owned());
+        for needed in texts(&it["spec"]["dependsOn"], |item| &item["name"]) {
+            assert!(names.contains(needed.as_str()), "{name} depends on {needed}, which nobody applies");
+        }
+        // Without it a failure is tried again after the interval only.
+        assert!(it["spec"]["retryInterval"].is_string(), "{name} has no retryInterval");
+    }
+    let apps = all.iter().find(|it| it["metadata"]["name"] == "apps").unwrap();
+    assert_eq!(texts(&apps["spec"]["dependsOn"], |item| &item["name"]), ["istio-gateway", "monitoring", "weir"]);
+    let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir());
+    let folders: BTreeSet<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert_eq!(&folders - &BTreeSet::from([".github".to_owned()]), delivered);
+}
+
+#[test]
+fn every_file_of_a_folder_is_in_its_kustomization() {
+    let mut open: Vec<PathBuf> = kustomizations()
+        .iter()
+        .map(|it| root().join(it["spec"]["path"].as_str().unwrap().trim_start_matches("./")))
+        .collect();
+    while let Some(folder) = open.pop() {
+        let text = fs::read_to_string(folder.join("kustomization.yaml")).unwrap();
+        let listed = texts(&serde_saphyr::from_str::<Value>(&text).unwrap()["resources"], |item| item);
+        let listed: BTreeSet<String> = listed.into_iter().collect();
+        let there = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let there: BTreeSet<String> = there.filter(|name| name != "kustomization.yaml").collect();
+        assert_eq!(listed, there, "{}", folder.display());
+        open.extend(listed.iter().map(|name| folder.join(name)).filter(|path| path.is_dir()));
+    }
+}
+
+#[test]
+fn canaries_of_the_repository_can_work_and_use_every_field_that_they_have() {
+    let all = documents(&root().join("apps"));
+    let of = |kind: &str| -> BTreeSet<&str> {
+        let objects = all.iter().filter(|(_, object)| object["kind"] == kind);
+        objects.map(|(_, object)| object["metadata"]["name"].as_str().unwrap()).collect()
+    };
+    let (deployments, autoscalers) = (of("Deployment"), of("HorizontalPodAutoscaler"));
+    let mut found = 0;
+    for (path, _) in all.iter().filter(|(_, object)| object["kind"] == "Canary") {
+        let Parsed { object, warnings, .. } =
+            read(&fs::read_to_string(root().join(path)).unwrap(), path).remove(0).unwrap();
+        let Known::Canary(canary) = object else { panic!("{path}: {object:?}") };
+        assert_eq!(warnings, [], "{path}");
+        plan(&canary).unwrap_or_else(|problems| panic!("{path}: {problems:?}"));
+        assert!(
+            deployments.contains(canary.spec.target_ref.name.as_str()),
+            "{path}: no Deployment of its target's name"
+        );
+        let scaler = canary.spec.autoscaler_ref.as_ref().unwrap();
+        assert!(autoscalers.contains(scaler.name.as_str()), "{path}: no autoscaler {}", scaler.name);
+        found += 1;
+    }
+    assert_eq!(found, 2);
+}
