@@ -1,27 +1,36 @@
 //! The `weir` command: one file for each subcommand, arguments in, text or JSON out.
 
 mod client;
+mod completion;
 mod controller;
 mod crds;
 mod describe;
 mod evidence;
 mod get;
+mod input;
+mod lint;
+mod migrate;
 mod simulate;
 mod standalone;
+mod status;
 mod terminal;
 mod uninstall;
 mod verb;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use completion::CompletionArgs;
 use controller::ControllerArgs;
 use crds::CrdsArgs;
 use describe::{Describe, Which, Why};
 use evidence::EvidenceArgs;
 use get::Get;
+use lint::LintArgs;
+use migrate::MigrateArgs;
 use simulate::SimulateArgs;
 use standalone::StandaloneArgs;
+use status::Status;
 use uninstall::UninstallArgs;
 
 #[derive(Parser)]
@@ -36,6 +45,7 @@ enum Command {
     Get(Get),
     Describe(Describe),
     Why(Why),
+    Status(Status),
     /// Hold a rollout where it is. Evidence still takes a bad canary back.
     Pause(Which),
     /// Go on with a paused rollout.
@@ -48,10 +58,13 @@ enum Command {
     Retry(Which),
     Evidence(EvidenceArgs),
     Simulate(SimulateArgs),
+    Lint(LintArgs),
+    Migrate(MigrateArgs),
     Standalone(StandaloneArgs),
     Controller(ControllerArgs),
     Crds(CrdsArgs),
     Uninstall(UninstallArgs),
+    Completion(CompletionArgs),
 }
 
 #[tokio::main]
@@ -60,6 +73,7 @@ async fn main() -> ExitCode {
         Command::Get(args) => get::run(args).await,
         Command::Describe(args) => describe::describe(args).await,
         Command::Why(args) => describe::why(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Pause(which) => verb::run("pause", which).await,
         Command::Resume(which) => verb::run("resume", which).await,
         Command::Promote(which) => verb::run("promote", which).await,
@@ -67,10 +81,13 @@ async fn main() -> ExitCode {
         Command::Retry(which) => verb::run("retry", which).await,
         Command::Evidence(args) => evidence::run(args).map(|()| ExitCode::SUCCESS),
         Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Lint(args) => lint::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Standalone(args) => standalone::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Controller(args) => controller::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Crds(args) => crds::run(args).map(|()| ExitCode::SUCCESS),
         Command::Uninstall(args) => uninstall::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Completion(args) => completion::run(&args, Weir::command()).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("weir: {error:#}");

@@ -4,7 +4,7 @@ mod forecast;
 mod json;
 mod text;
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use crate::terminal;
+use crate::{input, terminal};
 use weir_controller::api::{self, Known, parse_duration};
 use weir_engine::{Plan, Span};
 use weir_lab::{Behaviour, Fidelity, Latency, Onset, Played, Scenario, Summary, play};
@@ -199,14 +199,7 @@ impl SimulateArgs {
 
 /// Reads the Canary; what it warns of goes to standard error.
 fn canary(file: &Path, wanted: Option<&str>) -> anyhow::Result<(String, Plan)> {
-    let shown = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    let text = text.with_context(|| format!("read {shown}"))?;
+    let (shown, text) = (input::shown(file), input::text(file)?);
     let mut canaries = Vec::new();
     for document in api::read(&text, &shown) {
         let document = document.map_err(|problem| anyhow::anyhow!("{problem}"))?;

@@ -208,3 +208,23 @@ async fn watching_through_a_pipe_tells_each_change_in_a_line() {
     let second = lines.next_line().await.unwrap().unwrap();
     assert!(second.contains("shop/cart Progressing weight=5"), "{second}");
 }
+
+#[tokio::test]
+async fn status_waits_for_the_end_and_its_exit_status_says_how() {
+    let served = serve().await;
+    served.statuses.set(view("shop", Phase::Progressing), &[]);
+    let output = weir(&served.url, &["status", "cart"]).await;
+    assert_eq!(output.status.code(), Some(2), "under way: {}", text(&output.stdout));
+    for (phase, code) in [(Phase::Succeeded, 0), (Phase::Failed, 1)] {
+        served.statuses.set(view("shop", Phase::Progressing), &[]);
+        let waiting = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["status", "cart", "--timeout", "60s", "--server", &served.url])
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        served.statuses.set(view("shop", phase), &[]);
+        let output = waiting.wait_with_output().await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stdout));
+    }
+}

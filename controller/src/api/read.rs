@@ -51,12 +51,11 @@ struct Header {
 /// Reads every document of `text`, in order. `file` is the name for people. Empty documents are left out.
 #[must_use]
 pub fn read(text: &str, file: &str) -> Vec<Result<Parsed, Problem>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    documents(text)
+    parts(text)
         .into_iter()
-        .filter(|(_, body)| !is_empty(body))
+        .filter(|part| !is_empty(&part.body))
         .enumerate()
-        .map(|(i, (line, body))| {
+        .map(|(i, Part { line, body, .. })| {
             // The first line that says something, for people who go there.
             let blank = body.lines().take_while(|line| is_comment(line)).count();
             let place = Place { file: file.to_owned(), document: i + 1, line: line + blank };
@@ -91,7 +90,7 @@ fn parse(body: &str, line: usize, place: &Place) -> Result<Parsed, Problem> {
 }
 
 /// Reads the text as the API server does: `'5'` is a text and no number, and a field without a value is not there.
-fn value(body: &str) -> Result<Value, serde_saphyr::Error> {
+pub(super) fn value(body: &str) -> Result<Value, serde_saphyr::Error> {
     let mut value = serde_saphyr::from_str(body)?;
     drop_nulls(&mut value);
     Ok(value)
@@ -171,20 +170,38 @@ fn foreign(header: &Header, ours: &str) -> Problem {
     Problem::new(if api_version == ours { "kind" } else { "apiVersion" }, text)
 }
 
-/// Cuts a text at its `---` lines; each part with the line that it begins in.
-fn documents(text: &str) -> Vec<(usize, String)> {
-    let mut parts = vec![(1, String::new())];
+/// A document of a text.
+pub(super) struct Part<'a> {
+    /// The line that it begins in.
+    line: usize,
+    /// As it stands, with the `---` before it.
+    pub(super) text: &'a str,
+    /// To be parsed: without the `---`, and with blanks in its place, which keep its columns true.
+    pub(super) body: String,
+}
+
+/// Cuts a text at its `---` lines. What follows the dashes on their line belongs to the document.
+pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut begins = vec![(1, 0)];
+    let mut at = 0;
     for (i, line) in text.split_inclusive('\n').enumerate() {
-        let separator =
-            line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
-        match (separator, parts.last_mut()) {
-            // What follows the dashes on their line belongs to the document; the blanks keep its columns true.
-            (Some(rest), _) => parts.push((i + 1, format!("   {rest}"))),
-            (None, Some((_, body))) => body.push_str(line),
-            (None, None) => {}
+        if at > 0 && is_separator(line) {
+            begins.push((i + 1, at));
         }
+        at += line.len();
     }
-    parts
+    let ends = begins.iter().skip(1).map(|(_, at)| *at).chain([text.len()]);
+    let part = |((line, from), to): (&(usize, usize), usize)| {
+        let text = text.get(*from..to).unwrap_or_default();
+        let bare = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let body = if is_separator(bare) { format!("   {}", &bare[3..]) } else { bare.to_owned() };
+        Part { line: *line, text, body }
+    };
+    begins.iter().zip(ends).map(part).collect()
+}
+
+fn is_separator(line: &str) -> bool {
+    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
 fn is_empty(body: &str) -> bool {

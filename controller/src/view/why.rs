@@ -63,7 +63,9 @@ pub fn why(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
     out + &format!("  {:w$}{}\n", "next", paint::wrap(&advice(view), INDENT), w = INDENT - 2)
 }
 
-fn headline(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
+/// Returns one line: where a Canary stands.
+#[must_use]
+pub fn headline(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
     let name = format!("{}/{}", view.namespace, view.name);
     let (mark, tone) = paint::mark(view);
     let text = match &view.ended {

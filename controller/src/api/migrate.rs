@@ -1,0 +1,196 @@
+//! Turns Flagger's objects into Weir's: one word of each changes, and what changes its meaning is told.
+//!
+//! The text is edited and not written anew, so that order, comments and everybody else's objects stay as they are.
+
+use regex_lite::Regex;
+use serde_json::Value;
+
+use super::canary::CanarySpec;
+use super::object::{GROUP, Object, VERSION};
+use super::plan::reading;
+use super::problem::Problem;
+use super::read::{Known, Parsed, parts, read, value};
+
+/// Flagger's objects as they are written.
+const FLAGGER: &str = "flagger.app/v1beta1";
+/// The kinds that both have.
+const KINDS: [&str; 3] = ["Canary", "MetricTemplate", "AlertProvider"];
+
+/// A text with Weir's objects in place of Flagger's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Migration {
+    /// The text. A document that cannot be read is in it as it was.
+    pub text: String,
+    /// How many objects were changed.
+    pub changed: usize,
+    /// What cannot be read, and what Weir refuses.
+    pub problems: Vec<Problem>,
+    /// What has another meaning than Flagger gives it, or none.
+    pub remarks: Vec<Problem>,
+}
+
+/// Returns a text with Weir's objects in place of Flagger's. `file` is the name for people.
+#[must_use]
+pub fn migrate(text: &str, file: &str) -> Migration {
+    let mut migration = Migration::default();
+    for part in parts(text) {
+        let (part, changed) = changed(part.text, &part.body);
+        migration.text += &part;
+        migration.changed += changed;
+    }
+    for document in read(&migration.text, file) {
+        match document {
+            Ok(parsed) => migration.check(parsed),
+            Err(problem) => migration.problems.push(problem),
+        }
+    }
+    migration
+}
+
+/// Returns a document with Weir's objects in place of Flagger's, and how many.
+fn changed(text: &str, body: &str) -> (String, usize) {
+    let of = |object: &Value| object["apiVersion"] == FLAGGER && KINDS.iter().any(|kind| object["kind"] == *kind);
+    let document = value(body).unwrap_or_default();
+    let count = match document["items"].as_array() {
+        Some(items) if document["kind"] == "List" => items.iter().filter(|item| of(item)).count(),
+        _ => usize::from(of(&document)),
+    };
+    // A key, in quotes or not, with this value: in a list's items too, but not in a text or a comment.
+    let version = Regex::new(r#"(?m)^([^#\n]*?["']?apiVersion["']?\s*:\s*["']?)flagger\.app/v1beta1\b"#);
+    match version {
+        Ok(version) if count > 0 => {
+            (version.replacen(text, count, format!("${{1}}{GROUP}/{VERSION}")).into_owned(), count)
+        }
+        _ => (text.to_owned(), 0),
+    }
+}
+
+impl Migration {
+    fn check(&mut self, parsed: Parsed) {
+        let Parsed { place, object, warnings } = parsed;
+        if object != Known::Other {
+            self.remarks.extend(warnings);
+        }
+        let Known::Canary(canary) = object else { return };
+        let read = reading(&canary.metadata.namespace, &canary.metadata.name, &canary.spec);
+        let at = |problem: Problem| problem.at(&place);
+        self.problems.extend(read.plan.err().into_iter().flatten().map(at));
+        self.remarks.extend(read.remarks.into_iter().chain(read.deprecated).chain(differences(&canary)).map(at));
+    }
+}
+
+/// Returns what works with Flagger and waits for ever with Weir.
+fn differences(canary: &Object<CanarySpec>) -> Vec<Problem> {
+    let spec = &canary.spec;
+    let mut found = Vec::new();
+    if spec.service.gateways.iter().all(|gateway| gateway == "mesh") && spec.service.delegation != Some(true) {
+        let text =
+            "names no gateway: Weir splits what comes through a gateway, and a release of this waits at NoGateway";
+        found.push(Problem::new("spec.service.gateways", text));
+    }
+    let name = spec.service.name.as_ref().unwrap_or(&spec.target_ref.name);
+    let own = Regex::new(&format!(r"//{}-canary([.:/\s]|$)", name.replace('.', "\\.")));
+    for (i, webhook) in spec.analysis.webhooks.iter().enumerate() {
+        let sends = webhook.kind.as_deref().is_none_or(|kind| kind == "rollout");
+        for (key, value) in webhook.metadata.iter().filter(|_| sends) {
+            if own.as_ref().is_ok_and(|own| own.is_match(value)) {
+                let text = format!(
+                    "calls {name}-canary past the gateway, where Weir does not see it: call a host of the Canary"
+                );
+                found.push(Problem::new(format!("spec.analysis.webhooks[{i}].metadata.{key}"), text));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIXED: &str = "\
+# The shop's own.
+apiVersion: flagger.app/v1beta1   # was v1alpha3
+kind: Canary
+metadata: {name: cart, namespace: shop}
+spec:
+  # apiVersion: flagger.app/v1beta1
+  targetRef: {apiVersion: apps/v1, kind: Deployment, name: cart}
+  service: {port: 80}
+  analysis:
+    interval: 1m
+    stepWeight: 10
+    webhooks:
+    - {name: load, url: \"http://tester/\", metadata: {cmd: \"hey http://cart-canary.shop/\"}}
+---
+kind: Canary
+apiVersion: flagger.app/v1beta1
+metadata: {name: broken
+---
+{\"kind\": \"MetricTemplate\", \"apiVersion\": \"flagger.app/v1beta1\", \"metadata\": {\"name\": \"errors\"}, \"spec\": {\"provider\": {\"type\": \"prometheus\", \"address\": \"http://prometheus\"}, \"query\": \"up\"}}
+--- # not ours
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: note}
+data: {text: 'apiVersion: flagger.app/v1beta1'}
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: flagger.app/v1beta1
+  kind: Canary
+  metadata: {name: one}
+- apiVersion: apps/v1
+  kind: Deployment
+- apiVersion: flagger.app/v1beta1
+  kind: Canary
+  metadata: {name: other}
+";
+
+    #[test]
+    fn only_the_version_of_flaggers_objects_changes() {
+        let migration = migrate(MIXED, "shop.yaml");
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let (before, after) = (lines(MIXED), lines(&migration.text));
+        assert_eq!(before.len(), after.len());
+        let changed: Vec<(usize, &str)> = (1..)
+            .zip(before.iter().zip(&after))
+            .filter(|(_, (a, b))| a != b)
+            .map(|(n, (_, b))| (n, b.as_str()))
+            .collect();
+        let version = |line: &str| line.replace("flagger.app", "weir.dev");
+        assert_eq!(
+            changed,
+            [2, 20, 30, 35]
+                .map(|n| (n, version(&before[n - 1])))
+                .iter()
+                .map(|(n, l)| (*n, l.as_str()))
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(migration.changed, 4);
+    }
+
+    #[test]
+    fn what_does_not_parse_is_named_and_stays_as_it_was() {
+        let migration = migrate(MIXED, "shop.yaml");
+        let problems: Vec<String> = migration.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("shop.yaml, document 2, line 1"), "{problems:?}");
+        assert!(migration.text.contains("apiVersion: flagger.app/v1beta1\nmetadata: {name: broken\n"));
+    }
+
+    #[test]
+    fn what_changes_its_meaning_is_told_by_field() {
+        let migration = migrate(MIXED, "shop.yaml");
+        let fields: Vec<&str> = migration.remarks.iter().map(|remark| remark.field.as_str()).collect();
+        assert!(fields.contains(&"spec.service.gateways"), "{fields:?}");
+        assert!(fields.contains(&"spec.analysis.webhooks[0].metadata.cmd"), "{fields:?}");
+    }
+
+    #[test]
+    fn a_text_without_flaggers_objects_stays_as_it_is() {
+        let text = "\u{feff}kind: Canary\r\napiVersion: weir.dev/v1beta1\r\n";
+        assert_eq!(migrate(text, "a.yaml").text, text);
+        assert_eq!(migrate("", "a.yaml").text, "");
+    }
+}
