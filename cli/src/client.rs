@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use weir_controller::http::PORT;
+use weir_controller::http_client::{HttpClient, HttpError, Limits};
 use weir_controller::kubernetes::Cluster;
+use weir_controller::text::printable;
 
-/// It answers from memory: an answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Weir answers from memory: an answer that takes longer does not come. Ten thousand Canaries have 20 MB.
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: 64 << 20 };
 
 /// Where the API is.
 #[derive(clap::Args, Clone, Debug)]
@@ -61,7 +61,8 @@ impl Api {
             Self::Address(address) => (address.send(Method::GET, path).await?, &address.base),
             Self::Cluster(cluster) => (cluster.get(path).await?, &cluster.pod),
         };
-        serde_json::from_slice(&body).with_context(|| format!("{whom} answers, but not as Weir does"))
+        let read = serde_json::from_slice::<Value>(&body).and_then(|value| serde_json::from_value(shown(value)));
+        read.with_context(|| format!("{whom} answers, but not as Weir does"))
     }
 
     /// Asks for a verb on a Canary.
@@ -93,7 +94,7 @@ fn is_plugin() -> bool {
 /// A Weir at an address.
 pub(crate) struct Address {
     base: String,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: HttpClient,
 }
 
 impl Address {
@@ -104,42 +105,44 @@ impl Address {
             url if url.contains("://") => url.to_owned(),
             host => format!("http://{host}"),
         };
-        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
+        Self { base, client: HttpClient::persistent() }
     }
 
     async fn send(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
         let base = &self.base;
         let uri: Uri = format!("{base}{path}").parse().with_context(|| format!("{base} is not an address"))?;
-        if uri.scheme_str() != Some("http") {
-            bail!("{base} is not an address that can be asked: begin with http://");
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            bail!("{base} is not an address that can be asked: begin with http:// or https://");
         }
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Empty::new())
-            .context("make the request")?;
-        let answer = async {
-            let response = self.client.request(request).await?;
-            let status = response.status();
-            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
-        };
+        let request = Request::builder().method(method).uri(uri).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Full::default()).context("make the request")?;
         let what_to_do =
             "is `weir standalone` running? Name the address that its --http says with --server or WEIR_SERVER";
-        let Ok(answer) = tokio::time::timeout(PATIENCE, answer).await else {
-            bail!("{base} does not answer within {} s; {what_to_do}", PATIENCE.as_secs());
-        };
-        let (status, body) = match answer {
+        let answer = match self.client.send(request, LIMITS).await {
             Ok(answer) => answer,
-            Err(error) => bail!("{base} cannot be reached ({}); {what_to_do}", error.root_cause()),
+            Err(HttpError::Timeout(time)) => bail!("{base} does not answer within {} s; {what_to_do}", time.as_secs()),
+            Err(error) => bail!("{base} cannot be reached ({error}); {what_to_do}"),
         };
+        let status = answer.status;
         if status.is_success() {
-            return Ok(body);
+            return answer.whole().with_context(|| format!("read what {base} says"));
         }
-        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         match said.get("error").and_then(Value::as_str) {
-            Some(said) => bail!("{said}"),
+            Some(said) => bail!("{}", printable(said)),
             None => bail!("{base} answers {status}, which Weir does not: is it the right port?"),
         }
+    }
+}
+
+/// Returns an answer with every text as a terminal may be shown it: users and other programs wrote some of them.
+fn shown(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(printable(&text)),
+        Value::Array(values) => Value::Array(values.into_iter().map(shown).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (printable(&key), shown(value))).collect())
+        }
+        plain => plain,
     }
 }

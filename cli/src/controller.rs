@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
+use weir_controller::http_client::{AddressRules, IpNet, network};
 use weir_controller::kubernetes::{self, Module, SERVED, Settings};
 use weir_controller::telemetry::{self, LogFormat};
 
@@ -43,6 +45,10 @@ pub(crate) struct ControllerArgs {
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
+    /// Addresses or networks, separated by commas, that webhooks and metrics may be asked at although Weir refuses such addresses:
+    /// loopback, link-local, a cloud's metadata service, the API server.
+    #[arg(long, env = "WEIR_ALLOWED_ADDRESSES", value_delimiter = ',', value_parser = network, value_name = "NETWORK")]
+    allowed_addresses: Vec<IpNet>,
     /// How logs are written.
     #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: LogFormat,
@@ -72,6 +78,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         config_tracking: args.config_tracking,
         observe_at_rest: args.observe_at_rest,
         cluster_domain: args.cluster_domain,
+        address_rules: Arc::new(AddressRules::new(args.allowed_addresses)),
     };
     Ok(kubernetes::run(settings).await?)
 }

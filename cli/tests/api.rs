@@ -105,6 +105,23 @@ async fn get_and_describe_show_what_the_board_holds() {
 }
 
 #[tokio::test]
+async fn a_terminal_is_told_nothing_by_the_words_of_others() {
+    let served = serve().await;
+    let hostile = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}";
+    served.statuses.set(CanaryView { message: format!("gate: {hostile}"), ..view("shop", Phase::Failed) }, &[]);
+    let event = Event { severity: Severity::Warning, reason: "HookFailed", text: format!("said {hostile}") };
+    served.statuses.record(&name("shop"), Timestamp(0), &[event]);
+    for args in
+        [&["get", "canaries"][..], &["describe", "canary", "cart"], &["why", "cart"], &["why", "cart", "-o", "json"]]
+    {
+        let said = text(&weir(&served.url, args).await.stdout);
+        assert!(!said.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']), "{said:?}");
+    }
+    let said = text(&weir(&served.url, &["describe", "canary", "cart"]).await.stdout);
+    assert!(said.contains("owned"), "{said}");
+}
+
+#[tokio::test]
 async fn a_verb_reaches_the_platform_once() {
     let mut served = serve().await;
     served.statuses.set(view("shop", Phase::Progressing), &[]);
@@ -186,7 +203,7 @@ async fn a_server_that_is_not_there_is_named_with_what_to_do() {
         said.contains("is `weir standalone` running? Name the address that its --http says with --server"),
         "{said}"
     );
-    let said = text(&weir("https://127.0.0.1:1", &["get", "canaries"]).await.stderr);
+    let said = text(&weir("ftp://127.0.0.1:1", &["get", "canaries"]).await.stderr);
     assert!(said.contains("begin with http://"), "{said}");
 }
 

@@ -2,7 +2,6 @@
 //!
 //! A call never holds anything up: it runs beside the engine, and its answer is one more thing to see when it is there.
 
-mod client;
 mod metric;
 mod template;
 mod webhook;
@@ -18,9 +17,7 @@ use weir_engine::{CheckRequest, CheckResult, Run, Span, State};
 use self::metric::{Metric, Query};
 use self::webhook::Call;
 use crate::api::{CanarySpec, MetricTemplateSpec, Object, asked, webhook_names};
-
-/// Of an answer's body so much is shown to people.
-const SHOWN: usize = 300;
+use crate::outbound::Outbound;
 
 /// What is known of a MetricTemplate.
 #[derive(Clone, Debug)]
@@ -61,17 +58,19 @@ pub(crate) struct CheckRunner {
     known: Known,
     asking: BTreeMap<String, Asking>,
     wake: Arc<Notify>,
+    outbound: Arc<Outbound>,
 }
 
 impl CheckRunner {
     /// Returns a place where nothing was asked yet; `wake` is notified of answers.
-    pub(crate) fn new(wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(wake: Arc<Notify>, outbound: Arc<Outbound>) -> Self {
         Self {
             webhooks: BTreeMap::new(),
             metrics: BTreeMap::new(),
             known: Arc::default(),
             asking: BTreeMap::new(),
             wake,
+            outbound,
         }
     }
 
@@ -118,16 +117,17 @@ impl CheckRunner {
                 continue;
             }
             let (known, wake, key) = (self.known.clone(), self.wake.clone(), ask.key.clone());
+            let outbound = self.outbound.clone();
             let task = if ask.webhook.is_some() {
                 let Some(call) = self.webhooks.get(&ask.name).cloned() else {
                     put(&known, &wake, &key, CheckResult::Failed(GONE.into()));
                     continue;
                 };
-                tokio::spawn(call_on(call, key, ask.repeat, known, wake))
+                tokio::spawn(call_on(call, outbound, key, ask.repeat, known, wake))
             } else {
                 let query = self.metrics.get(&ask.name).ok_or_else(|| GONE.to_owned());
                 match query.and_then(|metric| metric.query(&templates)) {
-                    Ok(Some(query)) => tokio::spawn(query_once(query, key, known, wake)),
+                    Ok(Some(query)) => tokio::spawn(query_once(query, outbound, key, known, wake)),
                     Ok(None) => continue,
                     Err(why) => {
                         put(&known, &wake, &key, CheckResult::NoValue(why));
@@ -152,9 +152,9 @@ impl CheckRunner {
     }
 }
 
-async fn call_on(call: Call, key: String, repeats: bool, known: Known, wake: Arc<Notify>) {
+async fn call_on(call: Call, outbound: Arc<Outbound>, key: String, repeats: bool, known: Known, wake: Arc<Notify>) {
     loop {
-        put(&known, &wake, &key, call.ask().await);
+        put(&known, &wake, &key, call.ask(&outbound).await);
         if !repeats {
             return;
         }
@@ -162,18 +162,13 @@ async fn call_on(call: Call, key: String, repeats: bool, known: Known, wake: Arc
     }
 }
 
-async fn query_once(query: Query, key: String, known: Known, wake: Arc<Notify>) {
-    put(&known, &wake, &key, query.ask().await);
+async fn query_once(query: Query, outbound: Arc<Outbound>, key: String, known: Known, wake: Arc<Notify>) {
+    put(&known, &wake, &key, query.ask(&outbound).await);
 }
 
 fn put(known: &Known, wake: &Notify, key: &str, answer: CheckResult) {
     lock(known).insert(key.to_owned(), answer);
     wake.notify_one();
-}
-
-/// Returns what people are shown of a text that others wrote.
-fn shown(text: &str) -> String {
-    text.trim().chars().take(SHOWN).collect()
 }
 
 fn lock(known: &Mutex<BTreeMap<String, CheckResult>>) -> MutexGuard<'_, BTreeMap<String, CheckResult>> {

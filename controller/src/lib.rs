@@ -19,6 +19,10 @@
 
 pub mod api;
 
+pub mod http_client;
+mod outbound;
+pub mod text;
+
 mod checks;
 pub mod scrape;
 

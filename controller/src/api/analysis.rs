@@ -219,7 +219,7 @@ pub struct WebhookSpec {
     /// Where it listens: `http://…` or `https://…`.
     #[schemars(length(min = 1, max = limits::ADDRESS))]
     pub url: String,
-    /// Time for one try, for instance `5s`. More than `60s` is 60 s. Default: `10s`.
+    /// Time for one try, for instance `5s`. More than `10m` is 10 minutes. Default: `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::DURATION))]
     pub timeout: Option<String>,

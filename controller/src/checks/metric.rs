@@ -9,11 +9,13 @@ use hyper::{Method, Request, StatusCode, Uri};
 use serde::Deserialize;
 use weir_engine::{CheckResult, Span};
 
-use super::client::Client;
+use super::Template;
 use super::template::Words;
-use super::{Template, shown};
 use crate::api::analysis::MetricSpec;
 use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
+use crate::http_client::Certificates;
+use crate::outbound::Outbound;
+use crate::text::excerpt;
 
 /// Least time that a query looks back where the metric gives none; Flagger's for its own queries.
 const LOOKS_BACK: Span = Span::seconds(60);
@@ -23,6 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A metric of a Canary that the gateway's own counters do not answer.
 #[derive(Clone, Debug)]
 pub(super) struct Metric {
+    /// The Canary's.
+    namespace: String,
     source: Source,
     words: Words,
 }
@@ -38,9 +42,11 @@ enum Source {
 /// A question that is complete.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
+    /// Namespace that asks.
+    namespace: String,
     uri: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
-    verify: bool,
+    certificates: Certificates,
     /// As people are shown it.
     address: String,
     text: String,
@@ -82,7 +88,8 @@ impl Metric {
                 query: metric.query.clone(),
             }),
         };
-        Self { source, words: Words { own: own.into(), variables: metric.template_variables.clone() } }
+        let namespace = canary.metadata.namespace.clone();
+        Self { namespace, source, words: Words { own: own.into(), variables: metric.template_variables.clone() } }
     }
 
     /// Returns what to ask; nothing while it is not known yet which MetricTemplates there are.
@@ -103,12 +110,10 @@ impl Metric {
                 Template::NotKnownYet => return Ok(None),
             },
         };
-        Query::of(&template, &self.words).map(Some).map_err(|problem| format!("{of}{problem}"))
+        self.filled_in(&template).map(Some).map_err(|problem| format!("{of}{problem}"))
     }
-}
 
-impl Query {
-    fn of(template: &MetricTemplateSpec, words: &Words) -> Result<Self, String> {
+    fn filled_in(&self, template: &MetricTemplateSpec) -> Result<Query, String> {
         let provider = &template.provider;
         if !["", "prometheus"].contains(&provider.kind.as_str()) {
             return Err(format!("provider type {} is not supported: use prometheus", provider.kind));
@@ -121,7 +126,7 @@ impl Query {
         }
         let address = provider.address.clone().filter(|address| !address.is_empty());
         let address = address.ok_or("no address of a Prometheus is given: set provider.address (or metricsServer)")?;
-        let text = words.fill(template.query.as_deref().unwrap_or_default().trim())?;
+        let text = self.words.fill(template.query.as_deref().unwrap_or_default().trim())?;
         if text.is_empty() {
             return Err("the query is empty".into());
         }
@@ -144,25 +149,32 @@ impl Query {
                 );
             }
         }
-        let verify = provider.insecure_skip_verify != Some(true);
-        Ok(Self { uri, headers, verify, address, text })
+        let certificates = match provider.insecure_skip_verify {
+            Some(true) => Certificates::Any,
+            _ => Certificates::Verified,
+        };
+        Ok(Query { namespace: self.namespace.clone(), uri, headers, certificates, address, text })
     }
+}
 
+impl Query {
     /// Asks once.
-    pub(super) async fn ask(&self) -> CheckResult {
-        self.value()
-            .await
-            .map_or_else(|why| CheckResult::NoValue(format!("{}: {why}", self.address)), CheckResult::Value)
+    pub(super) async fn ask(&self, outbound: &Outbound) -> CheckResult {
+        let no_value = |why| CheckResult::NoValue(format!("{}: {why}", self.address));
+        self.value(outbound).await.map_or_else(no_value, CheckResult::Value)
     }
 
-    async fn value(&self) -> Result<f64, String> {
+    async fn value(&self, outbound: &Outbound) -> Result<f64, String> {
         let mut request = Request::builder().method(Method::GET).uri(self.uri.clone());
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.iter().cloned());
         }
         let request = request.body(Full::default()).map_err(|error| error.to_string())?;
-        let (status, body) = Client::shared(self.verify).ask(request, TIMEOUT).await?;
-        let problem = |why: String| format!("{} ({})", shown(&why), self.text);
+        let answer = outbound.call(&self.namespace, request, self.certificates, TIMEOUT).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let problem = |why: String| format!("{why} ({})", excerpt(&self.text));
+        let status = answer.status;
+        let body = answer.whole().map_err(|error| problem(format!("{error}: aggregate the query to one result")))?;
         if status.is_success() { value(&body).map_err(problem) } else { Err(problem(refusal(status, &body))) }
     }
 }
@@ -182,20 +194,20 @@ struct Data {
     result: serde_json::Value,
 }
 
-/// Returns why a query was refused, in the words of a Prometheus or of whoever stands before it.
+/// Returns why a query was refused, in the words of a Prometheus. What anybody else says may be a page that only the controller
+/// can read, so of that there is the status alone.
 fn refusal(status: StatusCode, body: &Bytes) -> String {
     let answered = serde_json::from_slice::<Answered>(body).map(|answered| answered.error).unwrap_or_default();
-    let said = if answered.is_empty() { String::from_utf8_lossy(body).trim().to_owned() } else { answered };
-    format!("{status} {said}").trim().to_owned()
+    format!("{status} {}", excerpt(&answered)).trim().to_owned()
 }
 
 /// Returns the one number of an answer. Flagger takes the last of several series, which is any of them.
 fn value(body: &Bytes) -> Result<f64, String> {
     let Ok(answered) = serde_json::from_slice::<Answered>(body) else {
-        return Err(format!("not an answer of a Prometheus: {}", String::from_utf8_lossy(body).trim()));
+        return Err("not an answer of a Prometheus".into());
     };
     if !answered.error.is_empty() {
-        return Err(answered.error);
+        return Err(excerpt(&answered.error));
     }
     let result = &answered.data.result;
     let sample = match (answered.data.result_type.as_str(), result.as_array().map(Vec::len)) {
@@ -205,11 +217,14 @@ fn value(body: &Bytes) -> Result<f64, String> {
         ("vector", Some(many)) => {
             return Err(format!("the query has {many} results: aggregate them to one, by sum or max"));
         }
-        ("", _) => return Err("not an answer of a Prometheus".into()),
-        (kind, _) => return Err(format!("the query's result is a {kind}: ask for one value of one moment")),
+        ("matrix" | "string", _) => {
+            let kind = &answered.data.result_type;
+            return Err(format!("the query's result is a {kind}: ask for one value of one moment"));
+        }
+        _ => return Err("not an answer of a Prometheus".into()),
     };
     let number = sample.as_str().and_then(|text| text.parse::<f64>().ok());
-    let number = number.ok_or_else(|| format!("{sample} is not a number"))?;
+    let number = number.ok_or("the query's result is not a number")?;
     if number.is_nan() { Err("the query's result is NaN, as 0/0 is".into()) } else { Ok(number) }
 }
 
@@ -234,15 +249,23 @@ mod tests {
         assert!(answer(r#"{"resultType": "matrix", "result": []}"#).unwrap_err().contains("matrix"));
         let refused = Bytes::from(r#"{"status": "error", "errorType": "bad_data", "error": "parse error at char 3"}"#);
         assert_eq!(value(&refused).unwrap_err(), "parse error at char 3");
-        assert!(value(&Bytes::from("<html>")).unwrap_err().contains("<html>"));
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_whoever_refused() {
+    fn only_a_prometheus_is_quoted_and_only_its_error() {
         let told = |body: &'static str| refusal(StatusCode::FORBIDDEN, &Bytes::from(body));
         assert_eq!(told(r#"{"status": "error", "error": "too many samples"}"#), "403 Forbidden too many samples");
-        assert_eq!(told(r#"{"message": "no entry"}"#), r#"403 Forbidden {"message": "no entry"}"#);
+        assert_eq!(told(r#"{"message": "ami-id"}"#), "403 Forbidden");
+        assert_eq!(told("ami-id"), "403 Forbidden");
         assert_eq!(told(""), "403 Forbidden");
+        let long = format!(r#"{{"error": "{}"}}"#, "a\\u001b[31m ".repeat(1000));
+        let shown = refusal(StatusCode::FORBIDDEN, &Bytes::from(long));
+        assert!(shown.len() < 200 && !shown.contains('\u{1b}'), "{shown}");
+        for body in ["<html>ami-id", r#"{"data": {"resultType": "ami-id", "result": 1}}"#, r#"{"data": "ami-id"}"#] {
+            assert_eq!(value(&Bytes::from(body)).unwrap_err(), "not an answer of a Prometheus");
+        }
+        let odd = answer(r#"{"resultType": "scalar", "result": [1, "ami-id"]}"#);
+        assert_eq!(odd.unwrap_err(), "the query's result is not a number");
     }
 
     fn metric(metric: &str) -> Metric {

@@ -52,7 +52,7 @@ fn response(answer: &str) -> String {
 }
 
 fn checks(analysis: &str) -> CheckRunner {
-    let mut checks = CheckRunner::new(Arc::default());
+    let mut checks = CheckRunner::new(Arc::default(), Outbound::new(None));
     let spec = format!(
         r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "a"}}, "spec": {{
             "targetRef": {{"kind": "Process", "name": "a"}}, "analysis": {analysis}}}}}"#
@@ -90,6 +90,44 @@ async fn a_gate_is_asked_again_until_it_opens() {
     checks.request(&[ask(true)], no_template);
     until(&checks, |answer| matches!(answer, CheckResult::Failed(why) if why.contains("403 Forbidden closed"))).await;
     until(&checks, |answer| *answer == CheckResult::Passed).await;
+}
+
+#[tokio::test]
+async fn of_a_webhooks_answer_people_are_shown_one_short_line() {
+    let address = server(&["403 Forbidden|\u{1b}[31mclosed\r\n\u{7}until Monday, and then the rest of it ………………………………………………………………………………………………………………………"]).await;
+    let mut checks = gate(&address.replace("http://", "http://me:secret@").replace("/gate", "/gate?token=secret"));
+    checks.request(&[ask(false)], no_template);
+    until(&checks, |answer| match answer {
+        CheckResult::Failed(why) => {
+            assert!(why.starts_with(&format!("{address}: 403 Forbidden [31mclosed until Monday, and")), "{why:?}");
+            assert!(why.chars().count() < 180 && !why.contains(char::is_control) && !why.contains("secret"), "{why:?}");
+            true
+        }
+        _ => false,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_passes_may_say_as_much_as_it_likes() {
+    static LONG: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("200 OK|{}", "a".repeat(1 << 20)));
+    static ANSWERS: std::sync::LazyLock<[&str; 1]> = std::sync::LazyLock::new(|| [LONG.as_str()]);
+    let mut checks = gate(&server(&*ANSWERS).await);
+    checks.request(&[ask(false)], no_template);
+    until(&checks, |answer| *answer == CheckResult::Passed).await;
+}
+
+#[tokio::test]
+async fn a_metric_with_a_longer_answer_than_is_read_has_no_value() {
+    static LONG: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| format!("200 OK|{}", " ".repeat(16 * 1024 + 1)));
+    static ANSWERS: std::sync::LazyLock<[&str; 1]> = std::sync::LazyLock::new(|| [LONG.as_str()]);
+    let address = server(&*ANSWERS).await;
+    let spec = format!(r#"{{"provider": {{"type": "prometheus", "address": "{address}"}}, "query": "up"}}"#);
+    let mut checks = checks(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
+    checks.request(&[ask_metric()], |_, _| Template::Found(serde_json::from_str(&spec).unwrap()));
+    let long = "the answer is longer than 16 KiB, which is all that is read: aggregate the query to one result (up)";
+    until(&checks, |answer| matches!(answer, CheckResult::NoValue(why) if why.contains(long))).await;
 }
 
 #[tokio::test]

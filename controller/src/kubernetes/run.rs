@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::kubernetes::api_server::lease::Candidate;
+use crate::kubernetes::api_server::location;
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 use crate::kubernetes::render::Module;
@@ -102,6 +103,8 @@ pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, sta
     registry.scraped_once().await;
     // Dropped with this future, and with it every reconciler.
     let mut tasks = tokio::task::JoinSet::new();
+    let (client, rules) = (stores.api.client.clone(), stores.settings.address_rules.clone());
+    tasks.spawn(async move { location::follow(client, &rules).await });
     tasks.spawn(registry.clone().run(stores.clone()));
     tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), registry, statuses)));
     if !settings.leader_election {

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::http_client::AddressRules;
 use crate::kubernetes::render::Module;
 
 /// How the controller was started.
@@ -26,4 +28,6 @@ pub struct Settings {
     pub observe_at_rest: bool,
     /// The cluster's domain.
     pub cluster_domain: String,
+    /// Which addresses webhooks and metrics are not asked at.
+    pub address_rules: Arc<AddressRules>,
 }

@@ -23,6 +23,7 @@ use crate::kubernetes::kinds::{
 };
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
+use crate::outbound::Outbound;
 use host_index::{HostIndex, affects};
 
 pub(crate) use host_index::hosts;
@@ -49,6 +50,8 @@ pub(crate) struct Stores {
     pub(crate) api: ApiServer,
     /// How Weir was started.
     pub(crate) settings: Settings,
+    /// Calls of programs that Canaries name.
+    pub(crate) outbound: Arc<Outbound>,
     /// Canaries.
     pub(crate) canaries: Arc<Cache<CanaryView>>,
     /// Deployments.
@@ -92,6 +95,7 @@ impl Stores {
     pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             api: ApiServer::new(client),
+            outbound: Outbound::new(Some(settings.address_rules.clone())),
             settings,
             canaries: Cache::empty(),
             deployments: Cache::empty(),

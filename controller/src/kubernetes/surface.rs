@@ -13,6 +13,7 @@ use super::router::apex::ownership_after_deletion;
 use crate::api::{self, CanarySpec, MetricTemplateSpec, Object, Problem};
 use crate::checks::{CheckRunner, Template};
 use crate::kubernetes::kinds::canary::Canary;
+use crate::outbound::Outbound;
 
 /// What the observer of the workloads reads: nothing is made of it that could be compared here.
 const OBSERVED: [&str; 2] = ["analysis.primaryReadyThreshold", "analysis.canaryReadyThreshold"];
@@ -148,7 +149,7 @@ fn effects(spec: &Value) -> Result<String, Vec<Problem>> {
     let rule = render::destination_rule(&names, &read, None, &names.primary_service());
     let bounds = read.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
     let scaler = render::scaler(&names, "cart", &labels, &bounds.unwrap_or_default(), &json!({}));
-    let mut checks = CheckRunner::new(Arc::default());
+    let mut checks = CheckRunner::new(Arc::default(), Outbound::new(None));
     let metadata = api::Metadata { name: "cart".into(), namespace: "shop".into(), ..Default::default() };
     let canary = Object { metadata, spec: read, ..Object::default() };
     checks.update(&canary, &State::default(), Span::seconds(60));

@@ -168,7 +168,7 @@ impl Supervisor {
     /// Adds a Canary that was not known, or of which nothing can be read.
     fn add(&mut self, name: String, memory: StoredCanary, plan: Plan) {
         let store = Store::at(memory_file(&self.folders.canaries, &name));
-        let checks = CheckRunner::new(self.wake.clone());
+        let checks = CheckRunner::new(self.wake.clone(), self.outbound.clone());
         let mut release = CanaryRuntime::new(memory, plan, store, &self.folders.logs, checks);
         if let Some(why) = self.frozen.get(&name) {
             release.frozen = Some(why.clone());

@@ -27,6 +27,7 @@ use super::store::{Found, Store, StoreError, lock};
 use super::supervisor::{Folders, Owned, Supervisor};
 use super::{Error, Options, port};
 use crate::http;
+use crate::outbound::Outbound;
 use crate::status_store::StatusStore;
 use crate::telemetry::Chain;
 
@@ -89,6 +90,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         calls,
         clock: Clock::start(),
         wake,
+        outbound: Outbound::new(None),
         marker,
         troubles: BTreeMap::new(),
         scraped: Timestamp::default(),

@@ -23,6 +23,7 @@ use super::release::{CanaryRuntime, Executor};
 use super::replica::{Record, Surroundings};
 use super::store::Store;
 use super::{port, routing};
+use crate::outbound::Outbound;
 use crate::reconcile::pass;
 use crate::status_store::{Call, Name, StatusStore};
 use crate::telemetry::Chain;
@@ -77,6 +78,7 @@ pub(crate) struct Supervisor {
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) clock: Clock,
     pub(super) wake: Arc<Notify>,
+    pub(super) outbound: Arc<Outbound>,
     pub(super) marker: (String, String),
     /// What this part of the machine said when it last failed, so that it is logged once.
     pub(super) troubles: BTreeMap<&'static str, String>,

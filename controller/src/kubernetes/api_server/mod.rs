@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod cover;
 pub(crate) mod lease;
+pub(crate) mod location;
 pub(crate) mod object;
 pub(crate) mod owners;
 pub(crate) mod written;

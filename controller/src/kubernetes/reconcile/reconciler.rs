@@ -74,6 +74,7 @@ impl Reconciler {
     ) -> Box<Self> {
         let id = canary_id(&key.0, &key.1);
         let wake = stores.waker(&key);
+        let checks = CheckRunner::new(wake, stores.outbound.clone());
         Box::new(Self {
             stores,
             registry,
@@ -86,7 +87,7 @@ impl Reconciler {
             state: None,
             reading: LastReading::default(),
             stored: None,
-            checks: CheckRunner::new(wake),
+            checks,
             seen: Observation::default(),
             retry: Retry::default(),
             written: Written::default(),

@@ -61,6 +61,7 @@ impl Stage {
             module_file: None,
             config_tracking: true,
             cluster_domain: "cluster.local".into(),
+            address_rules: Arc::default(),
         };
         let stores = Stores::new(server.client(), settings);
         let registry = Arc::new(GatewayRegistry::default());

@@ -1,0 +1,62 @@
+//! Calls to programs that users name: webhooks, and whoever answers metrics. One controller makes them for every namespace, so
+//! each call is bounded in time and size, goes to allowed addresses only, and takes its namespace's share of what is under way.
+
+mod shares;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+
+use self::shares::Shares;
+use crate::http_client::{AddressRules, Answer, Certificates, HttpClient, HttpError, Limits};
+
+/// Longest body that is read: a metric is one number, and people are shown a line of what a webhook says.
+pub(crate) const LONGEST: usize = 16 << 10;
+
+/// Makes calls to programs that users name.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    rules: Option<Arc<AddressRules>>,
+    shares: Shares,
+}
+
+impl Outbound {
+    /// Returns what makes the calls of one controller. Without rules any address is called: on one machine they are the user's own.
+    pub(crate) fn new(rules: Option<Arc<AddressRules>>) -> Arc<Self> {
+        Arc::new(Self { rules, shares: Shares::default() })
+    }
+
+    /// Calls for an object of a namespace. The time begins when the namespace's turn has come.
+    pub(crate) async fn call(
+        &self,
+        namespace: &str,
+        request: Request<Full<Bytes>>,
+        certificates: Certificates,
+        timeout: Duration,
+    ) -> Result<Answer, HttpError> {
+        let share = Arc::new(self.shares.take(namespace).await);
+        let client = HttpClient::once(self.rules.clone(), share, certificates);
+        let asked = format!("{} {}", request.method(), shown_address(request.uri()));
+        let answer = client.send(request, Limits { timeout, body: LONGEST }).await;
+        match &answer {
+            Ok(answer) => {
+                let body = String::from_utf8_lossy(&answer.body);
+                tracing::debug!(namespace, asked, status = answer.status.as_u16(), %body, "call answered");
+            }
+            Err(error) => tracing::debug!(namespace, asked, %error, "call not answered"),
+        }
+        answer
+    }
+}
+
+/// Returns an address as people are shown it: without a user's name and password, and without the query, which may be one.
+pub(crate) fn shown_address(uri: &hyper::Uri) -> String {
+    let host = uri.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+    format!("{}://{}{}", uri.scheme_str().unwrap_or("http"), host.unwrap_or_default(), uri.path())
+}
+
+#[cfg(test)]
+mod tests;
