@@ -1,18 +1,21 @@
 //! The API of a running Weir, as the command line asks it: at an address, or in a cluster.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use weir_controller::http::PORT;
 use weir_controller::http_client::{HttpClient, HttpError, Limits};
-use weir_controller::kubernetes::Cluster;
+use weir_controller::kubernetes::{Cluster, Read};
 use weir_controller::text::printable;
+use weir_controller::view::{CanaryDetail, CanaryList};
 
 /// Weir answers from memory: an answer that takes longer does not come. Ten thousand Canaries have 20 MB.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: 64 << 20 };
@@ -43,7 +46,7 @@ impl Api {
     /// Returns the way to a Weir. Nothing is asked of it yet.
     ///
     /// # Errors
-    /// When there is no cluster to be found, or no Weir in it.
+    /// When there is no cluster to be found.
     pub(crate) async fn reach(server: &Server) -> anyhow::Result<Self> {
         if server.server.is_none() && (server.context.is_some() || is_plugin()) {
             return Ok(Self::Cluster(Cluster::find(server.context.clone(), &server.weir_namespace).await?));
@@ -52,17 +55,26 @@ impl Api {
         Ok(Self::Address(Address::new(&address)))
     }
 
-    /// Reads a path.
+    /// Reads every Canary; `namespace` is the only one of interest, if there is one.
     ///
     /// # Errors
     /// When Weir does not answer, refuses, or says something else than expected.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let (body, whom) = match self {
-            Self::Address(address) => (address.send(Method::GET, path).await?, &address.base),
-            Self::Cluster(cluster) => (cluster.get(path).await?, &cluster.pod),
-        };
-        let read = serde_json::from_slice::<Value>(&body).and_then(|value| serde_json::from_value(shown(value)));
-        read.with_context(|| format!("{whom} answers, but not as Weir does"))
+    pub(crate) async fn list(&self, namespace: Option<&str>) -> anyhow::Result<CanaryList> {
+        match self {
+            Self::Address(address) => address.read("/api/v1/canaries").await,
+            Self::Cluster(cluster) => told(cluster.list(namespace).await?),
+        }
+    }
+
+    /// Reads one Canary and what happened to it.
+    ///
+    /// # Errors
+    /// As [`Api::list`], and when there is no such Canary.
+    pub(crate) async fn detail(&self, namespace: &str, name: &str) -> anyhow::Result<CanaryDetail> {
+        match self {
+            Self::Address(address) => address.read(&path(namespace, name)).await,
+            Self::Cluster(cluster) => told(cluster.detail(namespace, name).await?),
+        }
     }
 
     /// Asks for a verb on a Canary.
@@ -79,9 +91,20 @@ impl Api {
     }
 }
 
+/// Returns what a cluster told; says once if that is not all.
+fn told<T: Serialize + DeserializeOwned>(read: Read<T>) -> anyhow::Result<T> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if let Some(why) = read.partial
+        && !SAID.swap(true, Ordering::Relaxed)
+    {
+        let why = printable(&why);
+        eprintln!("weir: shown is the Canaries' own status: the Weir that acts cannot be asked for the rest ({why})");
+    }
+    Ok(serde_json::from_value(shown(serde_json::to_value(read.value)?))?)
+}
+
 /// Returns a Canary's path in the API.
-#[must_use]
-pub(crate) fn path(namespace: &str, name: &str) -> String {
+fn path(namespace: &str, name: &str) -> String {
     format!("/api/v1/canaries/{namespace}/{name}")
 }
 
@@ -106,6 +129,12 @@ impl Address {
             host => format!("http://{host}"),
         };
         Self { base, client: HttpClient::persistent() }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let body = self.send(Method::GET, path).await?;
+        let read = serde_json::from_slice::<Value>(&body).and_then(|value| serde_json::from_value(shown(value)));
+        read.with_context(|| format!("{} answers, but not as Weir does", self.base))
     }
 
     async fn send(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {

@@ -55,7 +55,7 @@ async fn raw(url: &str, request: &str) -> String {
 }
 
 async fn get(url: &str, path: &str) -> String {
-    raw(url, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+    raw(url, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -144,11 +144,24 @@ async fn a_verb_reaches_the_platform_once() {
 async fn a_web_page_cannot_send_a_verb() {
     let mut served = serve().await;
     served.statuses.set(view("shop", Phase::Progressing), &[]);
-    let post =
-        "POST /api/v1/canaries/shop/cart/promote HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n";
+    let post = "POST /api/v1/canaries/shop/cart/promote HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n";
     for kind in ["", "content-type: text/plain\r\n", "content-type: application/x-www-form-urlencoded\r\n"] {
         let answer = raw(&served.url, &format!("{post}{kind}\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
+    }
+    assert!(served.calls.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_web_page_whose_name_leads_here_reads_nothing_and_asks_for_nothing() {
+    let mut served = serve().await;
+    served.statuses.set(view("shop", Phase::Progressing), &[]);
+    for request in ["GET /api/v1/canaries", "GET /api/v1/canaries/shop/cart", "POST /api/v1/canaries/shop/cart/promote"]
+    {
+        let head =
+            "host: evil.example:8090\r\ncontent-type: application/json\r\ncontent-length: 0\r\nconnection: close";
+        let answer = raw(&served.url, &format!("{request} HTTP/1.1\r\n{head}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("by an address, or by localhost"), "{answer}");
     }
     assert!(served.calls.try_recv().is_err());
 }
@@ -165,7 +178,7 @@ async fn refusals_say_what_is_wrong() {
     }
     let answer = raw(
         &served.url,
-        "POST /api/v1/canaries/shop/cart/dance HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        "POST /api/v1/canaries/shop/cart/dance HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: 0\r\n\r\n",
     )
     .await;

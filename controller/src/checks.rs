@@ -24,8 +24,8 @@ use crate::outbound::Outbound;
 pub(crate) enum Template {
     /// It is there.
     Found(MetricTemplateSpec),
-    /// It is there, and cannot be read.
-    Unread(String),
+    /// It is there, and cannot be used.
+    Unusable(String),
     /// There is none.
     Missing,
     /// Nobody has looked yet.

@@ -13,12 +13,14 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::http::response::Parts;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use ipnet::IpNet;
 
@@ -132,17 +134,50 @@ impl HttpClient {
         let hint = if request.uri().scheme_str() == Some("https") { self.hint } else { "" };
         let answer = async {
             let response = self.client.request(request).await.map_err(|error| broken(&error, hint))?;
-            let (Parts { status, headers, .. }, body) = response.into_parts();
-            let read = read(body, limits.body).await;
-            let (body, longer) =
-                read.map_err(|error| HttpError::Broken(format!("{status}, and then {}", root(&error))))?;
-            Ok(Answer { status, headers, body, cut: longer.then_some(limits.body) })
+            Answer::read(response, limits.body).await
+        };
+        tokio::time::timeout(limits.timeout, answer).await.unwrap_or(Err(HttpError::Timeout(limits.timeout)))
+    }
+}
+
+/// A connection that was opened by other means than an address.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    /// Speaks HTTP over a stream.
+    pub(crate) async fn over<S>(stream: S) -> Result<Self, HttpError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let opened = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = opened.map_err(|error| broken(&error, ""))?;
+        // It ends when the sender is dropped, or the other side; what that means is told to who sends next.
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    /// As [`HttpClient::send`].
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>, limits: Limits) -> Result<Answer, HttpError> {
+        let answer = async {
+            self.sender.ready().await.map_err(|error| broken(&error, ""))?;
+            let response = self.sender.send_request(request).await.map_err(|error| broken(&error, ""))?;
+            Answer::read(response, limits.body).await
         };
         tokio::time::timeout(limits.timeout, answer).await.unwrap_or(Err(HttpError::Timeout(limits.timeout)))
     }
 }
 
 impl Answer {
+    async fn read(response: Response<Incoming>, limit: usize) -> Result<Self, HttpError> {
+        let (Parts { status, headers, .. }, body) = response.into_parts();
+        let read = read(body, limit).await;
+        let (body, longer) = read.map_err(|error| HttpError::Broken(format!("{status}, and then {}", root(&error))))?;
+        Ok(Self { status, headers, body, cut: longer.then_some(limit) })
+    }
+
     /// Returns the whole body.
     ///
     /// # Errors

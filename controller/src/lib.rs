@@ -20,6 +20,7 @@
 pub mod api;
 
 pub mod http_client;
+mod http_server;
 mod outbound;
 pub mod text;
 

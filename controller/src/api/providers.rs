@@ -59,6 +59,19 @@ pub struct MetricProvider {
     pub region: Option<String>,
 }
 
+impl MetricProvider {
+    /// Returns what of it may be a secret, for people.
+    pub(crate) fn credentials(&self) -> Option<&'static str> {
+        let in_address = self.address.as_ref().is_some_and(|address| address.contains('@'));
+        let kinds = [
+            (!self.headers.is_empty(), "headers"),
+            (self.secret_ref.is_some(), "the content of a Secret"),
+            (in_address, "a password"),
+        ];
+        kinds.into_iter().find_map(|(is, what)| is.then_some(what))
+    }
+}
+
 /// Somebody who wants to know how rollouts go. Has no effect yet: no alert is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

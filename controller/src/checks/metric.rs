@@ -89,7 +89,12 @@ impl Metric {
             }),
         };
         let namespace = canary.metadata.namespace.clone();
-        Self { namespace, source, words: Words { own: own.into(), variables: metric.template_variables.clone() } }
+        let foreign = matches!(&source, Source::Template(of, _) if *of != namespace);
+        Self {
+            namespace,
+            source,
+            words: Words { own: own.into(), variables: metric.template_variables.clone(), foreign },
+        }
     }
 
     /// Returns what to ask; nothing while it is not known yet which MetricTemplates there are.
@@ -101,7 +106,7 @@ impl Metric {
             Source::Own(template) => (template.clone(), String::new()),
             Source::Template(namespace, name) => match templates(namespace, name) {
                 Template::Found(template) => (template, format!("MetricTemplate {namespace}/{name}: ")),
-                Template::Unread(problem) => return Err(format!("MetricTemplate {namespace}/{name}: {problem}")),
+                Template::Unusable(problem) => return Err(format!("MetricTemplate {namespace}/{name}: {problem}")),
                 Template::Missing => {
                     return Err(format!(
                         "there is no MetricTemplate {namespace}/{name}; add it, or correct templateRef"

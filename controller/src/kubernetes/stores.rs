@@ -3,7 +3,7 @@
 mod host_index;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kube::Client;
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::api::CanarySpec;
 use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
+use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
@@ -30,6 +31,9 @@ pub(crate) use host_index::hosts;
 
 /// Where the mesh's own rules are: they hold where a namespace has none.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
+
+/// Annotation of an object that Canaries of every namespace may name.
+const SHARED: &str = "weir.dev/shared";
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
@@ -78,6 +82,8 @@ pub(crate) struct Stores {
     pub(crate) envoy_filters: Arc<Cache<EnvoyFilterView>>,
     /// ConfigMaps, where they are tracked.
     pub(crate) config_maps: Arc<Cache<ConfigMapView>>,
+    /// The key of the hashes of Secrets, once it was read.
+    pub(crate) hash_key: OnceLock<HashKey>,
     /// Secrets, where they are tracked.
     pub(crate) secrets: Arc<Cache<SecretView>>,
     /// Metrics that other systems answer.
@@ -110,6 +116,7 @@ impl Stores {
             destination_rules: Cache::empty(),
             envoy_filters: Cache::empty(),
             config_maps: Cache::empty(),
+            hash_key: OnceLock::new(),
             secrets: Cache::empty(),
             templates: Cache::empty(),
             wakes: Mutex::default(),
@@ -204,12 +211,25 @@ impl Stores {
         }
     }
 
-    /// Returns what is known of a MetricTemplate.
-    pub(crate) fn template(&self, namespace: &str, name: &str) -> Template {
-        match self.templates.get(namespace, name) {
-            Some(template) => template.fields.spec.clone().map_or_else(Template::Unread, Template::Found),
-            None if self.templates.has_synced() => Template::Missing,
-            None => Template::NotKnownYet,
+    /// Returns what a Canary of the namespace `of` may know of a MetricTemplate. One of another namespace that sends credentials
+    /// along would lend them to whoever names it.
+    pub(crate) fn template(&self, of: &str, namespace: &str, name: &str) -> Template {
+        let Some(template) = self.templates.get(namespace, name) else {
+            return if self.templates.has_synced() { Template::Missing } else { Template::NotKnownYet };
+        };
+        let spec = match &template.fields.spec {
+            Ok(spec) => spec.clone(),
+            Err(problem) => return Template::Unusable(problem.clone()),
+        };
+        let own = [of, self.settings.namespace.as_str()].contains(&namespace);
+        let named = self.settings.shared_namespaces.iter().any(|shared| shared == namespace);
+        let shared = [template.annotation(SHARED), template.label(SHARED)].contains(&Some("true"));
+        match spec.provider.credentials() {
+            Some(what) if !own && !named && !shared => Template::Unusable(format!(
+                "it sends {what}, so a Canary of another namespace may use it only where it says so: give it the annotation \
+                 {SHARED}: \"true\", or name a template of {of}"
+            )),
+            _ => Template::Found(spec),
         }
     }
 

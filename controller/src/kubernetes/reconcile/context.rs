@@ -110,7 +110,8 @@ impl Platform for ReconcileContext<'_> {
         // What a Canary waits for before and after its life changes in words alone.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let figures = *old != new && moving && self.now.since(at) >= FIGURES_INTERVAL;
-        let changed = changed(&old.tracked_configs, &new.tracked_configs);
+        let former = self.resolved.as_ref().map(|resolved| resolved.former.clone()).unwrap_or_default();
+        let changed = changed(&old.tracked_configs, &new.tracked_configs, &former);
         if news || figures {
             // What all Canaries at rest have to say at once must not be a thousand connections.
             let waits = !decided && state.run.is_none();
@@ -185,7 +186,7 @@ impl Platform for ReconcileContext<'_> {
     }
 
     fn request_checks(&mut self, requests: &[CheckRequest]) {
-        let stores = self.reconciler.stores.clone();
-        self.reconciler.checks.request(requests, |namespace, name| stores.template(namespace, name));
+        let (stores, own) = (self.reconciler.stores.clone(), self.reconciler.key.0.clone());
+        self.reconciler.checks.request(requests, |namespace, name| stores.template(&own, namespace, name));
     }
 }

@@ -5,8 +5,10 @@
 
 mod accidents;
 mod faults;
+mod hashes;
 mod leading;
 mod ownership;
 mod passes;
+mod plugin;
 mod server;
 mod stage;

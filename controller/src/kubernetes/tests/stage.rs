@@ -57,11 +57,14 @@ impl Stage {
             identity: identity.into(),
             leader_election,
             listen: ([127, 0, 0, 1], 0).into(),
+            probes: ([127, 0, 0, 1], 0).into(),
+            details: ([127, 0, 0, 1], 0).into(),
             module: Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "00".into() },
             module_file: None,
             config_tracking: true,
             cluster_domain: "cluster.local".into(),
             address_rules: Arc::default(),
+            shared_namespaces: Vec::new(),
         };
         let stores = Stores::new(server.client(), settings);
         let registry = Arc::new(GatewayRegistry::default());
