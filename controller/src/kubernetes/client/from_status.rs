@@ -8,7 +8,7 @@ use weir_engine::{Observation, Reason, Severity, Timestamp};
 use crate::api::plan_of;
 use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::reconcile::events::REASON;
-use crate::kubernetes::reconcile::status::recall;
+use crate::kubernetes::reconcile::status::stored_state;
 use crate::view::{CanaryView, EventView};
 
 /// What is said of a workload that nobody here has looked at.
@@ -17,7 +17,7 @@ const NOT_SEEN: &str = "not looked at";
 /// Returns what a Canary's status tells of it.
 pub(super) fn view(canary: &Canary) -> CanaryView {
     let (namespace, name, status) = (canary.namespace(), canary.name(), &canary.fields.status);
-    let state = recall(status).unwrap_or_default();
+    let state = stored_state(status).unwrap_or_default();
     let plan = canary.fields.spec.as_ref().ok().and_then(|spec| plan_of(namespace, name, spec).ok());
     let (seen, reason) = (Observation::default(), Reason::UpToDate);
     let mut view = match plan {
