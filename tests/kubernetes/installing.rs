@@ -108,16 +108,16 @@ fn every_value_of_the_chart_does_what_it_says() {
         ),
         (
             &["--set", "calls.allowedAddresses={169.254.20.10,fd00::/8},calls.sharedNamespaces={monitoring}"],
-            &["WEIR_ALLOWED_ADDRESSES, value: \"169.254.20.10,fd00::/8\"", "WEIR_SHARED_NAMESPACES, value: \"monitoring\""],
+            &[
+                "WEIR_ALLOWED_ADDRESSES, value: \"169.254.20.10,fd00::/8\"",
+                "WEIR_SHARED_NAMESPACES, value: \"monitoring\"",
+            ],
         ),
         (
             &["--set", "admissionPolicy.enabled=true,serviceAccount.name=releaser"],
             &["kind: ValidatingAdmissionPolicyBinding", "system:serviceaccount:weir-system:releaser"],
         ),
-        (
-            &["--set", &digest],
-            &[&pinned, "app.kubernetes.io/version: \"0.1.0-sha256-aaaa"],
-        ),
+        (&["--set", &digest], &[&pinned, "app.kubernetes.io/version: \"0.1.0-sha256-aaaa"]),
         (
             &["--set", "image.tag=1.2@sha256:ab"],
             &["image: weir:1.2@sha256:ab", "app.kubernetes.io/version: \"1.2-sha256-ab\""],

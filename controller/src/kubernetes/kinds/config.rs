@@ -295,7 +295,7 @@ mod tests {
             ("kubernetes.io/dockerconfigjson", "a", "b", false),
         ];
         let everybodys = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}});
-        assert_eq!(kept::<ConfigMapView>(everybodys).tracked(), None);
+        assert!(kept::<ConfigMapView>(everybodys).tracked().is_none());
         for (kind, key, value, expected) in rows {
             assert_eq!(secret(kind, key, value).tracked().is_some(), expected, "{kind} {key}: {value}");
         }

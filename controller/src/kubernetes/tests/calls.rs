@@ -31,7 +31,8 @@ async fn a_gate_at_an_address_that_is_not_called_says_so_and_what_to_do() {
 }
 
 fn template(annotations: Value) -> Value {
-    let provider = json!({"type": "prometheus", "address": "http://prometheus:9090", "headers": {"authorization": ["Bearer b"]}});
+    let provider =
+        json!({"type": "prometheus", "address": "http://prometheus:9090", "headers": {"authorization": ["Bearer b"]}});
     json!({
         "apiVersion": "weir.dev/v1beta1", "kind": "MetricTemplate",
         "metadata": {"name": "errors", "namespace": "monitoring", "annotations": annotations},
