@@ -2,6 +2,7 @@
 //!
 //! A call never holds anything up: it runs beside the engine, and its answer is one more thing to see when it is there.
 
+mod credentials;
 mod metric;
 mod template;
 mod webhook;

@@ -3,9 +3,12 @@
 
 mod shares;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -16,17 +19,37 @@ use crate::http_client::{AddressRules, Answer, Certificates, HttpClient, HttpErr
 /// Longest body that is read: a metric is one number, and people are shown a line of what a webhook says.
 pub(crate) const LONGEST: usize = 16 << 10;
 
+/// Reads Secrets.
+pub(crate) trait Secrets: fmt::Debug + Send + Sync {
+    /// Returns what is in a Secret, by key.
+    fn read(&self, namespace: &str, name: &str) -> BoxFuture<'static, Result<BTreeMap<String, String>, String>>;
+}
+
 /// Makes calls to programs that users name.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     rules: Option<Arc<AddressRules>>,
+    secrets: Option<Arc<dyn Secrets>>,
     shares: Shares,
 }
 
 impl Outbound {
     /// Returns what makes the calls of one controller. Without rules any address is called: on one machine they are the user's own.
     pub(crate) fn new(rules: Option<Arc<AddressRules>>) -> Arc<Self> {
-        Arc::new(Self { rules, shares: Shares::default() })
+        Arc::new(Self { rules, secrets: None, shares: Shares::default() })
+    }
+
+    /// As [`Outbound::new`], where credentials of calls may be in Secrets.
+    pub(crate) fn with_secrets(rules: Option<Arc<AddressRules>>, secrets: Arc<dyn Secrets>) -> Arc<Self> {
+        Arc::new(Self { rules, secrets: Some(secrets), shares: Shares::default() })
+    }
+
+    /// Returns what is in a Secret, by key.
+    pub(crate) async fn secret(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, String> {
+        match &self.secrets {
+            Some(secrets) => secrets.read(namespace, name).await,
+            None => Err("there are no Secrets here: give headers".into()),
+        }
     }
 
     /// Calls for an object of a namespace. The time begins when the namespace's turn has come.

@@ -47,7 +47,7 @@ pub struct MetricProvider {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = limits::ENTRIES))]
     pub headers: BTreeMap<String, Vec<String>>,
-    /// Not supported: Weir reads no Secret for a query. Use `headers`.
+    /// The Secret with `token`, or with `username` and `password`, which are sent along. Of the namespace of the MetricTemplate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<ObjectRef>,
     /// Do not check the system's certificate. Default: false.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use serde::Deserialize;
 use weir_engine::{CheckResult, Span};
 
 use super::Template;
+use super::credentials::authorization;
 use super::template::Words;
 use crate::api::analysis::MetricSpec;
 use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
@@ -46,6 +47,8 @@ pub(crate) struct Query {
     namespace: String,
     uri: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Namespace and name of the Secret with the credentials.
+    secret: Option<(String, String)>,
     certificates: Certificates,
     /// As people are shown it.
     address: String,
@@ -126,9 +129,17 @@ impl Metric {
         if provider.region.is_some() {
             return Err("provider.region is for CloudWatch, which is not supported: remove it".into());
         }
-        if provider.secret_ref.is_some() {
-            return Err("provider.secretRef is not supported: give headers, or an address without a password".into());
-        }
+        let secret = match (&provider.secret_ref, &self.source) {
+            (Some(secret), Source::Template(own, _)) => {
+                if secret.namespace.as_ref().is_some_and(|namespace| !namespace.is_empty() && namespace != own) {
+                    return Err(format!(
+                        "provider.secretRef: a Secret of the template's own namespace {own} is read alone"
+                    ));
+                }
+                Some((own.clone(), secret.name.clone()))
+            }
+            _ => None,
+        };
         let address = provider.address.clone().filter(|address| !address.is_empty());
         let address = address.ok_or("no address of a Prometheus is given: set provider.address (or metricsServer)")?;
         let text = self.words.fill(template.query.as_deref().unwrap_or_default().trim())?;
@@ -138,7 +149,9 @@ impl Metric {
         let asked = form_urlencoded::Serializer::new(String::new()).append_pair("query", &text).finish();
         if address.contains('@') {
             // Not shown: it may hold a password.
-            return Err("the address holds a user's name: give headers, authorization for instance".into());
+            return Err(
+                "the address holds a user's name: give secretRef, or headers, authorization for instance".into()
+            );
         }
         let uri = format!("{}/api/v1/query?{asked}", address.trim_end_matches('/')).parse::<Uri>().ok();
         let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && !address.contains(['?', '#']));
@@ -158,7 +171,7 @@ impl Metric {
             Some(true) => Certificates::Any,
             _ => Certificates::Verified,
         };
-        Ok(Query { namespace: self.namespace.clone(), uri, headers, certificates, address, text })
+        Ok(Query { namespace: self.namespace.clone(), uri, headers, secret, certificates, address, text })
     }
 }
 
@@ -174,7 +187,13 @@ impl Query {
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.iter().cloned());
         }
-        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        let mut request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        if let Some((namespace, name)) = &self.secret {
+            let content = outbound.secret(namespace, name).await;
+            let header = content.and_then(|content| authorization(&content));
+            let header = header.map_err(|why| format!("Secret {namespace}/{name}: {why}"))?;
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
         let answer = outbound.call(&self.namespace, request, self.certificates, TIMEOUT).await;
         let answer = answer.map_err(|error| error.to_string())?;
         let problem = |why: String| format!("{why} ({})", excerpt(&self.text));
@@ -309,8 +328,12 @@ mod tests {
         assert!(problem("{provider: {type: prometheus, address: prom}, query: up}").contains("begin with http://"));
         assert!(problem("{provider: {type: prometheus, address: 'http://p'}}").contains("query is empty"));
         let password = problem("{provider: {type: prometheus, address: 'http://me:secret@p'}, query: up}");
-        assert!(password.contains("give headers") && !password.contains("secret@"), "{password}");
+        assert!(password.contains("give secretRef") && !password.contains("secret@"), "{password}");
         assert!(problem("{provider: {type: prometheus, address: 'http://p/?a=b'}, query: up}").contains("leave out"));
+        let elsewhere = problem(
+            "{provider: {type: prometheus, address: 'http://p', secretRef: {name: a, namespace: b}}, query: up}",
+        );
+        assert!(elsewhere.contains("own namespace prod is read alone"), "{elsewhere}");
         let other = metric(r#"{"name": "b", "templateRef": {"name": "b", "namespace": "lib"}}"#);
         assert!(other.query(template("{provider: {type: x}}")).unwrap_err().contains("no MetricTemplate lib/b"));
         assert!(matches!(errors.query(|_, _| Template::NotKnownYet), Ok(None)));

@@ -171,6 +171,49 @@ async fn a_metric_is_asked_where_its_template_says() {
     until(&checks, |answer| *answer == CheckResult::Value(31.0)).await;
 }
 
+/// One Secret, and no other.
+#[derive(Debug)]
+struct OneSecret;
+
+impl crate::outbound::Secrets for OneSecret {
+    fn read(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> futures::future::BoxFuture<'static, Result<BTreeMap<String, String>, String>> {
+        let found = match (namespace, name) {
+            ("lib", "login") => Ok([("token".to_owned(), "abc".to_owned())].into()),
+            _ => Err("it does not exist: create it".to_owned()),
+        };
+        Box::pin(async { found })
+    }
+}
+
+#[tokio::test]
+async fn a_metric_is_asked_with_the_credentials_of_the_templates_own_namespace() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let metric = r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate", "namespace": "lib"}}]}"#;
+    let template = move |secret: &str| {
+        let provider =
+            format!(r#"{{"type": "prometheus", "address": "http://{address}", "secretRef": {{"name": "{secret}"}}}}"#);
+        serde_json::from_str(&format!(r#"{{"provider": {provider}, "query": "up"}}"#)).unwrap()
+    };
+    let mut known = checks(metric);
+    known.outbound = Outbound::with_secrets(None, Arc::new(OneSecret));
+    known.request(&[ask_metric()], |_, _| Template::Found(template("login")));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = vec![0; 4096];
+    let read = stream.read(&mut request).await.unwrap();
+    let request = String::from_utf8_lossy(&request[..read]).into_owned();
+    assert!(request.contains("authorization: Bearer abc\r\n"), "{request}");
+    let mut unknown = checks(metric);
+    unknown.outbound = known.outbound.clone();
+    unknown.request(&[ask_metric()], |_, _| Template::Found(template("other")));
+    let missing = "Secret lib/other: it does not exist";
+    until(&unknown, |answer| matches!(answer, CheckResult::NoValue(why) if why.contains(missing))).await;
+}
+
 #[tokio::test]
 async fn a_metric_that_nobody_can_answer_has_no_value_and_says_why() {
     let mut checks = checks(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);

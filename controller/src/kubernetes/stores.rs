@@ -14,6 +14,7 @@ use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::object::{Cached, Projection};
+use crate::kubernetes::api_server::secrets::ClusterSecrets;
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
@@ -99,9 +100,10 @@ impl Stores {
     /// Returns stores that nothing fills yet.
     #[must_use]
     pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
+        let secrets_of_calls = Arc::new(ClusterSecrets(client.clone()));
         Arc::new(Self {
             api: ApiServer::new(client),
-            outbound: Outbound::new(Some(settings.address_rules.clone())),
+            outbound: Outbound::with_secrets(Some(settings.address_rules.clone()), secrets_of_calls),
             settings,
             canaries: Cache::empty(),
             deployments: Cache::empty(),

@@ -9,6 +9,7 @@ pub(crate) mod lease;
 pub(crate) mod location;
 pub(crate) mod object;
 pub(crate) mod owners;
+pub(crate) mod secrets;
 pub(crate) mod written;
 
 use kube::Client;
