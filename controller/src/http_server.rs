@@ -130,6 +130,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::{Notify, oneshot};
 
+    const ROOT: &str = "/";
+
     /// An answer that says when it begins, and waits until it is released.
     fn slow() -> (axum::routing::MethodRouter, Arc<Notify>, watch::Sender<bool>) {
         let (release, released) = watch::channel(false);
@@ -161,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_say_nothing_keep_nobody_out() {
-        let (address, ..) = start(Router::new().route("/", get(|| async { "served" }))).await;
+        let (address, ..) = start(Router::new().route(ROOT, get(|| async { "served" }))).await;
         let mut flood = Vec::new();
         for _ in 0..600 {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -178,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_whose_request_is_being_answered_does_not_make_room() {
         let (slow, started, release) = slow();
-        let (address, ..) = start(Router::new().route("/", slow)).await;
+        let (address, ..) = start(Router::new().route(ROOT, slow)).await;
         let mut asked = TcpStream::connect(address).await.unwrap();
         asked.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n").await.unwrap();
         // Its request is seen before the others come.
@@ -196,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_being_answered_when_the_server_ends_is_answered() {
         let (slow, started, release) = slow();
-        let (address, stop, server) = start(Router::new().route("/", slow)).await;
+        let (address, stop, server) = start(Router::new().route(ROOT, slow)).await;
         let asked = tokio::spawn(ask(address));
         started.notified().await;
         stop.send(()).unwrap();
