@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_say_nothing_keep_nobody_out() {
-        let (address, ..) = start(Router::new().route(ROOT, get(|| async { "served" }))).await;
+        let (address, _stop, _) = start(Router::new().route(ROOT, get(|| async { "served" }))).await;
         let mut flood = Vec::new();
         for _ in 0..600 {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -180,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_whose_request_is_being_answered_does_not_make_room() {
         let (slow, started, release) = slow();
-        let (address, ..) = start(Router::new().route(ROOT, slow)).await;
+        let (address, _stop, _) = start(Router::new().route(ROOT, slow)).await;
         let mut asked = TcpStream::connect(address).await.unwrap();
         asked.write_all(b"GET / HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n").await.unwrap();
         // Its request is seen before the others come.

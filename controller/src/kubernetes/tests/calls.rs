@@ -54,6 +54,6 @@ async fn a_template_with_credentials_is_lent_to_other_namespaces_only_where_it_s
                use it only where it says so: give it the annotation weir.dev/shared: \"true\", or name a template of ";
     assert!(message.contains(why) && message.contains(NAMESPACE) && !message.contains("Bearer"), "{message}");
     server.apply("flux", &template(json!({"weir.dev/shared": "true"})));
-    stage.phase("shop", "Initialized").await;
-    assert!(!stage.is("shop", "Stalled"));
+    stage.rest().await;
+    assert!(!stage.is("shop", "Stalled"), "{:?}", stage.said("shop"));
 }
