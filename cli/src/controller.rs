@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::alerts::AlertArgs;
 use weir_controller::http_client::{AddressRules, IpNet, network};
 use weir_controller::kubernetes::{self, Module, SERVED, Settings};
 use weir_controller::telemetry::{self, LogFormat};
@@ -51,11 +52,14 @@ pub(crate) struct ControllerArgs {
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
-    /// Addresses or networks, separated by commas, that webhooks and metrics may be asked at although Weir refuses such addresses:
-    /// loopback, link-local, a cloud's metadata service, the API server.
+    /// Addresses or networks, separated by commas, that webhooks, metrics and alerts may be sent to although Weir refuses such
+    /// addresses: loopback, link-local, a cloud's metadata service, the API server.
     #[arg(long, env = "WEIR_ALLOWED_ADDRESSES", value_delimiter = ',', value_parser = network, value_name = "NETWORK")]
     allowed_addresses: Vec<IpNet>,
-    /// Namespaces whose MetricTemplates with credentials every Canary may use, beside Weir's own; separated by commas.
+    #[command(flatten)]
+    alerts: AlertArgs,
+    /// Namespaces whose AlertProviders, and MetricTemplates with credentials, every Canary may use, beside Weir's own; separated by
+    /// commas.
     #[arg(long, env = "WEIR_SHARED_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
     shared_namespaces: Vec<String>,
     /// How logs are written.
@@ -91,6 +95,8 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         cluster_domain: args.cluster_domain,
         shared_namespaces: args.shared_namespaces,
         address_rules: Arc::new(AddressRules::new(args.allowed_addresses)),
+        event_webhook: args.alerts.event_webhook(),
+        alerts: args.alerts.into(),
     };
     Ok(kubernetes::run(settings).await?)
 }

@@ -93,8 +93,7 @@ async fn get_and_describe_show_what_the_board_holds() {
     let served = serve().await;
     assert_eq!(text(&weir(&served.url, &["get", "canaries"]).await.stdout), "no Canaries yet\n");
     served.statuses.set(view("shop", Phase::Initialized), &[]);
-    let event =
-        Event { severity: Severity::Info, reason: "Initialized", text: "Initialization done! cart.shop".into() };
+    let event = Event::new(Severity::Info, "Initialized", "Initialization done! cart.shop");
     served.statuses.record(&name("shop"), Timestamp(0), &[event]);
     let table = text(&weir(&served.url, &["get", "canaries"]).await.stdout);
     assert!(table.contains("shop       cart  Initialized"), "{table}");
@@ -109,7 +108,7 @@ async fn a_terminal_is_told_nothing_by_the_words_of_others() {
     let served = serve().await;
     let hostile = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}";
     served.statuses.set(CanaryView { message: format!("gate: {hostile}"), ..view("shop", Phase::Failed) }, &[]);
-    let event = Event { severity: Severity::Warning, reason: "HookFailed", text: format!("said {hostile}") };
+    let event = Event::new(Severity::Warning, "HookFailed", format!("said {hostile}"));
     served.statuses.record(&name("shop"), Timestamp(0), &[event]);
     for args in
         [&["get", "canaries"][..], &["describe", "canary", "cart"], &["why", "cart"], &["why", "cart", "-o", "json"]]

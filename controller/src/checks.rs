@@ -3,6 +3,7 @@
 //! A call never holds anything up: it runs beside the engine, and its answer is one more thing to see when it is there.
 
 mod credentials;
+mod events;
 mod metric;
 mod template;
 mod webhook;
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use weir_engine::{CheckRequest, CheckResult, Run, Span, State};
+use weir_engine::{CheckRequest, CheckResult, Event, Span, State, Timestamp, WebhookKind};
 
+use self::events::Events;
 use self::metric::{Metric, Query};
 use self::webhook::Call;
 use crate::api::{CanarySpec, MetricTemplateSpec, Object, asked, webhook_names};
@@ -46,6 +48,9 @@ impl Drop for Asking {
     }
 }
 
+/// What each webhook said last, by its name, with its type.
+pub(crate) type Outcomes = Arc<Mutex<BTreeMap<String, (String, CheckResult)>>>;
+
 type Known = Arc<Mutex<BTreeMap<String, CheckResult>>>;
 
 /// Why something has no answer that an edit took out of the spec while a rollout still waits for it.
@@ -60,6 +65,8 @@ pub(crate) struct CheckRunner {
     asking: BTreeMap<String, Asking>,
     wake: Arc<Notify>,
     outbound: Arc<Outbound>,
+    events: Events,
+    outcomes: Outcomes,
 }
 
 impl CheckRunner {
@@ -72,7 +79,29 @@ impl CheckRunner {
             asking: BTreeMap::new(),
             wake,
             outbound,
+            events: Events::default(),
+            outcomes: Outcomes::default(),
         }
+    }
+
+    /// As it is, with the `event` webhook of Canaries that have none of their own.
+    #[must_use]
+    pub(crate) fn with_event_webhook(mut self, url: Option<String>) -> Self {
+        self.events.default = url;
+        self
+    }
+
+    /// Tells the `event` webhooks of an event; the Canary's phase and revision are told with it.
+    pub(crate) fn tell(&mut self, event: &Event, phase: &str, checksum: &str, at: Timestamp) {
+        self.events.tell(event, (phase, checksum), at, &self.outbound, &self.outcomes);
+    }
+
+    /// Returns what each webhook said last.
+    pub(crate) fn outcomes(&self) -> BTreeMap<String, (String, CheckResult)> {
+        let named = |name: &String| self.webhooks.contains_key(name) || self.events.names(name);
+        let mut outcomes = self.outcomes.lock();
+        outcomes.retain(|name, _| named(name));
+        outcomes.clone()
     }
 
     /// Takes in the webhooks and metrics of a Canary, and what to tell them.
@@ -81,6 +110,7 @@ impl CheckRunner {
         let call = |hook| Call::of(canary, hook, state, interval);
         self.webhooks = webhook_names(&analysis.webhooks).into_iter().zip(analysis.webhooks.iter().map(call)).collect();
         let metric = |i: usize| Metric::of(canary, &analysis.metrics[i], interval);
+        self.events.update(canary, state);
         self.metrics = asked(&analysis.metrics).into_iter().map(|(i, name)| (name, metric(i))).collect();
     }
 
@@ -124,7 +154,9 @@ impl CheckRunner {
                     put(&known, &wake, &key, CheckResult::Failed(GONE.into()));
                     continue;
                 };
-                tokio::spawn(call_on(call, outbound, key, ask.repeat, known, wake))
+                let (name, outcomes) = (ask.name.clone(), self.outcomes.clone());
+                let record = move |answer| drop(outcomes.lock().insert(name.clone(), answer));
+                tokio::spawn(call_on(call, outbound, key, ask.repeat, known, wake, record))
             } else {
                 let query = self.metrics.get(&ask.name).ok_or_else(|| GONE.to_owned());
                 match query.and_then(|metric| metric.query(&templates)) {
@@ -141,8 +173,13 @@ impl CheckRunner {
     }
 
     /// Forgets what no later decision looks up: all that was asked for other runs, or for earlier checks of this one.
-    pub(crate) fn forget(&mut self, run: Option<&Run>) {
+    pub(crate) fn forget(&mut self, state: &State) {
+        let run = state.run.as_ref();
+        let pending = state.ended.as_ref().filter(|ended| ended.post_rollout_pending);
         let current = |key: &str| {
+            if pending.is_some_and(|ended| key.starts_with(&format!("{}/{:?}/", ended.run, WebhookKind::PostRollout))) {
+                return true;
+            }
             let of_run = run.and_then(|run| Some((key.strip_prefix(run.id.as_str())?.strip_prefix('/')?, run.checks)));
             // What is asked only once in a run has the number 0.
             let number = |rest: &str| rest.split('/').nth(1).and_then(|number| number.parse::<u32>().ok());
@@ -153,9 +190,19 @@ impl CheckRunner {
     }
 }
 
-async fn call_on(call: Call, outbound: Arc<Outbound>, key: String, repeats: bool, known: Known, wake: Arc<Notify>) {
+async fn call_on(
+    call: Call,
+    outbound: Arc<Outbound>,
+    key: String,
+    repeats: bool,
+    known: Known,
+    wake: Arc<Notify>,
+    record: impl Fn((String, CheckResult)),
+) {
     loop {
-        put(&known, &wake, &key, call.ask(&outbound).await);
+        let answer = call.ask(&outbound).await;
+        record((call.kind.clone(), answer.clone()));
+        put(&known, &wake, &key, answer);
         if !repeats {
             return;
         }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::RETRY_AFTER;
 use hyper::http::response::Parts;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -104,13 +105,15 @@ impl HttpClient {
     }
 
     /// Returns a client for one call of a program that a user names: at an address that the rules allow. It keeps no connection:
-    /// such programs are asked seldom, and may be replaced meanwhile. `held` is kept until nothing of the call is under way.
+    /// such programs are asked seldom, and may be replaced meanwhile. `held` is kept until nothing of the call is under way. Through a
+    /// `proxy` the address is the proxy's affair, and the rules are about the proxy's.
     pub(crate) fn once(
         rules: Option<Arc<AddressRules>>,
         held: Arc<impl Send + Sync + 'static>,
         certificates: Certificates,
+        proxy: Option<Uri>,
     ) -> Self {
-        Self::build(Connector::new(rules, held), certificates, 0)
+        Self::build(Connector::new(rules, held, proxy), certificates, 0)
     }
 
     fn build(connector: Connector, certificates: Certificates, idle: usize) -> Self {
@@ -188,6 +191,12 @@ impl Answer {
             Some(limit) => Err(HttpError::TooLong { status: self.status, limit }),
         }
     }
+}
+
+/// Returns when a server wants to be asked again, where it says so in seconds; chats say them with a fraction.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    (seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(86_400.0)))
 }
 
 /// Reads a body; returns also whether there is more of it.

@@ -61,7 +61,7 @@ impl Outbound {
         timeout: Duration,
     ) -> Result<Answer, HttpError> {
         let share = Arc::new(self.shares.take(namespace).await);
-        let client = HttpClient::once(self.rules.clone(), share, certificates);
+        let client = HttpClient::once(self.rules.clone(), share, certificates, None);
         let asked = format!("{} {}", request.method(), shown_address(request.uri()));
         let answer = client.send(request, Limits { timeout, body: LONGEST }).await;
         match &answer {
@@ -72,6 +72,21 @@ impl Outbound {
             Err(error) => tracing::debug!(namespace, asked, %error, "call not answered"),
         }
         answer
+    }
+
+    /// Sends an alert of a namespace's provider. Alerts have shares of their own, so that chats that hang delay no check; and nothing
+    /// of them is logged, since the address of a chat's webhook is its password.
+    pub(crate) async fn alert(
+        &self,
+        namespace: &str,
+        request: Request<Full<Bytes>>,
+        proxy: Option<hyper::Uri>,
+        timeout: Duration,
+    ) -> Result<Answer, HttpError> {
+        // No namespace is called so.
+        let share = Arc::new(self.shares.take(&format!("{namespace}/alerts")).await);
+        let client = HttpClient::once(self.rules.clone(), share, Certificates::Verified, proxy);
+        client.send(request, Limits { timeout, body: LONGEST }).await
     }
 }
 

@@ -221,14 +221,9 @@ pub(super) fn webhooks(specs: &[WebhookSpec], p: &mut Problems) -> Vec<Webhook> 
         }
         check_timeout(&format!("{at}.timeout"), spec, p);
         p.whole(&format!("{at}.retries"), spec.retries, 0, 0..=100);
-        p.remark_if(spec.mute_alert.is_some(), &format!("{at}.muteAlert"), "has no effect yet: no alert is sent");
         let word = spec.kind.as_deref().filter(|word| !word.is_empty()).unwrap_or("rollout");
         match WEBHOOKS.iter().find(|(name, _)| *name == word) {
-            Some((_, kind)) => {
-                let never = [WebhookKind::PostRollout, WebhookKind::Event].contains(kind);
-                p.remark_if(never, &format!("{at}.type"), &format!("{word} has no effect yet: it is not called"));
-                webhooks.push(Webhook { name, kind: *kind });
-            }
+            Some((_, kind)) => webhooks.push(Webhook { name, kind: *kind }),
             None => {
                 let known = WEBHOOKS.map(|(name, _)| name).join(", ");
                 p.add(format!("{at}.type"), format!("{word:?} is not a kind of webhook: use one of {known}"));

@@ -14,10 +14,14 @@ use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::address_rules::AddressRules;
+
+/// Longest head of a proxy's answer.
+const PROXY_HEAD: usize = 8 << 10;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -28,11 +32,17 @@ pub(super) struct Connector {
     /// The system looks names up in a thread that nothing can end, and there are 512 of these for everybody, the API server's
     /// client among them. So a call that was given up keeps its place among its namespace's until its look-up has ended.
     held: Option<Arc<dyn Any + Send + Sync>>,
+    /// Who connects instead, asked by the method CONNECT.
+    proxy: Option<Uri>,
 }
 
 impl Connector {
-    pub(super) fn new(rules: Option<Arc<AddressRules>>, held: Arc<impl Send + Sync + 'static>) -> Self {
-        Self { rules, held: Some(held) }
+    pub(super) fn new(
+        rules: Option<Arc<AddressRules>>,
+        held: Arc<impl Send + Sync + 'static>,
+        proxy: Option<Uri>,
+    ) -> Self {
+        Self { rules, held: Some(held), proxy }
     }
 }
 
@@ -52,7 +62,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let (uri, target) = match self.proxy.clone() {
+            Some(proxy) => (proxy, Some(uri)),
+            None => (uri, None),
+        };
+        let port = port_of(&uri);
         let resolver = Resolver { rules: self.rules.clone(), port, held: self.held.clone() };
         Box::pin(async move {
             // An address that needs no look-up never meets the resolver.
@@ -64,8 +78,36 @@ impl Service<Uri> for Connector {
             // TLS is the affair of who calls this.
             connector.enforce_http(false);
             connector.set_nodelay(true);
-            Ok(connector.call(uri).await?)
+            let stream = connector.call(uri).await?;
+            match target {
+                Some(target) => tunnel(stream.into_inner(), &target).await,
+                None => Ok(stream),
+            }
         })
+    }
+}
+
+fn port_of(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
+}
+
+/// Has a proxy connect to the target.
+async fn tunnel(mut proxy: TcpStream, target: &Uri) -> Result<TokioIo<TcpStream>, BoxError> {
+    let address = format!("{}:{}", target.host().unwrap_or_default(), port_of(target));
+    proxy.write_all(format!("CONNECT {address} HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut head = Vec::new();
+    // One byte at a time: what follows the head is the target's.
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() >= PROXY_HEAD {
+            return Err("the proxy's answer has no end".into());
+        }
+        head.push(proxy.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let first = head.lines().next().unwrap_or_default();
+    match first.split(' ').nth(1) {
+        Some(status) if status.starts_with('2') => Ok(TokioIo::new(proxy)),
+        _ => Err(format!("the proxy refuses to connect: {first}").into()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::alerts::AlertSettings;
 use crate::http_client::AddressRules;
 use crate::kubernetes::render::Module;
 
@@ -30,7 +31,11 @@ pub struct Settings {
     pub config_tracking: bool,
     /// Whether requests pass the filter, and are counted, between rollouts too, whatever a Canary says.
     pub observe_at_rest: bool,
-    /// Namespaces whose MetricTemplates with credentials every Canary may use, beside Weir's own.
+    /// Who is told every event of the Canaries that have no `event` webhook of their own.
+    pub event_webhook: Option<String>,
+    /// How alerts are sent.
+    pub alerts: AlertSettings,
+    /// Namespaces whose AlertProviders, and MetricTemplates with credentials, every Canary may use, beside Weir's own.
     pub shared_namespaces: Vec<String>,
     /// The cluster's domain.
     pub cluster_domain: String,

@@ -9,6 +9,8 @@ use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::alerts::http::Http;
+use crate::alerts::{Alerts, Provider, Transport};
 use crate::api::CanarySpec;
 use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
@@ -16,6 +18,7 @@ use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::secrets::ClusterSecrets;
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
+use crate::kubernetes::kinds::alert_provider::AlertProviderView;
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;
@@ -89,6 +92,10 @@ pub(crate) struct Stores {
     pub(crate) secrets: Arc<Cache<SecretView>>,
     /// Metrics that other systems answer.
     pub(crate) templates: Arc<Cache<MetricTemplateView>>,
+    /// Who is told how rollouts go.
+    pub(crate) alert_providers: Arc<Cache<AlertProviderView>>,
+    /// What sends alerts.
+    pub(crate) alerts: Arc<Alerts>,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
     /// Made when it is asked for; nothing once some VirtualService changed.
     host_index: Mutex<Option<Arc<HostIndex>>>,
@@ -100,10 +107,26 @@ impl Stores {
     /// Returns stores that nothing fills yet.
     #[must_use]
     pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
-        let secrets_of_calls = Arc::new(ClusterSecrets(client.clone()));
+        let secrets = Arc::new(ClusterSecrets(client.clone()));
+        let outbound = Outbound::with_secrets(Some(settings.address_rules.clone()), secrets);
+        Self::with(client, settings, outbound.clone(), Arc::new(Http(outbound)))
+    }
+
+    /// As [`Stores::new`], with something else that sends alerts.
+    #[must_use]
+    pub(crate) fn with(
+        client: Client,
+        settings: Settings,
+        outbound: Arc<Outbound>,
+        transport: Arc<dyn Transport>,
+    ) -> Arc<Self> {
+        let secrets = Arc::new(ClusterSecrets(client.clone()));
+        let alerts = Alerts::new(settings.alerts.clone(), secrets, transport);
         Arc::new(Self {
+            alerts,
+            alert_providers: Cache::empty(),
             api: ApiServer::new(client),
-            outbound: Outbound::with_secrets(Some(settings.address_rules.clone()), secrets_of_calls),
+            outbound,
             settings,
             canaries: Cache::empty(),
             deployments: Cache::empty(),
@@ -173,6 +196,10 @@ impl Stores {
             let name = template.name();
             stores.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));
         });
+        self.watch(&self.alert_providers, None, |stores, provider| {
+            let name = provider.name();
+            stores.wake_where(None, |_, spec| spec.analysis.alerts.iter().any(|alert| alert.provider_ref.name == name));
+        });
         if self.settings.config_tracking {
             self.watch(&self.config_maps, None, |stores, config| stores.wake_readers(config));
             self.watch(&self.secrets, None, |stores, config| stores.wake_readers(config));
@@ -192,7 +219,7 @@ impl Stores {
         });
     }
 
-    /// Waits until everything that existed when the watches began is known. Not for MetricTemplates: where their definition is
+    /// Waits until everything that existed when the watches began is known. Not for MetricTemplates and AlertProviders: where their definition is
     /// missing, as after an upgrade by Helm alone, all other Canaries are looked after nevertheless.
     pub(crate) async fn wait_until_synced(&self) {
         self.canaries.wait_until_synced().await;
@@ -223,16 +250,35 @@ impl Stores {
             Ok(spec) => spec.clone(),
             Err(problem) => return Template::Unusable(problem.clone()),
         };
-        let own = [of, self.settings.namespace.as_str()].contains(&namespace);
-        let named = self.settings.shared_namespaces.iter().any(|shared| shared == namespace);
-        let shared = [template.annotation(SHARED), template.label(SHARED)].contains(&Some("true"));
         match spec.provider.credentials() {
-            Some(what) if !own && !named && !shared => Template::Unusable(format!(
+            Some(what) if !self.may_use(of, &template) => Template::Unusable(format!(
                 "it sends {what}, so a Canary of another namespace may use it only where it says so: give it the annotation \
                  {SHARED}: \"true\", or name a template of {of}"
             )),
             _ => Template::Found(spec),
         }
+    }
+
+    /// Returns whether Canaries of the namespace `of` may use an object with what it keeps to itself: it is their own, of Weir's
+    /// own namespace, of one that the administrator named, or its owner says so.
+    fn may_use<V: Projection>(&self, of: &str, object: &Cached<V>) -> bool {
+        let namespace = object.namespace();
+        let own = [of, self.settings.namespace.as_str()].contains(&namespace);
+        let named = self.settings.shared_namespaces.iter().any(|shared| shared == namespace);
+        own || named || [object.annotation(SHARED), object.label(SHARED)].contains(&Some("true"))
+    }
+
+    /// Returns what a Canary's namespace may know of an AlertProvider.
+    pub(crate) fn alert_provider(&self, of: &str, namespace: &str, name: &str) -> Provider {
+        let Some(provider) = self.alert_providers.get(namespace, name) else {
+            return if self.alert_providers.has_synced() { Provider::Missing } else { Provider::NotKnownYet };
+        };
+        if !self.may_use(of, &provider) {
+            return Provider::Unusable(format!(
+                "it is of another namespace and not shared: give it the annotation {SHARED}: \"true\", or name one of {of}"
+            ));
+        }
+        provider.fields.spec.clone().map_or_else(Provider::Unusable, Provider::Found)
     }
 
     /// Returns what wakes the reconciler of a Canary.

@@ -58,11 +58,8 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
          {name: load-test, url: \"http://t/\"}, {name: done, type: post-rollout, url: \"http://t/\"}], \
          alerts: [{name: a, severity: \"\", providerRef: {name: slack}}]}",
         &[
-            "spec.analysis.alerts: has no effect yet: no alert is sent",
             "spec.analysis.webhooks[0].timeout: 15m is more than a webhook may take: 600 s are used",
-            "spec.analysis.webhooks[0].muteAlert: has no effect yet: no alert is sent",
             "spec.analysis.webhooks[1].name: \"load-test\" is there before: this one is called \"load-test (2)\"",
-            "spec.analysis.webhooks[2].type: post-rollout has no effect yet: it is not called",
         ],
     ),
     (
