@@ -77,3 +77,29 @@ fn usable(spec: &AlertProviderSpec) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_default_provider_is_told_by_canaries_without_alerts_of_their_own() {
+        let settings = AlertSettings {
+            provider: Some("ops/chat".into()),
+            severity: Some("warn".into()),
+            ..AlertSettings::default()
+        };
+        let spec: AlertProviderSpec =
+            serde_json::from_value(json!({"type": "webhook", "address": "http://w/"})).unwrap();
+        let told = |analysis: Value| {
+            let analysis = serde_json::from_value(analysis).unwrap();
+            let found = recipients("shop", &analysis, &settings, |_, _| Provider::Found(spec.clone()));
+            found.into_iter().map(|(least, recipient)| (least, recipient.unwrap().name)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(json!({})), [(Severity::Warning, "ops/chat".to_owned())]);
+        let own = json!({"alerts": [{"name": "a", "providerRef": {"name": "own", "namespace": ""}}]});
+        assert_eq!(told(own), [(Severity::Info, "shop/own".to_owned())]);
+    }
+}

@@ -1,5 +1,7 @@
 //! Deliveries: with a transport that writes down in paused time, and to a real HTTP server.
 
+mod loopback;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,11 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_engine::{Phase, Run, State};
 
-use super::http::Http;
 use super::notifiers::{Answer, Outgoing};
 use super::*;
 use crate::api::AlertProviderSpec;
-use crate::outbound::{Outbound, Secrets};
+use crate::outbound::Secrets;
 use crate::status_store::StatusStore;
 use crate::view::CanaryView;
 
@@ -389,62 +390,4 @@ async fn who_cannot_be_told_is_named_with_what_to_do() {
     minutes(1).await;
     let failures = told.alerts.deliveries().failures();
     assert_eq!(failures["shop/chat"], "Secret chat has neither the key address nor the key token");
-}
-
-#[test]
-fn the_default_provider_is_told_by_canaries_without_alerts_of_their_own() {
-    let settings =
-        AlertSettings { provider: Some("ops/chat".into()), severity: Some("warn".into()), ..AlertSettings::default() };
-    let spec: AlertProviderSpec = serde_json::from_value(json!({"type": "webhook", "address": "http://w/"})).unwrap();
-    let told = |analysis: Value| {
-        let analysis = serde_json::from_value(analysis).unwrap();
-        let found = recipients("shop", &analysis, &settings, |_, _| Provider::Found(spec.clone()));
-        found.into_iter().map(|(least, recipient)| (least, recipient.unwrap().name)).collect::<Vec<_>>()
-    };
-    assert_eq!(told(json!({})), [(Severity::Warning, "ops/chat".to_owned())]);
-    let own = json!({"alerts": [{"name": "a", "providerRef": {"name": "own", "namespace": ""}}]});
-    assert_eq!(told(own), [(Severity::Info, "shop/own".to_owned())]);
-}
-
-/// Slack's methods on loopback: what they were asked, and who asked.
-async fn slack_server() -> (String, Arc<Mutex<Vec<(String, String, Value)>>>) {
-    let heard: Arc<Mutex<Vec<(String, String, Value)>>> = Arc::default();
-    let (log, listener) = (heard.clone(), tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let address = listener.local_addr().unwrap();
-    let answer = move |request: axum::extract::Request| async move {
-        let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-        let header = |name: &str| parts.headers[name].to_str().unwrap().to_owned();
-        let heard = (parts.uri.path().to_owned(), header("authorization"), serde_json::from_slice(&body).unwrap());
-        assert!(header("content-type").starts_with("application/json"));
-        let number = log.lock().len();
-        log.lock().push(heard);
-        if number == 0 {
-            return (axum::http::StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], String::new());
-        }
-        let said = json!({"ok": true, "channel": "C1", "ts": "1503435956.000247"}).to_string();
-        (axum::http::StatusCode::OK, [("x-number", "1")], said)
-    };
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-    (format!("http://{address}/api/chat.postMessage"), heard)
-}
-
-#[tokio::test]
-async fn a_real_server_is_sent_a_rollout_by_the_methods_of_slack() {
-    let (address, heard) = slack_server().await;
-    let secret = json!({"address": address, "token": "xoxb-1"});
-    let mut told = Told::new(&slack(), &secret, "info", Arc::new(Http(Outbound::new(None))));
-    told.tell(Severity::Info, "NewRevision", "r1");
-    told.tell(Severity::Error, "EvidenceBad", "r1");
-    while told.counted().0 < 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let heard = heard.lock().clone();
-    let paths: Vec<&str> = heard.iter().map(|(path, ..)| path.as_str()).collect();
-    let (post, update) = ("/api/chat.postMessage", "/api/chat.update");
-    // The first one was told to come later.
-    assert_eq!(paths, [post, post, update, post]);
-    assert!(heard.iter().all(|(_, token, _)| token == "Bearer xoxb-1"));
-    assert_eq!(heard[2].2["ts"], "1503435956.000247");
-    assert_eq!(heard[3].2["thread_ts"], "1503435956.000247");
 }
