@@ -49,6 +49,45 @@ fn the_chart_carries_the_definitions_and_no_link() {
 }
 
 /// The paths of a block of YAML's fields, `a.b`; of what stands in braces only the name.
+/// Returns which kinds a text of roles or of an admission policy names with one of these words, from lines like `verbs: [a, b]`.
+fn kinds_with(text: &str, list: &str, words: &[&str]) -> BTreeSet<String> {
+    let items = |line: &str, key: &str| -> Option<Vec<String>> {
+        let (_, rest) = line.trim_start().split_once(key)?;
+        let inner = rest.trim().trim_start_matches('[').trim_end_matches(']');
+        Some(inner.split(',').map(|item| item.trim().to_owned()).collect())
+    };
+    let (mut kinds, mut found) = (Vec::new(), BTreeSet::new());
+    // A rule's list of words stands after its kinds in the one, and before them in the other.
+    let mut matches = false;
+    for line in text.lines() {
+        if let Some(named) = items(line, "resources:") {
+            kinds = named;
+        }
+        if let Some(given) = items(line, list) {
+            matches = words.iter().any(|word| given.iter().any(|given| given == word));
+        }
+        if line.trim_start().starts_with("- apiGroups:") {
+            (kinds, matches) = (Vec::new(), false);
+        }
+        if matches {
+            found.extend(kinds.iter().cloned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_admission_policy_looks_at_every_kind_that_weir_may_write() {
+    let rights = read("manifests/chart/templates/rights.yaml");
+    let written = kinds_with(&rights, "verbs:", &["create", "update", "patch", "delete"]);
+    let policy = read("manifests/chart/templates/admission.yaml");
+    let looked_at = kinds_with(&policy, "operations:", &["CREATE", "UPDATE", "DELETE"]);
+    // Weir's own kinds and its lease; an event tells, and changes nothing.
+    let others = ["canaries", "canaries/status", "canaries/finalizers", "leases", "events"].map(str::to_owned);
+    let missing: Vec<&String> = written.difference(&looked_at).filter(|kind| !others.contains(kind)).collect();
+    assert!(written.contains("secrets") && missing.is_empty(), "not looked at: {missing:?}");
+}
+
 fn keys(yaml: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut open: Vec<(usize, &str)> = Vec::new();

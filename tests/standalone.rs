@@ -3,6 +3,8 @@
 //! Needs a real Envoy and the built module; `make test` finds or makes both. Nothing here measures: bounds on failed requests
 //! are counts, and everything else waits for what must come.
 
+#[path = "standalone/alerts.rs"]
+mod alerts;
 #[path = "standalone/boards.rs"]
 mod boards;
 #[path = "standalone/cookies.rs"]
@@ -11,6 +13,8 @@ mod cookies;
 mod deaths;
 #[path = "standalone/input.rs"]
 mod input;
+#[path = "standalone/load_tester.rs"]
+mod load_tester;
 #[path = "standalone/metrics.rs"]
 mod metrics;
 #[path = "standalone/prometheus.rs"]

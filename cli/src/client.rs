@@ -1,21 +1,24 @@
 //! The API of a running Weir, as the command line asks it: at an address, or in a cluster.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use weir_controller::http::PORT;
-use weir_controller::kubernetes::Cluster;
+use weir_controller::http_client::{HttpClient, HttpError, Limits};
+use weir_controller::kubernetes::{Cluster, Read};
+use weir_controller::text::printable;
+use weir_controller::view::{CanaryDetail, CanaryList};
 
-/// It answers from memory: an answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Weir answers from memory: an answer that takes longer does not come. Ten thousand Canaries have 20 MB.
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: 64 << 20 };
 
 /// Where the API is.
 #[derive(clap::Args, Clone, Debug)]
@@ -43,7 +46,7 @@ impl Api {
     /// Returns the way to a Weir. Nothing is asked of it yet.
     ///
     /// # Errors
-    /// When there is no cluster to be found, or no Weir in it.
+    /// When there is no cluster to be found.
     pub(crate) async fn reach(server: &Server) -> anyhow::Result<Self> {
         if server.server.is_none() && (server.context.is_some() || is_plugin()) {
             return Ok(Self::Cluster(Cluster::find(server.context.clone(), &server.weir_namespace).await?));
@@ -52,16 +55,26 @@ impl Api {
         Ok(Self::Address(Address::new(&address)))
     }
 
-    /// Reads a path.
+    /// Reads every Canary; `namespace` is the only one of interest, if there is one.
     ///
     /// # Errors
     /// When Weir does not answer, refuses, or says something else than expected.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let (body, whom) = match self {
-            Self::Address(address) => (address.send(Method::GET, path).await?, &address.base),
-            Self::Cluster(cluster) => (cluster.get(path).await?, &cluster.pod),
-        };
-        serde_json::from_slice(&body).with_context(|| format!("{whom} answers, but not as Weir does"))
+    pub(crate) async fn list(&self, namespace: Option<&str>) -> anyhow::Result<CanaryList> {
+        match self {
+            Self::Address(address) => address.read("/api/v1/canaries").await,
+            Self::Cluster(cluster) => told(cluster.list(namespace).await?),
+        }
+    }
+
+    /// Reads one Canary and what happened to it.
+    ///
+    /// # Errors
+    /// As [`Api::list`], and when there is no such Canary.
+    pub(crate) async fn detail(&self, namespace: &str, name: &str) -> anyhow::Result<CanaryDetail> {
+        match self {
+            Self::Address(address) => address.read(&path(namespace, name)).await,
+            Self::Cluster(cluster) => told(cluster.detail(namespace, name).await?),
+        }
     }
 
     /// Asks for a verb on a Canary.
@@ -78,9 +91,20 @@ impl Api {
     }
 }
 
+/// Returns what a cluster told; says once if that is not all.
+fn told<T: Serialize + DeserializeOwned>(read: Read<T>) -> anyhow::Result<T> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if let Some(why) = read.partial
+        && !SAID.swap(true, Ordering::Relaxed)
+    {
+        let why = printable(&why);
+        eprintln!("weir: shown is the Canaries' own status: the Weir that acts cannot be asked for the rest ({why})");
+    }
+    Ok(serde_json::from_value(shown(serde_json::to_value(read.value)?))?)
+}
+
 /// Returns a Canary's path in the API.
-#[must_use]
-pub(crate) fn path(namespace: &str, name: &str) -> String {
+fn path(namespace: &str, name: &str) -> String {
     format!("/api/v1/canaries/{namespace}/{name}")
 }
 
@@ -93,7 +117,7 @@ fn is_plugin() -> bool {
 /// A Weir at an address.
 pub(crate) struct Address {
     base: String,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: HttpClient,
 }
 
 impl Address {
@@ -104,42 +128,50 @@ impl Address {
             url if url.contains("://") => url.to_owned(),
             host => format!("http://{host}"),
         };
-        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
+        Self { base, client: HttpClient::persistent() }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let body = self.send(Method::GET, path).await?;
+        let read = serde_json::from_slice::<Value>(&body).and_then(|value| serde_json::from_value(shown(value)));
+        read.with_context(|| format!("{} answers, but not as Weir does", self.base))
     }
 
     async fn send(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
         let base = &self.base;
         let uri: Uri = format!("{base}{path}").parse().with_context(|| format!("{base} is not an address"))?;
-        if uri.scheme_str() != Some("http") {
-            bail!("{base} is not an address that can be asked: begin with http://");
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            bail!("{base} is not an address that can be asked: begin with http:// or https://");
         }
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Empty::new())
-            .context("make the request")?;
-        let answer = async {
-            let response = self.client.request(request).await?;
-            let status = response.status();
-            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
-        };
+        let request = Request::builder().method(method).uri(uri).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Full::default()).context("make the request")?;
         let what_to_do =
             "is `weir standalone` running? Name the address that its --http says with --server or WEIR_SERVER";
-        let Ok(answer) = tokio::time::timeout(PATIENCE, answer).await else {
-            bail!("{base} does not answer within {} s; {what_to_do}", PATIENCE.as_secs());
-        };
-        let (status, body) = match answer {
+        let answer = match self.client.send(request, LIMITS).await {
             Ok(answer) => answer,
-            Err(error) => bail!("{base} cannot be reached ({}); {what_to_do}", error.root_cause()),
+            Err(HttpError::Timeout(time)) => bail!("{base} does not answer within {} s; {what_to_do}", time.as_secs()),
+            Err(error) => bail!("{base} cannot be reached ({error}); {what_to_do}"),
         };
+        let status = answer.status;
         if status.is_success() {
-            return Ok(body);
+            return answer.whole().with_context(|| format!("read what {base} says"));
         }
-        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         match said.get("error").and_then(Value::as_str) {
-            Some(said) => bail!("{said}"),
+            Some(said) => bail!("{}", printable(said)),
             None => bail!("{base} answers {status}, which Weir does not: is it the right port?"),
         }
+    }
+}
+
+/// Returns an answer with every text as a terminal may be shown it: users and other programs wrote some of them.
+fn shown(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(printable(&text)),
+        Value::Array(values) => Value::Array(values.into_iter().map(shown).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (printable(&key), shown(value))).collect())
+        }
+        plain => plain,
     }
 }

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::alerts::AlertArgs;
+use weir_controller::http_client::{AddressRules, IpNet, network};
 use weir_controller::kubernetes::{self, Module, SERVED, Settings};
 use weir_controller::telemetry::{self, LogFormat};
 
@@ -21,9 +24,15 @@ pub(crate) struct ControllerArgs {
     /// Whether several replicas elect one that acts.
     #[arg(long, env = "WEIR_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
     leader_election: bool,
-    /// Where health, metrics and the module are served.
+    /// Where metrics and the module are served, to everybody who reaches it.
     #[arg(long, env = "WEIR_LISTEN", default_value = "[::]:8080")]
     listen: SocketAddr,
+    /// Where the kubelet's probes are answered: apart, so that no flood of requests makes them fail.
+    #[arg(long, env = "WEIR_PROBES_LISTEN", default_value = "[::]:8081")]
+    probes_listen: SocketAddr,
+    /// Where everything that is known of Canaries is served. `kubectl weir` forwards this port of the pod's loopback.
+    #[arg(long, env = "WEIR_DETAILS_LISTEN", default_value = "127.0.0.1:8090")]
+    details_listen: SocketAddr,
     /// The filter's module, to be served to the gateways.
     #[arg(long, env = "WEIR_MODULE", default_value = "/weir-filter.wasm")]
     module: PathBuf,
@@ -43,6 +52,16 @@ pub(crate) struct ControllerArgs {
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
+    /// Addresses or networks, separated by commas, that webhooks, metrics and alerts may be sent to although Weir refuses such
+    /// addresses: loopback, link-local, a cloud's metadata service, the API server.
+    #[arg(long, env = "WEIR_ALLOWED_ADDRESSES", value_delimiter = ',', value_parser = network, value_name = "NETWORK")]
+    allowed_addresses: Vec<IpNet>,
+    #[command(flatten)]
+    alerts: AlertArgs,
+    /// Namespaces whose AlertProviders, and MetricTemplates with credentials, every Canary may use, beside Weir's own; separated by
+    /// commas.
+    #[arg(long, env = "WEIR_SHARED_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    shared_namespaces: Vec<String>,
     /// How logs are written.
     #[arg(long, env = "WEIR_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: LogFormat,
@@ -67,11 +86,17 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         identity: args.identity,
         leader_election: args.leader_election,
         listen: args.listen,
+        probes: args.probes_listen,
+        details: args.details_listen,
         module,
         module_file: served.then_some(args.module),
         config_tracking: args.config_tracking,
         observe_at_rest: args.observe_at_rest,
         cluster_domain: args.cluster_domain,
+        shared_namespaces: args.shared_namespaces,
+        address_rules: Arc::new(AddressRules::new(args.allowed_addresses)),
+        event_webhook: args.alerts.event_webhook(),
+        alerts: args.alerts.into(),
     };
     Ok(kubernetes::run(settings).await?)
 }

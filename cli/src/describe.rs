@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use crate::client::{Api, Server, path};
+use crate::client::{Api, Server};
 use crate::terminal::{self, Style};
-use weir_controller::view::{CanaryDetail, CanaryList, story, why};
+use weir_controller::view::{CanaryDetail, story, why};
 
 /// Which Canary.
 #[derive(Args, Clone, Debug)]
@@ -83,7 +83,7 @@ pub(crate) async fn why(args: Why) -> anyhow::Result<ExitCode> {
 async fn detail(which: &Which) -> anyhow::Result<CanaryDetail> {
     let api = Api::reach(&which.server).await?;
     let namespace = namespace(which, &api).await?;
-    api.get(&path(&namespace, &which.name)).await
+    api.detail(&namespace, &which.name).await
 }
 
 /// Returns the namespace of a Canary.
@@ -94,7 +94,7 @@ pub(crate) async fn namespace(which: &Which, api: &Api) -> anyhow::Result<String
     if let Some(namespace) = &which.namespace {
         return Ok(namespace.clone());
     }
-    let list: CanaryList = api.get("/api/v1/canaries").await?;
+    let list = api.list(None).await?;
     let mut namespaces: Vec<String> =
         list.items.into_iter().filter(|view| view.name == which.name).map(|view| view.namespace).collect();
     match (namespaces.pop(), namespaces.is_empty()) {

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Get) -> anyhow::Result<ExitCode> {
 }
 
 async fn ask(args: &Get, api: &Api) -> anyhow::Result<CanaryList> {
-    let mut list: CanaryList = api.get("/api/v1/canaries").await?;
+    let mut list: CanaryList = api.list(args.namespace.as_deref()).await?;
     list.items.retain(|view| {
         args.namespace.as_ref().is_none_or(|wanted| *wanted == view.namespace)
             && args.name.as_ref().is_none_or(|wanted| *wanted == view.name)

@@ -1,5 +1,6 @@
 //! The `weir` command: one file for each subcommand, arguments in, text or JSON out.
 
+mod alerts;
 mod client;
 mod completion;
 mod controller;

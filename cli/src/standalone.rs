@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::alerts::AlertArgs;
+
 use weir_controller::standalone::{self, Options};
 use weir_controller::telemetry::{self, LogFormat};
 
@@ -44,6 +46,9 @@ pub(crate) struct StandaloneArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     concurrency: Option<u32>,
 
+    #[command(flatten)]
+    alerts: AlertArgs,
+
     /// How logs are written; RUST_LOG chooses what is logged
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -63,6 +68,8 @@ pub(crate) async fn run(args: StandaloneArgs) -> anyhow::Result<()> {
         module: args.wasm,
         envoy: args.envoy,
         concurrency: args.concurrency,
+        event_webhook: args.alerts.event_webhook(),
+        alerts: args.alerts.into(),
     };
     Ok(standalone::run(options).await?)
 }

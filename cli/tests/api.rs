@@ -55,7 +55,7 @@ async fn raw(url: &str, request: &str) -> String {
 }
 
 async fn get(url: &str, path: &str) -> String {
-    raw(url, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+    raw(url, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -93,8 +93,7 @@ async fn get_and_describe_show_what_the_board_holds() {
     let served = serve().await;
     assert_eq!(text(&weir(&served.url, &["get", "canaries"]).await.stdout), "no Canaries yet\n");
     served.statuses.set(view("shop", Phase::Initialized), &[]);
-    let event =
-        Event { severity: Severity::Info, reason: "Initialized", text: "Initialization done! cart.shop".into() };
+    let event = Event::new(Severity::Info, "Initialized", "Initialization done! cart.shop");
     served.statuses.record(&name("shop"), Timestamp(0), &[event]);
     let table = text(&weir(&served.url, &["get", "canaries"]).await.stdout);
     assert!(table.contains("shop       cart  Initialized"), "{table}");
@@ -102,6 +101,23 @@ async fn get_and_describe_show_what_the_board_holds() {
     assert_eq!(serde_json::from_str::<weir_controller::view::CanaryList>(&json).unwrap(), served.statuses.list());
     let story = text(&weir(&served.url, &["describe", "canary", "cart"]).await.stdout);
     assert!(story.contains("Initialization done! cart.shop (Initialized)"), "{story}");
+}
+
+#[tokio::test]
+async fn a_terminal_is_told_nothing_by_the_words_of_others() {
+    let served = serve().await;
+    let hostile = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}";
+    served.statuses.set(CanaryView { message: format!("gate: {hostile}"), ..view("shop", Phase::Failed) }, &[]);
+    let event = Event::new(Severity::Warning, "HookFailed", format!("said {hostile}"));
+    served.statuses.record(&name("shop"), Timestamp(0), &[event]);
+    for args in
+        [&["get", "canaries"][..], &["describe", "canary", "cart"], &["why", "cart"], &["why", "cart", "-o", "json"]]
+    {
+        let said = text(&weir(&served.url, args).await.stdout);
+        assert!(!said.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']), "{said:?}");
+    }
+    let said = text(&weir(&served.url, &["describe", "canary", "cart"]).await.stdout);
+    assert!(said.contains("owned"), "{said}");
 }
 
 #[tokio::test]
@@ -127,11 +143,24 @@ async fn a_verb_reaches_the_platform_once() {
 async fn a_web_page_cannot_send_a_verb() {
     let mut served = serve().await;
     served.statuses.set(view("shop", Phase::Progressing), &[]);
-    let post =
-        "POST /api/v1/canaries/shop/cart/promote HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n";
+    let post = "POST /api/v1/canaries/shop/cart/promote HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n";
     for kind in ["", "content-type: text/plain\r\n", "content-type: application/x-www-form-urlencoded\r\n"] {
         let answer = raw(&served.url, &format!("{post}{kind}\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
+    }
+    assert!(served.calls.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_web_page_whose_name_leads_here_reads_nothing_and_asks_for_nothing() {
+    let mut served = serve().await;
+    served.statuses.set(view("shop", Phase::Progressing), &[]);
+    for request in ["GET /api/v1/canaries", "GET /api/v1/canaries/shop/cart", "POST /api/v1/canaries/shop/cart/promote"]
+    {
+        let head =
+            "host: evil.example:8090\r\ncontent-type: application/json\r\ncontent-length: 0\r\nconnection: close";
+        let answer = raw(&served.url, &format!("{request} HTTP/1.1\r\n{head}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("by an address, or by localhost"), "{answer}");
     }
     assert!(served.calls.try_recv().is_err());
 }
@@ -148,7 +177,7 @@ async fn refusals_say_what_is_wrong() {
     }
     let answer = raw(
         &served.url,
-        "POST /api/v1/canaries/shop/cart/dance HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        "POST /api/v1/canaries/shop/cart/dance HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: 0\r\n\r\n",
     )
     .await;
@@ -186,7 +215,7 @@ async fn a_server_that_is_not_there_is_named_with_what_to_do() {
         said.contains("is `weir standalone` running? Name the address that its --http says with --server"),
         "{said}"
     );
-    let said = text(&weir("https://127.0.0.1:1", &["get", "canaries"]).await.stderr);
+    let said = text(&weir("ftp://127.0.0.1:1", &["get", "canaries"]).await.stderr);
     assert!(said.contains("begin with http://"), "{said}");
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A call never holds anything up: it runs beside the engine, and its answer is one more thing to see when it is there.
 
-mod client;
+mod credentials;
+mod events;
 mod metric;
 mod template;
 mod webhook;
@@ -13,22 +14,21 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use weir_engine::{CheckRequest, CheckResult, Run, Span, State};
+use weir_engine::{CheckRequest, CheckResult, Event, Span, State, Timestamp, WebhookKind};
 
+use self::events::Events;
 use self::metric::{Metric, Query};
 use self::webhook::Call;
 use crate::api::{CanarySpec, MetricTemplateSpec, Object, asked, webhook_names};
-
-/// Of an answer's body so much is shown to people.
-const SHOWN: usize = 300;
+use crate::outbound::Outbound;
 
 /// What is known of a MetricTemplate.
 #[derive(Clone, Debug)]
 pub(crate) enum Template {
     /// It is there.
     Found(MetricTemplateSpec),
-    /// It is there, and cannot be read.
-    Unread(String),
+    /// It is there, and cannot be used.
+    Unusable(String),
     /// There is none.
     Missing,
     /// Nobody has looked yet.
@@ -48,6 +48,9 @@ impl Drop for Asking {
     }
 }
 
+/// What each webhook said last, by its name, with its type.
+pub(crate) type Outcomes = Arc<Mutex<BTreeMap<String, (String, CheckResult)>>>;
+
 type Known = Arc<Mutex<BTreeMap<String, CheckResult>>>;
 
 /// Why something has no answer that an edit took out of the spec while a rollout still waits for it.
@@ -61,18 +64,44 @@ pub(crate) struct CheckRunner {
     known: Known,
     asking: BTreeMap<String, Asking>,
     wake: Arc<Notify>,
+    outbound: Arc<Outbound>,
+    events: Events,
+    outcomes: Outcomes,
 }
 
 impl CheckRunner {
     /// Returns a place where nothing was asked yet; `wake` is notified of answers.
-    pub(crate) fn new(wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(wake: Arc<Notify>, outbound: Arc<Outbound>) -> Self {
         Self {
             webhooks: BTreeMap::new(),
             metrics: BTreeMap::new(),
             known: Arc::default(),
             asking: BTreeMap::new(),
             wake,
+            outbound,
+            events: Events::default(),
+            outcomes: Outcomes::default(),
         }
+    }
+
+    /// As it is, with the `event` webhook of Canaries that have none of their own.
+    #[must_use]
+    pub(crate) fn with_event_webhook(mut self, url: Option<String>) -> Self {
+        self.events.default = url;
+        self
+    }
+
+    /// Tells the `event` webhooks of an event; the Canary's phase and revision are told with it.
+    pub(crate) fn tell(&mut self, event: &Event, phase: &str, checksum: &str, at: Timestamp) {
+        self.events.tell(event, (phase, checksum), at, &self.outbound, &self.outcomes);
+    }
+
+    /// Returns what each webhook said last.
+    pub(crate) fn outcomes(&self) -> BTreeMap<String, (String, CheckResult)> {
+        let named = |name: &String| self.webhooks.contains_key(name) || self.events.names(name);
+        let mut outcomes = self.outcomes.lock();
+        outcomes.retain(|name, _| named(name));
+        outcomes.clone()
     }
 
     /// Takes in the webhooks and metrics of a Canary, and what to tell them.
@@ -81,6 +110,7 @@ impl CheckRunner {
         let call = |hook| Call::of(canary, hook, state, interval);
         self.webhooks = webhook_names(&analysis.webhooks).into_iter().zip(analysis.webhooks.iter().map(call)).collect();
         let metric = |i: usize| Metric::of(canary, &analysis.metrics[i], interval);
+        self.events.update(canary, state);
         self.metrics = asked(&analysis.metrics).into_iter().map(|(i, name)| (name, metric(i))).collect();
     }
 
@@ -118,16 +148,19 @@ impl CheckRunner {
                 continue;
             }
             let (known, wake, key) = (self.known.clone(), self.wake.clone(), ask.key.clone());
+            let outbound = self.outbound.clone();
             let task = if ask.webhook.is_some() {
                 let Some(call) = self.webhooks.get(&ask.name).cloned() else {
                     put(&known, &wake, &key, CheckResult::Failed(GONE.into()));
                     continue;
                 };
-                tokio::spawn(call_on(call, key, ask.repeat, known, wake))
+                let (name, outcomes) = (ask.name.clone(), self.outcomes.clone());
+                let record = move |answer| drop(outcomes.lock().insert(name.clone(), answer));
+                tokio::spawn(call_on(call, outbound, key, ask.repeat, known, wake, record))
             } else {
                 let query = self.metrics.get(&ask.name).ok_or_else(|| GONE.to_owned());
                 match query.and_then(|metric| metric.query(&templates)) {
-                    Ok(Some(query)) => tokio::spawn(query_once(query, key, known, wake)),
+                    Ok(Some(query)) => tokio::spawn(query_once(query, outbound, key, known, wake)),
                     Ok(None) => continue,
                     Err(why) => {
                         put(&known, &wake, &key, CheckResult::NoValue(why));
@@ -140,8 +173,13 @@ impl CheckRunner {
     }
 
     /// Forgets what no later decision looks up: all that was asked for other runs, or for earlier checks of this one.
-    pub(crate) fn forget(&mut self, run: Option<&Run>) {
+    pub(crate) fn forget(&mut self, state: &State) {
+        let run = state.run.as_ref();
+        let pending = state.ended.as_ref().filter(|ended| ended.post_rollout_pending);
         let current = |key: &str| {
+            if pending.is_some_and(|ended| key.starts_with(&format!("{}/{:?}/", ended.run, WebhookKind::PostRollout))) {
+                return true;
+            }
             let of_run = run.and_then(|run| Some((key.strip_prefix(run.id.as_str())?.strip_prefix('/')?, run.checks)));
             // What is asked only once in a run has the number 0.
             let number = |rest: &str| rest.split('/').nth(1).and_then(|number| number.parse::<u32>().ok());
@@ -152,9 +190,19 @@ impl CheckRunner {
     }
 }
 
-async fn call_on(call: Call, key: String, repeats: bool, known: Known, wake: Arc<Notify>) {
+async fn call_on(
+    call: Call,
+    outbound: Arc<Outbound>,
+    key: String,
+    repeats: bool,
+    known: Known,
+    wake: Arc<Notify>,
+    record: impl Fn((String, CheckResult)),
+) {
     loop {
-        put(&known, &wake, &key, call.ask().await);
+        let answer = call.ask(&outbound).await;
+        record((call.kind.clone(), answer.clone()));
+        put(&known, &wake, &key, answer);
         if !repeats {
             return;
         }
@@ -162,18 +210,13 @@ async fn call_on(call: Call, key: String, repeats: bool, known: Known, wake: Arc
     }
 }
 
-async fn query_once(query: Query, key: String, known: Known, wake: Arc<Notify>) {
-    put(&known, &wake, &key, query.ask().await);
+async fn query_once(query: Query, outbound: Arc<Outbound>, key: String, known: Known, wake: Arc<Notify>) {
+    put(&known, &wake, &key, query.ask(&outbound).await);
 }
 
 fn put(known: &Known, wake: &Notify, key: &str, answer: CheckResult) {
     lock(known).insert(key.to_owned(), answer);
     wake.notify_one();
-}
-
-/// Returns what people are shown of a text that others wrote.
-fn shown(text: &str) -> String {
-    text.trim().chars().take(SHOWN).collect()
 }
 
 fn lock(known: &Mutex<BTreeMap<String, CheckResult>>) -> MutexGuard<'_, BTreeMap<String, CheckResult>> {

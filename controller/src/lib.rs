@@ -17,7 +17,13 @@
 //! | `/stats/prometheus` of a gateway | [`scrape`] | a [`weir_engine::Scrape`] for each Canary |
 //! | a verb, from a person | [`status_store`], or an annotation | a [`weir_engine::VerbRequest`] |
 
+pub mod alerts;
 pub mod api;
+
+pub mod http_client;
+mod http_server;
+mod outbound;
+pub mod text;
 
 mod checks;
 pub mod scrape;

@@ -1,6 +1,7 @@
 //! `/metrics`: what the statuses shows, by names and labels that people query. Nothing is registered per Canary: the text is
 //! made of the statuses at each scrape, so the series of a deleted Canary are gone with it.
 
+use std::collections::BTreeMap;
 use std::fmt::{Error, Write as _};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 use weir_engine::{Cell, Outcome, Phase};
 use weir_wire::names::{Arm, Cohort};
 
-use crate::status_store::{Entry, Name, StatusStore};
+use crate::status_store::{AlertCounts, Entry, Name, Receiver, StatusStore};
 
 /// Content type of [`Format::OpenMetrics`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -81,7 +82,8 @@ impl Collector for Metrics {
         durations(&mut encoder, &entries)?;
         standing(&mut encoder, &entries)?;
         weights(&mut encoder, &entries)?;
-        rollouts(&mut encoder, &entries)
+        rollouts(&mut encoder, &entries)?;
+        alerts(&mut encoder, &self.0.alerts())
     }
 }
 
@@ -201,6 +203,27 @@ fn rollouts(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Er
             let labels = labels(name, &[("result", result_word(*result)), ("reason", reason)]);
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(count, None)?;
         }
+    }
+    Ok(())
+}
+
+fn alerts(encoder: &mut DescriptorEncoder, receivers: &BTreeMap<Receiver, AlertCounts>) -> Result<(), Error> {
+    let labels = |(provider, kind): &Receiver| {
+        let (namespace, name) = provider.split_once('/').unwrap_or(("", provider));
+        [("namespace", namespace), ("provider", name), ("type", kind)].map(|(key, value)| (key, value.to_owned()))
+    };
+    let mut metric = counter(encoder, "alerts", "Alerts, by what became of them")?;
+    for (receiver, counts) in receivers {
+        for (result, count) in [("sent", counts.sent), ("failed", counts.failed), ("dropped", counts.dropped)] {
+            let mut labels = labels(receiver).to_vec();
+            labels.push(("result", result.to_owned()));
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+        }
+    }
+    let mut metric = gauge(encoder, "alerts_failing", "Whether a provider's newest alert did not arrive: 0 or 1")?;
+    for (receiver, counts) in receivers {
+        let labels = labels(receiver).to_vec();
+        metric.encode_family(&labels)?.encode_gauge(&i64::from(counts.failing))?;
     }
     Ok(())
 }

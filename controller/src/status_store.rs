@@ -50,6 +50,31 @@ struct Content {
     events: BTreeMap<Name, VecDeque<EventView>>,
     parts: BTreeMap<String, Option<String>>,
     problems: Vec<String>,
+    alerts: BTreeMap<Receiver, AlertCounts>,
+}
+
+/// Who is sent alerts: the provider's `namespace/name`, and its kind.
+pub(crate) type Receiver = (String, String);
+
+/// What became of the alerts of one receiver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AlertCounts {
+    pub(crate) sent: u64,
+    pub(crate) failed: u64,
+    pub(crate) dropped: u64,
+    /// Whether the newest one did not arrive.
+    pub(crate) failing: bool,
+}
+
+/// What became of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AlertResult {
+    /// The receiver took it.
+    Sent,
+    /// It refused it, or did not answer.
+    Failed,
+    /// It was never sent, since too many wait.
+    Dropped,
 }
 
 /// Everything that is shown of one Canary.
@@ -196,6 +221,23 @@ impl StatusStore {
         Some(id)
     }
 
+    /// Counts an alert.
+    pub(crate) fn count_alert(&self, receiver: Receiver, result: AlertResult) {
+        let mut content = self.content();
+        let counts = content.alerts.entry(receiver).or_default();
+        match result {
+            AlertResult::Sent => counts.sent += 1,
+            AlertResult::Failed => counts.failed += 1,
+            AlertResult::Dropped => counts.dropped += 1,
+        }
+        counts.failing = result != AlertResult::Sent;
+    }
+
+    /// Returns what became of all alerts, for the metrics.
+    pub(crate) fn alerts(&self) -> BTreeMap<Receiver, AlertCounts> {
+        self.content().alerts.clone()
+    }
+
     /// Returns a copy of everything, for the metrics.
     pub(crate) fn entries(&self) -> BTreeMap<Name, Entry> {
         self.content().canaries.clone()
@@ -209,7 +251,7 @@ impl StatusStore {
 
 /// Adds what happened now to what is kept of a Canary, at the expense of the oldest.
 pub(crate) fn append(kept: &mut VecDeque<EventView>, at: Timestamp, events: &[Event]) {
-    for Event { severity, reason, text } in events {
+    for Event { severity, reason, text, .. } in events {
         if kept.len() >= EVENTS {
             kept.pop_front();
         }
@@ -231,7 +273,7 @@ mod tests {
     }
 
     fn event(n: usize) -> Event {
-        Event { severity: Severity::Info, reason: "Advanced", text: n.to_string() }
+        Event::new(Severity::Info, "Advanced", n.to_string())
     }
 
     #[test]

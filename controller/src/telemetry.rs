@@ -1,4 +1,4 @@
-//! Logs: one line per transition, a fixed phrase with everything variable in fields.
+//! Logs: one line for each thing that happens. `message` is the text, and for an event its own sentence; everything else is a field.
 
 use std::error::Error;
 use std::fmt;
@@ -23,7 +23,7 @@ pub fn init(format: LogFormat) {
     // Setting it twice is the only way to fail, and leaves the first one in force.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use weir_controller::api::{AlertProviderSpec, CanarySpec, Known, MetricTemplateSpec, read};
 
 const FLAGGER: &str = include_str!("../../docs/flagger.md");
+const FLAGGERS: &str = include_str!("flagger_fields.txt");
 const EXAMPLE: &str = include_str!("../../manifests/examples/canary.yaml");
 
 /// Fields that exclude those of the example: shown in a comment there.
@@ -131,4 +132,38 @@ fn the_page_on_flagger_has_every_field_of_the_schemas() {
         }
     }
     assert!(missing.is_empty(), "docs/flagger.md says nothing of {missing:#?}");
+}
+
+/// Returns whether a schema takes a field: by its name, or within something that is passed on as it stands.
+fn takes(schema: &Value, root: &Value, path: &str) -> bool {
+    if let Some(name) = schema["$ref"].as_str() {
+        return takes(&root["$defs"][name.trim_start_matches("#/$defs/")], root, path);
+    }
+    let open = schema["additionalProperties"].is_object() || schema["additionalProperties"] == true;
+    if path.is_empty() || open || schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return true;
+    }
+    let (field, rest) = path.split_once('.').unwrap_or((path, ""));
+    let inside = schema["properties"].get(field).is_some_and(|inner| takes(inner, root, rest));
+    let choices = schema["anyOf"].as_array().into_iter().flatten().chain(schema.get("items"));
+    inside || choices.into_iter().any(|choice| takes(choice, root, path))
+}
+
+#[test]
+fn every_field_of_flaggers_specs_is_taken() {
+    let schemas = [
+        ("Canary", schema_for!(CanarySpec).to_value()),
+        ("MetricTemplate", schema_for!(MetricTemplateSpec).to_value()),
+        ("AlertProvider", schema_for!(AlertProviderSpec).to_value()),
+    ];
+    let lines: Vec<&str> = FLAGGERS.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(lines.len() > 150, "{}", lines.len());
+    let taken = |line: &&&str| {
+        let (kind, path) = line.split_once(' ').unwrap();
+        let (_, schema) = schemas.iter().find(|(of, _)| *of == kind).unwrap();
+        takes(schema, schema, path)
+    };
+    let missing: Vec<_> = lines.iter().filter(|line| !taken(line)).collect();
+    assert!(missing.is_empty(), "a manifest with these does not move: {missing:#?}");
+    assert!(!takes(&schemas[0].1, &schemas[0].1, "analysis.canary"), "the test finds what is missing");
 }

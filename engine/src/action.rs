@@ -93,6 +93,17 @@ pub struct Event {
     pub reason: &'static str,
     /// One sentence, Flagger's where Flagger has one.
     pub text: String,
+    /// The webhook that it is about, where it is about one: its author may have muted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+}
+
+impl Event {
+    /// Returns an event that is about no webhook.
+    #[must_use]
+    pub fn new(severity: Severity, reason: &'static str, text: impl Into<String>) -> Self {
+        Self { severity, reason, text: text.into(), webhook: None }
+    }
 }
 
 /// Whether somebody should look.

@@ -11,6 +11,7 @@ mod promote;
 mod rollback;
 mod terminate;
 mod traffic;
+mod webhooks;
 
 use weir_wire::RUN_TICK_MS;
 
@@ -41,9 +42,11 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
         state: state.clone(),
         events: Vec::new(),
         check_requests: Vec::new(),
+        failed_webhook: None,
         requeue_now: false,
     };
     pass.ingest();
+    pass.post_rollout();
     let reason = pass.advance();
     pass.emit_hold(&reason);
     pass.conclude(&state.traffic, reason)
@@ -57,6 +60,8 @@ struct Pass<'a> {
     state: State,
     events: Vec<Event>,
     check_requests: Vec<CheckRequest>,
+    /// The webhook that failed the check under way.
+    failed_webhook: Option<String>,
     /// Whether this pass changed anything that the next one should act on at once.
     requeue_now: bool,
 }
@@ -294,12 +299,16 @@ impl Pass<'_> {
         let key = format!("{} {:?}", reason.code(), run.stage);
         if run.told.as_ref() != Some(&key) {
             run.told = Some(key);
-            self.emit(Severity::Warning, reason.code(), text);
+            let webhook = match reason {
+                Reason::WaitingForGate { gate, .. } => Some(gate.clone()),
+                _ => None,
+            };
+            self.events.push(Event { webhook, ..Event::new(Severity::Warning, reason.code(), text) });
         }
     }
 
     fn emit(&mut self, severity: Severity, reason: &'static str, text: String) {
-        self.events.push(Event { severity, reason, text });
+        self.events.push(Event::new(severity, reason, text));
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -338,32 +347,5 @@ impl Pass<'_> {
         } else {
             None
         }
-    }
-
-    /// Asks the webhooks of one kind and returns those that have not passed, with what they said.
-    fn unpassed(&mut self, kind: WebhookKind, number: u32, repeat: bool) -> Vec<(String, Option<CheckResult>)> {
-        let mut unpassed = Vec::new();
-        let run = self.run().id.clone();
-        for webhook in self.plan.webhooks(kind) {
-            let key = format!("{run}/{kind:?}/{number}/{}", webhook.name);
-            let answer = self.seen.check_results.get(&key).cloned();
-            if repeat || answer.is_none() {
-                self.check_requests.push(CheckRequest { key, name: webhook.name.clone(), webhook: Some(kind), repeat });
-            }
-            if answer != Some(CheckResult::Passed) {
-                unpassed.push((webhook.name.clone(), answer));
-            }
-        }
-        unpassed
-    }
-
-    /// Asks the gates of one kind; returns the hold of the first closed one.
-    fn gate(&mut self, kind: WebhookKind, number: u32) -> Option<Reason> {
-        let (gate, answer) = self.unpassed(kind, number, true).into_iter().next()?;
-        let said = match answer {
-            Some(CheckResult::Failed(said)) => said,
-            _ => "no answer yet".into(),
-        };
-        Some(Reason::WaitingForGate { gate, said })
     }
 }

@@ -219,6 +219,9 @@ pub struct Ended {
     pub canary: [u64; 2],
     /// Primary requests that ended during the rollout, and those that failed.
     pub primary: [u64; 2],
+    /// Whether the `post-rollout` webhooks are still to be told.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub post_rollout_pending: bool,
 }
 
 /// What became of a rollout.

@@ -76,7 +76,7 @@ fn check_objects(text: &str, at: &str) -> usize {
         match parsed.object {
             Known::Canary(canary) => drop(plan(&canary).unwrap_or_else(|problems| panic!("{at}: {problems:?}"))),
             Known::Process(spec) => drop(process(&spec).unwrap_or_else(|problems| panic!("{at}: {problems:?}"))),
-            Known::MetricTemplate(_) | Known::AlertProvider(_) | Known::Other => {}
+            Known::MetricTemplate(_) | Known::AlertProvider(_) | Known::Secret(_) | Known::Other => {}
         }
     }
     count

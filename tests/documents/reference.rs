@@ -96,3 +96,60 @@ fn the_api_page_has_every_field_of_a_canary() {
     let missing: Vec<_> = given.difference(&shown).collect();
     assert!(missing.is_empty(), "the page lacks {missing:?}");
 }
+
+/// What a table says of words in backticks: the first column's words, each with the last column.
+fn rows(section: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for line in section.lines().filter(|line| line.starts_with("| `")) {
+        let columns: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let last = columns.last().unwrap().to_string();
+        found.extend(spans(columns[0]).into_iter().map(|word| (word, last.clone())));
+    }
+    found
+}
+
+#[test]
+fn the_alerts_page_says_how_severe_every_event_of_a_rollout_is() {
+    let page = read("docs/alerts.md");
+    let section = section(&page, "## What is sent, and how severe it is");
+    let (rows, named) = (rows(section), spans(section));
+    let code = sources(&["engine/src/decide.rs", "engine/src/decide"]);
+    let mut checked = 0;
+    for (severity, word) in [("Info", "info"), ("Warning", "warn"), ("Error", "error")] {
+        for rest in code.split(&format!("Severity::{severity}, \"")).skip(1) {
+            let reason = rest.split('"').next().unwrap();
+            // What nobody is sent, and what is sent as a step, have no row.
+            let row = rows.iter().find(|(event, _)| event == reason);
+            match row {
+                Some((_, told)) => assert!(told.starts_with(word), "{reason} is {word}, and the page says {told}"),
+                None => assert!(named.contains(reason) || reason == "VerbIgnored", "the page lacks {reason}"),
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
+    let causes = read("engine/src/reason.rs");
+    let causes = causes.split("impl Cause {").nth(1).unwrap().split("\n}\n").next().unwrap().to_owned();
+    for cause in causes.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(rows.iter().any(|(event, _)| event == cause), "the page lacks {cause}");
+    }
+    let product = product();
+    for (event, _) in &rows {
+        assert!(product.contains(&format!("\"{event}\"")), "nothing gives the reason {event}");
+    }
+    for step in weir_controller::alerts::steps() {
+        assert!(named.contains(*step), "the page lacks the step {step}");
+        assert!(!rows.iter().any(|(event, _)| event == step), "{step} is a step");
+    }
+}
+
+#[test]
+fn the_alerts_page_has_every_service() {
+    let page = read("docs/alerts.md");
+    let shown = first_column(section(&page, "## Services"));
+    assert_eq!(shown.into_iter().filter(|word| word != "type").collect::<Vec<_>>(), {
+        let mut kinds = weir_controller::alerts::services().to_vec();
+        kinds.sort_unstable();
+        kinds
+    });
+}

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::STEPS;
-use super::kubectl::{kubectl, run};
-use super::stage::{Release, SYSTEM, Stage, install, variable};
+use super::kubectl::{kubectl, run, until};
+use super::stage::{Release, SYSTEM, Stage, install, install_with, variable};
 
 fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").canonicalize().unwrap()
@@ -61,13 +61,15 @@ fn rendered(values: &[&str]) -> Result<String, String> {
 #[test]
 fn every_value_of_the_chart_does_what_it_says() {
     let plain = rendered(&[]).unwrap();
-    let absent = ["kind: PodDisruptionBudget", "kind: NetworkPolicy", "kind: ServiceMonitor", "kind: PodMonitor"];
+    let absent = ["kind: PodDisruptionBudget", "kind: ServiceMonitor", "kind: PodMonitor", "AdmissionPolicy", "Egress"];
     for what in absent.iter().chain(&["WEIR_MODULE_SHA256", "kind: Secret"]) {
         assert!(!plain.contains(what), "{what} unasked for");
     }
     assert!(plain.contains("http://weir.weir-system.svc.cluster.local:8080{path}"), "{plain}");
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
-    let rows: [(&[&str], &[&str]); 11] = [
+    let digest = format!("image.digest=sha256:{}", "a".repeat(64));
+    let pinned = format!("image: weir:0.1.0@sha256:{}", "a".repeat(64));
+    let rows: [(&[&str], &[&str]); 15] = [
         (&["--set", "observeAtRest=true"], &["WEIR_OBSERVE_AT_REST, value: \"true\""]),
         (&["--set", "replicas=2"], &["replicas: 2", "kind: PodDisruptionBudget", "maxUnavailable: 1"]),
         (&["--set", "module.url=file:///etc/weir/filter.wasm"], &["value: \"file:///etc/weir/filter.wasm\""]),
@@ -97,9 +99,25 @@ fn every_value_of_the_chart_does_what_it_says() {
             ],
         ),
         (
-            &["--set", "networkPolicy.enabled=true"],
+            &["--set", "networkPolicy.restrictEgress=true"],
             &["kind: NetworkPolicy", "policyTypes: [Ingress, Egress]", "port: 15020", "port: 53"],
         ),
+        (
+            &["--set", "networkPolicy.egress[0].ports[0].port=9090"],
+            &["policyTypes: [Ingress, Egress]", "port: 9090", "port: 53"],
+        ),
+        (
+            &["--set", "calls.allowedAddresses={169.254.20.10,fd00::/8},calls.sharedNamespaces={monitoring}"],
+            &[
+                "WEIR_ALLOWED_ADDRESSES, value: \"169.254.20.10,fd00::/8\"",
+                "WEIR_SHARED_NAMESPACES, value: \"monitoring\"",
+            ],
+        ),
+        (
+            &["--set", "admissionPolicy.enabled=true,serviceAccount.name=releaser"],
+            &["kind: ValidatingAdmissionPolicyBinding", "system:serviceaccount:weir-system:releaser"],
+        ),
+        (&["--set", &digest], &[&pinned, "app.kubernetes.io/version: \"0.1.0-sha256-aaaa"]),
         (
             &["--set", "image.tag=1.2@sha256:ab"],
             &["image: weir:1.2@sha256:ab", "app.kubernetes.io/version: \"1.2-sha256-ab\""],
@@ -112,6 +130,8 @@ fn every_value_of_the_chart_does_what_it_says() {
             assert!(text.contains(part), "{values:?} without {part}:\n{text}");
         }
     }
+    // What `helm upgrade --reuse-values` leaves of values that are new.
+    rendered(&["--set", "calls=null,admissionPolicy=null"]).unwrap();
     for wrong in ["replcias=2", "image.pullPolicy=Never2", "module.url=weir.test/filter.wasm", "uninstall.timeout=soon"]
     {
         let refused = rendered(&["--set", wrong]).unwrap_err();
@@ -128,4 +148,58 @@ fn what_the_chart_and_the_folder_for_kustomize_install_is_the_same() {
     let kept = std::fs::read_to_string(manifests().join("install/weir.yaml")).unwrap();
     let kept = kept.split_once('\n').unwrap().1.trim();
     assert_eq!(kept, text.trim(), "manifests/generate writes it anew");
+}
+
+/// Weir without the policy, back again when this value goes.
+struct Policy;
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        install();
+    }
+}
+
+/// Asks the API server as Weir's own account; returns what it refuses with.
+fn refused(arguments: &[&str], input: &str) -> String {
+    let own = ["--as", "system:serviceaccount:weir-system:weir"];
+    run("kubectl", &[&own[..], arguments].concat(), input).expect_err("the policy lets it pass")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weirs_account_is_held_to_what_weir_does_and_weir_works_all_the_same() {
+    let stage = Stage::alone("held").await;
+    let _policy = Policy;
+    install_with(&["--set", "admissionPolicy.enabled=true"]);
+    stage.initialize(STEPS).await;
+    let traffic = stage.traffic(50.0);
+    stage.release(&Release::good("v2"));
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    assert_eq!(traffic.finish().await.totals().1, 0);
+    let namespace = stage.namespace.as_str();
+    let token = format!(
+        "{{apiVersion: v1, kind: Secret, type: kubernetes.io/service-account-token, metadata: {{name: token, namespace: \
+         {namespace}, labels: {{app.kubernetes.io/managed-by: weir}}, annotations: {{kubernetes.io/service-account.name: default}}}}}}"
+    );
+    // The API server makes policies known within seconds.
+    until("the policy holds", || refused_with(&["create", "-f", "-"], &token, "tokens least of all")).await;
+    let plain = format!("{{apiVersion: v1, kind: Secret, metadata: {{name: plain, namespace: {namespace}}}}}");
+    assert!(refused(&["create", "-f", "-"], &plain).contains("labelled app.kubernetes.io/managed-by=weir"));
+    let image = r#"[{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil"}]"#;
+    let patch = ["-n", namespace, "patch", "deployment", "shop", "--type=json", "-p", image];
+    assert!(refused(&patch, "").contains("no Deployment but its primaries"));
+    let filter = format!(
+        "{{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {{name: evil, namespace: {namespace}}}, spec: {{}}}}"
+    );
+    assert!(refused(&["create", "-f", "-"], &filter).contains("no EnvoyFilters but"));
+    let external = r#"{"spec": {"externalIPs": ["192.0.2.1"]}}"#;
+    let patch = ["-n", namespace, "patch", "service", "shop", "--type=merge", "-p", external];
+    assert!(refused(&patch, "").contains("no Service external addresses"));
+    stage.strike();
+}
+
+fn refused_with(arguments: &[&str], input: &str, why: &str) -> Option<()> {
+    let own = ["--as", "system:serviceaccount:weir-system:weir", "--dry-run=server"];
+    let refused = run("kubectl", &[arguments, &own[..]].concat(), input).err()?;
+    refused.contains(why).then_some(())
 }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use super::STEPS;
-use super::kubectl::{apply, kubectl, object, until};
+use super::kubectl::{apply, kubectl, object, run, until};
 use super::stage::{Release, SYSTEM, Stage, variable};
 
 /// Asks for a verb, as the README says.
@@ -58,10 +58,13 @@ async fn a_person_pauses_resumes_and_aborts_by_an_annotation() {
     ask(&stage, "pause", 1);
     until("the rollout is paused", || (stage.status()["reason"] == "Paused").then_some(())).await;
     let weight = stage.status()["canaryWeight"].as_f64();
-    // The same view that `weir get canaries` and `weir why` print, from the controller's own API.
+    // From the controller's own API, by a forwarded port; nobody who only reaches the pod is told.
     let path = format!("/api/v1/namespaces/{SYSTEM}/services/weir:8080/proxy/api/v1/canaries");
+    assert!(run("kubectl", &["get", "--raw", &path], "").is_err());
     until("the controller's API says so too", || {
-        let list: serde_json::Value = serde_json::from_str(&kubectl(&["get", "--raw", &path])).ok()?;
+        let output = plugin(&["get", "canaries", "-o", "json"]);
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         let shop = list["items"].as_array()?.iter().find(|it| it["namespace"] == stage.namespace.as_str())?.clone();
         (shop["reason"] == "Paused" && shop["weight"].as_f64() == weight).then_some(())
     })

@@ -174,7 +174,7 @@ impl Site {
 
     /// Returns the list of the API.
     pub(crate) async fn list(&self) -> Option<Value> {
-        let answer = get(self.http, "/api/v1/canaries", &[]).await?;
+        let answer = get(self.http, "/api/v1/canaries", &["host: localhost"]).await?;
         serde_json::from_str(&answer.body).ok()
     }
 

@@ -62,7 +62,7 @@ pub struct AnalysisSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::WEBHOOKS))]
     pub webhooks: Vec<WebhookSpec>,
-    /// Has no effect yet: no alert is sent.
+    /// Who is sent news of the rollouts. Default: the provider that Weir was started with, if any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::ALERTS))]
     pub alerts: Vec<AlertSpec>,
@@ -211,26 +211,26 @@ pub struct WebhookSpec {
     /// Name of the webhook.
     #[schemars(length(max = limits::NAME))]
     pub name: String,
-    /// When it is called: `confirm-rollout`, `pre-rollout`, `rollout`, `confirm-traffic-increase`, `confirm-promotion` or
-    /// `rollback`. One of `post-rollout` or `event` has no effect yet. Default: `rollout`.
+    /// When it is called: `confirm-rollout`, `pre-rollout`, `rollout`, `confirm-traffic-increase`, `confirm-promotion`, `rollback`,
+    /// `post-rollout` (when a rollout has ended) or `event` (at every event). Default: `rollout`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub kind: Option<String>,
     /// Where it listens: `http://…` or `https://…`.
     #[schemars(length(min = 1, max = limits::ADDRESS))]
     pub url: String,
-    /// Time for one try, for instance `5s`. More than `60s` is 60 s. Default: `10s`.
+    /// Time for one try, for instance `5s`. More than `10m` is 10 minutes. Default: `10s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::DURATION))]
     pub timeout: Option<String>,
-    /// Further tries after a failed one. At least 0. Default: 0.
+    /// Further tries, after 1, 2, 4 … 30 seconds, where the call had no answer or one of 429 or 5xx. At least 0. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub retries: Option<i64>,
     /// Do not check the certificate of an `https` address. Default: false.
     #[serde(default, rename = "disableTLS", skip_serializing_if = "Option::is_none")]
     pub disable_tls: Option<bool>,
-    /// Has no effect yet: no alert is sent.
+    /// Send no alert of this webhook: neither that its gate is closed nor that its check failed. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mute_alert: Option<bool>,
     /// Sent along in the call.
@@ -239,7 +239,7 @@ pub struct WebhookSpec {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Where news of the rollout is sent. Has no effect yet: no alert is sent.
+/// Somebody who is sent news of the rollouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertSpec {
@@ -250,7 +250,8 @@ pub struct AlertSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub severity: Option<String>,
-    /// The AlertProvider that sends it.
+    /// The AlertProvider. One of another namespace must have the annotation `weir.dev/shared: "true"`, or be of Weir's own
+    /// namespace.
     pub provider_ref: ObjectRef,
 }
 

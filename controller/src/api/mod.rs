@@ -25,6 +25,7 @@ mod process;
 mod providers;
 mod read;
 pub(crate) mod rules;
+mod secret;
 pub mod service;
 mod serving;
 mod strategy;
@@ -41,9 +42,10 @@ pub use object::{GROUP, Metadata, Object, VERSION};
 pub use plan::{Reading, plan, plan_of, reading, remarks};
 pub use problem::{Place, Problem};
 pub use process::{HttpGet, Probe, ProbeSpec, Process, ProcessSpec, ProcessVariable, Target, process};
-pub use providers::{AlertProviderSpec, MetricProvider, MetricTemplateSpec, ObjectRef};
+pub use providers::{AlertProviderSpec, MetricProvider, MetricTemplateSpec, ObjectRef, SecretRef};
 pub use read::{Known, Parsed, read};
 pub(crate) use rules::may_set;
+pub use secret::Secret;
 pub use service::ServiceSpec;
 
 #[cfg(test)]

@@ -188,8 +188,6 @@ fn check_unsupported(spec: &CanarySpec, p: &mut Problems) {
 
 fn check_alerts(analysis: &AnalysisSpec, p: &mut Problems) {
     limits::count(p, "spec.analysis.alerts", "alerts", analysis.alerts.len(), limits::ALERTS);
-    let text = "has no effect yet: no alert is sent";
-    p.remark_if(!analysis.alerts.is_empty(), "spec.analysis.alerts", text);
     for (i, alert) in analysis.alerts.iter().enumerate() {
         let severity = alert.severity.as_deref().filter(|severity| !severity.is_empty()).unwrap_or("info");
         if !["info", "warn", "error"].contains(&severity) {

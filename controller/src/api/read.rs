@@ -14,6 +14,7 @@ use super::object::{GROUP, Object, VERSION};
 use super::problem::{Place, Problem};
 use super::process::ProcessSpec;
 use super::providers::{AlertProviderSpec, MetricTemplateSpec};
+use super::secret::Secret;
 
 /// One document, read.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +36,10 @@ pub enum Known {
     Process(Object<ProcessSpec>),
     /// A metric that another system answers.
     MetricTemplate(Object<MetricTemplateSpec>),
-    /// Somebody who wants to know how rollouts go.
+    /// Somebody who is told how rollouts go.
     AlertProvider(Object<AlertProviderSpec>),
+    /// What an AlertProvider keeps to itself.
+    Secret(Secret),
     /// Somebody else's object; a warning says so.
     Other,
 }
@@ -80,6 +83,9 @@ fn parse(body: &str, line: usize, place: &Place) -> Result<Parsed, Problem> {
             "AlertProvider" => Known::AlertProvider(document.read(&mut warnings)?),
             _ => Known::Other,
         }
+    } else if (header.api_version.as_str(), header.kind.as_str()) == ("v1", "Secret") {
+        // Others put more into a Secret than is read here.
+        Known::Secret(document.read(&mut Vec::new())?)
     } else {
         Known::Other
     };

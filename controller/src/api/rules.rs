@@ -32,6 +32,14 @@ pub(super) fn autoscaler() -> Value {
     one_of("autoscalerRef.kind", &AUTOSCALERS, "no other kind is supported yet")
 }
 
+/// The services that show alerts.
+pub(crate) const ALERT_KINDS: [&str; 7] = ["slack", "msteams", "discord", "rocket", "gchat", "alertmanager", "webhook"];
+
+/// Returns the rule on the kind of an alert provider.
+pub(super) fn alert_kind() -> Value {
+    one_of("type", &ALERT_KINDS, "no other service is supported; webhook is any program that reads JSON")
+}
+
 fn one_of(field: &str, kinds: &[&str], why: &str) -> Value {
     let list = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
     rules(&[(&format!("self in [{list}]"), &format!("{field} must be {}: {why}", kinds.join(" or ")))])

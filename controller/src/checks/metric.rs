@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use serde::Deserialize;
 use weir_engine::{CheckResult, Span};
 
-use super::client::Client;
+use super::Template;
+use super::credentials::authorization;
 use super::template::Words;
-use super::{Template, shown};
 use crate::api::analysis::MetricSpec;
 use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
+use crate::http_client::Certificates;
+use crate::outbound::Outbound;
+use crate::text::excerpt;
 
 /// Least time that a query looks back where the metric gives none; Flagger's for its own queries.
 const LOOKS_BACK: Span = Span::seconds(60);
@@ -23,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A metric of a Canary that the gateway's own counters do not answer.
 #[derive(Clone, Debug)]
 pub(super) struct Metric {
+    /// The Canary's.
+    namespace: String,
     source: Source,
     words: Words,
 }
@@ -38,9 +43,13 @@ enum Source {
 /// A question that is complete.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
+    /// Namespace that asks.
+    namespace: String,
     uri: Uri,
     headers: Vec<(HeaderName, HeaderValue)>,
-    verify: bool,
+    /// Namespace and name of the Secret with the credentials.
+    secret: Option<(String, String)>,
+    certificates: Certificates,
     /// As people are shown it.
     address: String,
     text: String,
@@ -82,7 +91,13 @@ impl Metric {
                 query: metric.query.clone(),
             }),
         };
-        Self { source, words: Words { own: own.into(), variables: metric.template_variables.clone() } }
+        let namespace = canary.metadata.namespace.clone();
+        let foreign = matches!(&source, Source::Template(of, _) if *of != namespace);
+        Self {
+            namespace,
+            source,
+            words: Words { own: own.into(), variables: metric.template_variables.clone(), foreign },
+        }
     }
 
     /// Returns what to ask; nothing while it is not known yet which MetricTemplates there are.
@@ -94,7 +109,7 @@ impl Metric {
             Source::Own(template) => (template.clone(), String::new()),
             Source::Template(namespace, name) => match templates(namespace, name) {
                 Template::Found(template) => (template, format!("MetricTemplate {namespace}/{name}: ")),
-                Template::Unread(problem) => return Err(format!("MetricTemplate {namespace}/{name}: {problem}")),
+                Template::Unusable(problem) => return Err(format!("MetricTemplate {namespace}/{name}: {problem}")),
                 Template::Missing => {
                     return Err(format!(
                         "there is no MetricTemplate {namespace}/{name}; add it, or correct templateRef"
@@ -103,12 +118,10 @@ impl Metric {
                 Template::NotKnownYet => return Ok(None),
             },
         };
-        Query::of(&template, &self.words).map(Some).map_err(|problem| format!("{of}{problem}"))
+        self.filled_in(&template).map(Some).map_err(|problem| format!("{of}{problem}"))
     }
-}
 
-impl Query {
-    fn of(template: &MetricTemplateSpec, words: &Words) -> Result<Self, String> {
+    fn filled_in(&self, template: &MetricTemplateSpec) -> Result<Query, String> {
         let provider = &template.provider;
         if !["", "prometheus"].contains(&provider.kind.as_str()) {
             return Err(format!("provider type {} is not supported: use prometheus", provider.kind));
@@ -116,19 +129,29 @@ impl Query {
         if provider.region.is_some() {
             return Err("provider.region is for CloudWatch, which is not supported: remove it".into());
         }
-        if provider.secret_ref.is_some() {
-            return Err("provider.secretRef is not supported: give headers, or an address without a password".into());
-        }
+        let secret = match (&provider.secret_ref, &self.source) {
+            (Some(secret), Source::Template(own, _)) => {
+                if secret.namespace.as_ref().is_some_and(|namespace| !namespace.is_empty() && namespace != own) {
+                    return Err(format!(
+                        "provider.secretRef: a Secret of the template's own namespace {own} is read alone"
+                    ));
+                }
+                Some((own.clone(), secret.name.clone()))
+            }
+            _ => None,
+        };
         let address = provider.address.clone().filter(|address| !address.is_empty());
         let address = address.ok_or("no address of a Prometheus is given: set provider.address (or metricsServer)")?;
-        let text = words.fill(template.query.as_deref().unwrap_or_default().trim())?;
+        let text = self.words.fill(template.query.as_deref().unwrap_or_default().trim())?;
         if text.is_empty() {
             return Err("the query is empty".into());
         }
         let asked = form_urlencoded::Serializer::new(String::new()).append_pair("query", &text).finish();
         if address.contains('@') {
             // Not shown: it may hold a password.
-            return Err("the address holds a user's name: give headers, authorization for instance".into());
+            return Err(
+                "the address holds a user's name: give secretRef, or headers, authorization for instance".into()
+            );
         }
         let uri = format!("{}/api/v1/query?{asked}", address.trim_end_matches('/')).parse::<Uri>().ok();
         let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && !address.contains(['?', '#']));
@@ -144,25 +167,38 @@ impl Query {
                 );
             }
         }
-        let verify = provider.insecure_skip_verify != Some(true);
-        Ok(Self { uri, headers, verify, address, text })
+        let certificates = match provider.insecure_skip_verify {
+            Some(true) => Certificates::Any,
+            _ => Certificates::Verified,
+        };
+        Ok(Query { namespace: self.namespace.clone(), uri, headers, secret, certificates, address, text })
     }
+}
 
+impl Query {
     /// Asks once.
-    pub(super) async fn ask(&self) -> CheckResult {
-        self.value()
-            .await
-            .map_or_else(|why| CheckResult::NoValue(format!("{}: {why}", self.address)), CheckResult::Value)
+    pub(super) async fn ask(&self, outbound: &Outbound) -> CheckResult {
+        let no_value = |why| CheckResult::NoValue(format!("{}: {why}", self.address));
+        self.value(outbound).await.map_or_else(no_value, CheckResult::Value)
     }
 
-    async fn value(&self) -> Result<f64, String> {
+    async fn value(&self, outbound: &Outbound) -> Result<f64, String> {
         let mut request = Request::builder().method(Method::GET).uri(self.uri.clone());
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.iter().cloned());
         }
-        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
-        let (status, body) = Client::shared(self.verify).ask(request, TIMEOUT).await?;
-        let problem = |why: String| format!("{} ({})", shown(&why), self.text);
+        let mut request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        if let Some((namespace, name)) = &self.secret {
+            let content = outbound.secret(namespace, name).await;
+            let header = content.and_then(|content| authorization(&content));
+            let header = header.map_err(|why| format!("Secret {namespace}/{name}: {why}"))?;
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
+        let answer = outbound.call(&self.namespace, request, self.certificates, TIMEOUT).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let problem = |why: String| format!("{why} ({})", excerpt(&self.text));
+        let status = answer.status;
+        let body = answer.whole().map_err(|error| problem(format!("{error}: aggregate the query to one result")))?;
         if status.is_success() { value(&body).map_err(problem) } else { Err(problem(refusal(status, &body))) }
     }
 }
@@ -182,20 +218,20 @@ struct Data {
     result: serde_json::Value,
 }
 
-/// Returns why a query was refused, in the words of a Prometheus or of whoever stands before it.
+/// Returns why a query was refused, in the words of a Prometheus. What anybody else says may be a page that only the controller
+/// can read, so of that there is the status alone.
 fn refusal(status: StatusCode, body: &Bytes) -> String {
     let answered = serde_json::from_slice::<Answered>(body).map(|answered| answered.error).unwrap_or_default();
-    let said = if answered.is_empty() { String::from_utf8_lossy(body).trim().to_owned() } else { answered };
-    format!("{status} {said}").trim().to_owned()
+    format!("{status} {}", excerpt(&answered)).trim().to_owned()
 }
 
 /// Returns the one number of an answer. Flagger takes the last of several series, which is any of them.
 fn value(body: &Bytes) -> Result<f64, String> {
     let Ok(answered) = serde_json::from_slice::<Answered>(body) else {
-        return Err(format!("not an answer of a Prometheus: {}", String::from_utf8_lossy(body).trim()));
+        return Err("not an answer of a Prometheus".into());
     };
     if !answered.error.is_empty() {
-        return Err(answered.error);
+        return Err(excerpt(&answered.error));
     }
     let result = &answered.data.result;
     let sample = match (answered.data.result_type.as_str(), result.as_array().map(Vec::len)) {
@@ -205,11 +241,14 @@ fn value(body: &Bytes) -> Result<f64, String> {
         ("vector", Some(many)) => {
             return Err(format!("the query has {many} results: aggregate them to one, by sum or max"));
         }
-        ("", _) => return Err("not an answer of a Prometheus".into()),
-        (kind, _) => return Err(format!("the query's result is a {kind}: ask for one value of one moment")),
+        ("matrix" | "string", _) => {
+            let kind = &answered.data.result_type;
+            return Err(format!("the query's result is a {kind}: ask for one value of one moment"));
+        }
+        _ => return Err("not an answer of a Prometheus".into()),
     };
     let number = sample.as_str().and_then(|text| text.parse::<f64>().ok());
-    let number = number.ok_or_else(|| format!("{sample} is not a number"))?;
+    let number = number.ok_or("the query's result is not a number")?;
     if number.is_nan() { Err("the query's result is NaN, as 0/0 is".into()) } else { Ok(number) }
 }
 
@@ -234,15 +273,23 @@ mod tests {
         assert!(answer(r#"{"resultType": "matrix", "result": []}"#).unwrap_err().contains("matrix"));
         let refused = Bytes::from(r#"{"status": "error", "errorType": "bad_data", "error": "parse error at char 3"}"#);
         assert_eq!(value(&refused).unwrap_err(), "parse error at char 3");
-        assert!(value(&Bytes::from("<html>")).unwrap_err().contains("<html>"));
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_words_of_whoever_refused() {
+    fn only_a_prometheus_is_quoted_and_only_its_error() {
         let told = |body: &'static str| refusal(StatusCode::FORBIDDEN, &Bytes::from(body));
         assert_eq!(told(r#"{"status": "error", "error": "too many samples"}"#), "403 Forbidden too many samples");
-        assert_eq!(told(r#"{"message": "no entry"}"#), r#"403 Forbidden {"message": "no entry"}"#);
+        assert_eq!(told(r#"{"message": "ami-id"}"#), "403 Forbidden");
+        assert_eq!(told("ami-id"), "403 Forbidden");
         assert_eq!(told(""), "403 Forbidden");
+        let long = format!(r#"{{"error": "{}"}}"#, "a\\u001b[31m ".repeat(1000));
+        let shown = refusal(StatusCode::FORBIDDEN, &Bytes::from(long));
+        assert!(shown.len() < 200 && !shown.contains('\u{1b}'), "{shown}");
+        for body in ["<html>ami-id", r#"{"data": {"resultType": "ami-id", "result": 1}}"#, r#"{"data": "ami-id"}"#] {
+            assert_eq!(value(&Bytes::from(body)).unwrap_err(), "not an answer of a Prometheus");
+        }
+        let odd = answer(r#"{"resultType": "scalar", "result": [1, "ami-id"]}"#);
+        assert_eq!(odd.unwrap_err(), "the query's result is not a number");
     }
 
     fn metric(metric: &str) -> Metric {
@@ -281,8 +328,12 @@ mod tests {
         assert!(problem("{provider: {type: prometheus, address: prom}, query: up}").contains("begin with http://"));
         assert!(problem("{provider: {type: prometheus, address: 'http://p'}}").contains("query is empty"));
         let password = problem("{provider: {type: prometheus, address: 'http://me:secret@p'}, query: up}");
-        assert!(password.contains("give headers") && !password.contains("secret@"), "{password}");
+        assert!(password.contains("give secretRef") && !password.contains("secret@"), "{password}");
         assert!(problem("{provider: {type: prometheus, address: 'http://p/?a=b'}, query: up}").contains("leave out"));
+        let elsewhere = problem(
+            "{provider: {type: prometheus, address: 'http://p', secretRef: {name: a, namespace: b}}, query: up}",
+        );
+        assert!(elsewhere.contains("own namespace prod is read alone"), "{elsewhere}");
         let other = metric(r#"{"name": "b", "templateRef": {"name": "b", "namespace": "lib"}}"#);
         assert!(other.query(template("{provider: {type: x}}")).unwrap_err().contains("no MetricTemplate lib/b"));
         assert!(matches!(errors.query(|_, _| Template::NotKnownYet), Ok(None)));

@@ -1,6 +1,9 @@
 //! The words of a query that stand for a Canary's own: `{{ target }}`, `{{ interval }}`, `{{ variables.NAME }}`.
 //!
 //! Of Go's templates, which Flagger's queries are, this is what queries use: a word, a variable, and signs that take white space away.
+//!
+//! A value stays a value: inside of a PromQL string nothing of it ends the string. What is an escape already stays one, so that a
+//! variable that Flagger's users wrote for a regular expression (`2\\d`) means what it meant there.
 
 use std::collections::BTreeMap;
 
@@ -11,26 +14,45 @@ pub(super) struct Words {
     pub(super) own: BTreeMap<&'static str, String>,
     /// Those of `templateVariables`.
     pub(super) variables: BTreeMap<String, String>,
+    /// Whether the query belongs to another namespace than these words: then a value may not be a part of an expression either.
+    pub(super) foreign: bool,
 }
 
 impl Words {
     /// Returns a query with every word replaced.
     ///
     /// # Errors
-    /// What of it is not known, and what is.
+    /// What of it is not known, and what is; or which value does not fit where it stands.
     pub(super) fn fill(&self, query: &str) -> Result<String, String> {
         let mut filled = String::with_capacity(query.len());
+        let mut place = Place::Expression;
         let mut rest = query;
         while let Some((before, after)) = rest.split_once("{{") {
             let (word, after) = after.split_once("}}").ok_or("{{ is never closed by }}")?;
             let (word, trims_before) = word.strip_prefix("- ").map_or((word, false), |word| (word, true));
             let (word, trims_after) = word.strip_suffix(" -").map_or((word, false), |word| (word, true));
             filled.push_str(if trims_before { before.trim_end() } else { before });
-            filled.push_str(self.word(word.trim())?);
+            place = place.after(before);
+            filled.push_str(&self.value(word.trim(), place)?);
             rest = if trims_after { after.trim_start() } else { after };
         }
         filled.push_str(rest);
         Ok(filled)
+    }
+
+    /// Returns what stands for a word in its place.
+    fn value(&self, word: &str, place: Place) -> Result<String, String> {
+        let value = self.word(word)?;
+        let problem = match place {
+            Place::String(quote) => return Ok(escaped(value, quote)),
+            Place::Raw if value.contains('`') => "has a backtick, and stands between backticks",
+            Place::Comment if value.contains(['\n', '\r']) => "has several lines, and stands in a comment",
+            Place::Expression if self.foreign && !value.chars().all(is_plain) => {
+                "may have letters, digits and _ : . - alone where it stands outside of quotes, in a template of another namespace"
+            }
+            _ => return Ok(value.to_owned()),
+        };
+        Err(format!("{{{{ {word} }}}} {problem}"))
     }
 
     fn word(&self, word: &str) -> Result<&str, String> {
@@ -46,6 +68,63 @@ impl Words {
     }
 }
 
+/// Where in a PromQL text something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Expression,
+    /// Within these quotes, where a backslash begins an escape.
+    String(char),
+    /// Between backticks, where nothing is an escape.
+    Raw,
+    Comment,
+}
+
+impl Place {
+    /// Returns where one is after a text that begins here.
+    fn after(self, text: &str) -> Self {
+        let mut place = self;
+        let mut chars = text.chars();
+        while let Some(c) = chars.next() {
+            place = match (place, c) {
+                (Self::Expression, '"' | '\'') => Self::String(c),
+                (Self::Expression, '`') => Self::Raw,
+                (Self::Expression, '#') => Self::Comment,
+                (Self::String(_), '\\') => {
+                    chars.next();
+                    place
+                }
+                (Self::String(quote), c) if c == quote => Self::Expression,
+                (Self::Raw, '`') | (Self::Comment, '\n') => Self::Expression,
+                _ => place,
+            };
+        }
+        place
+    }
+}
+
+/// Returns a value so that it ends no string with these quotes.
+fn escaped(value: &str, quote: char) -> String {
+    let mut text = String::with_capacity(value.len());
+    let mut chars = value.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next_if(|&next| next == quote || "abfnrtv\\".contains(next)) {
+                Some(next) => text.extend(['\\', next]),
+                None => text.push_str("\\\\"),
+            },
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            c if c == quote => text.extend(['\\', c]),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_:.-".contains(c)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +134,7 @@ mod tests {
         Words {
             own: own.map(|(word, value)| (word, value.to_owned())).into(),
             variables: [("reporter".to_owned(), "source".to_owned())].into(),
+            foreign: false,
         }
     }
 
@@ -67,6 +147,46 @@ mod tests {
             "a  {{- name -}}  b".replace("  {{- name -}}  ", "cart")
         );
         assert_eq!(words().fill("up{a=\"b\"} > bool 0").unwrap(), "up{a=\"b\"} > bool 0");
+    }
+
+    fn filled(query: &str, value: &str, foreign: bool) -> Result<String, String> {
+        let variables = [("v".to_owned(), value.to_owned())].into();
+        Words { variables, foreign, ..words() }.fill(query)
+    }
+
+    #[test]
+    fn a_value_ends_no_string_that_it_stands_in() {
+        let rows = [
+            (r#"up{a="{{ variables.v }}"}"#, r#"x"}) or count(secret{a="#, r#"up{a="x\"}) or count(secret{a="}"#),
+            (r#"up{a='{{ variables.v }}'}"#, r#"x'} or b{c="d"#, r#"up{a='x\'} or b{c="d'}"#),
+            (r#"up{a="{{ variables.v }}"}"#, "a\\", r#"up{a="a\\"}"#),
+            (r#"up{a="{{ variables.v }}"}"#, r#"a\\\"#, r#"up{a="a\\\\"}"#),
+            (r#"up{a="{{ variables.v }}"}"#, "a\nb\r", r#"up{a="a\nb\r"}"#),
+            // What is an escape already stays one, and so does a regular expression of Flagger's users.
+            (r#"up{a=~"{{ variables.v }}"}"#, r#"2\\d|a\"b"#, r#"up{a=~"2\\d|a\"b"}"#),
+            // Go on after an escaped quote, and after a comment that has one.
+            (r#"up{a="\"{{ variables.v }}"}"#, r#"""#, r#"up{a="\"\""}"#),
+            ("# don't\nup{a=\"{{ variables.v }}\"}", r#"""#, "# don't\nup{a=\"\\\"\"}"),
+        ];
+        for (query, value, expected) in rows {
+            assert_eq!(filled(query, value, true).as_deref(), Ok(expected), "{query} {value}");
+        }
+        for (query, value) in [("up{a=`{{ variables.v }}`}", "a`b"), ("# {{ variables.v }}\nup", "a\nb")] {
+            assert!(filled(query, value, false).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_expression_may_be_a_value_only_where_the_template_is_ones_own() {
+        let query = "up > {{ variables.v }}";
+        assert_eq!(filled(query, "0.5", true).unwrap(), "up > 0.5");
+        assert_eq!(filled(query, "0 or vector(1)", false).unwrap(), "up > 0 or vector(1)");
+        let problem = filled(query, "0 or count(secret)", true).unwrap_err();
+        assert!(
+            problem.starts_with("{{ variables.v }} may have letters") && problem.contains("of another namespace"),
+            "{problem}"
+        );
+        assert!(filled("# ' \nup > {{ variables.v }}", "0 or b", true).is_err());
     }
 
     #[test]

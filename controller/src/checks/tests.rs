@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use weir_engine::{Revision, WebhookKind};
+use weir_engine::{Ended, Outcome, Phase, Revision, Run, Severity, WebhookKind};
 
 /// A server that answers with each of these in turn, the last one for ever.
 async fn server(answers: &'static [&'static str]) -> String {
@@ -52,7 +52,7 @@ fn response(answer: &str) -> String {
 }
 
 fn checks(analysis: &str) -> CheckRunner {
-    let mut checks = CheckRunner::new(Arc::default());
+    let mut checks = CheckRunner::new(Arc::default(), Outbound::new(None));
     let spec = format!(
         r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "a"}}, "spec": {{
             "targetRef": {{"kind": "Process", "name": "a"}}, "analysis": {analysis}}}}}"#
@@ -90,6 +90,44 @@ async fn a_gate_is_asked_again_until_it_opens() {
     checks.request(&[ask(true)], no_template);
     until(&checks, |answer| matches!(answer, CheckResult::Failed(why) if why.contains("403 Forbidden closed"))).await;
     until(&checks, |answer| *answer == CheckResult::Passed).await;
+}
+
+#[tokio::test]
+async fn of_a_webhooks_answer_people_are_shown_one_short_line() {
+    let address = server(&["403 Forbidden|\u{1b}[31mclosed\r\n\u{7}until Monday, and then the rest of it ………………………………………………………………………………………………………………………"]).await;
+    let mut checks = gate(&address.replace("http://", "http://me:secret@").replace("/gate", "/gate?token=secret"));
+    checks.request(&[ask(false)], no_template);
+    until(&checks, |answer| match answer {
+        CheckResult::Failed(why) => {
+            assert!(why.starts_with(&format!("{address}: 403 Forbidden [31mclosed until Monday, and")), "{why:?}");
+            assert!(why.chars().count() < 180 && !why.contains(char::is_control) && !why.contains("secret"), "{why:?}");
+            true
+        }
+        _ => false,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_passes_may_say_as_much_as_it_likes() {
+    static LONG: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("200 OK|{}", "a".repeat(1 << 20)));
+    static ANSWERS: std::sync::LazyLock<[&str; 1]> = std::sync::LazyLock::new(|| [LONG.as_str()]);
+    let mut checks = gate(&server(&*ANSWERS).await);
+    checks.request(&[ask(false)], no_template);
+    until(&checks, |answer| *answer == CheckResult::Passed).await;
+}
+
+#[tokio::test]
+async fn a_metric_with_a_longer_answer_than_is_read_has_no_value() {
+    static LONG: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| format!("200 OK|{}", " ".repeat(16 * 1024 + 1)));
+    static ANSWERS: std::sync::LazyLock<[&str; 1]> = std::sync::LazyLock::new(|| [LONG.as_str()]);
+    let address = server(&*ANSWERS).await;
+    let spec = format!(r#"{{"provider": {{"type": "prometheus", "address": "{address}"}}, "query": "up"}}"#);
+    let mut checks = checks(r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate"}}]}"#);
+    checks.request(&[ask_metric()], |_, _| Template::Found(serde_json::from_str(&spec).unwrap()));
+    let long = "the answer is longer than 16 KiB, which is all that is read: aggregate the query to one result (up)";
+    until(&checks, |answer| matches!(answer, CheckResult::NoValue(why) if why.contains(long))).await;
 }
 
 #[tokio::test]
@@ -131,6 +169,49 @@ async fn a_metric_is_asked_where_its_template_says() {
     assert_eq!(checks.results().len(), 0);
     checks.request(&[ask_metric()], template);
     until(&checks, |answer| *answer == CheckResult::Value(31.0)).await;
+}
+
+/// One Secret, and no other.
+#[derive(Debug)]
+struct OneSecret;
+
+impl crate::outbound::Secrets for OneSecret {
+    fn read(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> futures::future::BoxFuture<'static, Result<BTreeMap<String, String>, String>> {
+        let found = match (namespace, name) {
+            ("lib", "login") => Ok([("token".to_owned(), "abc".to_owned())].into()),
+            _ => Err("it does not exist: create it".to_owned()),
+        };
+        Box::pin(async { found })
+    }
+}
+
+#[tokio::test]
+async fn a_metric_is_asked_with_the_credentials_of_the_templates_own_namespace() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let metric = r#"{"metrics": [{"name": "errors", "templateRef": {"name": "rate", "namespace": "lib"}}]}"#;
+    let template = move |secret: &str| {
+        let provider =
+            format!(r#"{{"type": "prometheus", "address": "http://{address}", "secretRef": {{"name": "{secret}"}}}}"#);
+        serde_json::from_str(&format!(r#"{{"provider": {provider}, "query": "up"}}"#)).unwrap()
+    };
+    let mut known = checks(metric);
+    known.outbound = Outbound::with_secrets(None, Arc::new(OneSecret));
+    known.request(&[ask_metric()], |_, _| Template::Found(template("login")));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = vec![0; 4096];
+    let read = stream.read(&mut request).await.unwrap();
+    let request = String::from_utf8_lossy(&request[..read]).into_owned();
+    assert!(request.contains("authorization: Bearer abc\r\n"), "{request}");
+    let mut unknown = checks(metric);
+    unknown.outbound = known.outbound.clone();
+    unknown.request(&[ask_metric()], |_, _| Template::Found(template("other")));
+    let missing = "Secret lib/other: it does not exist";
+    until(&unknown, |answer| matches!(answer, CheckResult::NoValue(why) if why.contains(missing))).await;
 }
 
 #[tokio::test]
@@ -183,10 +264,11 @@ async fn answers_of_other_runs_and_of_earlier_checks_are_forgotten() {
     for key in keys {
         put(&checks.known, &checks.wake, key, CheckResult::Passed);
     }
-    checks.forget(Some(&Run { id: "a".into(), checks: 2, ..Run::default() }));
+    let run = Run { id: "a".into(), checks: 2, ..Run::default() };
+    checks.forget(&State { run: Some(run), ..State::default() });
     let kept: Vec<String> = checks.results().into_keys().collect();
     assert_eq!(kept, ["a/ConfirmPromotion/0/gate", "a/Rollout/2/gate", "a/metric/3/errors"]);
-    checks.forget(None);
+    checks.forget(&State::default());
     assert!(checks.results().is_empty());
 }
 
@@ -207,4 +289,97 @@ fn a_metric_that_nobody_can_answer_is_known_before_a_release() {
     assert_eq!(CheckRunner::validate(&named, |_, _| Template::NotKnownYet), None);
     let inline = CheckRunner::validate(&object(r#"{"name": "errors", "query": "up"}"#), no_template).unwrap();
     assert!(inline.contains("metricsServer"), "{inline}");
+}
+
+/// A server that writes down the bodies that it is sent, and answers with each of these in turn, the last one for ever.
+async fn listener(answers: &'static [&'static str]) -> (String, Arc<Mutex<Vec<serde_json::Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard: Arc<Mutex<Vec<serde_json::Value>>> = Arc::default();
+    let log = heard.clone();
+    let answer = move |body: axum::body::Bytes| async move {
+        let number = log.lock().len();
+        log.lock().push(serde_json::from_slice(&body).unwrap());
+        let status: u16 = answers[number.min(answers.len() - 1)].parse().unwrap();
+        axum::http::StatusCode::from_u16(status).unwrap()
+    };
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    (format!("http://{address}/hook"), heard)
+}
+
+#[tokio::test]
+async fn an_event_webhook_is_told_everything_in_order_and_the_default_only_where_there_is_none() {
+    let (own, heard) = listener(&["200"]).await;
+    let (default, unheard) = listener(&["200"]).await;
+    let spec = format!(
+        r#"{{"webhooks": [{{"name": "bot", "type": "event", "url": "{own}", "metadata": {{"team": "cart", "eventType": "mine"}}}}]}}"#
+    );
+    for (analysis, heard) in [(spec.as_str(), &heard), ("{}", &unheard)] {
+        let mut checks = checks("{}").with_event_webhook(Some(default.clone()));
+        let object = format!(
+            r#"{{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {{"name": "a"}}, "spec": {{
+                "targetRef": {{"kind": "Process", "name": "a"}}, "analysis": {analysis}}}}}"#
+        );
+        checks.update(&serde_json::from_str(&object).unwrap(), &State::default(), Span(10));
+        for text in ["one", "two"] {
+            let event = Event::new(Severity::Warning, "Halted", text);
+            checks.tell(&event, "Progressing", "5c6b", Timestamp(1_700_000_000_000));
+        }
+        while checks.outcomes().is_empty() || heard.lock().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let (heard, unheard) = (heard.lock().clone(), unheard.lock().clone());
+    let texts: Vec<_> = heard.iter().map(|body| body["metadata"]["eventMessage"].clone()).collect();
+    assert_eq!(texts, ["one", "two"]);
+    let body = serde_json::json!({
+        "name": "a", "namespace": "default", "phase": "Progressing", "checksum": "5c6b",
+        "metadata": {"eventMessage": "one", "eventType": "Warning", "timestamp": "1700000000000", "team": "cart"},
+    });
+    assert_eq!(heard[0], body);
+    assert_eq!((unheard.len(), unheard[0]["metadata"].as_object().unwrap().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_webhook_is_called_again_after_a_servers_trouble_and_not_after_its_no() {
+    for (answers, calls, passed) in [(&["503", "200"][..], 2, true), (&["403", "200"][..], 1, false)] {
+        let answers: &'static [&'static str] = answers;
+        let (url, heard) = listener(answers).await;
+        let hook = format!(r#"{{"webhooks": [{{"name": "gate", "url": "{url}", "retries": 3}}]}}"#);
+        let mut checks = checks(&hook);
+        checks.request(&[ask(false)], no_template);
+        until(&checks, |answer| (*answer == CheckResult::Passed) == passed).await;
+        assert_eq!(heard.lock().len(), calls, "{answers:?}");
+        let (kind, said) = checks.outcomes()["gate"].clone();
+        assert_eq!((kind.as_str(), said == CheckResult::Passed), ("rollout", passed));
+    }
+}
+
+#[test]
+fn a_post_rollout_webhook_is_told_how_the_rollout_ended_whatever_runs_now() {
+    for (result, phase) in
+        [(Outcome::Promoted, "Succeeded"), (Outcome::RolledBack, "Failed"), (Outcome::PromotionFailed, "Failed")]
+    {
+        let ended = Ended {
+            run: "r1".into(),
+            revision: Revision("v2".into()),
+            result,
+            post_rollout_pending: true,
+            ..Ended::default()
+        };
+        let run = Run { id: "r2".into(), revision: Revision("v3".into()), ..Run::default() };
+        let applied = Some(Revision("v3".into()));
+        let state =
+            State { phase: Phase::Progressing, ended: Some(ended), run: Some(run), applied, ..State::default() };
+        let mut checks = checks("{}");
+        let text = r#"{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": "a"}, "spec": {
+            "targetRef": {"kind": "Process", "name": "a"},
+            "analysis": {"webhooks": [{"name": "mail", "type": "post-rollout", "url": "http://m/"}]}}}"#;
+        checks.update(&serde_json::from_str(text).unwrap(), &state, Span(10));
+        let body: serde_json::Value = serde_json::from_str(&checks.webhooks["mail"].body).unwrap();
+        assert_eq!((&body["phase"], &body["checksum"]), (&phase.into(), &"v2".into()));
+        put(&checks.known, &checks.wake, "r1/PostRollout/0/mail", CheckResult::Passed);
+        checks.forget(&state);
+        assert_eq!(checks.results().len(), 1, "its answer is still to be seen");
+    }
 }

@@ -42,7 +42,7 @@ mod run;
 mod serve;
 mod uninstall;
 
-pub use client::Cluster;
+pub use client::{Cluster, Read};
 pub use kinds::crd;
 pub use render::Module;
 pub use run::{RunError, SERVED, run};

@@ -9,11 +9,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+use crate::http_server;
+use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::lease::Candidate;
+use crate::kubernetes::api_server::location;
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 use crate::kubernetes::render::Module;
-use crate::kubernetes::serve::{Served, path, router};
+use crate::kubernetes::serve::{self, Served, path};
 use crate::kubernetes::settings::Settings;
 use crate::kubernetes::stores::Stores;
 use crate::status_store::StatusStore;
@@ -60,14 +63,25 @@ pub enum RunError {
 pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     let module = module(&mut settings)?;
     let client = Client::try_default().await.map_err(|source| RunError::Cluster(Box::new(source)))?;
-    let address = settings.listen;
-    let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+    let [public, probes, details] = [settings.listen, settings.probes, settings.details].map(TcpListener::bind);
+    let (public, probes, details) = (
+        public.await.map_err(|source| RunError::Listen { address: settings.listen, source })?,
+        probes.await.map_err(|source| RunError::Listen { address: settings.probes, source })?,
+        details.await.map_err(|source| RunError::Listen { address: settings.details, source })?,
+    );
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let (statuses, _calls) = StatusStore::new();
     statuses.set_health("caches", Some("still filling".into()));
-    let served = axum::serve(listener, router(statuses.clone(), module));
-    let server = tokio::spawn(async move { served.await });
+    // Dropped when this ends: whoever is being answered then asks the next one.
+    let mut servers = tokio::task::JoinSet::new();
+    for (listener, router) in [
+        (public, serve::public(statuses.clone(), module)),
+        (probes, serve::probes(statuses.clone())),
+        (details, serve::details(statuses.clone())),
+    ] {
+        servers.spawn(http_server::serve(listener, router, std::future::pending()));
+    }
     let stores = Stores::new(client.clone(), settings);
     let registry = Arc::new(GatewayRegistry::default());
     stores.start_watches(&registry);
@@ -79,7 +93,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     };
     // Nothing acts any longer when the next one may begin to.
     registry.stop();
-    server.abort();
+    drop(servers);
     if stores.settings.leader_election {
         Candidate::new(client, &stores.settings.namespace, &stores.settings.identity).resign().await;
     }
@@ -98,10 +112,17 @@ pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, sta
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
+    if settings.config_tracking
+        && let Some(key) = HashKey::load(stores.api.client.clone(), &settings.namespace).await
+    {
+        let _ = stores.hash_key.set(key);
+    }
     registry.refresh(&stores);
     registry.scraped_once().await;
     // Dropped with this future, and with it every reconciler.
     let mut tasks = tokio::task::JoinSet::new();
+    let (client, rules) = (stores.api.client.clone(), stores.settings.address_rules.clone());
+    tasks.spawn(async move { location::follow(client, &rules).await });
     tasks.spawn(registry.clone().run(stores.clone()));
     tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), registry, statuses)));
     if !settings.leader_election {

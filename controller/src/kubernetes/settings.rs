@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::alerts::AlertSettings;
+use crate::http_client::AddressRules;
 use crate::kubernetes::render::Module;
 
 /// How the controller was started.
@@ -14,8 +17,12 @@ pub struct Settings {
     pub identity: String,
     /// Whether one of several replicas acts, or this one always does.
     pub leader_election: bool,
-    /// Where health, metrics and the module are served.
+    /// Where metrics and the module are served.
     pub listen: SocketAddr,
+    /// Where probes are answered.
+    pub probes: SocketAddr,
+    /// Where everything that is known of Canaries is served.
+    pub details: SocketAddr,
     /// Where gateways get the module.
     pub module: Module,
     /// The module's file, where it is served from here.
@@ -24,6 +31,14 @@ pub struct Settings {
     pub config_tracking: bool,
     /// Whether requests pass the filter, and are counted, between rollouts too, whatever a Canary says.
     pub observe_at_rest: bool,
+    /// Who is told every event of the Canaries that have no `event` webhook of their own.
+    pub event_webhook: Option<String>,
+    /// How alerts are sent.
+    pub alerts: AlertSettings,
+    /// Namespaces whose AlertProviders, and MetricTemplates with credentials, every Canary may use, beside Weir's own.
+    pub shared_namespaces: Vec<String>,
     /// The cluster's domain.
     pub cluster_domain: String,
+    /// Which addresses webhooks and metrics are not asked at.
+    pub address_rules: Arc<AddressRules>,
 }

@@ -3,17 +3,22 @@
 mod host_index;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kube::Client;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::alerts::http::Http;
+use crate::alerts::{Alerts, Provider, Transport};
 use crate::api::CanarySpec;
 use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
+use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::object::{Cached, Projection};
+use crate::kubernetes::api_server::secrets::ClusterSecrets;
 use crate::kubernetes::api_server::{ApiServer, MANAGER};
+use crate::kubernetes::kinds::alert_provider::AlertProviderView;
 use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;
@@ -23,12 +28,16 @@ use crate::kubernetes::kinds::{
 };
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
+use crate::outbound::Outbound;
 use host_index::{HostIndex, affects};
 
 pub(crate) use host_index::hosts;
 
 /// Where the mesh's own rules are: they hold where a namespace has none.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
+
+/// Annotation of an object that Canaries of every namespace may name.
+const SHARED: &str = "weir.dev/shared";
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
@@ -49,6 +58,8 @@ pub(crate) struct Stores {
     pub(crate) api: ApiServer,
     /// How Weir was started.
     pub(crate) settings: Settings,
+    /// Calls of programs that Canaries name.
+    pub(crate) outbound: Arc<Outbound>,
     /// Canaries.
     pub(crate) canaries: Arc<Cache<CanaryView>>,
     /// Deployments.
@@ -75,10 +86,16 @@ pub(crate) struct Stores {
     pub(crate) envoy_filters: Arc<Cache<EnvoyFilterView>>,
     /// ConfigMaps, where they are tracked.
     pub(crate) config_maps: Arc<Cache<ConfigMapView>>,
+    /// The key of the hashes of Secrets, once it was read.
+    pub(crate) hash_key: OnceLock<HashKey>,
     /// Secrets, where they are tracked.
     pub(crate) secrets: Arc<Cache<SecretView>>,
     /// Metrics that other systems answer.
     pub(crate) templates: Arc<Cache<MetricTemplateView>>,
+    /// Who is told how rollouts go.
+    pub(crate) alert_providers: Arc<Cache<AlertProviderView>>,
+    /// What sends alerts.
+    pub(crate) alerts: Arc<Alerts>,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
     /// Made when it is asked for; nothing once some VirtualService changed.
     host_index: Mutex<Option<Arc<HostIndex>>>,
@@ -90,8 +107,26 @@ impl Stores {
     /// Returns stores that nothing fills yet.
     #[must_use]
     pub(crate) fn new(client: Client, settings: Settings) -> Arc<Self> {
+        let secrets = Arc::new(ClusterSecrets(client.clone()));
+        let outbound = Outbound::with_secrets(Some(settings.address_rules.clone()), secrets);
+        Self::with(client, settings, outbound.clone(), Arc::new(Http(outbound)))
+    }
+
+    /// As [`Stores::new`], with something else that sends alerts.
+    #[must_use]
+    pub(crate) fn with(
+        client: Client,
+        settings: Settings,
+        outbound: Arc<Outbound>,
+        transport: Arc<dyn Transport>,
+    ) -> Arc<Self> {
+        let secrets = Arc::new(ClusterSecrets(client.clone()));
+        let alerts = Alerts::new(settings.alerts.clone(), secrets, transport);
         Arc::new(Self {
+            alerts,
+            alert_providers: Cache::empty(),
             api: ApiServer::new(client),
+            outbound,
             settings,
             canaries: Cache::empty(),
             deployments: Cache::empty(),
@@ -106,6 +141,7 @@ impl Stores {
             destination_rules: Cache::empty(),
             envoy_filters: Cache::empty(),
             config_maps: Cache::empty(),
+            hash_key: OnceLock::new(),
             secrets: Cache::empty(),
             templates: Cache::empty(),
             wakes: Mutex::default(),
@@ -160,6 +196,10 @@ impl Stores {
             let name = template.name();
             stores.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));
         });
+        self.watch(&self.alert_providers, None, |stores, provider| {
+            let name = provider.name();
+            stores.wake_where(None, |_, spec| spec.analysis.alerts.iter().any(|alert| alert.provider_ref.name == name));
+        });
         if self.settings.config_tracking {
             self.watch(&self.config_maps, None, |stores, config| stores.wake_readers(config));
             self.watch(&self.secrets, None, |stores, config| stores.wake_readers(config));
@@ -179,7 +219,7 @@ impl Stores {
         });
     }
 
-    /// Waits until everything that existed when the watches began is known. Not for MetricTemplates: where their definition is
+    /// Waits until everything that existed when the watches began is known. Not for MetricTemplates and AlertProviders: where their definition is
     /// missing, as after an upgrade by Helm alone, all other Canaries are looked after nevertheless.
     pub(crate) async fn wait_until_synced(&self) {
         self.canaries.wait_until_synced().await;
@@ -200,13 +240,45 @@ impl Stores {
         }
     }
 
-    /// Returns what is known of a MetricTemplate.
-    pub(crate) fn template(&self, namespace: &str, name: &str) -> Template {
-        match self.templates.get(namespace, name) {
-            Some(template) => template.fields.spec.clone().map_or_else(Template::Unread, Template::Found),
-            None if self.templates.has_synced() => Template::Missing,
-            None => Template::NotKnownYet,
+    /// Returns what a Canary of the namespace `of` may know of a MetricTemplate. One of another namespace that sends credentials
+    /// along would lend them to whoever names it.
+    pub(crate) fn template(&self, of: &str, namespace: &str, name: &str) -> Template {
+        let Some(template) = self.templates.get(namespace, name) else {
+            return if self.templates.has_synced() { Template::Missing } else { Template::NotKnownYet };
+        };
+        let spec = match &template.fields.spec {
+            Ok(spec) => spec.clone(),
+            Err(problem) => return Template::Unusable(problem.clone()),
+        };
+        match spec.provider.credentials() {
+            Some(what) if !self.may_use(of, &template) => Template::Unusable(format!(
+                "it sends {what}, so a Canary of another namespace may use it only where it says so: give it the annotation \
+                 {SHARED}: \"true\", or name a template of {of}"
+            )),
+            _ => Template::Found(spec),
         }
+    }
+
+    /// Returns whether Canaries of the namespace `of` may use an object with what it keeps to itself: it is their own, of Weir's
+    /// own namespace, of one that the administrator named, or its owner says so.
+    fn may_use<V: Projection>(&self, of: &str, object: &Cached<V>) -> bool {
+        let namespace = object.namespace();
+        let own = [of, self.settings.namespace.as_str()].contains(&namespace);
+        let named = self.settings.shared_namespaces.iter().any(|shared| shared == namespace);
+        own || named || [object.annotation(SHARED), object.label(SHARED)].contains(&Some("true"))
+    }
+
+    /// Returns what a Canary's namespace may know of an AlertProvider.
+    pub(crate) fn alert_provider(&self, of: &str, namespace: &str, name: &str) -> Provider {
+        let Some(provider) = self.alert_providers.get(namespace, name) else {
+            return if self.alert_providers.has_synced() { Provider::Missing } else { Provider::NotKnownYet };
+        };
+        if !self.may_use(of, &provider) {
+            return Provider::Unusable(format!(
+                "it is of another namespace and not shared: give it the annotation {SHARED}: \"true\", or name one of {of}"
+            ));
+        }
+        provider.fields.spec.clone().map_or_else(Provider::Unusable, Provider::Found)
     }
 
     /// Returns what wakes the reconciler of a Canary.

@@ -10,9 +10,11 @@ use super::kinds::Labels;
 use super::kinds::crd;
 use super::render::{self, ArmLabels, Arms, Names, Ownership, Role};
 use super::router::apex::ownership_after_deletion;
-use crate::api::{self, CanarySpec, MetricTemplateSpec, Object, Problem};
+use crate::alerts::recipients::recipients;
+use crate::alerts::{AlertSettings, Provider, muted};
+use crate::api::{self, AlertProviderSpec, CanarySpec, MetricTemplateSpec, Object, Problem};
 use crate::checks::{CheckRunner, Template};
-use crate::kubernetes::kinds::canary::Canary;
+use crate::outbound::Outbound;
 
 /// What the observer of the workloads reads: nothing is made of it that could be compared here.
 const OBSERVED: [&str; 2] = ["analysis.primaryReadyThreshold", "analysis.canaryReadyThreshold"];
@@ -148,11 +150,13 @@ fn effects(spec: &Value) -> Result<String, Vec<Problem>> {
     let rule = render::destination_rule(&names, &read, None, &names.primary_service());
     let bounds = read.autoscaler_ref.as_ref().and_then(|scaler| scaler.primary_scaler_replicas.clone());
     let scaler = render::scaler(&names, "cart", &labels, &bounds.unwrap_or_default(), &json!({}));
-    let mut checks = CheckRunner::new(Arc::default());
+    let mut checks = CheckRunner::new(Arc::default(), Outbound::new(None));
     let metadata = api::Metadata { name: "cart".into(), namespace: "shop".into(), ..Default::default() };
     let canary = Object { metadata, spec: read, ..Object::default() };
     checks.update(&canary, &State::default(), Span::seconds(60));
-    Ok(format!("{plan:?} {names:?} {services:?} {routes} {rule} {scaler} {checks:?}"))
+    let (analysis, settings) = (&canary.spec.analysis, AlertSettings::default());
+    let alerts = (recipients("shop", analysis, &settings, |_, _| Provider::Missing), muted(analysis));
+    Ok(format!("{plan:?} {names:?} {services:?} {routes} {rule} {scaler} {checks:?} {alerts:?}"))
 }
 
 /// Returns whether a problem or remark is about a field, or about all of the part that it belongs to.
@@ -269,16 +273,23 @@ fn every_field_of_a_metric_template_is_asked_with_or_refused() {
 }
 
 #[test]
-fn an_alert_provider_says_that_it_has_no_effect() {
-    let schema = spec_of("alertproviders.yaml");
-    assert!(schema["description"].as_str().unwrap().contains("Has no effect yet"));
-    let canary = Canary::new(
-        serde_json::from_value(json!({
-            "apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": "cart", "namespace": "shop"},
-            "spec": documents()[0],
-        }))
-        .unwrap(),
-    );
-    let remarks = api::remarks(&canary.unwrap().object().unwrap());
-    assert!(remarks.iter().any(|remark| remark.field == "spec.analysis.alerts"), "{remarks:#?}");
+fn every_field_of_an_alert_provider_changes_what_is_sent_or_where() {
+    // The services that have a channel and a sender's name are among them.
+    let documents = ["slack", "webhook"].map(|kind| {
+        json!({
+            "type": kind, "address": "http://chat/a", "channel": "b", "username": "c", "proxy": "http://proxy:3128",
+            "secretRef": {"name": "chat"},
+        })
+    });
+    let mut fields = BTreeSet::new();
+    leaves(&spec_of("alertproviders.yaml"), "", &mut fields);
+    let sent = |document: &Value| match serde_json::from_value::<AlertProviderSpec>(document.clone()) {
+        Ok(spec) => crate::alerts::tests::sent(&spec),
+        Err(error) => error.to_string(),
+    };
+    for path in &fields {
+        let mut pairs = documents.iter().filter_map(|document| Some((document, without(document, path)?))).peekable();
+        assert!(pairs.peek().is_some(), "{path} is in no document of this test: add it");
+        assert!(pairs.any(|(with, without)| sent(with) != sent(&without)), "{path} does nothing, and nobody is told");
+    }
 }

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use weir_engine::{Phase, Plan, State, Timestamp};
+use weir_engine::{Event, Phase, Plan, Severity, State, Timestamp};
 
 use super::program::Source;
 use super::release::{CanaryRuntime, StoredCanary, memory_file};
 use super::routing;
 use super::store::{Found, Store};
 use super::supervisor::Supervisor;
+use crate::alerts::{CanaryAlerts, Deliveries, Situation};
 use crate::api::{self, CanarySpec, Object, Problem, shared_hosts, shared_targets};
 use crate::checks::CheckRunner;
 use crate::status_store::Name;
@@ -29,11 +30,18 @@ impl Supervisor {
                 tracing::warn!(warning, "object partly ignored");
             }
             if !catalog.complete {
-                // Canaries and processes are remembered with their releases; nothing else remembers a template.
+                // Canaries and processes are remembered with their releases; nothing else remembers the others.
                 for (name, template) in std::mem::take(&mut self.catalog.templates) {
                     catalog.templates.entry(name).or_insert(template);
                 }
+                for (name, provider) in std::mem::take(&mut self.catalog.alert_providers) {
+                    catalog.alert_providers.entry(name).or_insert(provider);
+                }
+                for (name, secret) in std::mem::take(&mut self.catalog.secrets) {
+                    catalog.secrets.entry(name).or_insert(secret);
+                }
             }
+            self.secrets.set(catalog.secrets.clone());
             self.catalog = catalog;
             self.accept(now);
         }
@@ -87,6 +95,9 @@ impl Supervisor {
         }
         for (name, why) in self.stalled.iter().filter(|(name, why)| stalled.get(*name) != Some(why)) {
             tracing::error!(canary = name, error = why, "canary stalled");
+            if let Some(canary) = self.catalog.canaries.get(name) {
+                self.tell_stalled(canary, why, now);
+            }
         }
         let unused = self.releases.values().flat_map(|release| routing::unused(&release.memory.canary));
         for warning in unused.chain(self.idle_processes()).collect::<Vec<_>>() {
@@ -95,6 +106,17 @@ impl Supervisor {
                 self.catalog.warnings.push(warning);
             }
         }
+    }
+
+    /// Tells people elsewhere of a Canary that cannot be used.
+    fn tell_stalled(&self, canary: &Object<CanarySpec>, why: &str, now: Timestamp) {
+        let deliveries = Deliveries::new(self.wake.clone(), self.statuses.clone());
+        let mut alerts = CanaryAlerts::new(self.alerts.clone(), deliveries);
+        let api::Metadata { namespace, name, .. } = &canary.metadata;
+        let event = Event::new(Severity::Error, "Stalled", why);
+        let situation = Situation::unknown(namespace, name);
+        let provider = |namespace: &str, name: &str| self.catalog.alert_provider(namespace, name);
+        alerts.tell(&event, &situation, now, &canary.spec.analysis, provider);
     }
 
     /// Returns the processes that nothing releases, and that are therefore not started.
@@ -161,15 +183,19 @@ impl Supervisor {
         }
         let programs = [(api::revision(&target.object.spec), target.clone())].into();
         let (state, events) = (State::default(), VecDeque::new());
-        let memory = StoredCanary { created: now, canary, target, programs, deleted: false, state, events };
+        let threads = Vec::new();
+        let memory = StoredCanary { created: now, canary, target, programs, deleted: false, state, events, threads };
         self.add(name, memory, plan);
     }
 
     /// Adds a Canary that was not known, or of which nothing can be read.
     fn add(&mut self, name: String, memory: StoredCanary, plan: Plan) {
         let store = Store::at(memory_file(&self.folders.canaries, &name));
-        let checks = CheckRunner::new(self.wake.clone());
-        let mut release = CanaryRuntime::new(memory, plan, store, &self.folders.logs, checks);
+        let checks =
+            CheckRunner::new(self.wake.clone(), self.outbound.clone()).with_event_webhook(self.event_webhook.clone());
+        let deliveries = Deliveries::new(self.wake.clone(), self.statuses.clone());
+        let alerts = CanaryAlerts::new(self.alerts.clone(), deliveries);
+        let mut release = CanaryRuntime::new(memory, plan, store, &self.folders.logs, (checks, alerts));
         if let Some(why) = self.frozen.get(&name) {
             release.frozen = Some(why.clone());
             release.routed = true;

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use weir_engine::{Span, Timestamp};
 
 use super::program::{Source, folder_of};
-use crate::api::{self, CanarySpec, Known, MetricTemplateSpec, Object};
+use crate::alerts::Provider;
+use crate::api::{self, AlertProviderSpec, CanarySpec, Known, MetricTemplateSpec, Object, Secret};
 use crate::checks::Template;
 
 /// Time between two looks.
@@ -31,6 +32,10 @@ pub(crate) struct Catalog {
     pub(crate) processes: BTreeMap<String, Source>,
     /// Metrics that other systems answer.
     pub(crate) templates: BTreeMap<String, Object<MetricTemplateSpec>>,
+    /// Who is told how rollouts go.
+    pub(crate) alert_providers: BTreeMap<String, Object<AlertProviderSpec>>,
+    /// What they keep to themselves.
+    pub(crate) secrets: BTreeMap<String, Secret>,
     /// What can't be read or used, for people. Objects that are in it under their old form are not in the maps.
     pub(crate) problems: Vec<String>,
     /// What is read but ignored.
@@ -44,6 +49,12 @@ impl Catalog {
     pub(crate) fn template(&self, namespace: &str, name: &str) -> Template {
         let template = self.templates.get(&format!("{namespace}/{name}"));
         template.map_or(Template::Missing, |template| Template::Found(template.spec.clone()))
+    }
+
+    /// Returns what is known of an AlertProvider. All namespaces of a folder are one person's.
+    pub(crate) fn alert_provider(&self, namespace: &str, name: &str) -> Provider {
+        let provider = self.alert_providers.get(&format!("{namespace}/{name}"));
+        provider.map_or(Provider::Missing, |provider| Provider::Found(provider.spec.clone()))
     }
 }
 
@@ -166,7 +177,12 @@ fn read_one(text: &str, file: &Path, catalog: &mut Catalog) {
                 insert(&mut catalog.processes, source.object.to_string(), source)
             }
             Known::MetricTemplate(object) => insert(&mut catalog.templates, object.to_string(), object),
-            Known::AlertProvider(_) | Known::Other => None,
+            Known::AlertProvider(object) => insert(&mut catalog.alert_providers, object.to_string(), object),
+            Known::Secret(secret) => {
+                let name = format!("{}/{}", secret.metadata.namespace, secret.metadata.name);
+                insert(&mut catalog.secrets, name, secret)
+            }
+            Known::Other => None,
         };
         if let Some(name) = twice {
             catalog

@@ -25,11 +25,14 @@ mod program;
 mod release;
 mod replica;
 mod routing;
+mod secrets;
 mod store;
 mod supervisor;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use crate::alerts::AlertSettings;
 
 pub use envoy::binary::BinaryError;
 pub use open::run;
@@ -50,6 +53,10 @@ pub struct Options {
     pub module: Option<PathBuf>,
     /// Envoy; looked for by default.
     pub envoy: Option<PathBuf>,
+    /// Who is told every event of the Canaries that have no `event` webhook of their own.
+    pub event_webhook: Option<String>,
+    /// How alerts are sent.
+    pub alerts: AlertSettings,
     /// Envoy's worker threads; as many as the machine has processors by default.
     pub concurrency: Option<u32>,
 }

@@ -23,10 +23,14 @@ use super::envoy::server::{Server, Settings};
 use super::files::{Durability, replace};
 use super::gateway::Gateway;
 use super::process::marked;
+use super::secrets::FolderSecrets;
 use super::store::{Found, Store, StoreError, lock};
 use super::supervisor::{Folders, Owned, Supervisor};
 use super::{Error, Options, port};
+use crate::alerts::Alerts;
+use crate::alerts::http::Http;
 use crate::http;
+use crate::outbound::Outbound;
 use crate::status_store::StatusStore;
 use crate::telemetry::Chain;
 
@@ -74,7 +78,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
         let free = until_free(options.listen).await;
         free.map_err(|source| listen_error("Envoy", options.listen, "--listen", source))?;
     }
+    let secrets = FolderSecrets::default();
+    let outbound = Outbound::with_secrets(None, Arc::new(secrets.clone()));
     let mut supervisor = Supervisor {
+        alerts: Alerts::new(options.alerts, Arc::new(secrets.clone()), Arc::new(Http(outbound.clone()))),
+        secrets,
+        event_webhook: options.event_webhook,
         gateway: Gateway::open(&files, module),
         files,
         directory: Directory::at(folder),
@@ -89,6 +98,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         calls,
         clock: Clock::start(),
         wake,
+        outbound,
         marker,
         troubles: BTreeMap::new(),
         scraped: Timestamp::default(),

@@ -16,13 +16,14 @@ use super::envoy::config::Route;
 use super::gateway::{self, Gateway};
 use super::program::{Program, Source};
 use super::store::{Store, StoreError};
+use crate::alerts::{CanaryAlerts, Situation, Thread};
 use crate::api::{self, CanarySpec, Object, canary_id};
 use crate::checks::CheckRunner;
 use crate::gateway_config::RequestMatch;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
 use crate::status_store::{self, Name, StatusStore};
-use crate::view::EventView;
+use crate::view::{CanaryView, EventView};
 
 /// Counters are written down at least this often in a run. Nothing is lost in between, since Envoy goes on counting; only an
 /// Envoy that dies together with Weir takes them along.
@@ -48,6 +49,9 @@ pub(crate) struct StoredCanary {
     /// What happened, for people: the newest that the statuses keeps. An earlier version of Weir did not write them down.
     #[serde(default)]
     pub(crate) events: VecDeque<EventView>,
+    /// Messages in chats that later ones edit.
+    #[serde(default)]
+    pub(crate) threads: Vec<Thread>,
 }
 
 /// One Canary on this supervisor.
@@ -73,6 +77,10 @@ pub(crate) struct CanaryRuntime {
     pub(crate) recheck_at: Timestamp,
     /// What the last decision saw, without the counters.
     pub(crate) seen: Observation,
+    /// What was told to people elsewhere.
+    alerts: CanaryAlerts,
+    /// How it stood after the last pass.
+    situation: Situation,
     store: Store<StoredCanary>,
     saved: Option<(State, Timestamp)>,
 }
@@ -84,8 +92,9 @@ impl CanaryRuntime {
         plan: Plan,
         store: Store<StoredCanary>,
         logs: &Path,
-        checks: CheckRunner,
+        (checks, alerts): (CheckRunner, CanaryAlerts),
     ) -> Self {
+        alerts.deliveries().restore(&memory.threads);
         let metadata = &memory.canary.metadata;
         let name = Name { namespace: metadata.namespace.clone(), name: metadata.name.clone() };
         let full = memory.canary.to_string();
@@ -104,6 +113,8 @@ impl CanaryRuntime {
             released: false,
             recheck_at: Timestamp::default(),
             seen: Observation::default(),
+            alerts,
+            situation: Situation::unknown(&memory.canary.metadata.namespace, &memory.canary.metadata.name),
             store,
             saved: None,
             memory,
@@ -157,6 +168,12 @@ impl CanaryRuntime {
         }
     }
 
+    /// Returns why its alerts are not delivered.
+    pub(crate) fn undelivered(&self, catalog: &Catalog) -> Vec<String> {
+        let analysis = &self.memory.canary.spec.analysis;
+        self.alerts.problems(&self.name.namespace, analysis, |of, name| catalog.alert_provider(of, name))
+    }
+
     /// Writes down what is remembered, now.
     pub(crate) fn save(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let state = self.memory.state.clone();
@@ -170,16 +187,19 @@ impl CanaryRuntime {
 
     fn persist(&mut self, state: &State, events: &[Event], now: Timestamp) -> Result<(), StoreError> {
         let durable = state.durable();
+        let threads = self.alerts.deliveries().threads();
         let patience = if state.run.is_some() { SAVED_IN_RUN } else { SAVED_AT_REST };
         if events.is_empty()
+            && threads == self.memory.threads
             && self.saved.as_ref().is_some_and(|(saved, at)| *saved == durable && now.since(*at) < patience)
         {
             return Ok(());
         }
-        let mut memory = StoredCanary { state: state.clone(), ..self.memory.clone() };
+        let mut memory = StoredCanary { state: state.clone(), threads, ..self.memory.clone() };
         status_store::append(&mut memory.events, now, events);
         self.store.save(&memory)?;
         self.memory.events = memory.events;
+        self.memory.threads = memory.threads;
         self.saved = Some((durable, now));
         Ok(())
     }
@@ -255,6 +275,10 @@ impl Platform for Executor<'_> {
         let Decision { state, events, .. } = decision;
         self.release.persist(state, events, self.now).map_err(CarryOutError::Remember)?;
         self.release.memory.state.clone_from(state);
+        let Name { namespace, name } = &self.release.name;
+        let seen = &self.release.seen;
+        let view = CanaryView::of(namespace, name, &self.release.plan, state, seen, &decision.reason);
+        self.release.situation = Situation::of(view, state, Vec::new());
         if !events.is_empty() {
             self.statuses.set_events(&self.release.name, self.release.memory.events.clone());
         }
@@ -313,12 +337,17 @@ impl Platform for Executor<'_> {
 
     fn emit(&mut self, event: &Event) {
         let canary = self.release.full_name();
-        let Event { severity, reason, text } = event;
+        let Event { severity, reason, text, .. } = event;
         match severity {
-            Severity::Info => tracing::info!(canary, reason, text, "rollout"),
-            Severity::Warning => tracing::warn!(canary, reason, text, "rollout"),
-            Severity::Error => tracing::error!(canary, reason, text, "rollout"),
+            Severity::Info => tracing::info!(canary, reason, "{text}"),
+            Severity::Warning => tracing::warn!(canary, reason, "{text}"),
+            Severity::Error => tracing::error!(canary, reason, "{text}"),
         }
+        let release = &mut *self.release;
+        release.checks.tell(event, release.situation.phase(), release.situation.checksum(), self.now);
+        let analysis = &release.memory.canary.spec.analysis;
+        let provider = |of: &str, name: &str| self.catalog.alert_provider(of, name);
+        release.alerts.tell(event, &release.situation, self.now, analysis, provider);
     }
 
     fn request_checks(&mut self, requests: &[CheckRequest]) {

@@ -21,8 +21,11 @@ use super::gateway::Gateway;
 use super::process::bound_log;
 use super::release::{CanaryRuntime, Executor};
 use super::replica::{Record, Surroundings};
+use super::secrets::FolderSecrets;
 use super::store::Store;
 use super::{port, routing};
+use crate::alerts::Alerts;
+use crate::outbound::Outbound;
 use crate::reconcile::pass;
 use crate::status_store::{Call, Name, StatusStore};
 use crate::telemetry::Chain;
@@ -77,12 +80,18 @@ pub(crate) struct Supervisor {
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) clock: Clock,
     pub(super) wake: Arc<Notify>,
+    pub(super) outbound: Arc<Outbound>,
     pub(super) marker: (String, String),
     /// What this part of the machine said when it last failed, so that it is logged once.
     pub(super) troubles: BTreeMap<&'static str, String>,
     pub(super) scraped: Timestamp,
     pub(super) logs_checked: Timestamp,
     pub(super) shown_stalled: BTreeSet<String>,
+    /// What sends alerts.
+    pub(super) alerts: Arc<Alerts>,
+    pub(super) secrets: FolderSecrets,
+    /// Who is told every event of the Canaries that have no `event` webhook of their own.
+    pub(super) event_webhook: Option<String>,
 }
 
 impl Supervisor {
@@ -216,7 +225,7 @@ impl Supervisor {
                     trouble = Some(format!("{}: {}", release.full_name(), Chain(&error)));
                 }
             }
-            release.checks.forget(release.memory.state.run.as_ref());
+            release.checks.forget(&release.memory.state);
         }
         self.report("state", trouble);
     }
@@ -298,6 +307,11 @@ impl Supervisor {
     fn show(&mut self, now: Timestamp) {
         let problems = [&self.catalog.problems, &self.complaints, &self.catalog.warnings];
         let problems = problems.into_iter().flatten().cloned();
+        let undelivered = self.releases.iter().flat_map(|(name, release)| {
+            let problems = release.undelivered(&self.catalog).into_iter();
+            problems.map(move |problem| format!("{name}: {problem}"))
+        });
+        let problems = problems.chain(undelivered.collect::<Vec<_>>());
         let own = self.troubles.iter().map(|(part, trouble)| format!("{part}: {trouble}"));
         self.statuses.set_problems(problems.chain(own).collect());
         for part in ["envoy", "filter", "state"] {

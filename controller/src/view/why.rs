@@ -137,7 +137,7 @@ fn gateways(view: &CanaryView) -> String {
 }
 
 /// Returns what to do next.
-fn advice(view: &CanaryView) -> String {
+pub(crate) fn advice(view: &CanaryView) -> String {
     let name = match view.namespace.as_str() {
         "default" => view.name.clone(),
         namespace => format!("-n {namespace} {}", view.name),

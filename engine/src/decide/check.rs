@@ -33,6 +33,7 @@ impl Pass<'_> {
         let unpassed = self.unpassed(WebhookKind::Rollout, number, false);
         if let Some((name, answer)) = unpassed.iter().find(|(_, answer)| answer.is_some()) {
             let said = Self::answer_text(answer.clone());
+            self.failed_webhook = Some(name.clone());
             return Outcome::Failed(format!("external check {name} failed {said}"));
         }
         let built_in = |check: &&Check| check.source != Source::Template;

@@ -121,6 +121,8 @@ impl Pass<'_> {
     /// Records how the run ended, with its numbers.
     pub(super) fn end(&mut self, result: Outcome, reason: &Reason) {
         let run = self.run();
+        let replaced = result == Outcome::Superseded;
+        let told = self.plan.webhooks(WebhookKind::PostRollout).next().is_some();
         let counts = run.evidence.total(&self.state.counters);
         let arm = |arm| {
             let cell = counts.arm(arm);
@@ -137,6 +139,8 @@ impl Pass<'_> {
             weight: self.state.traffic.weight,
             canary: arm(weir_wire::names::Arm::Canary),
             primary: arm(weir_wire::names::Arm::Primary),
+            // A rollout that another one replaced has not ended for those who wait for its end.
+            post_rollout_pending: told && !replaced,
         });
     }
 }

@@ -59,6 +59,7 @@ impl Pass<'_> {
             Some((name, answer)) => {
                 let now = self.now;
                 self.run_mut().window_since = Some(now);
+                self.failed_webhook = Some(name.clone());
                 self.fail_check(format!("external check {name} failed {}", Self::answer_text(answer)))
             }
             None => {

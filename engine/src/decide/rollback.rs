@@ -3,7 +3,7 @@
 use weir_wire::Weight;
 use weir_wire::names::Arm;
 
-use super::{Cause, CheckResult, Pass, Phase, Readiness, Reason, Severity, Stage, WebhookKind};
+use super::{Cause, CheckResult, Event, Pass, Phase, Readiness, Reason, Severity, Stage, WebhookKind};
 use crate::evidence::Verdict;
 use crate::state::Outcome;
 
@@ -116,7 +116,9 @@ impl Pass<'_> {
     /// Counts a failed check; takes the canary back when it was one too many.
     pub(super) fn fail_check(&mut self, what: String) -> Reason {
         let (name, threshold) = (self.plan.canary.clone(), self.plan.threshold);
-        self.emit(Severity::Warning, "Halted", format!("Halt {name} advancement {what}"));
+        let webhook = self.failed_webhook.take();
+        let event = Event::new(Severity::Warning, "Halted", format!("Halt {name} advancement {what}"));
+        self.events.push(Event { webhook, ..event });
         let run = self.run_mut();
         run.failed_checks += 1;
         run.last_failed_check = Some(what.clone());

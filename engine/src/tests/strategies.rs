@@ -138,6 +138,61 @@ fn a_pre_rollout_check_that_fails_is_repeated_and_ends_the_rollout_at_the_thresh
 }
 
 #[test]
+fn post_rollout_webhooks_are_told_once_how_a_rollout_ended_and_nothing_waits_for_them() {
+    let webhooks = vec![hook("mail", WebhookKind::PostRollout), hook("chart", WebhookKind::PostRollout)];
+    for (fails, end) in [(0, Phase::Succeeded), (100, Phase::Failed)] {
+        let mut world = World::initialized(Plan { webhooks: webhooks.clone(), ..plan() });
+        world.target = revision("v2");
+        world.canary_fails = fails;
+        world.until(100, |world| world.phase() == end);
+        let asked = |world: &World| world.last.as_ref().map(|last| last.check_requests.clone()).unwrap_or_default();
+        world.until(2, |world| asked(world).len() == 2);
+        // Neither has answered, and the next rollout begins and ends.
+        world.canary_fails = 0;
+        world.target = revision("v3");
+        world.until(100, |world| world.phase() == Phase::Succeeded && world.state.promoted == Some(revision("v3")));
+        let run = world.state.ended.as_ref().unwrap().run.clone();
+        world.until(2, |world| asked(world).iter().all(|request| request.key.starts_with(&run)));
+        answer(&mut world, "mail", CheckResult::Failed("500".into()));
+        drop(world.step());
+        assert!(!world.told("Post-rollout"), "the other one has not answered");
+        answer(&mut world, "chart", CheckResult::Passed);
+        drop(world.step());
+        assert!(world.told("Post-rollout check chart passed"), "{:?}", world.events);
+        assert!(world.told("Post-rollout hook mail failed 500"), "{:?}", world.events);
+        world.run_for(30);
+        let told = world.events.iter().filter(|event| event.contains("Post-rollout check")).count();
+        assert_eq!((told, asked(&world).len()), (1, 0));
+    }
+}
+
+#[test]
+fn an_event_names_the_webhook_that_it_is_about() {
+    let about = |kind, said: CheckResult| {
+        let mut world = World::initialized(Plan { webhooks: vec![hook("hook", kind)], ..plan() });
+        world.target = revision("v2");
+        for _ in 0..600 {
+            if world.last.as_ref().is_some_and(|last| !last.check_requests.is_empty()) {
+                answer(&mut world, "hook", said.clone());
+            }
+            let decision = world.step();
+            if let Some(event) = decision.events.iter().find(|event| event.webhook.is_some()) {
+                return (event.reason, event.webhook.clone().unwrap());
+            }
+        }
+        panic!("{:?}", world.events);
+    };
+    let closed = || CheckResult::Failed("closed".into());
+    for kind in [WebhookKind::ConfirmRollout, WebhookKind::ConfirmTrafficIncrease, WebhookKind::ConfirmPromotion] {
+        assert_eq!(about(kind, closed()), ("WaitingForGate", "hook".into()), "{kind:?}");
+    }
+    for kind in [WebhookKind::PreRollout, WebhookKind::Rollout] {
+        assert_eq!(about(kind, closed()), ("Halted", "hook".into()), "{kind:?}");
+    }
+    assert_eq!(about(WebhookKind::PostRollout, closed()), ("PostRolloutFailed", "hook".into()));
+}
+
+#[test]
 fn a_rollback_webhook_that_passes_takes_the_canary_back() {
     let webhooks = vec![hook("undo", WebhookKind::Rollback)];
     let mut world = World::rolling(Plan { webhooks, ..plan() }, Phase::Progressing, 10.0);

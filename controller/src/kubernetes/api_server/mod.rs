@@ -4,9 +4,12 @@ pub(crate) mod apply;
 pub(crate) mod cache;
 pub(crate) mod clock;
 pub(crate) mod cover;
+pub(crate) mod hash_key;
 pub(crate) mod lease;
+pub(crate) mod location;
 pub(crate) mod object;
 pub(crate) mod owners;
+pub(crate) mod secrets;
 pub(crate) mod written;
 
 use kube::Client;

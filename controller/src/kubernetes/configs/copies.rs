@@ -31,8 +31,8 @@ pub(crate) struct Copies {
 #[must_use]
 pub(crate) fn missing_copy(stores: &Stores, names: &Names, resolved: &TrackedRevision) -> Option<String> {
     let lacks = |(kind, config, content): &(ConfigKind, &str, &str)| match kind {
-        ConfigKind::ConfigMap => !has(&stores.config_maps, names, config, content),
-        ConfigKind::Secret => !has(&stores.secrets, names, config, content),
+        ConfigKind::ConfigMap => !has(stores, &stores.config_maps, names, config, content),
+        ConfigKind::Secret => !has(stores, &stores.secrets, names, config, content),
     };
     let missing = resolved.copied.then(|| existing(&resolved.configs).find(lacks))??;
     Some(format!("{} {}", missing.0.word(), missing.1))
@@ -104,7 +104,7 @@ async fn copy<V: Config>(
     config: &str,
     content: &str,
 ) -> Result<(), ActError> {
-    if has(cache, names, config, content) {
+    if has(stores, cache, names, config, content) {
         return Ok(());
     }
     let (name, namespace) = (copy_name(names, config, content), names.namespace.as_str());
@@ -118,7 +118,7 @@ async fn copy<V: Config>(
     let unreadable = |error| ActError::Precondition(format!("read {} {config}: {error}", V::KIND));
     let wanted = render::copy(names, V::CONFIG, config, content, &served.data);
     let seen: Cached<V> = Cached::new(served).map_err(unreadable)?;
-    if seen.tracked() != Some(content) {
+    if !seen.tracked().is_some_and(|seen| seen.has_hash(content, stores.hash_key.get())) {
         // The watch will tell: then this is another revision.
         return Err(ActError::Waiting(format!("{} {config} has changed since it was looked at", V::KIND)));
     }
@@ -143,10 +143,10 @@ fn refuse_owned_by_other<V: Config>(copy: &Cached<V>, names: &Names) -> Result<(
 }
 
 /// Returns whether the Canary has a copy with this content.
-fn has<V: Config>(cache: &Cache<V>, names: &Names, config: &str, content: &str) -> bool {
+fn has<V: Config>(stores: &Stores, cache: &Cache<V>, names: &Names, config: &str, content: &str) -> bool {
     let Some(copy) = cache.get(&names.namespace, &copy_name(names, config, content)) else { return false };
     let own = copy.metadata.owner_references.iter().flatten().any(|owner| owner.uid == names.uid);
-    own && !copy.deleted() && copy.fields.content() == content
+    own && !copy.deleted() && copy.fields.has_hash(content, stores.hash_key.get())
 }
 
 /// Deletes the Canary's copies that are not needed; returns whether one stays because the primary still refers to it.

@@ -18,8 +18,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use weir_engine::{Revision, State};
 
+use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::kinds::Deployment;
 use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::kinds::config::Config as _;
 use crate::kubernetes::kinds::config::ConfigKind::{ConfigMap, Secret};
 use crate::kubernetes::render::{CONFIGS, Configs, Names, STARTED_WITH, digest, mark, references, template_of};
 use crate::kubernetes::stores::Stores;
@@ -33,6 +35,8 @@ pub(crate) struct TrackedRevision {
     pub(crate) revision: Revision,
     /// What its pods read.
     pub(crate) configs: Configs,
+    /// The same with hashes of Secrets as they were before these had a key, where it is known.
+    pub(crate) former: Configs,
     /// Whether that is part of the identity, so that the primary has copies of it.
     pub(crate) copied: bool,
 }
@@ -71,28 +75,42 @@ pub(crate) fn resolve_revision(
         };
         return Ok(match state.live_revisions().find(same) {
             Some(revision) => recorded_revision(stores, names, revision, &template),
-            None => TrackedRevision { revision: plain, configs: Configs::new(), copied: false },
+            None => TrackedRevision { revision: plain, configs: Configs::new(), former: Configs::new(), copied: false },
         });
     }
-    let configs = resolve_configs(stores, names, &template).map_err(|problem| ("ConfigMissing", problem))?;
     let known = state.revisions().any(|revision| *revision == plain);
-    Ok(named(&template, configs, known, recorded(stores, names, &plain)))
+    let recorded = recorded(stores, names, &plain);
+    let under = |key| {
+        let configs = resolve_configs(stores, names, &template, key).map_err(|problem| ("ConfigMissing", problem))?;
+        Ok::<_, Fault>(named(&template, configs, known, recorded.clone()))
+    };
+    let resolved = under(stores.hash_key.get())?;
+    // A revision whose name is from before hashes of Secrets had a key is still that revision, with the names of its copies.
+    let former = under(None)?;
+    let is_known = |resolved: &TrackedRevision| state.revisions().any(|revision| *revision == resolved.revision);
+    let mut found = if !is_known(&resolved) && is_known(&former) { former.clone() } else { resolved };
+    found.former = former.configs;
+    Ok(found)
 }
 
 /// Gives what a target declares its name. `known` is whether the state speaks of its template alone, and `recorded` what was
 /// read with that.
 fn named(template: &Value, configs: Configs, known: bool, recorded: Option<Configs>) -> TrackedRevision {
     if configs.is_empty() || (known && recorded.is_none_or(|recorded| recorded == configs)) {
-        return TrackedRevision { revision: plain(template), configs, copied: false };
+        return TrackedRevision { revision: plain(template), configs, former: Configs::new(), copied: false };
     }
     let revision = short(&[&template.to_string(), &digest(&configs)]);
-    TrackedRevision { revision, configs, copied: true }
+    TrackedRevision { revision, configs, former: Configs::new(), copied: true }
 }
 
-/// Says which configs are not as they were, where any were known.
+/// Says which configs are not as they were, where any were known. `former` are the new ones with hashes as they were once.
 #[must_use]
-pub(crate) fn changed(old: &Configs, new: &Configs) -> Option<String> {
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).collect();
+pub(crate) fn changed(old: &Configs, new: &Configs, former: &Configs) -> Option<String> {
+    let same = |key: &String| {
+        let before = old.get(key);
+        before == new.get(key) || before.is_some() && before == former.get(key)
+    };
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|key| !same(key)).collect();
     let keys: Vec<&str> = keys.into_iter().map(String::as_str).collect();
     let known = !old.is_empty() && !new.is_empty() && !keys.is_empty();
     known.then(|| format!("Configuration changed: {}", keys.join(", ")))
@@ -115,7 +133,12 @@ pub(crate) fn recorded_revision(
     template: &Value,
 ) -> TrackedRevision {
     let configs = recorded(stores, names, revision).unwrap_or_default();
-    TrackedRevision { revision: revision.clone(), configs, copied: *revision != plain(template) }
+    TrackedRevision {
+        revision: revision.clone(),
+        configs,
+        former: Configs::new(),
+        copied: *revision != plain(template),
+    }
 }
 
 /// Returns what a revision's pods read, if that was recorded: not where nothing was tracked then.
@@ -135,14 +158,16 @@ fn short(texts: &[&str]) -> Revision {
 }
 
 /// Looks at what a pod template refers to.
-fn resolve_configs(stores: &Stores, names: &Names, template: &Value) -> Result<Configs, String> {
+fn resolve_configs(stores: &Stores, names: &Names, template: &Value, key: Option<&HashKey>) -> Result<Configs, String> {
     let mut configs = Configs::new();
     let namespace = &names.namespace;
     let mut missing = Vec::new();
     for reference in references(template) {
         let found = match reference.kind {
-            ConfigMap => stores.config_maps.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
-            Secret => stores.secrets.get(namespace, &reference.name).map(|it| it.tracked().map(str::to_owned)),
+            ConfigMap => {
+                stores.config_maps.get(namespace, &reference.name).map(|it| it.tracked().map(|it| it.hash(key)))
+            }
+            Secret => stores.secrets.get(namespace, &reference.name).map(|it| it.tracked().map(|it| it.hash(key))),
         };
         match found {
             Some(Some(content)) => drop(configs.insert(reference.key(), content)),
@@ -197,8 +222,10 @@ mod tests {
     #[test]
     fn people_are_told_which_config_changed() {
         let (a, b) = (configs("a"), configs("b"));
-        assert_eq!(changed(&a, &b).unwrap(), "Configuration changed: configmap/settings");
-        assert_eq!((changed(&a, &a), changed(&Configs::new(), &a)), (None, None));
+        let none = Configs::new();
+        assert_eq!(changed(&a, &b, &none).unwrap(), "Configuration changed: configmap/settings");
+        assert_eq!((changed(&a, &a, &none), changed(&none, &a, &none)), (None, None));
+        assert_eq!(changed(&a, &b, &a), None, "the same content with another hash");
     }
 
     #[test]

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, HeaderValue};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::header::ACCEPT;
 use weir_engine::Timestamp;
 
+use crate::http_client::{HttpClient, Limits};
 use crate::kubernetes::api_server::clock::now;
 use crate::scrape::{Report, ScrapeError};
 
@@ -20,17 +16,14 @@ const PORT: u16 = 15020;
 /// expression sees Envoy's own names.
 const PATH: &str = "/stats/prometheus?filter=%5E(wasmcustom%5C.weir_%7Cserver%5C.concurrency\
                     %7Cvhost%5C..*%5C.route%5C.weir_.*%5C.upstream_rq_total%24)";
-/// A pod that does not answer by then is asked again in the next round.
-const TIMEOUT: Duration = Duration::from_millis(900);
-/// More than a gateway of a thousand canaries says.
-const MAX_BODY: usize = 64 << 20;
+/// A pod that does not answer by then is asked again in the next round. The body is more than a gateway of a thousand canaries says.
+const LIMITS: Limits = Limits { timeout: Duration::from_millis(900), body: 64 << 20 };
 
-type Http = Client<HttpConnector, Empty<Bytes>>;
 type Answer = Result<Option<Report>, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Asks pods.
 pub(super) struct Scraper {
-    http: Http,
+    http: HttpClient,
 }
 
 /// What a pod said.
@@ -43,10 +36,7 @@ pub(super) struct Scraped {
 
 impl Scraper {
     pub(super) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(TIMEOUT));
-        connector.set_nodelay(true);
-        Self { http: Client::builder(TokioExecutor::new()).build(connector) }
+        Self { http: HttpClient::persistent() }
     }
 
     /// Asks one pod.
@@ -54,35 +44,24 @@ impl Scraper {
         let (http, pod, address) = (self.http.clone(), pod.to_owned(), address.to_owned());
         async move {
             let asked_at = now();
-            let report = match tokio::time::timeout(TIMEOUT, ask(&http, &address)).await {
-                Ok(Ok(report)) => Some(report),
-                Ok(Err(error)) => {
-                    tracing::debug!(pod, %error, "scrape failed");
-                    None
-                }
-                Err(_) => {
-                    tracing::debug!(pod, "scrape not answered in time");
-                    None
-                }
-            };
+            let report = ask(&http, &address).await;
+            let report = report.inspect_err(|error| tracing::debug!(pod, %error, "scrape failed")).ok();
             Scraped { pod, asked_at, report }
         }
     }
 }
 
-async fn ask(http: &Http, address: &str) -> Answer {
+async fn ask(http: &HttpClient, address: &str) -> Answer {
     // An IPv6 address stands in brackets.
     let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = format!("http://{host}:{PORT}{PATH}").parse()?;
+    let request = Request::get(format!("http://{host}:{PORT}{PATH}"));
     // pilot-agent complains in its log of whoever names none.
-    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/plain"));
-    let answer = http.request(request).await?;
-    if !answer.status().is_success() {
-        return Err(format!("status {}", answer.status()).into());
+    let request = request.header(ACCEPT, "text/plain").body(http_body_util::Full::default())?;
+    let answer = http.send(request, LIMITS).await?;
+    if !answer.status.is_success() {
+        return Err(format!("status {}", answer.status).into());
     }
-    let body = Limited::new(answer.into_body(), MAX_BODY).collect().await?.to_bytes();
-    match Report::parse(std::str::from_utf8(&body)?) {
+    match Report::parse(std::str::from_utf8(&answer.whole()?)?) {
         Ok(report) => Ok(Some(report)),
         Err(ScrapeError::NoFilter) => Ok(None),
         Err(error) => Err(error.into()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::Thread;
 use crate::api::{self, CanarySpec, GROUP, VERSION};
 use crate::kubernetes::api_server::object::{Cached, Projection, no_spec, read_spec};
 
@@ -78,9 +79,16 @@ pub(crate) struct CanaryStatus {
     /// What the canary's requests of the rollout under way, or of the last one, came to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evidence: Option<EvidenceStatus>,
+    /// What each webhook said last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) webhooks: Vec<WebhookStatus>,
+    /// Messages in chats that stand for the rollout under way, or the last one: whoever leads edits them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) alerts: Vec<Thread>,
     /// `Ready`: the object is accepted and looked after; a rollout does not change it. `Promoted`: whether the newest revision
     /// is in production. `GatewayBound`: whether its requests pass a gateway. `Stalled`: the object cannot work as it is.
-    /// `NoEffect`: fields that are accepted and have no effect, or less than they say, each with why.
+    /// `NoEffect`: fields that are accepted and have no effect, or less than they say, each with why. `AlertsFailing`: alerts that
+    /// are not delivered, each with why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) conditions: Vec<Condition>,
     /// What Weir remembers between two looks, as JSON. Not for people, and not to be edited.
@@ -113,6 +121,24 @@ pub(crate) struct EvidenceStatus {
     /// Percent of the requests that the canary was given, as counted by the gateways.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) observed_share: Option<f64>,
+}
+
+/// What a webhook said last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct WebhookStatus {
+    /// The webhook's name.
+    pub(crate) name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// `Passed` or `Failed`. A gate that fails is closed; a `rollback` that fails lets the canary go on.
+    pub(crate) result: String,
+    /// The beginning of what it said where it failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) message: String,
+    /// When the result last changed.
+    pub(crate) last_transition_time: String,
 }
 
 /// One aspect of an object, as every tool reads it.

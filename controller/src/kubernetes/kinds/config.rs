@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::object::{Cached, Projection, is_ours, only};
 
 /// Annotations by which an object's owner says that it is not to be tracked: Weir's, and that of those who come from Flagger.
@@ -50,23 +51,40 @@ pub(crate) trait Config: Projection {
     /// Which of the two.
     const CONFIG: ConfigKind;
 
-    /// Returns 16 hex digits of its content.
-    fn content(&self) -> &str;
+    /// Returns what is known of its content.
+    fn digest(&self) -> &ContentDigest;
+
+    /// Returns 16 hex digits of its content, as they stand in names and statuses: with a key, if there is one, where the content
+    /// is nobody's business.
+    fn hash(&self, key: Option<&HashKey>) -> String {
+        match (Self::CONFIG, key) {
+            (ConfigKind::Secret, Some(key)) => short(key.sign(self.digest()).as_ref()),
+            _ => short(self.digest()),
+        }
+    }
+
+    /// Returns whether this is the hash of its content, with the key or in the form that hashes had before there was one.
+    fn has_hash(&self, hash: &str, key: Option<&HashKey>) -> bool {
+        self.hash(key) == hash || self.hash(None) == hash
+    }
 
     /// Returns whether objects like this one are part of a revision.
     fn trackable(&self) -> bool;
 }
 
+/// The sha256 of a content. It stays in memory.
+pub(crate) type ContentDigest = [u8; 32];
+
 /// A ConfigMap.
 #[derive(Clone, Debug)]
 pub(crate) struct ConfigMapView {
-    content: Box<str>,
+    content: ContentDigest,
 }
 
 /// A Secret.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretView {
-    content: Box<str>,
+    content: ContentDigest,
     trackable: bool,
 }
 
@@ -81,10 +99,10 @@ struct Served {
 }
 
 impl Served {
-    fn content(&self) -> Box<str> {
+    fn content(&self) -> ContentDigest {
         let empty = BTreeMap::new();
         let part = |part: &Option<_>| json!(part.as_ref().unwrap_or(&empty)).to_string();
-        hex([&part(&self.data), &part(&self.binary_data)]).into()
+        sha256([&part(&self.data), &part(&self.binary_data)])
     }
 }
 
@@ -131,7 +149,7 @@ impl Projection for SecretView {
 impl Config for ConfigMapView {
     const CONFIG: ConfigKind = ConfigKind::ConfigMap;
 
-    fn content(&self) -> &str {
+    fn digest(&self) -> &ContentDigest {
         &self.content
     }
 
@@ -143,7 +161,7 @@ impl Config for ConfigMapView {
 impl Config for SecretView {
     const CONFIG: ConfigKind = ConfigKind::Secret;
 
-    fn content(&self) -> &str {
+    fn digest(&self) -> &ContentDigest {
         &self.content
     }
 
@@ -153,24 +171,32 @@ impl Config for SecretView {
 }
 
 impl<V: Config> Cached<V> {
-    /// Returns the content's hash, if the object is one that is tracked.
+    /// Returns what is known of the object, if it is one that is tracked.
     #[must_use]
-    pub(crate) fn tracked(&self) -> Option<&str> {
+    pub(crate) fn tracked(&self) -> Option<&V> {
         let opted_out = OPT_OUT.iter().any(|key| self.annotation(key).is_some_and(|it| it.starts_with(DISABLED)));
         let machinery = V::CONFIG == ConfigKind::ConfigMap && UNTRACKED.contains(&self.name());
-        (self.fields.trackable() && !machinery && !opted_out).then(|| self.fields.content())
+        (self.fields.trackable() && !machinery && !opted_out).then_some(&self.fields)
     }
 }
 
 /// Returns 16 hex digits that stand for some texts, in this order.
 #[must_use]
 pub(crate) fn hex<const N: usize>(texts: [&str; N]) -> String {
+    short(&sha256(texts))
+}
+
+fn sha256<const N: usize>(texts: [&str; N]) -> ContentDigest {
     let mut hash = Sha256::new();
     for text in texts {
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text);
     }
-    hash.finalize()[..HASH / 2].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().into()
+}
+
+fn short(hash: &[u8]) -> String {
+    hash[..HASH / 2].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Leaves of an object's metadata what is looked at: there may be very many of these objects.
@@ -205,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_of_all_content_and_of_nothing_else() {
-        let of = |content| config_map(content).fields.content().to_owned();
+        let of = |content| config_map(content).fields.hash(None);
         let plain = of(json!({"data": {"a": "1", "b": "2"}}));
         assert_eq!(plain, of(json!({"data": {"b": "2", "a": "1"}, "binaryData": null, "immutable": true})));
         assert_eq!(plain.len(), 16);
@@ -219,6 +245,23 @@ mod tests {
         ];
         let hashes: std::collections::BTreeSet<String> = others.into_iter().map(of).chain([plain]).collect();
         assert_eq!(hashes.len(), 6);
+    }
+
+    #[test]
+    fn the_hash_of_a_secret_cannot_be_guessed_without_the_key() {
+        let secret: Cached<SecretView> = kept(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "data": {"pin": "MTIzNA=="},
+        }));
+        let (one, other) = (HashKey::new(&[1; 32]), HashKey::new(&[2; 32]));
+        let hashes = [secret.fields.hash(None), secret.fields.hash(Some(&one)), secret.fields.hash(Some(&other))];
+        assert_eq!(hashes.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+        // The former form is that of those before there was a key, and is still known for the same content.
+        assert_eq!(hashes[0], hex([r#"{"pin":"MTIzNA=="}"#, "{}"]));
+        assert!(secret.fields.has_hash(&hashes[0], Some(&one)) && secret.fields.has_hash(&hashes[1], Some(&one)));
+        assert!(!secret.fields.has_hash(&hashes[2], Some(&one)));
+        // What everybody may read needs no key, so its revisions stay what they were.
+        let settings = config_map(json!({"data": {"a": "1"}}));
+        assert_eq!(settings.fields.hash(None), settings.fields.hash(Some(&one)));
     }
 
     #[test]
@@ -252,7 +295,7 @@ mod tests {
             ("kubernetes.io/dockerconfigjson", "a", "b", false),
         ];
         let everybodys = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}});
-        assert_eq!(kept::<ConfigMapView>(everybodys).tracked(), None);
+        assert!(kept::<ConfigMapView>(everybodys).tracked().is_none());
         for (kind, key, value, expected) in rows {
             assert_eq!(secret(kind, key, value).tracked().is_some(), expected, "{kind} {key}: {value}");
         }

@@ -16,9 +16,18 @@ use crate::kubernetes::kinds::canary::CanaryStatus;
 pub fn definitions() -> Vec<(&'static str, Value)> {
     vec![
         ("canaries.yaml", canary()),
-        ("metrictemplates.yaml", plain::<MetricTemplateSpec>("MetricTemplate", "metrictemplates", "metrictemplate")),
-        ("alertproviders.yaml", plain::<AlertProviderSpec>("AlertProvider", "alertproviders", "alertprovider")),
+        ("metrictemplates.yaml", metric_template()),
+        ("alertproviders.yaml", alert_provider()),
     ]
+}
+
+fn metric_template() -> Value {
+    let column = ("Provider", ".spec.provider.type");
+    plain::<MetricTemplateSpec>("MetricTemplate", "metrictemplates", "metrictemplate", column)
+}
+
+fn alert_provider() -> Value {
+    plain::<AlertProviderSpec>("AlertProvider", "alertproviders", "alertprovider", ("Type", ".spec.type"))
 }
 
 /// Returns a definition as it stands in its file.
@@ -47,6 +56,9 @@ fn canary() -> Value {
         column("Suspend", "boolean", ".spec.suspend", true),
         column("FailedChecks", "integer", ".status.failedChecks", true),
         column("Interval", "string", ".spec.analysis.interval", true),
+        column("StepWeight", "number", ".spec.analysis.stepWeight", true),
+        column("StepWeights", "string", ".spec.analysis.stepWeights", true),
+        column("MaxWeight", "number", ".spec.analysis.maxWeight", true),
         column("Message", "string", ".status.message", true),
     ]);
     let mut definition = definition("Canary", "canaries", "canary", schema::<CanarySpec>());
@@ -60,8 +72,13 @@ fn canary() -> Value {
     definition
 }
 
-fn plain<S: JsonSchema>(kind: &str, plural: &str, singular: &str) -> Value {
-    definition(kind, plural, singular, schema::<S>())
+/// Returns the definition of a kind that has no status. Its column is what `kubectl get` shows beside the name.
+fn plain<S: JsonSchema>(kind: &str, plural: &str, singular: &str, (column, path): (&str, &str)) -> Value {
+    let mut definition = definition(kind, plural, singular, schema::<S>());
+    let columns = json!([{"name": column, "type": "string", "jsonPath": path}]);
+    add(&mut definition["spec"]["versions"][0], "additionalPrinterColumns", columns);
+    add(&mut definition["spec"]["names"], "categories", json!(["all"]));
+    definition
 }
 
 fn definition(kind: &str, plural: &str, singular: &str, spec: Value) -> Value {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use tracing::{info, warn};
-use weir_engine::{Event, Severity, Span};
+use weir_engine::{Event, Severity, Span, Timestamp};
 
 use super::events;
 use super::reconciler::{DELETION_RECHECK, FINALIZER, Reconciler};
-use super::status::stalled;
+use super::status::{alerts_failing, newly_stalled, stalled};
 use crate::api::{GROUP, VERSION};
 use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
 use crate::kubernetes::api_server::clock::now;
@@ -30,7 +30,11 @@ impl Reconciler {
         let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
         if *old != new {
             warn!(namespace = self.key.0, canary = self.key.1, reason, problem, "canary cannot work");
+            let event = newly_stalled(old, &(reason, problem));
             self.store(new).await?;
+            if let Some(event) = event {
+                self.emit(&Arc::new(canary.clone()), &event);
+            }
         }
         Ok(Span::seconds(10))
     }
@@ -41,7 +45,7 @@ impl Reconciler {
         let (delay, fault) = self.retry.failed(error);
         warn!(namespace, canary = name, error = %Chain(error), again = ?delay, "pass failed");
         let Some((reason, problem)) = fault else { return delay };
-        self.emit(canary, &Event { severity: Severity::Warning, reason, text: problem.clone() });
+        self.emit(canary, &Event::new(Severity::Error, reason, problem.clone()));
         let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
         if *old != new
@@ -55,14 +59,35 @@ impl Reconciler {
     /// Emits an event, on the Canary and to whoever asks Weir.
     pub(super) fn emit(&mut self, canary: &Arc<Canary>, event: &Event) {
         let (namespace, name) = &self.key;
-        let Event { severity, reason, text } = event;
-        info!(namespace, canary = name, ?severity, reason, text, "rollout");
+        let Event { severity, reason, text, .. } = event;
+        info!(namespace, canary = name, ?severity, reason, "{text}");
         let who = Name { namespace: namespace.clone(), name: name.clone() };
         self.statuses.record(&who, now(), std::slice::from_ref(event));
         self.events_emitted += 1;
+        let analysis = canary.fields.spec.as_ref().map(|spec| spec.analysis.clone()).unwrap_or_default();
+        let stores = self.stores.clone();
+        let provider = |of: &str, provider: &str| stores.alert_provider(namespace, of, provider);
+        self.checks.tell(event, self.situation.phase(), self.situation.checksum(), now());
+        self.alerts.tell(event, &self.situation, now(), &analysis, provider);
         let (client, object, event) = (self.stores.api.client.clone(), canary.clone(), event.clone());
         let number = self.events_emitted;
         tokio::spawn(async move { events::publish(client, &object, &event, number, now()).await });
+    }
+
+    /// Says in a status which alerts are not delivered; returns the event where that is news.
+    pub(super) fn alerts_failing(
+        &self,
+        canary: &Canary,
+        old: &CanaryStatus,
+        new: &mut CanaryStatus,
+        generation: i64,
+        now: Timestamp,
+    ) -> Option<Event> {
+        let spec = canary.fields.spec.as_ref().ok()?;
+        let namespace = &self.key.0;
+        let provider = |of: &str, provider: &str| self.stores.alert_provider(namespace, of, provider);
+        let problems = self.alerts.problems(namespace, &spec.analysis, provider);
+        alerts_failing(old, new, &problems, generation, now)
     }
 
     pub(super) async fn finalizer(&self, canary: &Canary, keep: bool) -> Result<(), ActError> {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use weir_engine::{
     Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Revision, Severity, Span, State, Timestamp,
 };
 
 use super::observe::{Observer, VERB, verb};
 use super::reconciler::Reconciler;
-use super::status::{no_effect, stalled, status, without_figures};
+use super::status::{newly_stalled, no_effect, stalled, status, webhooks, without_figures};
+use crate::alerts::{Situation, images};
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::configs::{TrackedRevision, changed, unmarked};
@@ -53,6 +55,20 @@ impl ReconcileContext<'_> {
             written: &self.reconciler.written,
         }
     }
+
+    /// Returns what the target changes of the images that the primary runs.
+    fn images(&self) -> Vec<String> {
+        let primary = self.reconciler.stores.deployments.get(&self.names.namespace, &self.names.primary());
+        let body = |deployment: Option<&Arc<Deployment>>| deployment.map(|deployment| deployment.body());
+        let (old, new) = (body(primary.as_ref()), body(self.target.as_ref()));
+        images(&containers(&old.unwrap_or_default()), containers(&new.unwrap_or_default()))
+    }
+}
+
+/// Returns name and image of a Deployment's containers.
+fn containers(body: &Value) -> Vec<(&str, &str)> {
+    let list = body["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten();
+    list.filter_map(|container| Some((container["name"].as_str()?, container["image"].as_str()?))).collect()
 }
 
 impl Platform for ReconcileContext<'_> {
@@ -105,20 +121,33 @@ impl Platform for ReconcileContext<'_> {
             );
         }
         let no_effect_event = no_effect(old, &mut new, self.reconciler.reading.remarks(), generation, self.now);
+        let undelivered = self.reconciler.alerts_failing(self.canary, old, &mut new, generation, self.now);
+        let stalled = self.fault.as_ref().and_then(|fault| newly_stalled(old, fault));
+        new.alerts = self.reconciler.alerts.deliveries().threads();
+        let outcomes = self.reconciler.checks.outcomes();
+        // Another replica may have asked them before this one.
+        if !outcomes.is_empty() {
+            new.webhooks = webhooks(old, outcomes, self.now);
+        }
         let decided = self.before.durable() != state.durable();
         let news = decided || without_figures(old) != without_figures(&new);
         // What a Canary waits for before and after its life changes in words alone.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let figures = *old != new && moving && self.now.since(at) >= FIGURES_INTERVAL;
-        let changed = changed(&old.tracked_configs, &new.tracked_configs);
+        let former = self.resolved.as_ref().map(|resolved| resolved.former.clone()).unwrap_or_default();
+        let changed = changed(&old.tracked_configs, &new.tracked_configs, &former);
         if news || figures {
             // What all Canaries at rest have to say at once must not be a thousand connections.
             let waits = !decided && state.run.is_none();
             let _turn = if waits { stores.api.write_permits.acquire().await.ok() } else { None };
             self.reconciler.store(new).await?;
         }
-        let changed = changed.map(|text| Event { severity: Severity::Info, reason: "ConfigChanged", text });
-        for event in changed.iter().chain(&no_effect_event) {
+        let changed = changed.map(|text| Event::new(Severity::Info, "ConfigChanged", text));
+        // The images of a rollout stay those that it began with: its primary runs the new ones before it has ended.
+        let begins = !view.run.is_empty() && view.run != self.reconciler.situation.view.run;
+        let images = if begins { self.images() } else { self.reconciler.situation.take_images() };
+        self.reconciler.situation = Situation::of(view.clone(), state, images);
+        for event in changed.iter().chain(&no_effect_event).chain(&undelivered).chain(&stalled) {
             self.emit(event);
         }
         self.reconciler.statuses.set(view, &plan.latency_ms);
@@ -185,7 +214,7 @@ impl Platform for ReconcileContext<'_> {
     }
 
     fn request_checks(&mut self, requests: &[CheckRequest]) {
-        let stores = self.reconciler.stores.clone();
-        self.reconciler.checks.request(requests, |namespace, name| stores.template(namespace, name));
+        let (stores, own) = (self.reconciler.stores.clone(), self.reconciler.key.0.clone());
+        self.reconciler.checks.request(requests, |namespace, name| stores.template(&own, namespace, name));
     }
 }

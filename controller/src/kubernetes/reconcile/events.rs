@@ -12,7 +12,7 @@ use crate::kubernetes::kinds::canary::Canary;
 use crate::telemetry::Chain;
 
 /// Annotation of an event: Weir's own word for it.
-const REASON: &str = "weir.dev/reason";
+pub(crate) const REASON: &str = "weir.dev/reason";
 
 /// Tells of an event. It is news, not state: one that cannot be written is only logged.
 pub(crate) async fn publish(client: Client, canary: &Canary, event: &Event, number: u64, now: Timestamp) {

@@ -3,11 +3,11 @@
 mod act;
 mod canary_writes;
 mod context;
-mod events;
+pub(crate) mod events;
 pub(crate) mod observe;
 mod reading;
 pub(crate) mod reconciler;
 mod retry;
-mod status;
+pub(crate) mod status;
 pub(crate) mod supervise;
 mod templates;

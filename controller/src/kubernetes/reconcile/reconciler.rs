@@ -13,6 +13,7 @@ use super::reading::LastReading;
 use super::retry::{COOLDOWN, Retry};
 use super::status::stored_state;
 use super::templates::unusable_metric;
+use crate::alerts::{CanaryAlerts, Deliveries, Situation};
 use crate::api::canary_id;
 use crate::checks::CheckRunner;
 use crate::kubernetes::api_server::apply::ActError;
@@ -61,6 +62,10 @@ pub(crate) struct Reconciler {
     pub(super) written: Written,
     /// Events emitted so far, which keeps their names apart.
     pub(super) events_emitted: u64,
+    /// What was told to people elsewhere.
+    pub(super) alerts: CanaryAlerts,
+    /// How it stood after the last pass.
+    pub(super) situation: Situation,
 }
 
 impl Reconciler {
@@ -74,6 +79,11 @@ impl Reconciler {
     ) -> Box<Self> {
         let id = canary_id(&key.0, &key.1);
         let wake = stores.waker(&key);
+        let deliveries = Deliveries::new(wake.clone(), statuses.clone());
+        let (alerts, situation) =
+            (CanaryAlerts::new(stores.alerts.clone(), deliveries), Situation::unknown(&key.0, &key.1));
+        let checks =
+            CheckRunner::new(wake, stores.outbound.clone()).with_event_webhook(stores.settings.event_webhook.clone());
         Box::new(Self {
             stores,
             registry,
@@ -86,11 +96,13 @@ impl Reconciler {
             state: None,
             reading: LastReading::default(),
             stored: None,
-            checks: CheckRunner::new(wake),
+            checks,
             seen: Observation::default(),
             retry: Retry::default(),
             written: Written::default(),
             events_emitted: 0,
+            alerts,
+            situation,
         })
     }
 
@@ -155,7 +167,10 @@ impl Reconciler {
         let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
             Some(state) => state,
-            None => stored_state(&canary.fields.status).map_err(ActError::Precondition)?,
+            None => {
+                self.alerts.deliveries().restore(&canary.fields.status.alerts);
+                stored_state(&canary.fields.status).map_err(ActError::Precondition)?
+            }
         };
         let resolved = resolve_revision(&self.stores, &names, target.as_deref(), &state);
         let fault =
@@ -186,7 +201,7 @@ impl Reconciler {
         };
         let passed = pass(&mut context, plan, &mut state, at).await;
         let gateways = context.gateways;
-        self.checks.forget(state.run.as_ref());
+        self.checks.forget(&state);
         self.state = Some(state);
         let Requeue { after, .. } = passed?;
         for workload in &gateways {

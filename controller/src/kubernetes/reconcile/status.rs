@@ -3,11 +3,13 @@
 //! Made for kstatus: a rollout never makes an object look unready, since Flux would stop applying; one that cannot work says
 //! `Stalled` at once; one that nobody has looked at is in progress, by the schema's default.
 
-use weir_engine::{Event, Outcome, Phase, Severity, State, Timestamp};
+use std::collections::BTreeMap;
+
+use weir_engine::{CheckResult, Event, Outcome, Phase, Severity, State, Timestamp};
 
 use crate::api::Problem;
 use crate::kubernetes::api_server::clock::rfc3339;
-use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, GatewayStatus};
+use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, Fault, GatewayStatus, WebhookStatus};
 use crate::view::CanaryView;
 
 /// Returns the status after a pass. `unbound` says why none of its requests passes a gateway, `everywhere` why the filter sees
@@ -71,6 +73,8 @@ pub(crate) fn status(
         }),
         evidence,
         tracked_configs: old.tracked_configs.clone(),
+        webhooks: old.webhooks.clone(),
+        alerts: old.alerts.clone(),
         conditions: conditions(
             old,
             generation,
@@ -112,6 +116,53 @@ pub(crate) fn stalled(
     }
 }
 
+/// Returns what each webhook said last.
+pub(crate) fn webhooks(
+    old: &CanaryStatus,
+    outcomes: BTreeMap<String, (String, CheckResult)>,
+    now: Timestamp,
+) -> Vec<WebhookStatus> {
+    let status = |(name, (kind, said)): (String, (String, CheckResult))| {
+        let (result, message) = match said {
+            CheckResult::Failed(why) | CheckResult::NoValue(why) => ("Failed", why),
+            CheckResult::Passed | CheckResult::Value(_) => ("Passed", String::new()),
+        };
+        let before = old.webhooks.iter().find(|before| before.name == name && before.result == result);
+        let since = before.map_or_else(|| rfc3339(now), |before| before.last_transition_time.clone());
+        WebhookStatus { name, kind, result: result.into(), message, last_transition_time: since }
+    };
+    outcomes.into_iter().map(status).collect()
+}
+
+/// Returns the event of an object that cannot work from now on, or for another reason than before.
+#[must_use]
+pub(crate) fn newly_stalled(old: &CanaryStatus, (reason, problem): &Fault) -> Option<Event> {
+    let told = old.conditions.iter().any(|c| c.kind == "Stalled" && c.status == "True" && c.reason == *reason);
+    (!told).then(|| Event::new(Severity::Error, reason, problem.clone()))
+}
+
+/// The condition of alerts that are not delivered. It is there only where there are some.
+const ALERTS_FAILING: &str = "AlertsFailing";
+
+/// Adds to a status which alerts are not delivered; returns the event where it was not told before.
+pub(crate) fn alerts_failing(
+    old: &CanaryStatus,
+    new: &mut CanaryStatus,
+    problems: &[String],
+    generation: i64,
+    now: Timestamp,
+) -> Option<Event> {
+    new.conditions.retain(|condition| condition.kind != ALERTS_FAILING);
+    if problems.is_empty() {
+        return None;
+    }
+    let message = problems.join("; ");
+    let told = old.conditions.iter().any(|condition| condition.kind == ALERTS_FAILING && condition.message == message);
+    let text: String = format!("alerts are not delivered: {message}").chars().take(EVENT_TEXT / 2).collect();
+    new.conditions.extend(conditions(old, generation, now, [(ALERTS_FAILING, "True", "NotDelivered", message)]));
+    (!told).then(|| Event::new(Severity::Warning, "AlertNotDelivered", text))
+}
+
 /// The condition that lists fields of the spec that have no effect, or less than they say. It is there only where there are some.
 const NO_EFFECT: &str = "NoEffect";
 /// An event's text is cut off by the API server after 1,024 bytes.
@@ -141,7 +192,7 @@ pub(crate) fn no_effect(
         text += if i == 0 { " " } else { ", " };
         text += field;
     }
-    (!known).then_some(Event { severity: Severity::Warning, reason: NO_EFFECT, text })
+    (!known).then(|| Event::new(Severity::Warning, NO_EFFECT, text))
 }
 
 /// Returns a status without its figures, which change with every request, and without the engine's memory. What differs otherwise is
@@ -149,7 +200,9 @@ pub(crate) fn no_effect(
 #[must_use]
 pub(crate) fn without_figures(status: &CanaryStatus) -> CanaryStatus {
     let mut without_figures = CanaryStatus { message: None, evidence: None, state: None, ..status.clone() };
-    for condition in without_figures.conditions.iter_mut().filter(|condition| condition.kind != NO_EFFECT) {
+    without_figures.webhooks.clear();
+    let listed = |condition: &&mut Condition| [NO_EFFECT, ALERTS_FAILING].contains(&condition.kind.as_str());
+    for condition in without_figures.conditions.iter_mut().filter(|condition| !listed(condition)) {
         condition.message.clear();
     }
     without_figures

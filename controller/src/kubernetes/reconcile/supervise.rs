@@ -100,7 +100,7 @@ fn report_panic(stores: &Stores, (namespace, name): &Key, what: &str, delay: Dur
          of Weir: report it with this text: {what}",
         delay.as_secs()
     );
-    let event = Event { severity: Severity::Error, reason: "InternalError", text };
+    let event = Event::new(Severity::Error, "InternalError", text);
     let client = stores.api.client.clone();
     tokio::spawn(async move { events::publish(client, &canary, &event, number, now()).await });
 }

@@ -12,6 +12,8 @@ pub(super) fn unusable_metric(stores: &Stores, canary: &Canary) -> Option<Fault>
     if asked(metrics).is_empty() {
         return None;
     }
-    let problem = CheckRunner::validate(&canary.object().ok()?, |namespace, name| stores.template(namespace, name));
+    let problem = CheckRunner::validate(&canary.object().ok()?, |namespace, name| {
+        stores.template(canary.namespace(), namespace, name)
+    });
     problem.map(|problem| ("MetricUnanswerable", problem))
 }

@@ -4,9 +4,13 @@
 //! does is: owners of fields, conflicts, refusals, watches, finalizers. Time is tokio's paused time, so a minute takes nothing.
 
 mod accidents;
+mod alerts;
+mod calls;
 mod faults;
+mod hashes;
 mod leading;
 mod ownership;
 mod passes;
+mod plugin;
 mod server;
 mod stage;

@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::server::{ApiServer, Write};
+use crate::alerts::http::Http;
+use crate::alerts::{AlertSettings, Transport};
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::render::Module;
 use crate::kubernetes::run::{RunError, act};
 use crate::kubernetes::settings::Settings;
 use crate::kubernetes::stores::Stores;
+use crate::outbound::Outbound;
 use crate::status_store::StatusStore;
 
 /// Namespace of everything here.
@@ -34,14 +37,25 @@ impl Stage {
 
     /// Starts the watches, and nothing that acts.
     pub(super) async fn idle(server: &ApiServer) -> Self {
-        let (stores, registry, _) = Self::stores(server, "weir-0", false);
+        let (stores, registry, _) = Self::stores(server, "weir-0", false, None);
         stores.wait_until_synced().await;
         Self { server: server.clone(), stores, registry, acting: tokio::spawn(std::future::pending()) }
     }
 
     /// Starts one of several replicas.
     pub(super) fn start_as(server: &ApiServer, identity: &str, leader_election: bool) -> Self {
-        let (stores, registry, statuses) = Self::stores(server, identity, leader_election);
+        Self::acting(server, Self::stores(server, identity, leader_election, None))
+    }
+
+    /// Starts a controller whose alerts are sent by this.
+    pub(super) fn start_with(server: &ApiServer, transport: Arc<dyn Transport>) -> Self {
+        Self::acting(server, Self::stores(server, "weir-0", false, Some(transport)))
+    }
+
+    fn acting(
+        server: &ApiServer,
+        (stores, registry, statuses): (Arc<Stores>, Arc<GatewayRegistry>, Arc<StatusStore>),
+    ) -> Self {
         let acting = tokio::spawn(act(stores.clone(), registry.clone(), statuses));
         Self { server: server.clone(), stores, registry, acting }
     }
@@ -50,6 +64,7 @@ impl Stage {
         server: &ApiServer,
         identity: &str,
         leader_election: bool,
+        transport: Option<Arc<dyn Transport>>,
     ) -> (Arc<Stores>, Arc<GatewayRegistry>, Arc<StatusStore>) {
         let settings = Settings {
             observe_at_rest: false,
@@ -57,12 +72,20 @@ impl Stage {
             identity: identity.into(),
             leader_election,
             listen: ([127, 0, 0, 1], 0).into(),
+            probes: ([127, 0, 0, 1], 0).into(),
+            details: ([127, 0, 0, 1], 0).into(),
             module: Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "00".into() },
             module_file: None,
             config_tracking: true,
             cluster_domain: "cluster.local".into(),
+            address_rules: Arc::default(),
+            event_webhook: None,
+            alerts: AlertSettings::default(),
+            shared_namespaces: Vec::new(),
         };
-        let stores = Stores::new(server.client(), settings);
+        let outbound = Outbound::new(Some(settings.address_rules.clone()));
+        let transport = transport.unwrap_or_else(|| Arc::new(Http(outbound.clone())));
+        let stores = Stores::with(server.client(), settings, outbound, transport);
         let registry = Arc::new(GatewayRegistry::default());
         stores.start_watches(&registry);
         (stores, registry, StatusStore::new().0)

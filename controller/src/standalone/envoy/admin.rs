@@ -3,18 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
+use http_body_util::Full;
 use hyper::{Method, Request};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
-/// Envoy answers from its main thread, which may compile a module for a while.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use crate::http_client::{HttpClient, Limits};
 
-/// Far above what a thousand Canaries say.
-const LONGEST: usize = 64 << 20;
+/// Envoy answers from its main thread, which may compile a module for a while. The body is far above what a thousand Canaries say.
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: 64 << 20 };
 
 /// What is scraped: the filter's metrics, and the few of Envoy's own that tell how many VMs there must be, whether the
 /// filter was taken, and on which routes it is on. The expression sees Envoy's raw names.
@@ -27,7 +22,7 @@ const STATS: &str = "/stats/prometheus?filter=%5E(wasmcustom%5C.weir_%7Cserver%5
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     address: SocketAddr,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: HttpClient,
 }
 
 /// Envoy's admin endpoint did not answer.
@@ -52,7 +47,7 @@ pub(crate) struct Host {
 impl Admin {
     /// Returns the endpoint at an address.
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { address, client: Client::builder(TokioExecutor::new()).build_http() }
+        Self { address, client: HttpClient::persistent() }
     }
 
     /// Returns where it is.
@@ -77,18 +72,13 @@ impl Admin {
 
     async fn ask(&self, method: Method, path: &str) -> Result<String, AdminError> {
         let error = |problem: String| AdminError { path: path.split('?').next().unwrap_or(path).to_owned(), problem };
-        let uri = format!("http://{}{path}", self.address);
-        let request = Request::builder().method(method).uri(uri).body(Empty::new());
-        let request = request.map_err(|source| error(source.to_string()))?;
-        let answer = async {
-            let response = self.client.request(request).await.map_err(|source| error(source.to_string()))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LONGEST).collect().await;
-            let body = body.map_err(|source| error(source.to_string()))?.to_bytes();
-            let text = String::from_utf8_lossy(&body).into_owned();
-            if status.is_success() { Ok(text) } else { Err(error(format!("{status}: {}", text.trim()))) }
-        };
-        tokio::time::timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err(error("no answer in 5s".into())))
+        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let request = request.body(Full::default()).map_err(|source| error(source.to_string()))?;
+        let answer = self.client.send(request, LIMITS).await.map_err(|source| error(source.to_string()))?;
+        let status = answer.status;
+        let body = answer.whole().map_err(|source| error(source.to_string()))?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() { Ok(text) } else { Err(error(format!("{status}: {}", text.trim()))) }
     }
 }
 

@@ -135,10 +135,11 @@ impl ApiServer {
         inner.settle();
     }
 
-    /// Returns what was asked since the last time, but for the lease and events.
+    /// Returns what was asked since the last time, but for the lease, events and the key of hashes.
     pub(in crate::kubernetes) fn writes(&self) -> Vec<Write> {
         let all = std::mem::take(&mut self.inner().writes);
-        all.into_iter().filter(|write| write.kind != "Lease" && write.kind != "Event").collect()
+        let own = |write: &Write| ["Lease", "Event"].contains(&&*write.kind) || write.name == "weir-hash-key";
+        all.into_iter().filter(|write| !own(write)).collect()
     }
 
     /// Returns an object.
