@@ -16,6 +16,7 @@ mod checks;
 mod clash;
 mod duration;
 mod identity;
+mod kinds;
 pub(crate) mod limits;
 mod object;
 mod plan;
@@ -35,13 +36,14 @@ pub(crate) use checks::{asked, timeout, webhook_names};
 pub use clash::{Clash, shared_hosts, shared_targets};
 pub use duration::parse_duration;
 pub use identity::{canary_id, canary_token, revision};
+pub(crate) use kinds::{AutoscalerKind, RouterKind, TargetKind};
 pub use object::{GROUP, Metadata, Object, VERSION};
 pub use plan::{Reading, plan, plan_of, reading, remarks};
 pub use problem::{Place, Problem};
 pub use process::{HttpGet, Probe, ProbeSpec, Process, ProcessSpec, ProcessVariable, Target, process};
 pub use providers::{AlertProviderSpec, MetricProvider, MetricTemplateSpec, ObjectRef};
 pub use read::{Known, Parsed, read};
-pub(crate) use rules::may_set;
+pub(crate) use rules::{may_set, words};
 pub use service::ServiceSpec;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use weir_engine::{Span, State};
 use super::kinds::Labels;
 use super::kinds::crd;
 use super::render::{self, ArmLabels, Arms, Names, Ownership, Role};
-use super::router::apex::ownership_after_deletion;
+use super::router::ownership_after_deletion;
 use crate::api::{self, CanarySpec, MetricTemplateSpec, Object, Problem};
 use crate::checks::{CheckRunner, Template};
 use crate::kubernetes::kinds::canary::Canary;
