@@ -19,8 +19,7 @@ use super::service::{Free, ServiceSpec};
     ("(has(self.service) && has(self.service.name)) || self.targetRef.name.matches('^[a-z]([-a-z0-9]{0,53}[a-z0-9])?$')",
      "targetRef.name is the name of the service too, and no name for one: give service.name, at most 55 characters (-primary is \
       added): lower-case letters, digits and -, beginning with a letter"),
-    ("!has(self.provider) || self.provider == 'istio'",
-     "provider: only istio is supported; remove the field, and give service.gateways and service.hosts"),
+    (&rules::provider().0, &rules::provider().1),
     ("!has(self.ingressRef)",
      "ingressRef is for NGINX and Skipper, and Weir releases through Istio: remove it, and give service.gateways and service.hosts"),
     ("!has(self.routeRef)",

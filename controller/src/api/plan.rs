@@ -8,9 +8,10 @@ use super::analysis::AnalysisSpec;
 use super::canary::CanarySpec;
 use super::checks::{checks, latency_edges, webhooks};
 use super::duration::parse_duration;
+use super::kinds::{AutoscalerKind, PROCESS, RouterKind, TargetKind};
 use super::object::{Object, name_problem};
 use super::problem::{Problem, Problems};
-use super::rules::{AUTOSCALERS, PROCESS, WORKLOADS};
+use super::rules::words;
 use super::{limits, serving, strategy};
 
 /// A check every 100 ms would be noise, and a step is judged two ticks of the filter after its end.
@@ -118,19 +119,26 @@ fn check_name(name: &str, spec: &CanarySpec, p: &mut Problems) {
 fn check_target(spec: &CanarySpec, p: &mut Problems) {
     let target = &spec.target_ref;
     let kind = target.kind.as_str();
-    if !WORKLOADS.contains(&kind) && kind != PROCESS {
-        let known = WORKLOADS.join(" or ");
+    let known = TargetKind::of(kind);
+    if known.is_none() && kind != PROCESS {
+        let known = words(TargetKind::ALL, TargetKind::word).join(" or ");
         let text = format!("{kind:?} cannot be released: use {known} in a cluster, {PROCESS} with weir standalone");
         p.add("spec.targetRef.kind", text);
     }
     if let Some(text) = name_problem(&target.name) {
         p.add("spec.targetRef.name", text);
     }
-    other_version("spec.targetRef.apiVersion", target.api_version.as_deref(), "apps/v1", p);
+    other_version(
+        "spec.targetRef.apiVersion",
+        target.api_version.as_deref(),
+        &known.unwrap_or_default().api_version(),
+        p,
+    );
     let Some(scaler) = &spec.autoscaler_ref else { return };
     let kind = scaler.kind.as_str();
-    if !AUTOSCALERS.contains(&kind) {
-        p.add("spec.autoscalerRef.kind", format!("{kind:?} is not supported: use {}", AUTOSCALERS.join(" or ")));
+    if AutoscalerKind::of(kind).is_none() {
+        let known = words(AutoscalerKind::ALL, AutoscalerKind::word).join(" or ");
+        p.add("spec.autoscalerRef.kind", format!("{kind:?} is not supported: use {known}"));
     }
     if let Some(text) = name_problem(&scaler.name) {
         p.add("spec.autoscalerRef.name", text);
@@ -174,9 +182,10 @@ fn check_unsupported(spec: &CanarySpec, p: &mut Problems) {
             p.add(field, format!("is for {mesh}, and Weir releases through Istio: {remedy}"));
         }
     }
-    if let Some(provider) = spec.provider.as_deref().filter(|provider| !["", "istio"].contains(provider)) {
+    if let Some(provider) = spec.provider.as_deref().filter(|provider| RouterKind::of(Some(provider)).is_none()) {
+        let known = words(RouterKind::ALL, RouterKind::word).join(" or ");
         let remedy = "remove the field, and give service.gateways and service.hosts";
-        p.add("spec.provider", format!("{provider} is not supported: only istio is; {remedy}"));
+        p.add("spec.provider", format!("{provider} is not supported: only {known} is; {remedy}"));
     }
     for (field, percent) in [
         ("spec.analysis.primaryReadyThreshold", spec.analysis.primary_ready_threshold),

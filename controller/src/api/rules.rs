@@ -1,16 +1,12 @@
-//! Rules in CEL that stand beside the fields, and the lists that both they and the plan are made from.
+//! Rules in CEL that stand beside the fields, made from the lists that the plan reads too.
 //!
 //! The API server refuses with them at `kubectl apply` what a plan would refuse later. It checks only what an edit changes, so an
 //! object from before a rule goes on working.
 
 use serde_json::{Value, json};
 
-/// The workloads that a cluster releases.
-pub(super) const WORKLOADS: [&str; 1] = ["Deployment"];
-/// The workload that `weir standalone` releases.
-pub(crate) const PROCESS: &str = "Process";
-/// The autoscalers that the primary gets a copy of.
-pub(crate) const AUTOSCALERS: [&str; 1] = ["HorizontalPodAutoscaler"];
+use super::kinds::{AutoscalerKind, RouterKind, TargetKind};
+
 /// Keys that only Weir sets on the objects it makes: `weir.dev/original`, for one, is what an object becomes when it is given back.
 const OWN: &str = "weir.dev";
 /// Keys by which others would take themselves for an object's owner, by the domain before the `/`, or whole.
@@ -24,12 +20,35 @@ pub(super) fn rules(rules: &[(&str, &str)]) -> Value {
 
 /// Returns the rule on the kind of a target.
 pub(super) fn target() -> Value {
-    one_of("targetRef.kind", &WORKLOADS, "no other kind of workload can be released in a cluster")
+    one_of(
+        "targetRef.kind",
+        &words(TargetKind::ALL, TargetKind::word),
+        "no other kind of workload can be released in a cluster",
+    )
 }
 
 /// Returns the rule on the kind of an autoscaler.
 pub(super) fn autoscaler() -> Value {
-    one_of("autoscalerRef.kind", &AUTOSCALERS, "no other kind is supported yet")
+    one_of("autoscalerRef.kind", &words(AutoscalerKind::ALL, AutoscalerKind::word), "no other kind is supported yet")
+}
+
+/// Returns the rule on the provider, and what it says.
+pub(super) fn provider() -> (String, String) {
+    let known = words(RouterKind::ALL, RouterKind::word);
+    let remedy = "remove the field, and give service.gateways and service.hosts";
+    (
+        format!("!has(self.provider) || self.provider in [{}]", quoted(&known)),
+        format!("provider: only {} is supported; {remedy}", known.join(" or ")),
+    )
+}
+
+/// Returns the names of some kinds.
+pub(crate) fn words<K: Copy>(kinds: &[K], word: impl Fn(K) -> &'static str) -> Vec<&'static str> {
+    kinds.iter().map(|kind| word(*kind)).collect()
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ")
 }
 
 /// The services that show alerts.
@@ -41,8 +60,7 @@ pub(super) fn alert_kind() -> Value {
 }
 
 fn one_of(field: &str, kinds: &[&str], why: &str) -> Value {
-    let list = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
-    rules(&[(&format!("self in [{list}]"), &format!("{field} must be {}: {why}", kinds.join(" or ")))])
+    rules(&[(&format!("self in [{}]", quoted(kinds)), &format!("{field} must be {}: {why}", kinds.join(" or ")))])
 }
 
 /// Returns the rule on the keys of labels and annotations.

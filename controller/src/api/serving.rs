@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::canary::CanarySpec;
 use super::duration::parse_duration;
+use super::kinds::PROCESS;
 use super::limits;
 use super::problem::Problems;
-use super::rules::{PROCESS, may_set};
+use super::rules::may_set;
 use super::service::{ExtraMetadata, Free, ServiceSpec};
 
 /// What a service's name looks like: a label of DNS that begins with a letter.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::api::{CanarySpec, GROUP};
-use crate::kubernetes::api_server::apply::{ActError, apply, take_out};
+use crate::api::{CanarySpec, GROUP, TargetKind};
+use crate::kubernetes::api_server::apply::{ActError, Part, apply, apply_as, take_out};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::written::Written;
 use crate::kubernetes::configs::TrackedRevision;
-use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
 
@@ -24,7 +24,7 @@ pub(crate) struct Executor<'a> {
     /// What the user wants.
     pub(crate) spec: &'a CanarySpec,
     /// The target, if it exists.
-    pub(crate) target: Option<&'a Arc<Deployment>>,
+    pub(crate) target: Option<&'a Target>,
     /// What it declares, if that can be told.
     pub(crate) resolved: Option<&'a TrackedRevision>,
     /// What was written last.
@@ -36,10 +36,10 @@ impl Executor<'_> {
     pub(in crate::kubernetes) fn labels(
         &self,
         template: &Value,
-        primary: Option<&Deployment>,
+        primary: Option<&Target>,
     ) -> Result<ArmLabels, ActError> {
         let pods = serde_json::from_value(template["metadata"]["labels"].clone()).unwrap_or_default();
-        ArmLabels::new(self.names, self.target.map(|target| &**target), primary, &pods).map_err(ActError::Precondition)
+        ArmLabels::new(self.names, self.target, primary, &pods).map_err(ActError::Precondition)
     }
 
     /// Writes an object where the live one is not what is wanted.
@@ -49,6 +49,23 @@ impl Executor<'_> {
         wanted: &Value,
     ) -> Result<(), ActError> {
         self.ensure_where(cache, wanted, |live| covers(live, &comparable(wanted))).await
+    }
+
+    /// Writes a workload where the live one is not what is wanted.
+    pub(in crate::kubernetes) async fn ensure_target(&self, wanted: &Value) -> Result<(), ActError> {
+        match self.names.kind {
+            TargetKind::Deployment => self.ensure(&self.stores.deployments, wanted).await,
+        }
+    }
+
+    /// Writes what is said of a workload, as one of Weir's field managers.
+    pub(in crate::kubernetes) async fn apply_target(&self, manager: &str, object: &Value) -> Result<(), ActError> {
+        let api = &self.stores.api;
+        match self.names.kind {
+            TargetKind::Deployment => {
+                apply_as(api, manager, &self.stores.deployments, object, Part::Whole).await.map(drop)
+            }
+        }
     }
 
     /// Writes a service where the live one is not what is wanted. Ports that somebody else added to an adopted one stay.
@@ -80,7 +97,7 @@ impl Executor<'_> {
             }
         }
         let mut now = apply(&self.stores.api, cache, wanted).await?;
-        if let Some(added) = self.additions(&now, wanted).filter(|_| self.written.may_clean(kind, name)) {
+        if let Some(added) = self.additions(&now, wanted).filter(|_| self.written.may_clean::<V>(name)) {
             tracing::info!(kind, namespace = now.namespace(), name, %added, "takes out what somebody added");
             now = take_out(&self.stores.api, cache, &now, added).await?;
         }
@@ -137,6 +154,13 @@ pub(in crate::kubernetes) fn foreign<V: Projection>(live: Option<&Cached<V>>, na
         "{kind} {name} {who}, but Canary {} needs the name: rename or delete it, or give the Canary another target or service.name",
         names.canary
     ))
+}
+
+/// Returns whose a workload is that must be the Canary's own alone, where it is not.
+pub(in crate::kubernetes) fn foreign_target(live: Option<&Target>, names: &Names) -> Option<String> {
+    match live? {
+        Target::Deployment(live) => foreign(Some(live), names),
+    }
 }
 
 /// Refuses to write over an object that must be the Canary's own alone and is not.

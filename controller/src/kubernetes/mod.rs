@@ -12,7 +12,7 @@
 //! | floor | what it is |
 //! |---|---|
 //! | [`api_server`] | caches that follow watches, writes, events, the lease |
-//! | [`kinds`] | the objects that are watched, and Weir's own |
+//! | [`kinds`] | the objects that are watched, and Weir's own; the kinds of targets |
 //! | [`render`] | what the objects that Weir writes look like; pure |
 //! | [`stores`] | everything that is known of the cluster, and who must look again when it changed |
 //! | [`configs`] | the ConfigMaps and Secrets of a revision |

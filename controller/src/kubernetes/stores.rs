@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::alerts::http::Http;
 use crate::alerts::{Alerts, Provider, Transport};
-use crate::api::CanarySpec;
+use crate::api::{CanarySpec, TargetKind};
 use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::hash_key::HashKey;
@@ -24,7 +24,7 @@ use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;
 use crate::kubernetes::kinds::{
     DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, Labels, PodView,
-    ReplicaSetView, RevisionView, ScalerView, ServiceView, VirtualServiceBody, VirtualServiceView,
+    ReplicaSetView, RevisionView, ScalerView, ServiceView, Target, VirtualServiceBody, VirtualServiceView,
 };
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
@@ -240,6 +240,21 @@ impl Stores {
         }
     }
 
+    /// Returns a workload.
+    pub(crate) fn target(&self, kind: TargetKind, namespace: &str, name: &str) -> Option<Target> {
+        match kind {
+            TargetKind::Deployment => self.deployments.get(namespace, name).map(Target::Deployment),
+        }
+    }
+
+    /// Returns all workloads of a namespace that could be released.
+    pub(crate) fn targets_of(&self, namespace: &str) -> Vec<Target> {
+        let of_kind = |kind: &TargetKind| match kind {
+            TargetKind::Deployment => self.deployments.of(namespace).into_iter().map(Target::Deployment),
+        };
+        TargetKind::ALL.iter().flat_map(of_kind).collect()
+    }
+
     /// Returns what a Canary of the namespace `of` may know of a MetricTemplate. One of another namespace that sends credentials
     /// along would lend them to whoever names it.
     pub(crate) fn template(&self, of: &str, namespace: &str, name: &str) -> Template {
@@ -344,9 +359,11 @@ impl Stores {
             return self.wake_labelled(config);
         }
         let namespace = config.namespace();
-        let reads =
-            |target: &str| self.deployments.get(namespace, target).is_some_and(|target| target.mentions(config.name()));
-        self.wake_where(Some(namespace), |_, spec| reads(&spec.target_ref.name));
+        self.wake_where(Some(namespace), |_, spec| {
+            let target = TargetKind::of(&spec.target_ref.kind);
+            let target = target.and_then(|kind| self.target(kind, namespace, &spec.target_ref.name));
+            target.is_some_and(|target| target.mentions(config.name()))
+        });
     }
 
     fn wake_where(&self, namespace: Option<&str>, concerned: impl Fn(&Canary, &CanarySpec) -> bool) {

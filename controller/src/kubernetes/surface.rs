@@ -9,7 +9,7 @@ use weir_engine::{Span, State};
 use super::kinds::Labels;
 use super::kinds::crd;
 use super::render::{self, ArmLabels, Arms, Names, Ownership, Role};
-use super::router::apex::ownership_after_deletion;
+use super::router::ownership_after_deletion;
 use crate::alerts::recipients::recipients;
 use crate::alerts::{AlertSettings, Provider, muted};
 use crate::api::{self, AlertProviderSpec, CanarySpec, MetricTemplateSpec, Object, Problem};

@@ -43,6 +43,9 @@ pub(crate) enum ActError {
     /// Something of the cluster is not as it must be.
     #[error("{0}")]
     Precondition(String),
+    /// Another controller has written the same since this was decided.
+    #[error("{0}")]
+    Superseded(String),
     /// Something takes its time.
     #[error("{0}")]
     Waiting(String),
@@ -69,7 +72,7 @@ pub(crate) async fn apply<V: Projection>(
     apply_as(api, MANAGER, cache, object, Part::Whole).await
 }
 
-/// Writes an object's status by server-side apply.
+/// Writes an object's status by server-side apply: where `object` has a resource version, that version's alone.
 ///
 /// # Errors
 /// When the API refuses it or does not answer.
@@ -130,9 +133,24 @@ pub(crate) async fn take_out<V: Projection>(
     into_cache(cache, with_timeout("patch", V::KIND, name, objects.patch(name, &params, &Patch::Merge(&patch))).await?)
 }
 
+/// Reads an object from the API server, and takes it into the cache.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn read<V: Projection>(
+    api: &ApiServer,
+    cache: &Cache<V>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Arc<Cached<V>>>, ActError> {
+    let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
+    let live = with_timeout("get", V::KIND, name, objects.get_opt(name)).await?;
+    live.map(|live| into_cache(cache, live)).transpose()
+}
+
 fn into_cache<V: Projection>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached<V>>, ActError> {
-    let written =
-        Cached::new(written).map_err(|error| ActError::Precondition(format!("read what was written: {error}")))?;
+    let written = Cached::new(written)
+        .map_err(|error| ActError::Precondition(format!("read what the API server answered: {error}")))?;
     let written = Arc::new(written);
     cache.insert_if_newer(written.clone());
     Ok(written)

@@ -89,7 +89,14 @@ impl<V: Projection> Cache<V> {
                 Ok(Event::InitDone) => self.replace(std::mem::take(&mut fresh), &mut changed),
                 Ok(Event::Apply(object)) => {
                     let Some(object) = read(object) else { continue };
-                    let older = self.write(|objects| objects.insert(key(&object), object.clone()));
+                    let older = self.write(|objects| {
+                        let older = objects.get(&key(&object)).cloned();
+                        // An own write is in the cache before the watch tells of what came between.
+                        if older.as_ref().is_none_or(|older| version(older) <= version(&object)) {
+                            objects.insert(key(&object), object.clone());
+                        }
+                        older
+                    });
                     if older.is_none_or(|older| object.fields.is_changed(&older.fields)) {
                         changed(&object);
                     }

@@ -1,8 +1,9 @@
 //! One of several replicas acts: the one that holds the lease.
 //!
-//! A leader that cannot renew it stops well before another replica may take it. The configuration of the gateways carries the
-//! resource version that its decision saw, so the API server refuses a former leader's late push. Its other late writes are
-//! applied: each says all of what must be so, and the next pass of the new leader says it again.
+//! A leader that cannot renew it stops well before another replica may take it. What it wrote before may still arrive late. A
+//! Canary's status, which holds the engine's state, and the gateways' configuration carry the resource version that the decision
+//! saw: the API server refuses them once the new leader has written. Other late writes are applied: each says all of what must
+//! be so, and the next pass of the new leader says it again.
 
 use std::time::Duration;
 

@@ -34,6 +34,8 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
     const KEEP_RAW: bool;
     /// Whether a write of it never waits for others: it may take requests away from a canary.
     const URGENT: bool = false;
+    /// Whether a write of its spec may replace pods.
+    const HAS_PODS: bool = false;
     /// Which objects are watched, by their fields; all if there is none.
     const FIELDS: Option<&'static str> = None;
     /// Objects of a list that are in memory at a time: parsed whole, each is ten times the size of what is kept.
@@ -45,9 +47,8 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
             let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION;
             metadata.annotations = only(metadata.annotations.take(), looked_at);
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
-                owners.retain(|owner| {
-                    ["Deployment", "Canary", "StatefulSet", "DaemonSet"].contains(&owner.kind.as_str())
-                });
+                // A pod's ReplicaSet is found by their labels, and there are very many pods.
+                owners.retain(|owner| owner.kind != "ReplicaSet");
                 (!owners.is_empty()).then_some(owners)
             });
             (metadata.generate_name, metadata.creation_timestamp) = (None, None);

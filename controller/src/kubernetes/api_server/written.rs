@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::object::Projection;
+
 /// Time between two removals of others' additions from one object: an operator may put them back each time.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(10);
-/// As [`CLEAN_INTERVAL`], of a Deployment: each time its pods are replaced.
+/// As [`CLEAN_INTERVAL`], of a workload: each time its pods are replaced.
 const CLEAN_INTERVAL_OF_PODS: Duration = Duration::from_secs(600);
 
 /// Kind and name of an object.
@@ -44,10 +45,10 @@ impl Written {
     }
 
     /// Returns whether somebody else's additions may be taken out of an object now.
-    pub(crate) fn may_clean(&self, kind: &'static str, name: &str) -> bool {
+    pub(crate) fn may_clean<V: Projection>(&self, name: &str) -> bool {
         let mut cleaned = self.cleaned.lock();
-        let key = (kind, name.into());
-        let least = if kind == "Deployment" { CLEAN_INTERVAL_OF_PODS } else { CLEAN_INTERVAL };
+        let key = (V::KIND, name.into());
+        let least = if V::HAS_PODS { CLEAN_INTERVAL_OF_PODS } else { CLEAN_INTERVAL };
         if cleaned.get(&key).is_some_and(|at| at.elapsed() < least) {
             return false;
         }

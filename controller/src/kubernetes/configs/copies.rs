@@ -12,7 +12,7 @@ use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::api_server::apply::{ActError, delete, is_status, with_timeout};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, resource};
-use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::config::{Config, ConfigKind};
 use crate::kubernetes::render::{self, CANARY_LABEL, Configs, Names, copy_name};
 use crate::kubernetes::stores::Stores;
@@ -64,9 +64,9 @@ impl Copies {
             needed.extend(names_of(names, &configs_of(stores, names, resolved, revision)));
         }
         if self.pruned.as_ref() != Some(&needed) {
-            let primary = stores.deployments.get(&names.namespace, &names.primary());
-            let in_use = delete_unneeded(stores, &stores.config_maps, names, &needed, primary.as_deref()).await?
-                | delete_unneeded(stores, &stores.secrets, names, &needed, primary.as_deref()).await?;
+            let primary = stores.target(names.kind, &names.namespace, &names.primary());
+            let in_use = delete_unneeded(stores, &stores.config_maps, names, &needed, primary.as_ref()).await?
+                | delete_unneeded(stores, &stores.secrets, names, &needed, primary.as_ref()).await?;
             self.pruned = (!in_use).then_some(needed);
         }
         Ok(())
@@ -155,7 +155,7 @@ async fn delete_unneeded<V: Config>(
     cache: &Cache<V>,
     names: &Names,
     needed: &BTreeSet<String>,
-    primary: Option<&Deployment>,
+    primary: Option<&Target>,
 ) -> Result<bool, ActError> {
     let mut in_use = false;
     for copy in cache.of(&names.namespace) {

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use weir_engine::{Revision, State};
 
 use crate::kubernetes::api_server::hash_key::HashKey;
-use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::config::Config as _;
 use crate::kubernetes::kinds::config::ConfigKind::{ConfigMap, Secret};
@@ -58,14 +58,15 @@ impl TrackedRevision {
 pub(crate) fn resolve_revision(
     stores: &Stores,
     names: &Names,
-    target: Option<&Deployment>,
+    target: Option<&Target>,
     state: &State,
 ) -> Result<TrackedRevision, Fault> {
     let Some(target) = target else {
-        let problem = format!("Deployment {} does not exist in namespace {}", names.target, names.namespace);
+        let (kind, name) = (names.kind.word(), &names.target);
+        let problem = format!("{kind} {name} does not exist in namespace {}", names.namespace);
         return Err(("TargetMissing", problem));
     };
-    let template = template_of(&target.body()["spec"]);
+    let template = template_of(&target.spec());
     let plain = plain(&template);
     if !stores.settings.config_tracking {
         // What has copies keeps its name until its template changes.
@@ -118,8 +119,8 @@ pub(crate) fn changed(old: &Configs, new: &Configs, former: &Configs) -> Option<
 
 /// Returns how the target's pods must be marked for a rollout, where they are not.
 #[must_use]
-pub(crate) fn unmarked(stores: &Stores, target: &Deployment, resolved: &TrackedRevision, run: &str) -> Option<String> {
-    let marked = target.fields.spec.template.metadata.annotations.get(STARTED_WITH).map(String::as_str);
+pub(crate) fn unmarked(stores: &Stores, target: &Target, resolved: &TrackedRevision, run: &str) -> Option<String> {
+    let marked = target.pod_annotation(STARTED_WITH);
     let tracked = resolved.copied && stores.settings.config_tracking;
     tracked.then(|| mark(marked, &resolved.configs, run))?
 }
@@ -181,7 +182,8 @@ fn resolve_configs(stores: &Stores, names: &Names, template: &Value, key: Option
     match missing.as_slice() {
         [] => Ok(configs),
         missing => Err(format!(
-            "Deployment {} refers to what does not exist in namespace {namespace}: {}; create it, or mark the reference optional",
+            "{} {} refers to what does not exist in namespace {namespace}: {}; create it, or mark the reference optional",
+            names.kind.word(),
             names.target,
             missing.join(", ")
         )),

@@ -14,11 +14,9 @@ mod overlap;
 mod reach;
 mod registry;
 mod reports;
-mod request_match;
 mod scrape;
 mod task;
 mod workload;
 
-pub(crate) use registry::{GatewayRegistry, selects, unbound};
-pub(crate) use request_match::request_match;
+pub(crate) use registry::{GatewayRegistry, selects};
 pub(crate) use workload::GatewayWorkload;

@@ -12,8 +12,9 @@ use super::overlap::{Found, canonical_selectors};
 use super::task;
 use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
-use crate::kubernetes::kinds::{Labels, gateway_name};
+use crate::kubernetes::kinds::Labels;
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
+use crate::kubernetes::router;
 use crate::kubernetes::stores::{GatewayListener, Key, Stores};
 
 /// All gateway workloads.
@@ -55,13 +56,7 @@ impl GatewayRegistry {
 
     /// Finds workloads, and starts whoever looks after each.
     fn discover(self: &Arc<Self>, stores: &Arc<Stores>) {
-        let selectors: BTreeSet<Labels> = stores
-            .gateways
-            .all()
-            .iter()
-            .map(|gateway| gateway.fields.spec.selector.clone())
-            .filter(|selector| !selector.is_empty())
-            .collect();
+        let selectors = router::all_gateway_selectors(stores);
         // What is in a gateway is looked after though nobody names it any more.
         let live = stores.envoy_filters.all();
         let mut found: BTreeSet<FilterNames> = live
@@ -93,7 +88,11 @@ impl GatewayRegistry {
         let mut used = BTreeSet::new();
         for canary in stores.canaries.all() {
             let Ok(spec) = &canary.fields.spec else { continue };
-            used.extend(selectors(stores, &Names::new(canary.namespace(), canary.name(), "", spec), spec));
+            used.extend(router::gateway_selectors(
+                stores,
+                &Names::new(canary.namespace(), canary.name(), "", spec),
+                spec,
+            ));
         }
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         let all = self.all();
@@ -163,7 +162,7 @@ impl GatewayRegistry {
     /// Returns the workloads that a Canary's requests come through.
     #[must_use]
     pub(crate) fn of(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<Arc<GatewayWorkload>> {
-        let selectors = selectors(stores, names, spec);
+        let selectors = router::gateway_selectors(stores, names, spec);
         let all = self.all();
         let through = all.iter().filter(|workload| selectors.contains(&workload.names.selector));
         let mut decided: BTreeSet<FilterNames> = BTreeSet::new();
@@ -219,40 +218,6 @@ impl GatewayListener for GatewayRegistry {
 /// Returns whether the gateways of a workload have its filter.
 fn inserted(stores: &Stores, names: &FilterNames) -> bool {
     stores.envoy_filters.get(&names.namespace, &names.listener()).is_some()
-}
-
-/// Returns the selectors of the gateways that a Canary's requests come through.
-fn selectors(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels> {
-    let gateways = gateways(stores, names, spec).into_iter();
-    let gateways = gateways.filter_map(|(namespace, name)| stores.gateways.get(&namespace, &name));
-    gateways.map(|gateway| gateway.fields.spec.selector.clone()).collect()
-}
-
-/// Returns the gateways that a Canary's requests come through, by namespace and name. The mesh is none. A Canary that is
-/// delegated to has those of whoever delegates.
-fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(String, String)> {
-    let own = |gateways: &[String], namespace: &str| {
-        let gateways = gateways.iter().filter(|name| *name != "mesh");
-        gateways.map(|name| gateway_name(name, namespace)).collect::<Vec<_>>()
-    };
-    if spec.service.delegation != Some(true) {
-        return own(&spec.service.gateways, &names.namespace).into_iter().collect();
-    }
-    let index = stores.host_index();
-    let roots = index.roots().iter().filter(|root| root.delegates_to(&names.namespace, &names.apex).next().is_some());
-    roots.flat_map(|root| own(&root.fields.spec.gateways, root.namespace())).collect()
-}
-
-/// Returns why none of a Canary's requests passes a gateway, if that is so.
-#[must_use]
-pub(crate) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
-    let why = match spec.service.delegation {
-        Some(true) => {
-            "spec.service.delegation: no VirtualService delegates to it from a gateway, so none of its requests passes the filter"
-        }
-        _ => "spec.service.gateways names no gateway: none of its requests passes the filter",
-    };
-    gateways(stores, names, spec).is_empty().then_some(why)
 }
 
 /// Returns whether a selector finds something with these labels.

@@ -12,10 +12,6 @@ fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Er
 }
 
 kind!(
-    /// A workload that can be released.
-    Deployment, DeploymentView, "apps", "v1", "deployments", true
-);
-kind!(
     /// One version of a Deployment.
     ReplicaSet, ReplicaSetView, "apps", "v1", "replicasets", false
 );
@@ -60,28 +56,6 @@ impl Projection for ScalerView {
     }
 }
 
-/// See [`Deployment`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct DeploymentView {
-    /// What is asked for.
-    pub(crate) spec: DeploymentSpec,
-    /// What became of it.
-    pub(crate) status: DeploymentStatus,
-}
-
-/// What is asked of a Deployment.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct DeploymentSpec {
-    /// Number of pods; 1 if absent.
-    pub(crate) replicas: Option<i64>,
-    /// Which pods are its own.
-    pub(crate) selector: Selector,
-    /// The pods' labels and annotations.
-    pub(crate) template: Template,
-}
-
 /// A selector by labels alone.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -106,23 +80,6 @@ pub(crate) struct TemplateMetadata {
     pub(crate) labels: Labels,
     /// Annotations.
     pub(crate) annotations: Labels,
-}
-
-/// What became of a Deployment.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct DeploymentStatus {
-    /// The generation of the spec that the numbers are of.
-    pub(crate) observed_generation: i64,
-    /// Pods.
-    pub(crate) replicas: i64,
-    /// Pods of the newest template.
-    pub(crate) updated_replicas: i64,
-    /// Pods that have been ready for long enough.
-    pub(crate) available_replicas: i64,
-    /// `ReplicaFailure` and others.
-    #[serde(deserialize_with = "or_empty")]
-    pub(crate) conditions: Vec<WorkloadCondition>,
 }
 
 /// See [`ReplicaSet`]; its metadata says it all.

@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub mod crd;
 mod istio;
 pub(crate) mod metric_template;
+mod target;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 
 pub(crate) use builtin::*;
 pub(crate) use istio::*;
+pub(crate) use target::*;
 
 /// Labels or a selector of labels.
 pub(crate) type Labels = BTreeMap<String, String>;

@@ -1,19 +1,17 @@
 //! Carries out one action: renders the object, compares it with the live one, and writes it where they differ.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use tracing::warn;
 use weir_engine::{Replicas, Revision};
 
-use crate::kubernetes::api_server::apply::{ActError, Part, apply, apply_as};
+use crate::kubernetes::api_server::MANAGER;
+use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
-use crate::kubernetes::executor::{Executor, comparable, refuse_foreign};
-use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::executor::{Executor, comparable, foreign_target};
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::reconcile::observe::any_endpoint;
 use crate::kubernetes::render::{self, ArmLabels, Configs, REVISION, Role, STARTED_WITH};
-use crate::kubernetes::router::policy;
 use crate::kubernetes::target::revision::load;
 
 /// The field manager of the mark on a target's pods. With Weir's own the next apply, which sends `replicas` alone, would remove
@@ -32,16 +30,14 @@ impl Executor<'_> {
         follow_autoscaler: bool,
     ) -> Result<(), ActError> {
         let (stores, names) = (self.stores, self.names);
-        let target = self.target.map(|target| &**target).zip(self.resolved);
+        let target = self.target.zip(self.resolved);
         let (snapshot, resolved) = load(stores, names, target, revision).ok_or_else(|| {
             ActError::Precondition(format!("the pod template of revision {revision} is not known any more"))
         })?;
-        let live = stores.deployments.get(&names.namespace, &names.primary());
-        refuse_foreign(live.as_deref(), names)?;
-        let labels = self.labels(&snapshot["template"], live.as_deref())?;
-        let runs =
-            |live: &Arc<Deployment>| live.fields.spec.template.metadata.annotations.get(REVISION) == Some(&revision.0);
-        let runs = live.as_ref().is_some_and(runs);
+        let live = stores.target(names.kind, &names.namespace, &names.primary());
+        foreign_target(live.as_ref(), names).map_or(Ok(()), |problem| Err(ActError::Precondition(problem)))?;
+        let labels = self.labels(&snapshot["template"], live.as_ref())?;
+        let runs = live.as_ref().is_some_and(|live| live.pod_annotation(REVISION) == Some(&revision.0));
         match ensure(stores, names, &resolved).await {
             // A copy that somebody deleted, of what has changed since: pods that run have read it.
             Err(error) if runs => warn!(%error, "the primary's pods cannot be started again"),
@@ -55,21 +51,20 @@ impl Executor<'_> {
         self.arms(&labels, &snapshot["template"], runs).await?;
         let wanted = render::primary(names, &labels, &revision.0, &snapshot, &copied, replicas);
         // Also where nothing but the size is to change hands.
-        let is_so = |live: &Arc<Deployment>| {
+        let is_so = |live: &Target| {
             let settled = live.owners().is_some_and(|owners| owners.are_settled(&wanted));
             settled && covers(&live.json(), &comparable(&wanted))
         };
         if let Some(live) = live.filter(|live| replicas.is_none() && !is_so(live)) {
             self.release_replicas(&live).await?;
         }
-        self.ensure(&stores.deployments, &wanted).await?;
+        self.ensure_target(&wanted).await?;
         self.primary_hpa(&labels, follow_autoscaler).await
     }
 
     /// Makes the services and policies of both arms. `runs` is whether the primary runs this revision already.
     async fn arms(&self, labels: &ArmLabels, template: &Value, runs: bool) -> Result<(), ActError> {
-        let (stores, names, spec) = (self.stores, self.names, self.spec);
-        let policy = policy::of_user(stores, names);
+        let (names, spec) = (self.names, self.spec);
         let (name, target) = self.main_port(template);
         let served = if runs { self.served(template, &target) } else { target.clone() };
         let service = |role, selector, target: Value| {
@@ -78,14 +73,10 @@ impl Executor<'_> {
         self.ensure_service(&service(Role::Primary, &labels.primary, served)).await?;
         if let (Some(selector), Some(of_target)) = (&labels.canary, self.target) {
             // The canary's pods are the target's of today.
-            let ports = render::ports(spec, &of_target.body()["spec"]["template"], &(name.clone(), target));
+            let ports = render::ports(spec, &of_target.template(), &(name.clone(), target));
             self.ensure_service(&render::service(names, spec, Role::Canary, selector, &ports)).await?;
         }
-        for name in [names.primary_service(), names.canary_service()] {
-            let rule = render::destination_rule(names, spec, policy.as_ref(), &name);
-            self.ensure(&stores.destination_rules, &rule).await?;
-        }
-        Ok(())
+        self.make_policies().await
     }
 
     /// Returns the port that the primary's pods serve. What runs was promoted with the port that its service has, and a port
@@ -115,23 +106,17 @@ impl Executor<'_> {
             self.restart(target, mark).await?;
         }
         let Replicas::Exactly(replicas) = replicas else { return Ok(()) };
-        if target.fields.spec.replicas.unwrap_or(1) == i64::from(replicas) {
+        if target.progress().wanted == i64::from(replicas) {
             return Ok(());
         }
-        let object = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": self.names.target, "namespace": self.names.namespace}, "spec": {"replicas": replicas},
-        });
-        apply(&self.stores.api, &self.stores.deployments, &object).await.map(drop)
+        let (kind, metadata) = (self.names.kind, json!({"name": target.name(), "namespace": target.namespace()}));
+        self.apply_target(MANAGER, &kind.object(metadata, kind.size(i64::from(replicas)))).await
     }
 
     /// Has the target's pods replaced, since what they read has changed.
-    async fn restart(&self, target: &Deployment, mark: &str) -> Result<(), ActError> {
-        let object = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": target.name(), "namespace": target.namespace()},
-            "spec": {"template": {"metadata": {"annotations": {STARTED_WITH: mark}}}},
-        });
-        apply_as(&self.stores.api, RESTART_MANAGER, &self.stores.deployments, &object, Part::Whole).await.map(drop)
+    async fn restart(&self, target: &Target, mark: &str) -> Result<(), ActError> {
+        let metadata = json!({"name": target.name(), "namespace": target.namespace()});
+        let spec = json!({"template": {"metadata": {"annotations": {STARTED_WITH: mark}}}});
+        self.apply_target(RESTART_MANAGER, &self.names.kind.object(metadata, spec)).await
     }
 }

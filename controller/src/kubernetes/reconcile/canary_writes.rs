@@ -11,12 +11,15 @@ use super::events;
 use super::reconciler::{DELETION_RECHECK, FINALIZER, Reconciler};
 use super::status::{alerts_failing, newly_stalled, stalled};
 use crate::api::{GROUP, VERSION};
-use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status};
+use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status, read};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
-use crate::kubernetes::router::apex::restore_all;
+use crate::kubernetes::router::restore_all;
 use crate::status_store::Name;
 use crate::telemetry::Chain;
+
+/// Writes of one status, where others edit the object meanwhile. Each follows a read at once.
+const STATUS_TRIES: usize = 5;
 
 impl Reconciler {
     /// Says that the object cannot work as it is; lets it go if it is being deleted.
@@ -31,7 +34,7 @@ impl Reconciler {
         if *old != new {
             warn!(namespace = self.key.0, canary = self.key.1, reason, problem, "canary cannot work");
             let event = newly_stalled(old, &(reason, problem));
-            self.store(new).await?;
+            self.store(canary, new).await?;
             if let Some(event) = event {
                 self.emit(&Arc::new(canary.clone()), &event);
             }
@@ -49,7 +52,7 @@ impl Reconciler {
         let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
         if *old != new
-            && let Err(error) = self.store(new).await
+            && let Err(error) = self.store(canary, new).await
         {
             warn!(namespace = self.key.0, canary = self.key.1, error = %Chain(&error), "refusal not written to the status");
         }
@@ -103,14 +106,39 @@ impl Reconciler {
         }
     }
 
-    pub(super) async fn store(&mut self, status: CanaryStatus) -> Result<(), ActError> {
-        let (namespace, name) = &self.key;
-        let object = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
-            "metadata": {"name": name, "namespace": namespace}, "status": status,
-        });
-        apply_status(&self.stores.api, &self.stores.canaries, &object).await?;
-        self.stored = Some((status, now()));
-        Ok(())
+    /// Writes the status on top of the one that the decision began from. The engine's state is in it, so two controllers that both
+    /// think they lead must not write it in turn.
+    ///
+    /// The resource version says so to the API server, which refuses a late write of a former leader. It also refuses one after any
+    /// edit by a user: then the newest object shows whether the status is still that one, and the status is written on top of
+    /// the edit. So edits cost one more call, and never a decision.
+    ///
+    /// # Errors
+    /// When the API refuses the write, or another controller has written the status.
+    pub(super) async fn store(&mut self, canary: &Canary, status: CanaryStatus) -> Result<(), ActError> {
+        let (namespace, name) = self.key.clone();
+        let before = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status).state.clone();
+        let decided_on = |live: &Canary| live.metadata.uid == canary.metadata.uid && live.fields.status.state == before;
+        let mut newest = self.stores.canaries.get(&namespace, &name);
+        for _ in 0..STATUS_TRIES {
+            let Some(live) = newest.filter(|live| decided_on(live)) else { break };
+            let object = json!({
+                "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Canary",
+                "metadata": {"name": name, "namespace": namespace, "resourceVersion": live.version()}, "status": status,
+            });
+            match apply_status(&self.stores.api, &self.stores.canaries, &object).await {
+                Err(ActError::Write { source, .. }) if is_status(&source, 409) => {
+                    newest = read(&self.stores.api, &self.stores.canaries, &namespace, &name).await?;
+                }
+                other => {
+                    other?;
+                    self.stored = Some((status, now()));
+                    return Ok(());
+                }
+            }
+        }
+        // What is remembered here is older than what is stored: the next pass begins from that.
+        (self.state, self.stored) = (None, None);
+        Err(ActError::Superseded(format!("the status of Canary {name} is no longer the one that was decided on")))
     }
 }

@@ -15,10 +15,11 @@ use crate::api::CanarySpec;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::configs::{TrackedRevision, changed, unmarked};
 use crate::kubernetes::executor::Executor;
-use crate::kubernetes::gateway::{GatewayWorkload, request_match, unbound};
-use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::gateway::GatewayWorkload;
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::render::Names;
+use crate::kubernetes::router::{request_match, unbound};
 use crate::kubernetes::target::revision;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
@@ -35,7 +36,7 @@ pub(super) struct ReconcileContext<'a> {
     pub(super) names: Names,
     pub(super) spec: CanarySpec,
     pub(super) plan: &'a Plan,
-    pub(super) target: Option<Arc<Deployment>>,
+    pub(super) target: Option<Target>,
     pub(super) resolved: Result<TrackedRevision, Fault>,
     pub(super) gateways: Vec<Arc<GatewayWorkload>>,
     pub(super) fault: Option<Fault>,
@@ -140,7 +141,7 @@ impl Platform for ReconcileContext<'_> {
             // What all Canaries at rest have to say at once must not be a thousand connections.
             let waits = !decided && state.run.is_none();
             let _turn = if waits { stores.api.write_permits.acquire().await.ok() } else { None };
-            self.reconciler.store(new).await?;
+            self.reconciler.store(self.canary, new).await?;
         }
         let changed = changed.map(|text| Event::new(Severity::Info, "ConfigChanged", text));
         // The images of a rollout stay those that it began with: its primary runs the new ones before it has ended.

@@ -3,7 +3,7 @@
 
 use weir_engine::Plan;
 
-use crate::api::{self, CanarySpec, Problem};
+use crate::api::{self, CanarySpec, Problem, TargetKind, words};
 use crate::kubernetes::kinds::canary::Canary;
 
 /// What is known of a Canary's spec.
@@ -34,6 +34,13 @@ impl LastReading {
                 let reading = api::reading(canary.namespace(), canary.name(), spec);
                 self.remarks = reading.remarks;
                 match reading.plan {
+                    Ok(_) if TargetKind::of(&spec.target_ref.kind).is_none() => {
+                        let (kind, known) =
+                            (&spec.target_ref.kind, words(TargetKind::ALL, TargetKind::word).join(" or "));
+                        Some(format!(
+                            "spec.targetRef.kind: {kind} is for weir standalone alone: use {known} in a cluster"
+                        ))
+                    }
                     Ok(plan) => {
                         self.plan = Some((plan, spec.clone()));
                         None
@@ -100,6 +107,19 @@ mod tests {
         assert_eq!((steps(&last), last.remarks().len()), (Some(2), 0));
         last.update(&canary(3, json!({"stepWeight": "many"})));
         assert!(last.problem().is_some() && steps(&last) == Some(2));
+    }
+
+    #[test]
+    fn a_process_is_not_released_in_a_cluster() {
+        let mut canary = canary(1, json!({"stepWeight": 50}));
+        canary.fields.spec.as_mut().unwrap().target_ref.kind = "Process".into();
+        let mut last = LastReading::default();
+        last.update(&canary);
+        assert_eq!(
+            last.problem(),
+            Some("spec.targetRef.kind: Process is for weir standalone alone: use Deployment in a cluster")
+        );
+        assert_eq!(steps(&last), None);
     }
 
     #[test]

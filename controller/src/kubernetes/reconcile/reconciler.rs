@@ -23,7 +23,7 @@ use crate::kubernetes::configs::{Copies, resolve_revision};
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::apex::apex_conflict;
+use crate::kubernetes::router::apex_conflict;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::{shared, taken};
 use crate::kubernetes::target::scaler::missing_autoscaler;
@@ -47,7 +47,7 @@ pub(crate) struct Reconciler {
     pub(super) endpoints: SeenEndpoints,
     pub(super) copies: Copies,
     /// What the engine remembers, once it was read from the status.
-    state: Option<State>,
+    pub(super) state: Option<State>,
     /// The spec, and the newest plan that can work.
     pub(super) reading: LastReading,
     /// The status as it was last written, and when.
@@ -153,16 +153,16 @@ impl Reconciler {
         if let Some(problem) = names.problem() {
             return self.refuse(canary, ("NameTooLong", problem)).await;
         }
-        let target = self.stores.deployments.get(&names.namespace, &names.target);
+        let target = self.stores.target(names.kind, &names.namespace, &names.target);
         if let Some(target) = &target
-            && let Err(problem) = names.selector(&target.fields.spec.selector.match_labels)
+            && let Err(problem) = names.selector(target.selector())
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
         let gateways = self.registry.of(&self.stores, &names, &spec);
         let excluded = gateways.iter().find_map(|workload| self.registry.excluded(&self.stores, workload));
         let taken = taken(&self.stores, &names, canary)
-            .or_else(|| target.as_deref().and_then(|target| shared(&self.stores, &names, target)))
+            .or_else(|| target.as_ref().and_then(|target| shared(&self.stores, &names, target)))
             .or_else(|| apex_conflict(&self.stores, &names, &spec));
         let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
@@ -172,7 +172,7 @@ impl Reconciler {
                 stored_state(&canary.fields.status).map_err(ActError::Precondition)?
             }
         };
-        let resolved = resolve_revision(&self.stores, &names, target.as_deref(), &state);
+        let resolved = resolve_revision(&self.stores, &names, target.as_ref(), &state);
         let fault =
             fault.or_else(|| resolved.as_ref().err().cloned()).or_else(|| missing_autoscaler(&self.stores, &names));
         let fault = fault.or_else(|| unusable_metric(&self.stores, canary)).or_else(|| self.retry.refused());
@@ -202,7 +202,8 @@ impl Reconciler {
         let passed = pass(&mut context, plan, &mut state, at).await;
         let gateways = context.gateways;
         self.checks.forget(&state);
-        self.state = Some(state);
+        // Where another controller has stored another one, that is read again.
+        self.state = Some(state).filter(|_| !matches!(passed, Err(ActError::Superseded(_))));
         let Requeue { after, .. } = passed?;
         for workload in &gateways {
             workload.request_scrape(&self.key, &self.id, after, at);

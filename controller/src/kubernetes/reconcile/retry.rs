@@ -76,7 +76,7 @@ impl ActError {
             }
             Self::Timeout { .. } => Some(("NoAnswer", self.to_string())),
             Self::Precondition(problem) => Some(("Blocked", problem.clone())),
-            Self::Waiting(_) => None,
+            Self::Superseded(_) | Self::Waiting(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! it stays what it was when it was made, whatever the target's becomes; its Service finds what runs.
 
 use super::names::Names;
-use crate::kubernetes::kinds::{Deployment, Labels};
+use crate::kubernetes::kinds::{Labels, Target};
 
 /// Labels of the arms of one Canary, for one revision of the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +30,12 @@ impl ArmLabels {
     /// In words, when the pods of one arm cannot be told from the other's.
     pub(crate) fn new(
         names: &Names,
-        target: Option<&Deployment>,
-        primary: Option<&Deployment>,
+        target: Option<&Target>,
+        primary: Option<&Target>,
         pods: &Labels,
     ) -> Result<Self, String> {
-        let matched = target.map(|target| &target.fields.spec.selector.match_labels);
-        let live = primary.map(|primary| &primary.fields.spec.selector.match_labels);
+        let matched = target.map(Target::selector);
+        let live = primary.map(Target::selector);
         // What this very revision is told apart by already, if it is.
         let renamed = live.into_iter().flatten().find_map(|(key, own)| {
             let value = pods.get(key)?;
@@ -55,11 +55,12 @@ impl ArmLabels {
         let rendered = labels.of_primary(pods);
         labels.primary = labels.service(&rendered, matched, primary);
         if labels.canary.as_ref().is_some_and(|canary| selects(canary, &rendered))
-            || target.is_some_and(|target| selects(&labels.primary, &target.fields.spec.template.metadata.labels))
+            || target.is_some_and(|target| selects(&labels.primary, target.pod_labels()))
         {
             return Err(format!(
-                "the pods of Deployments {} and {} have the same labels, so requests cannot be told apart: give {} another value \
+                "the pods of {}s {} and {} have the same labels, so requests cannot be told apart: give {} another value \
                  of the label {}",
+                names.kind.word(),
                 names.target,
                 names.primary(),
                 names.target,
@@ -81,17 +82,13 @@ impl ArmLabels {
     }
 
     /// Returns what the primary's Service selects: all that tells its pods from others', of what all of its pods have.
-    fn service(&self, rendered: &Labels, matched: Option<&Labels>, primary: Option<&Deployment>) -> Labels {
+    fn service(&self, rendered: &Labels, matched: Option<&Labels>, primary: Option<&Target>) -> Labels {
         let mut found = self.selector.clone();
         for key in matched.into_iter().flat_map(Labels::keys) {
             let Some(value) = rendered.get(key) else { continue };
             // Pods of two revisions run while one takes over from the other.
-            let all = primary.is_none_or(|primary| {
-                let status = &primary.fields.status;
-                let settled = status.observed_generation >= primary.metadata.generation.unwrap_or_default()
-                    && status.replicas == status.updated_replicas;
-                settled && primary.fields.spec.template.metadata.labels.get(key) == Some(value)
-            });
+            let all = primary
+                .is_none_or(|primary| primary.progress().is_settled() && primary.pod_labels().get(key) == Some(value));
             if all {
                 found.insert(key.clone(), value.clone());
             }
@@ -107,29 +104,31 @@ fn selects(selector: &Labels, labels: &Labels) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::kubernetes::api_server::object::Cached;
     use serde_json::json;
 
     fn labels(text: &str) -> Labels {
         text.split(',').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.into(), value.into())).collect()
     }
 
-    fn workload(selector: &str, pods: &str) -> Deployment {
+    fn workload(selector: &str, pods: &str) -> Target {
         let object = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
             "spec": {"selector": {"matchLabels": labels(selector)}, "template": {"metadata": {"labels": labels(pods)}}},
         });
-        Deployment::new(serde_json::from_value(object).unwrap()).unwrap()
+        Target::Deployment(Arc::new(Cached::new(serde_json::from_value(object).unwrap()).unwrap()))
     }
 
     fn names() -> Names {
         Names {
             namespace: "n".into(),
             canary: "web".into(),
-            uid: String::new(),
             target: "web".into(),
             apex: "web".into(),
-            scaler: None,
+            ..Names::default()
         }
     }
 
@@ -190,7 +189,7 @@ mod tests {
             assert_eq!(found.selector, labels(selector), "{pods}");
             assert_eq!(found.of_primary(&labels(pods)), labels(own), "{pods}");
             assert_eq!(found.primary, labels(service), "{pods}");
-            assert_eq!(found.canary.unwrap(), target.fields.spec.selector.match_labels);
+            assert_eq!(found.canary.unwrap(), *target.selector());
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::limits::SERVICE_NAME;
-use crate::api::{CanarySpec, GROUP, VERSION};
+use crate::api::{AutoscalerKind, CanarySpec, GROUP, RouterKind, TargetKind, VERSION};
 use crate::kubernetes::api_server::{MANAGED_BY, MANAGER};
 use crate::kubernetes::kinds::Labels;
 
@@ -17,13 +17,11 @@ const LABEL: usize = 63;
 /// Longest one that leaves room for `-primary`.
 const BASE: usize = LABEL - "-primary".len();
 
-/// The kind of autoscaler that gets a primary_hpa.
-const SCALER: &str = "HorizontalPodAutoscaler";
 /// Labels that may tell one workload's pods from another's, in Flagger's order.
 const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
 
 /// Names of the objects around one Canary.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     /// Namespace of all of them.
     pub(crate) namespace: String,
@@ -31,6 +29,10 @@ pub(crate) struct Names {
     pub(crate) canary: String,
     /// The Canary's uid, for ownership.
     pub(crate) uid: String,
+    /// Who sends requests to the arms.
+    pub(crate) router: RouterKind,
+    /// The target's kind, and the primary's.
+    pub(crate) kind: TargetKind,
     /// The target.
     pub(crate) target: String,
     /// The service that users call.
@@ -47,9 +49,16 @@ impl Names {
             namespace: namespace.into(),
             canary: canary.into(),
             uid: uid.into(),
+            // A spec of another kind has no plan, so nothing is made of it.
+            router: RouterKind::of(spec.provider.as_deref()).unwrap_or_default(),
+            kind: TargetKind::of(&spec.target_ref.kind).unwrap_or_default(),
             target: spec.target_ref.name.clone(),
             apex: spec.apex().into(),
-            scaler: spec.autoscaler_ref.as_ref().filter(|it| it.kind == SCALER).map(|it| it.name.clone()),
+            scaler: spec
+                .autoscaler_ref
+                .as_ref()
+                .filter(|it| AutoscalerKind::of(&it.kind).is_some())
+                .map(|it| it.name.clone()),
         }
     }
 
@@ -120,8 +129,9 @@ impl Names {
         let only = labels.iter().next().filter(|_| labels.len() == 1);
         let (key, value) = known.or(only).ok_or_else(|| {
             format!(
-                "Deployment {} has none of the labels {} in spec.selector.matchLabels, so its pods cannot be told from the \
+                "{} {} has none of the labels {} in spec.selector.matchLabels, so its pods cannot be told from the \
                  primary's: add one of them",
+                self.kind.word(),
                 self.target,
                 SELECTOR_LABELS.join(", ")
             )
@@ -129,8 +139,9 @@ impl Names {
         let (length, limit) = (value.len(), SERVICE_NAME);
         if length > limit {
             return Err(format!(
-                "Deployment {} has {key}={value} in spec.selector.matchLabels, of {length} characters: {limit} is the limit, as \
+                "{} {} has {key}={value} in spec.selector.matchLabels, of {length} characters: {limit} is the limit, as \
                  -primary is added for the primary's pods",
+                self.kind.word(),
                 self.target
             ));
         }
@@ -142,7 +153,7 @@ impl Names {
 #[must_use]
 pub(crate) fn concerns(spec: &CanarySpec, name: &str) -> bool {
     let base = |base: &str| name == base || matches!(name.strip_prefix(base), Some("-primary" | "-canary"));
-    let scaler = spec.autoscaler_ref.as_ref().filter(|it| it.kind == SCALER);
+    let scaler = spec.autoscaler_ref.as_ref().filter(|it| AutoscalerKind::of(&it.kind).is_some());
     base(&spec.target_ref.name) || base(spec.apex()) || scaler.is_some_and(|scaler| base(&scaler.name))
 }
 

@@ -197,10 +197,9 @@ mod tests {
         let names = Names {
             namespace: "shop".into(),
             canary: "cart".into(),
-            uid: String::new(),
             target: "cart".into(),
             apex: "cart".into(),
-            scaler: None,
+            ..Names::default()
         };
         let wanted = json!({"hosts": ["a.example.com", "cart"], "gateways": ["public"], "http": [{}, {}]});
         let with = |change: Value| {
@@ -232,16 +231,15 @@ mod tests {
         let names = Names {
             namespace: "shop".into(),
             canary: "cart".into(),
-            uid: String::new(),
             target: "cart".into(),
             apex: "cart".into(),
-            scaler: None,
+            ..Names::default()
         };
         let to = |host: &str| json!({"http": [{"route": [{"destination": {"host": host}}]}]});
         for host in ["cart", "cart-primary", "cart-canary", "cart.shop", "cart.shop.svc.cluster.local"] {
             assert!(foreign_destinations(&to(host), &names).is_empty(), "{host}");
         }
-        for host in ["other", "cart.foreign_destinations.svc.cluster.local", "cart-v2"] {
+        for host in ["other", "cart.elsewhere.svc.cluster.local", "cart-v2"] {
             assert_eq!(foreign_destinations(&to(host), &names), [host]);
         }
         let rest = json!({"http": [{"redirect": {"uri": "/"}}, {"delegate": {"name": "x"}}], "tls": [{}], "tcp": []});

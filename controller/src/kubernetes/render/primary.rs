@@ -5,9 +5,7 @@ use serde_json::{Map, Value, json};
 use super::configs::{Configs, STARTED_WITH, refer_to_copies};
 use super::labels::ArmLabels;
 use super::names::{Names, REVISION, owned};
-
-/// Parts of a Deployment's spec that say how it is rolled out, copied beside the template.
-const COPIED: [&str; 4] = ["strategy", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"];
+use crate::api::TargetKind;
 
 /// Returns the part of a target's spec that identifies its revision.
 ///
@@ -27,9 +25,9 @@ pub(crate) fn template_of(spec: &Value) -> Value {
 
 /// Returns what is kept of a target for the promotion of its revision.
 #[must_use]
-pub(crate) fn snapshot(spec: &Value) -> Value {
+pub(crate) fn snapshot(kind: TargetKind, spec: &Value) -> Value {
     let mut kept: Map<String, Value> =
-        COPIED.iter().filter_map(|key| Some(((*key).to_owned(), spec.get(*key)?.clone()))).collect();
+        kind.rollout_fields().iter().filter_map(|key| Some(((*key).to_owned(), spec.get(*key)?.clone()))).collect();
     kept.insert("template".into(), template_of(spec));
     Value::Object(kept)
 }
@@ -56,8 +54,8 @@ pub(crate) fn primary(
     metadata["annotations"][REVISION] = revision.into();
     spec.insert("template".into(), template);
     spec.insert("selector".into(), json!({"matchLabels": selector}));
-    spec.extend(replicas.map(|replicas| ("replicas".to_owned(), replicas.into())));
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": owned(names, &names.primary()), "spec": spec})
+    spec.extend(replicas.and_then(|replicas| names.kind.size(replicas).as_object().cloned()).into_iter().flatten());
+    names.kind.object(owned(names, &names.primary()), spec)
 }
 
 /// Returns the template's metadata with both maps in it and without Flux's own keys, by which it would take the copy for its

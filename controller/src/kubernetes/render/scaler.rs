@@ -13,7 +13,7 @@ pub(crate) fn scaler(names: &Names, name: &str, labels: &ArmLabels, bounds: &Sca
     let mut spec: Map<String, Value> = targets.as_object().cloned().unwrap_or_default();
     spec.insert(
         "scaleTargetRef".into(),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": names.primary()}),
+        json!({"apiVersion": names.kind.api_version(), "kind": names.kind.word(), "name": names.primary()}),
     );
     spec.extend(bounds.min_replicas.map(|min| ("minReplicas".to_owned(), min.into())));
     spec.extend(bounds.max_replicas.map(|max| ("maxReplicas".to_owned(), max.into())));
@@ -26,11 +26,11 @@ pub(crate) fn scaler(names: &Names, name: &str, labels: &ArmLabels, bounds: &Sca
     })
 }
 
-/// Makes a metric of the target speak of the primary: one that describes the target's Deployment, or is narrowed down by the
+/// Makes a metric of the target speak of the primary: one that describes the target, or is narrowed down by the
 /// label of the target's pods. External metrics are of something else by definition: what they are called there stays.
 fn rename(metric: &mut Value, names: &Names, ArmLabels { key, value, own, .. }: &ArmLabels) {
     if let Some(described) = metric.pointer_mut("/object/describedObject")
-        && described["kind"] == "Deployment"
+        && described["kind"] == names.kind.word()
         && described["name"] == names.target.as_str()
     {
         described["name"] = names.primary().into();

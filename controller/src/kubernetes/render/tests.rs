@@ -6,11 +6,12 @@ use serde_json::{Map, Value, json};
 use weir_wire::{Canary, Config};
 
 use super::*;
-use crate::api::{CanarySpec, ScalerReplicas};
+use crate::api::{CanarySpec, ScalerReplicas, TargetKind};
 use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::cover::covers;
+use crate::kubernetes::api_server::object::Cached;
 use crate::kubernetes::kinds::config::ConfigKind;
-use crate::kubernetes::kinds::{Deployment, EnvoyFilter};
+use crate::kubernetes::kinds::{EnvoyFilter, Target};
 
 mod accidents;
 
@@ -18,17 +19,18 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/kubernetes/render/golden")
 }
 
-fn subject() -> (Names, CanarySpec, Deployment, Value) {
+fn subject() -> (Names, CanarySpec, Target, Value) {
     let text = std::fs::read_to_string(folder().join("canary.yaml")).unwrap();
     let mut documents = serde_saphyr::from_multiple::<Value>(&text).unwrap().into_iter();
     let (canary, target) = (documents.next().unwrap(), documents.next().unwrap());
     let spec: CanarySpec = serde_json::from_value(canary["spec"].clone()).unwrap();
     let names = Names::new("shop", "cart", "6f5c2d1e-0000-4000-8000-000000000001", &spec);
-    (names, spec, Deployment::new(serde_json::from_value(target.clone()).unwrap()).unwrap(), target)
+    let live = Cached::new(serde_json::from_value(target.clone()).unwrap()).unwrap();
+    (names, spec, Target::Deployment(live.into()), target)
 }
 
-fn labels_of(names: &Names, target: &Deployment) -> ArmLabels {
-    ArmLabels::new(names, Some(target), None, &target.fields.spec.template.metadata.labels).unwrap()
+fn labels_of(names: &Names, target: &Target) -> ArmLabels {
+    ArmLabels::new(names, Some(target), None, target.pod_labels()).unwrap()
 }
 
 fn main(spec: &CanarySpec, target: &Value) -> (String, Value) {
@@ -50,7 +52,14 @@ fn golden(name: &str, objects: &[Value]) {
 fn the_primary_is_the_target_under_its_own_label() {
     let (names, _, target, raw) = subject();
     let labels = labels_of(&names, &target);
-    let wanted = primary(&names, &labels, "0123456789", &snapshot(&raw["spec"]), &Configs::new(), Some(2));
+    let wanted = primary(
+        &names,
+        &labels,
+        "0123456789",
+        &snapshot(TargetKind::Deployment, &raw["spec"]),
+        &Configs::new(),
+        Some(2),
+    );
     golden("primary.yaml", std::slice::from_ref(&wanted));
     // What the server makes of it is what was wanted: nothing is written a second time.
     assert!(covers(&wanted, &wanted));
@@ -128,7 +137,7 @@ fn the_primary_reads_copies_of_what_is_tracked_and_the_rest_as_it_is() {
     golden(
         "configs.yaml",
         &[
-            primary(&names, &labels, "0123456789", &snapshot(&spec), &configs, Some(2)),
+            primary(&names, &labels, "0123456789", &snapshot(TargetKind::Deployment, &spec), &configs, Some(2)),
             copy(&names, ConfigKind::ConfigMap, "settings", &configs["configmap/settings"], &served),
             copy(&names, ConfigKind::Secret, "keys", &configs["secret/keys"], &secret),
         ],

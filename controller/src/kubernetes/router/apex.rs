@@ -1,4 +1,5 @@
-//! The Service and the VirtualService that users call: made or adopted when the Canary comes, given back when it goes.
+//! The objects under the name that users call, the Service and the router's: made or adopted when the Canary comes, given back when
+//! it goes.
 //!
 //! What existed before Weir is never deleted by it, and is made what it was again. What Weir made goes with its Canary, unless
 //! `revertOnDeletion` says that the requests go on: then it leads to the target, and is nobody's.
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use k8s_openapi::api::discovery::v1::EndpointSlice as Slice;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::apply::{ActError, apply, is_status, with_timeout};
@@ -16,12 +17,13 @@ use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::kubernetes::executor::{Executor, owned_by_other};
 use crate::kubernetes::gateway::selects;
-use crate::kubernetes::kinds::EndpointSliceView;
-use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
+use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::kinds::{EndpointSliceView, Target};
+use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
 use crate::kubernetes::stores::Stores;
 
 /// Whose an object is, by what it says itself.
-enum Origin {
+pub(super) enum Origin {
     /// There is none.
     Missing,
     /// Weir made it.
@@ -38,7 +40,7 @@ pub(in crate::kubernetes) fn ownership_after_deletion(spec: &CanarySpec) -> Owne
     if spec.revert_on_deletion == Some(true) { Ownership::Released } else { Ownership::Owned }
 }
 
-fn origin<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Origin {
+pub(super) fn origin<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Origin {
     let Some(live) = live else { return Origin::Missing };
     let mut owners = live.metadata.owner_references.iter().flatten();
     if owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP)) {
@@ -60,13 +62,9 @@ fn original_of<V: Projection>(live: &Cached<V>) -> Option<&str> {
 }
 
 /// Returns why an object under the apex's name can be neither made nor adopted: one word, and a sentence.
-pub(crate) fn apex_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<(&'static str, String)> {
-    let (namespace, apex) = (&names.namespace, &names.apex);
-    let service = stores.services.get(namespace, apex);
-    let routes = stores.virtual_services.get(namespace, apex);
-    let owned_by_other =
-        owned_by_other(stores, service.as_deref(), names).or_else(|| owned_by_other(stores, routes.as_deref(), names));
-    if let Some(problem) = owned_by_other {
+pub(crate) fn apex_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    let service = stores.services.get(&names.namespace, &names.apex);
+    if let Some(problem) = owned_by_other(stores, service.as_deref(), names) {
         return Some(("NameTaken", problem));
     }
     if let Some(service) = service.filter(|service| service.body()["spec"]["type"] == "ExternalName") {
@@ -76,29 +74,7 @@ pub(crate) fn apex_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -
         );
         return Some(("NameTaken", problem));
     }
-    let routes = routes.filter(|routes| matches!(origin(Some(routes), names), Origin::Foreign))?;
-    let live = routes.body()["spec"].take();
-    let foreign_destinations = render::foreign_destinations(&live, names);
-    if foreign_destinations.is_empty() {
-        let wanted = render::virtual_service(names, spec, Arms::Both, Ownership::Adopted, false, &Map::new());
-        let lost = render::lost(&live, &wanted["spec"], names);
-        return (!lost.is_empty()).then(|| {
-            let problem = format!(
-                "VirtualService {apex} would lose {}: say the same in spec.service of the Canary, or move it to a VirtualService of \
-                 another name",
-                lost.join(", ")
-            );
-            ("RoutesLost", problem)
-        });
-    }
-    Some({
-        let problem = format!(
-            "VirtualService {apex} also leads to {}, and all of its routes would be replaced: move those to a VirtualService \
-             of another name, or have it delegate (service.delegation), or give the Canary another service.name",
-            foreign_destinations.join(", ")
-        );
-        ("RoutesElsewhere", problem)
-    })
+    super::routes_conflict(stores, names, spec)
 }
 
 impl Executor<'_> {
@@ -108,21 +84,16 @@ impl Executor<'_> {
     /// When the API refuses a write.
     pub(crate) async fn route(&self) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
-        let template = target.body()["spec"]["template"].take();
-        let live = self.stores.deployments.get(&self.names.namespace, &self.names.primary());
+        let template = target.template();
+        let live = self.stores.target(self.names.kind, &self.names.namespace, &self.names.primary());
         // Of what the primary's pods are now.
-        let kept = live.as_ref().map_or_else(|| template.clone(), |live| live.body()["spec"]["template"].take());
-        let labels = self.labels(&kept, live.as_deref())?;
+        let kept = live.as_ref().map_or_else(|| template.clone(), Target::template);
+        let labels = self.labels(&kept, live.as_ref())?;
         let ports = render::ports(self.spec, &template, &self.main_port(&template));
-        let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
-        let kept = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
-        let routes =
-            |ownership| render::virtual_service(self.names, self.spec, Arms::Both, ownership, ports.len() > 1, &kept);
         let service =
             |ownership| render::service(self.names, self.spec, Role::Apex(ownership), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
-        let wanted = self.held(&self.stores.virtual_services, routes)?;
-        self.ensure(&self.stores.virtual_services, &wanted).await?;
+        self.make_routes(ports.len() > 1).await?;
         self.ensure_service(&self.held(&self.stores.services, service)?).await
     }
 
@@ -147,7 +118,11 @@ impl Executor<'_> {
     }
 
     /// Renders an apex object as what it is to Weir.
-    fn held<V: Projection>(&self, cache: &Cache<V>, render: impl Fn(Ownership) -> Value) -> Result<Value, ActError> {
+    pub(super) fn held<V: Projection>(
+        &self,
+        cache: &Cache<V>,
+        render: impl Fn(Ownership) -> Value,
+    ) -> Result<Value, ActError> {
         let live = cache.get(&self.names.namespace, &self.names.apex);
         match (origin(live.as_deref(), self.names), live) {
             (Origin::Foreign, Some(live)) => {
@@ -170,19 +145,16 @@ impl Executor<'_> {
     /// When the API refuses a write.
     pub(crate) async fn unroute(&self) -> Result<(), ActError> {
         let Some(target) = self.target else { return Ok(()) };
-        let selector = &target.fields.spec.selector.match_labels;
-        let template = target.body()["spec"]["template"].take();
+        let selector = target.selector();
+        let template = target.template();
         let ports = render::ports(self.spec, &template, &self.main_port(&template));
         let service = |ownership| render::service(self.names, self.spec, Role::Apex(ownership), selector, &ports);
-        let none = Map::new();
-        let routes =
-            |ownership| render::virtual_service(self.names, self.spec, Arms::Apex, ownership, ports.len() > 1, &none);
         // The Service first: the routes will lead to it.
         self.give_back(&self.stores.services, service).await?;
-        self.give_back(&self.stores.virtual_services, routes).await
+        self.give_back_routes(ports.len() > 1).await
     }
 
-    async fn give_back<V: Projection>(
+    pub(super) async fn give_back<V: Projection>(
         &self,
         cache: &Cache<V>,
         render: impl Fn(Ownership) -> Value,
@@ -207,12 +179,12 @@ impl Executor<'_> {
     /// While some do.
     pub(crate) async fn traffic_left_primary(&self) -> Result<(), ActError> {
         let (namespace, apex) = (&self.names.namespace, &self.names.apex);
-        let primary = self.stores.deployments.get(namespace, &self.names.primary());
+        let primary = self.stores.target(self.names.kind, namespace, &self.names.primary());
         let (Some(_), Some(service), Some(primary)) = (self.target, self.stores.services.get(namespace, apex), primary)
         else {
             return Ok(());
         };
-        if selects(&service.fields.spec.selector, Some(&primary.fields.spec.template.metadata.labels)) {
+        if selects(&service.fields.spec.selector, Some(primary.pod_labels())) {
             // What it was before Weir finds the primary's pods too, and loses them as it would any pod.
             return Ok(());
         }
@@ -239,10 +211,10 @@ impl Executor<'_> {
 /// When the API refuses a write.
 pub(crate) async fn restore_all(stores: &Stores, namespace: &str, canary: &str) -> Result<(), ActError> {
     restore_of(stores, &stores.services, namespace, canary).await?;
-    restore_of(stores, &stores.virtual_services, namespace, canary).await
+    super::restore_routes(stores, namespace, canary).await
 }
 
-async fn restore_of<V: Projection>(
+pub(super) async fn restore_of<V: Projection>(
     stores: &Stores,
     cache: &Cache<V>,
     namespace: &str,

@@ -1,4 +1,107 @@
-//! How requests reach the arms: the Service and the VirtualService that users call.
+//! How requests reach the arms: the Service that users call, and the routes that a router of some kind makes of a Canary.
+//!
+//! Routers are told apart here alone. A kind of router has a file (and a folder for its parts): its routes, who else has the
+//! hosts, which gateways its requests come through, and the policies that hold for the arms. Every match is exhaustive, so that
+//! the compiler names what a new kind must say.
 
-pub(crate) mod apex;
-pub(crate) mod policy;
+mod apex;
+mod istio;
+
+use std::collections::BTreeSet;
+
+use crate::api::{CanarySpec, RouterKind};
+use crate::gateway_config::RequestMatch;
+use crate::kubernetes::api_server::apply::ActError;
+use crate::kubernetes::executor::Executor;
+use crate::kubernetes::kinds::Labels;
+use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::render::Names;
+use crate::kubernetes::stores::Stores;
+
+#[cfg(test)]
+pub(in crate::kubernetes) use apex::ownership_after_deletion;
+pub(crate) use apex::{apex_conflict, restore_all};
+
+/// Returns why the routes can be neither made nor adopted: one word, and a sentence.
+fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    match names.router {
+        RouterKind::Istio => istio::routes_conflict(stores, names, spec),
+    }
+}
+
+/// Returns whose an object of the router is that must be the Canary's own alone, where it is not.
+#[must_use]
+pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
+    match names.router {
+        RouterKind::Istio => istio::foreign_policy(stores, names),
+    }
+}
+
+/// Returns how the requests of a Canary are found on a gateway.
+#[must_use]
+pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -> RequestMatch {
+    match names.router {
+        RouterKind::Istio => istio::request_match(stores, names, spec),
+    }
+}
+
+/// Returns why none of a Canary's requests passes a gateway, if that is so.
+#[must_use]
+pub(crate) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
+    match names.router {
+        RouterKind::Istio => istio::unbound(stores, names, spec),
+    }
+}
+
+/// Returns the selectors of the gateways that a Canary's requests come through.
+#[must_use]
+pub(crate) fn gateway_selectors(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels> {
+    match names.router {
+        RouterKind::Istio => istio::gateway_selectors(stores, names, spec),
+    }
+}
+
+/// Returns the selectors of all gateways.
+#[must_use]
+pub(crate) fn all_gateway_selectors(stores: &Stores) -> BTreeSet<Labels> {
+    let of_kind = |kind: &RouterKind| match kind {
+        RouterKind::Istio => istio::all_gateway_selectors(stores),
+    };
+    RouterKind::ALL.iter().flat_map(of_kind).collect()
+}
+
+/// Gives back the routes that a Canary has adopted.
+async fn restore_routes(stores: &Stores, namespace: &str, canary: &str) -> Result<(), ActError> {
+    for kind in RouterKind::ALL {
+        match kind {
+            RouterKind::Istio => istio::restore_routes(stores, namespace, canary).await?,
+        }
+    }
+    Ok(())
+}
+
+impl Executor<'_> {
+    /// Makes the routes to the arms. `multiport` is whether the Service has more ports than one.
+    async fn make_routes(&self, multiport: bool) -> Result<(), ActError> {
+        match self.names.router {
+            RouterKind::Istio => self.make_virtual_service(multiport).await,
+        }
+    }
+
+    /// Has the routes lead to the apex alone, or to wherever they led before Weir.
+    async fn give_back_routes(&self, multiport: bool) -> Result<(), ActError> {
+        match self.names.router {
+            RouterKind::Istio => self.give_back_virtual_service(multiport).await,
+        }
+    }
+
+    /// Makes the policies for connections to the arms: those that the user gave for the service.
+    ///
+    /// # Errors
+    /// When the API refuses a write.
+    pub(crate) async fn make_policies(&self) -> Result<(), ActError> {
+        match self.names.router {
+            RouterKind::Istio => self.make_destination_rules().await,
+        }
+    }
+}

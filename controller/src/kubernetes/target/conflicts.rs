@@ -3,11 +3,12 @@
 //! Weir writes by force, as everybody does who looks after fields for good. So it must not write what is not its own: that
 //! would be overwritten, and deleted with the Canary.
 
-use crate::kubernetes::executor::foreign;
+use crate::kubernetes::executor::{foreign, foreign_target};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
-use crate::kubernetes::kinds::{Deployment, Pod};
+use crate::kubernetes::kinds::{Pod, Target};
 use crate::kubernetes::render::Names;
+use crate::kubernetes::router::foreign_policy;
 use crate::kubernetes::stores::Stores;
 
 /// Returns why a Canary can have none of its objects: one word, and a sentence.
@@ -16,30 +17,27 @@ pub(crate) fn taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<F
     target_taken(stores, names, canary).or_else(|| {
         let (namespace, primary) = (&names.namespace, names.primary());
         let of_services = [names.primary_service(), names.canary_service()];
-        let deployment = stores.deployments.get(namespace, &primary);
+        let live = stores.target(names.kind, namespace, &primary);
         let scaler = names.scaler.as_ref().and_then(|name| stores.scalers.get(namespace, &format!("{name}-primary")));
         let services =
             of_services.iter().filter_map(|name| foreign(stores.services.get(namespace, name).as_deref(), names));
-        let rules = of_services
-            .iter()
-            .filter_map(|name| foreign(stores.destination_rules.get(namespace, name).as_deref(), names));
-        let problem = foreign(deployment.as_deref(), names)
+        let problem = foreign_target(live.as_ref(), names)
             .or_else(|| foreign(scaler.as_deref(), names))
-            .or_else(|| services.chain(rules).next());
+            .or_else(|| services.chain(foreign_policy(stores, names)).next());
         problem.map(|problem| ("NameTaken", problem))
     })
 }
 
 /// Returns which other workload has pods that the target's selector finds too: the canary's Service would lead to both.
 #[must_use]
-pub(crate) fn shared(stores: &Stores, names: &Names, target: &Deployment) -> Option<Fault> {
-    let selector = &target.fields.spec.selector.match_labels;
+pub(crate) fn shared(stores: &Stores, names: &Names, target: &Target) -> Option<Fault> {
+    let selector = target.selector();
     let own = [names.target.clone(), names.primary()];
-    let deployment = stores.deployments.of(&names.namespace).into_iter().find(|other| {
-        !own.iter().any(|own| own == other.name())
-            && selects(selector, Some(&other.fields.spec.template.metadata.labels))
+    let workload = stores.targets_of(&names.namespace).into_iter().find(|other| {
+        let is_own = other.kind() == names.kind && own.iter().any(|own| own == other.name());
+        !is_own && selects(selector, Some(other.pod_labels()))
     });
-    let other = deployment.map(|other| format!("Deployment {}", other.name())).or_else(|| {
+    let other = workload.map(|other| format!("{} {}", other.kind().word(), other.name())).or_else(|| {
         let pods = stores.pods.of(&names.namespace).into_iter();
         let mut pods = pods.filter(|pod| !pod.deleted() && selects(selector, pod.metadata.labels.as_ref()));
         let owner = |pod: &Pod| {
@@ -50,9 +48,10 @@ pub(crate) fn shared(stores: &Stores, names: &Names, target: &Deployment) -> Opt
     })?;
     let text: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let problem = format!(
-        "the selector {} of Deployment {} finds the pods of {other} too, so requests to the canary would reach both: give one of \
+        "the selector {} of {} {} finds the pods of {other} too, so requests to the canary would reach both: give one of \
          the two a label of its own",
         text.join(","),
+        names.kind.word(),
         names.target
     );
     Some(("SelectorShared", problem))
@@ -63,11 +62,16 @@ fn target_taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<Fault
     let rank = |canary: &Canary| (canary.fields.status.last_promoted_spec.is_none(), canary.name().to_owned());
     let own = rank(canary);
     let other = stores.canaries.of(&names.namespace).into_iter().find(|other| {
-        let target = other.fields.spec.as_ref().is_ok_and(|spec| spec.target_ref.name == names.target);
+        let target = other
+            .fields
+            .spec
+            .as_ref()
+            .is_ok_and(|spec| spec.target_ref.kind == names.kind.word() && spec.target_ref.name == names.target);
         target && other.name() != names.canary && rank(other) < own
     })?;
     let problem = format!(
-        "Deployment {} is released by Canary {} already: delete one of the two Canaries, or give this one another target",
+        "{} {} is released by Canary {} already: delete one of the two Canaries, or give this one another target",
+        names.kind.word(),
         names.target,
         other.name()
     );

@@ -11,7 +11,7 @@ use weir_engine::Revision;
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete};
 use crate::kubernetes::configs::{TrackedRevision, recorded_revision};
-use crate::kubernetes::kinds::{ControllerRevision, Deployment, RevisionView};
+use crate::kubernetes::kinds::{ControllerRevision, RevisionView, Target};
 use crate::kubernetes::render::{CANARY_LABEL, CONFIGS, Names, owned, snapshot};
 use crate::kubernetes::stores::Stores;
 
@@ -22,7 +22,7 @@ use crate::kubernetes::stores::Stores;
 pub(crate) async fn keep(
     stores: &Arc<Stores>,
     names: &Names,
-    target: &Deployment,
+    target: &Target,
     resolved: &TrackedRevision,
 ) -> Result<(), ActError> {
     let name = names.snapshot(&resolved.revision.0);
@@ -40,10 +40,10 @@ pub(crate) async fn keep(
         metadata.insert("annotations".into(), json!({CONFIGS: json!(resolved.configs).to_string()}));
     }
     // Immutable: what was kept stays, though the target says the rest otherwise by now.
-    let data = old.map_or_else(|| snapshot(&target.body()["spec"]), |old| old.data());
+    let data = old.map_or_else(|| snapshot(target.kind(), &target.spec()), |old| old.data());
     let object = json!({
         "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata,
-        "data": data, "revision": target.metadata.generation.unwrap_or(1),
+        "data": data, "revision": target.metadata().generation.unwrap_or(1),
     });
     apply(&stores.api, &stores.revisions, &object).await.map(drop)
 }
@@ -71,11 +71,11 @@ pub(crate) async fn prune(stores: &Arc<Stores>, names: &Names, needed: &[Revisio
 pub(crate) fn load(
     stores: &Stores,
     names: &Names,
-    target: Option<(&Deployment, &TrackedRevision)>,
+    target: Option<(&Target, &TrackedRevision)>,
     wanted: &Revision,
 ) -> Option<(Value, TrackedRevision)> {
     if let Some((target, resolved)) = target.filter(|(_, resolved)| resolved.revision == *wanted) {
-        return Some((snapshot(&target.body()["spec"]), resolved.clone()));
+        return Some((snapshot(target.kind(), &target.spec()), resolved.clone()));
     }
     let snapshot = stores.revisions.get(&names.namespace, &names.snapshot(&wanted.0))?.data();
     let recorded = recorded_revision(stores, names, wanted, &snapshot["template"]);

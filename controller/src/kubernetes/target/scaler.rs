@@ -10,10 +10,9 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, with_timeout};
-use crate::kubernetes::api_server::object::{Projection, resource};
 use crate::kubernetes::executor::{Executor, refuse_foreign};
 use crate::kubernetes::kinds::canary::Fault;
-use crate::kubernetes::kinds::{Deployment, DeploymentView, HorizontalPodAutoscaler, ScalerView};
+use crate::kubernetes::kinds::{HorizontalPodAutoscaler, ScalerView, Target};
 use crate::kubernetes::render::{self, ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
 
@@ -88,19 +87,15 @@ impl Executor<'_> {
     ///
     /// # Errors
     /// When the API refuses the write: also when the size changed meanwhile.
-    pub(in crate::kubernetes) async fn release_replicas(&self, primary: &Deployment) -> Result<(), ActError> {
+    pub(in crate::kubernetes) async fn release_replicas(&self, primary: &Target) -> Result<(), ActError> {
         let (name, namespace) = (primary.name(), primary.namespace());
-        let object = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
-            "spec": {"replicas": primary.fields.spec.replicas},
-        });
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.stores.api.client.clone(), namespace, &resource::<DeploymentView>());
+        let kind = primary.kind();
+        let Some(replicas) = primary.replicas() else { return Ok(()) };
+        let object = kind.object(json!({"name": name, "namespace": namespace}), kind.size(replicas));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.stores.api.client.clone(), namespace, &kind.resource());
         // Not forced: the autoscaler's number is newer than ours.
         let params = PatchParams::apply(REPLICAS_MANAGER);
-        with_timeout("apply", DeploymentView::KIND, name, api.patch(name, &params, &Patch::Apply(&object)))
-            .await
-            .map(drop)
+        with_timeout("apply", kind.word(), name, api.patch(name, &params, &Patch::Apply(&object))).await.map(drop)
     }
 }
 

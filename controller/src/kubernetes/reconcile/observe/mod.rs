@@ -1,6 +1,5 @@
 //! What one decision looks at, from the caches alone.
 
-mod strategy;
 mod workload;
 
 use std::sync::Arc;
@@ -8,12 +7,11 @@ use std::sync::Arc;
 use crate::api::CanarySpec;
 use crate::kubernetes::configs::{TrackedRevision, missing_copy};
 use crate::kubernetes::gateway::GatewayWorkload;
-use crate::kubernetes::kinds::Deployment;
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::scaler::{autoscaled, min_replicas};
 
-use strategy::update_stops;
 use weir_engine::{Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm};
 pub(crate) use workload::{Endpoints, any_endpoint};
 
@@ -41,7 +39,7 @@ pub(crate) struct Observer<'a> {
     /// The canary's id in metrics.
     pub(crate) id: &'a str,
     /// The target, if it exists.
-    pub(crate) target: Option<&'a Arc<Deployment>>,
+    pub(crate) target: Option<&'a Target>,
     /// What it declares, or why that cannot be told.
     pub(crate) resolved: Result<&'a TrackedRevision, &'a str>,
     /// Why what the canary's pods read could not be copied, if it could not.
@@ -62,10 +60,9 @@ impl Observer<'_> {
         // A target that is gone, or lacks what it needs, has no new revision.
         let known = || self.known().cloned().unwrap_or_default();
         let seen = self.resolved.map_or_else(|_| known(), |resolved| resolved.revision.clone());
-        let primary = stores.deployments.get(&names.namespace, &names.primary());
-        let runs = primary.as_ref().and_then(|primary| {
-            primary.fields.spec.template.metadata.annotations.get(REVISION).map(|revision| Revision(revision.clone()))
-        });
+        let primary = stores.target(names.kind, &names.namespace, &names.primary());
+        let revision_of = |primary: &Target| primary.pod_annotation(REVISION).map(|revision| Revision(revision.into()));
+        let runs = primary.as_ref().and_then(revision_of);
         let analysis = &self.spec.analysis;
         let (minimum, sizes_primary) = (min_replicas(stores, names), autoscaled(stores, names));
         let mut observation = Observation {
@@ -79,9 +76,10 @@ impl Observer<'_> {
             canary: self.canary(&seen, analysis.canary_ready_threshold, &mut endpoints.canary),
             target: seen,
             autoscaler: Autoscaler { minimum, sizes_primary },
-            update_stops_primary: self.target.zip(primary.as_ref()).is_some_and(|(target, primary)| {
-                update_stops(&target.body()["spec"]["strategy"], pods(primary.fields.spec.replicas))
-            }),
+            update_stops_primary: self
+                .target
+                .zip(primary.as_ref())
+                .is_some_and(|(target, primary)| target.update_stops(pods(primary.replicas()))),
             ..Observation::default()
         };
         if self.state.promoted.is_none() {
@@ -107,8 +105,7 @@ impl Observer<'_> {
         let Some(target) = self.target else { return arm };
         match self.resolved {
             Ok(resolved) if resolved.copied && stores.settings.config_tracking => {
-                let marked = target.fields.spec.template.metadata.annotations.get(STARTED_WITH);
-                if !started_with(marked.map(String::as_str), &resolved.configs) {
+                if !started_with(target.pod_annotation(STARTED_WITH), &resolved.configs) {
                     arm.revision = None;
                 }
                 if arm.readiness == Readiness::Ready
@@ -122,7 +119,7 @@ impl Observer<'_> {
             Err(why) => {
                 let kept =
                     self.known().and_then(|known| stores.revisions.get(&names.namespace, &names.snapshot(&known.0)));
-                if kept.is_none_or(|kept| kept.data()["template"] != template_of(&target.body()["spec"])) {
+                if kept.is_none_or(|kept| kept.data()["template"] != template_of(&target.spec())) {
                     // Whatever runs is no longer what was analysed, and what it is cannot be told.
                     arm = Arm { revision: None, readiness: Readiness::Unready(why.into()), available: false, ..arm };
                 }
@@ -133,7 +130,7 @@ impl Observer<'_> {
 
     fn arm(
         &self,
-        deployment: Option<&Arc<Deployment>>,
+        workload: Option<&Target>,
         revision: Option<Revision>,
         service: &str,
         threshold: Option<i64>,
@@ -141,16 +138,16 @@ impl Observer<'_> {
     ) -> Arm {
         let available = workload::any_endpoint(self.stores, &self.names.namespace, service);
         endpoints.record(available, self.now);
-        let readiness = match deployment {
-            Some(deployment) => workload::readiness(self.stores, deployment, threshold.unwrap_or(100), available),
+        let readiness = match workload {
+            Some(workload) => workload::readiness(self.stores, workload, threshold.unwrap_or(100), available),
             None => Readiness::Absent,
         };
         Arm {
-            revision: revision.filter(|_| deployment.is_some()),
+            revision: revision.filter(|_| workload.is_some()),
             readiness,
             available,
             routable_since: endpoints.since,
-            replicas: deployment.map(|deployment| pods(deployment.fields.spec.replicas)),
+            replicas: workload.map(|workload| pods(workload.replicas())),
         }
     }
 

@@ -1,17 +1,14 @@
-//! How far a Deployment is: from its own numbers, its pods' troubles and the addresses behind its service.
+//! How far a workload is: from its own numbers, its pods' troubles and the addresses behind its service.
 
 use std::sync::Arc;
 
 use weir_engine::{Readiness, Timestamp};
 
-use crate::kubernetes::api_server::object::DEPLOYMENT_REVISION;
-use crate::kubernetes::kinds::{Deployment, Pod, ReplicaSet};
+use crate::kubernetes::kinds::{Pod, Target};
 use crate::kubernetes::stores::Stores;
 
 /// Why a container waits, where waiting will not help.
 const STUCK_REASONS: [&str; 4] = ["CrashLoopBackOff", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"];
-/// Label of a version and of its pods.
-const HASH: &str = "pod-template-hash";
 
 /// Since when a service has had an address that takes requests.
 #[derive(Debug, Default)]
@@ -37,30 +34,30 @@ pub(crate) fn any_endpoint(stores: &Stores, namespace: &str, service: &str) -> b
         .any(|slice| slice.fields.any_ready())
 }
 
-/// Returns how far a Deployment is. `threshold` is the percentage of its pods that must be available.
+/// Returns how far a workload is. `threshold` is the percentage of its pods that must be available.
 #[must_use]
-pub(crate) fn readiness(stores: &Stores, deployment: &Deployment, threshold: i64, endpoint: bool) -> Readiness {
-    let (spec, status) = (&deployment.fields.spec, &deployment.fields.status);
-    let replicas = spec.replicas.unwrap_or(1);
-    if replicas == 0 {
+pub(crate) fn readiness(stores: &Stores, workload: &Target, threshold: i64, endpoint: bool) -> Readiness {
+    let progress = workload.progress();
+    let (updated, available, wanted) = (progress.updated, progress.available, progress.wanted);
+    if wanted == 0 {
         return Readiness::Absent;
     }
     let unready = |what: String| {
-        let why = held_up(stores, deployment).map(|why| format!(": {why}")).unwrap_or_default();
+        let why = held_up(stores, workload).map(|why| format!(": {why}")).unwrap_or_default();
         Readiness::Unready(format!("waiting for rollout to finish: {what}{why}"))
     };
-    if status.observed_generation < deployment.metadata.generation.unwrap_or_default() {
-        return unready("observed deployment generation less than desired generation".into());
+    if !progress.observed {
+        let kind = workload.kind().word().to_lowercase();
+        return unready(format!("observed {kind} generation less than desired generation"));
     }
-    if let Some(stuck_pod) = stuck_pod(stores, deployment) {
-        return Readiness::Broken(stuck_pod);
+    if let Some(stuck) = stuck_pod(stores, workload) {
+        return Readiness::Broken(stuck);
     }
-    let (updated, available) = (status.updated_replicas, status.available_replicas);
-    if updated < replicas {
-        return unready(format!("{updated} out of {replicas} new replicas have been updated"));
+    if updated < wanted {
+        return unready(format!("{updated} out of {wanted} new replicas have been updated"));
     }
-    if status.replicas > updated {
-        return unready(format!("{} old replicas are pending termination", status.replicas - updated));
+    if progress.pods > updated {
+        return unready(format!("{} old replicas are pending termination", progress.pods - updated));
     }
     if available * 100 < updated * threshold || available == 0 {
         return unready(format!(
@@ -74,13 +71,11 @@ pub(crate) fn readiness(stores: &Stores, deployment: &Deployment, threshold: i64
 }
 
 /// Returns why pods of the newest version are not made, or find no place, in the words of Kubernetes: a quota, no node.
-fn held_up(stores: &Stores, deployment: &Deployment) -> Option<String> {
-    let refused =
-        deployment.fields.status.conditions.iter().find(|it| it.kind == "ReplicaFailure" && it.status == "True");
-    if let Some(refused) = refused {
-        return Some(refused.message.to_string());
+fn held_up(stores: &Stores, workload: &Target) -> Option<String> {
+    if let Some(refused) = workload.progress().refused {
+        return Some(refused.to_owned());
     }
-    newest(stores, deployment).iter().find_map(|pod| {
+    newest_pods(stores, workload).iter().find_map(|pod| {
         let mut conditions = pod.fields.status.conditions.iter();
         let unplaced = conditions.find(|it| it.kind == "PodScheduled" && it.status == "False")?;
         Some(format!("pod {}: {}", pod.name(), unplaced.message))
@@ -88,30 +83,13 @@ fn held_up(stores: &Stores, deployment: &Deployment) -> Option<String> {
 }
 
 /// Returns why a pod of the newest version will not come up, if one will not.
-fn stuck_pod(stores: &Stores, deployment: &Deployment) -> Option<String> {
-    newest(stores, deployment).iter().find_map(|pod| stuck_container(pod))
+fn stuck_pod(stores: &Stores, workload: &Target) -> Option<String> {
+    newest_pods(stores, workload).iter().find_map(|pod| stuck_container(pod))
 }
 
-/// Returns the pods of the newest version.
-fn newest(stores: &Stores, deployment: &Deployment) -> Vec<Arc<Pod>> {
-    let namespace = deployment.namespace();
-    let (Some(uid), Some(newest)) = (deployment.metadata.uid.as_deref(), deployment.annotation(DEPLOYMENT_REVISION))
-    else {
-        return Vec::new();
-    };
-    let owned = |set: &Arc<ReplicaSet>| {
-        let mut owners = set.metadata.owner_references.iter().flatten();
-        owners.any(|owner| owner.uid == uid) && set.annotation(DEPLOYMENT_REVISION) == Some(newest)
-    };
-    let set = stores.replica_sets.of(namespace).into_iter().find(owned);
-    let Some(hash) = set.as_ref().and_then(|set| set.label(HASH)) else { return Vec::new() };
-    let selector = &deployment.fields.spec.selector.match_labels;
-    let mut pods = stores.pods.of(namespace);
-    pods.retain(|pod| {
-        let own = selector.iter().all(|(key, value)| pod.label(key) == Some(value));
-        own && !pod.deleted() && pod.label(HASH) == Some(hash)
-    });
-    pods
+fn newest_pods(stores: &Stores, workload: &Target) -> Vec<Arc<Pod>> {
+    let namespace = workload.namespace();
+    workload.newest_pods(stores.pods.of(namespace), &stores.replica_sets.of(namespace))
 }
 
 fn stuck_container(pod: &Pod) -> Option<String> {

@@ -47,12 +47,14 @@ impl fmt::Display for Write {
 }
 
 /// What is answered to a request that is not carried out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::kubernetes) enum Answer {
     /// Code, reason and message.
     Refused(u16, &'static str, &'static str),
     /// Nothing, for ever.
     Hang,
+    /// What is right, so much later; it is carried out though nobody waits for it any more.
+    Late(Duration),
 }
 
 type Script = Box<dyn Fn(&Write) -> Option<Answer> + Send>;
@@ -200,7 +202,7 @@ impl ApiServer {
             _ => "delete",
         };
         let (name, kind) = (body["metadata"]["name"].as_str(), kind(&target.key.0));
-        let mut write = Write {
+        let write = Write {
             verb,
             kind,
             name: if verb == "create" { name.unwrap_or_default().into() } else { target.key.2.clone() },
@@ -209,23 +211,37 @@ impl ApiServer {
             code: 0,
         };
         let scripted = self.inner().script.as_ref().and_then(|script| script(&write));
-        let answered = match scripted {
+        match scripted {
             Some(Answer::Hang) => {
                 self.inner().writes.push(write);
-                return std::future::pending().await;
+                std::future::pending().await
             }
-            Some(Answer::Refused(code, reason, message)) => Err(Refusal { code, reason, message: message.into() }),
-            None => self.inner().write(&target, &write),
-        };
+            Some(Answer::Late(delay)) => {
+                let server = self.clone();
+                let late = tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    server.carry_out(&target, write, None)
+                });
+                Ok(late.await.unwrap())
+            }
+            Some(Answer::Refused(code, reason, message)) => {
+                Ok(self.carry_out(&target, write, Some(Refusal { code, reason, message: message.into() })))
+            }
+            None => Ok(self.carry_out(&target, write, None)),
+        }
+    }
+
+    fn carry_out(&self, target: &Target, mut write: Write, refusal: Option<Refusal>) -> Response<Body> {
+        let mut inner = self.inner();
+        let answered = refusal.map_or_else(|| inner.write(target, &write), Err);
         let (code, body) = match &answered {
             Ok(object) => (200, object.clone()),
             Err(refusal) => (refusal.code, refusal.body()),
         };
         write.code = code;
-        let mut inner = self.inner();
         inner.writes.push(write);
         inner.settle();
-        Ok(respond(code, &body))
+        respond(code, &body)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::kubernetes::stores::{ROOT_NAMESPACE, Stores};
 
 /// Returns the policy of the user's rule that holds for the service that users call, if there is one.
 #[must_use]
-pub(crate) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
+pub(super) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
     let domain = &stores.settings.cluster_domain;
     let service = format!("{}.{}.svc.{domain}", names.apex, names.namespace);
     [names.namespace.as_str(), ROOT_NAMESPACE].into_iter().find_map(|namespace| {

@@ -12,7 +12,7 @@ use crate::kubernetes::stores::{Stores, hosts};
 
 /// Returns how the requests of a Canary are found.
 #[must_use]
-pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -> RequestMatch {
+pub(in super::super) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -> RequestMatch {
     let hosts = hosts(&names.namespace, spec, &stores.settings.cluster_domain);
     let index = stores.host_index();
     let delegated = spec.service.delegation == Some(true);

@@ -1,0 +1,129 @@
+//! Istio as a router: a `VirtualService` with the routes, `Gateway`s that requests come through, and a `DestinationRule` for
+//! each arm.
+
+mod policy;
+mod request_match;
+
+use std::collections::BTreeSet;
+
+use serde_json::Map;
+
+use super::apex::{Origin, origin, restore_of};
+use crate::api::CanarySpec;
+use crate::kubernetes::api_server::apply::ActError;
+use crate::kubernetes::executor::{Executor, foreign, owned_by_other};
+use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::kinds::{Labels, gateway_name};
+use crate::kubernetes::render::{self, Arms, Names, Ownership};
+use crate::kubernetes::stores::Stores;
+
+pub(super) use request_match::request_match;
+
+/// Returns why the VirtualService can be neither made nor adopted: one word, and a sentence.
+pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    let apex = &names.apex;
+    let routes = stores.virtual_services.get(&names.namespace, apex);
+    if let Some(problem) = owned_by_other(stores, routes.as_deref(), names) {
+        return Some(("NameTaken", problem));
+    }
+    let routes = routes.filter(|routes| matches!(origin(Some(routes), names), Origin::Foreign))?;
+    let live = routes.body()["spec"].take();
+    let foreign_destinations = render::foreign_destinations(&live, names);
+    if foreign_destinations.is_empty() {
+        let wanted = render::virtual_service(names, spec, Arms::Both, Ownership::Adopted, false, &Map::new());
+        let lost = render::lost(&live, &wanted["spec"], names);
+        return (!lost.is_empty()).then(|| {
+            let problem = format!(
+                "VirtualService {apex} would lose {}: say the same in spec.service of the Canary, or move it to a VirtualService of \
+                 another name",
+                lost.join(", ")
+            );
+            ("RoutesLost", problem)
+        });
+    }
+    Some({
+        let problem = format!(
+            "VirtualService {apex} also leads to {}, and all of its routes would be replaced: move those to a VirtualService \
+             of another name, or have it delegate (service.delegation), or give the Canary another service.name",
+            foreign_destinations.join(", ")
+        );
+        ("RoutesElsewhere", problem)
+    })
+}
+
+/// Returns whose a DestinationRule is that must be the Canary's own alone, where it is not.
+pub(super) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
+    let rule = |name: String| foreign(stores.destination_rules.get(&names.namespace, &name).as_deref(), names);
+    [names.primary_service(), names.canary_service()].into_iter().find_map(rule)
+}
+
+/// Returns the selectors of the gateways that a Canary's requests come through.
+pub(super) fn gateway_selectors(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<Labels> {
+    let gateways = gateways(stores, names, spec).into_iter();
+    let gateways = gateways.filter_map(|(namespace, name)| stores.gateways.get(&namespace, &name));
+    gateways.map(|gateway| gateway.fields.spec.selector.clone()).collect()
+}
+
+/// Returns the selectors of all gateways.
+pub(super) fn all_gateway_selectors(stores: &Stores) -> BTreeSet<Labels> {
+    let selectors = stores.gateways.all().into_iter().map(|gateway| gateway.fields.spec.selector.clone());
+    selectors.filter(|selector| !selector.is_empty()).collect()
+}
+
+/// Returns the gateways that a Canary's requests come through, by namespace and name. The mesh is none. A Canary that is
+/// delegated to has those of whoever delegates.
+fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(String, String)> {
+    let own = |gateways: &[String], namespace: &str| {
+        let gateways = gateways.iter().filter(|name| *name != "mesh");
+        gateways.map(|name| gateway_name(name, namespace)).collect::<Vec<_>>()
+    };
+    if spec.service.delegation != Some(true) {
+        return own(&spec.service.gateways, &names.namespace).into_iter().collect();
+    }
+    let index = stores.host_index();
+    let roots = index.roots().iter().filter(|root| root.delegates_to(&names.namespace, &names.apex).next().is_some());
+    roots.flat_map(|root| own(&root.fields.spec.gateways, root.namespace())).collect()
+}
+
+/// Returns why none of a Canary's requests passes a gateway, if that is so.
+pub(super) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
+    let why = match spec.service.delegation {
+        Some(true) => {
+            "spec.service.delegation: no VirtualService delegates to it from a gateway, so none of its requests passes the filter"
+        }
+        _ => "spec.service.gateways names no gateway: none of its requests passes the filter",
+    };
+    gateways(stores, names, spec).is_empty().then_some(why)
+}
+
+/// Gives back the VirtualServices that a Canary has adopted.
+pub(super) async fn restore_routes(stores: &Stores, namespace: &str, canary: &str) -> Result<(), ActError> {
+    restore_of(stores, &stores.virtual_services, namespace, canary).await
+}
+
+impl Executor<'_> {
+    pub(super) async fn make_virtual_service(&self, multiport: bool) -> Result<(), ActError> {
+        let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
+        let settings = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
+        let routes =
+            |ownership| render::virtual_service(self.names, self.spec, Arms::Both, ownership, multiport, &settings);
+        let wanted = self.held(&self.stores.virtual_services, routes)?;
+        self.ensure(&self.stores.virtual_services, &wanted).await
+    }
+
+    pub(super) async fn give_back_virtual_service(&self, multiport: bool) -> Result<(), ActError> {
+        let none = Map::new();
+        let routes =
+            |ownership| render::virtual_service(self.names, self.spec, Arms::Apex, ownership, multiport, &none);
+        self.give_back(&self.stores.virtual_services, routes).await
+    }
+
+    pub(super) async fn make_destination_rules(&self) -> Result<(), ActError> {
+        let policy = policy::of_user(self.stores, self.names);
+        for name in [self.names.primary_service(), self.names.canary_service()] {
+            let rule = render::destination_rule(self.names, self.spec, policy.as_ref(), &name);
+            self.ensure(&self.stores.destination_rules, &rule).await?;
+        }
+        Ok(())
+    }
+}
