@@ -72,7 +72,7 @@ fn judged(parsed: Parsed) -> Judged {
                 judged.errors = problems.into_iter().map(|it| it.at(&place).to_string()).collect();
             }
         }
-        Known::MetricTemplate(_) | Known::AlertProvider(_) | Known::Other => {}
+        Known::MetricTemplate(_) | Known::AlertProvider(_) | Known::Secret(_) | Known::Other => {}
     }
     judged
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Api, path};
+use crate::client::Api;
 use crate::describe::{Which, namespace};
 use crate::terminal::{self, Style};
 use weir_controller::api::parse_duration;
-use weir_controller::view::CanaryDetail;
 use weir_controller::view::why::{Standing, headline};
 use weir_engine::Span;
 
@@ -39,11 +38,10 @@ pub(crate) struct Status {
 pub(crate) async fn run(args: Status) -> anyhow::Result<ExitCode> {
     let api = Api::reach(&args.which.server).await?;
     let namespace = namespace(&args.which, &api).await?;
-    let path = path(&namespace, &args.which.name);
     let end = Instant::now() + Duration::from_millis(args.timeout.0);
     let mut last = String::new();
     loop {
-        let detail: CanaryDetail = api.get(&path).await?;
+        let detail = api.detail(&namespace, &args.which.name).await?;
         let line = headline(&detail.view, terminal::now(), args.style.paint());
         if line != last {
             terminal::print(&format!("{line}\n"))?;

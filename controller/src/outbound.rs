@@ -34,12 +34,13 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    /// Returns what makes the calls of one controller. Without rules any address is called: on one machine they are the user's own.
+    /// As [`Outbound::with_secrets`], where there are none.
+    #[cfg(test)]
     pub(crate) fn new(rules: Option<Arc<AddressRules>>) -> Arc<Self> {
         Arc::new(Self { rules, secrets: None, shares: Shares::default() })
     }
 
-    /// As [`Outbound::new`], where credentials of calls may be in Secrets.
+    /// Returns what makes the calls of one controller. Without rules any address is called: on one machine they are the user's own.
     pub(crate) fn with_secrets(rules: Option<Arc<AddressRules>>, secrets: Arc<dyn Secrets>) -> Arc<Self> {
         Arc::new(Self { rules, secrets: Some(secrets), shares: Shares::default() })
     }

@@ -59,16 +59,16 @@ impl ReconcileContext<'_> {
 
     /// Returns what the target changes of the images that the primary runs.
     fn images(&self) -> Vec<String> {
-        let primary = self.reconciler.stores.deployments.get(&self.names.namespace, &self.names.primary());
-        let body = |deployment: Option<&Arc<Deployment>>| deployment.map(|deployment| deployment.body());
-        let (old, new) = (body(primary.as_ref()), body(self.target.as_ref()));
-        images(&containers(&old.unwrap_or_default()), containers(&new.unwrap_or_default()))
+        let primary = self.reconciler.stores.target(self.names.kind, &self.names.namespace, &self.names.primary());
+        let template = |target: Option<&Target>| target.map(Target::template).unwrap_or_default();
+        let (old, new) = (template(primary.as_ref()), template(self.target.as_ref()));
+        images(&containers(&old), containers(&new))
     }
 }
 
-/// Returns name and image of a Deployment's containers.
-fn containers(body: &Value) -> Vec<(&str, &str)> {
-    let list = body["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten();
+/// Returns name and image of a pod template's containers.
+fn containers(template: &Value) -> Vec<(&str, &str)> {
+    let list = template["spec"]["containers"].as_array().into_iter().flatten();
     list.filter_map(|container| Some((container["name"].as_str()?, container["image"].as_str()?))).collect()
 }
 
