@@ -162,7 +162,7 @@ impl Drop for Policy {
 /// Asks the API server as Weir's own account; returns what it refuses with.
 fn refused(arguments: &[&str], input: &str) -> String {
     let own = ["--as", "system:serviceaccount:weir-system:weir"];
-    run("kubectl", &[&own[..], arguments].concat(), input).expect_err("the policy lets it pass")
+    run("kubectl", &[&own[..], arguments].concat(), &document(input)).expect_err("the policy lets it pass")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +189,7 @@ async fn weirs_account_is_held_to_what_weir_does_and_weir_works_all_the_same() {
     let patch = ["-n", namespace, "patch", "deployment", "shop", "--type=json", "-p", image];
     assert!(refused(&patch, "").contains("no Deployment but its primaries"));
     let filter = format!(
-        "{{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {{name: evil, namespace: {namespace}}}, spec: {{}}}}"
+        "{{apiVersion: networking.istio.io/v1alpha3, kind: EnvoyFilter, metadata: {{name: evil, namespace: {namespace}}}, spec: {{configPatches: []}}}}"
     );
     assert!(refused(&["create", "-f", "-"], &filter).contains("no EnvoyFilters but"));
     let external = r#"{"spec": {"externalIPs": ["192.0.2.1"]}}"#;
@@ -198,8 +198,13 @@ async fn weirs_account_is_held_to_what_weir_does_and_weir_works_all_the_same() {
     stage.strike();
 }
 
+/// Without its first line kubectl takes what begins with a brace for JSON.
+fn document(object: &str) -> String {
+    format!("---\n{object}")
+}
+
 fn refused_with(arguments: &[&str], input: &str, why: &str) -> Option<()> {
     let own = ["--as", "system:serviceaccount:weir-system:weir", "--dry-run=server"];
-    let refused = run("kubectl", &[arguments, &own[..]].concat(), input).err()?;
+    let refused = run("kubectl", &[arguments, &own[..]].concat(), &document(input)).err()?;
     refused.contains(why).then_some(())
 }
