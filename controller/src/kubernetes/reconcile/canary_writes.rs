@@ -118,7 +118,11 @@ impl Reconciler {
     pub(super) async fn store(&mut self, canary: &Canary, status: CanaryStatus) -> Result<(), ActError> {
         let (namespace, name) = self.key.clone();
         let before = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status).state.clone();
-        let decided_on = |live: &Canary| live.metadata.uid == canary.metadata.uid && live.fields.status.state == before;
+        let decided_on = |live: &Canary| {
+            // An erased status is nobody's decision: it is written again.
+            let state = live.fields.status.state.as_ref();
+            live.metadata.uid == canary.metadata.uid && state.is_none_or(|state| before.as_ref() == Some(state))
+        };
         let mut newest = self.stores.canaries.get(&namespace, &name);
         for _ in 0..STATUS_TRIES {
             let Some(live) = newest.filter(|live| decided_on(live)) else { break };

@@ -131,7 +131,8 @@ impl Platform for ReconcileContext<'_> {
             new.webhooks = webhooks(old, outcomes, self.now);
         }
         let decided = self.before.durable() != state.durable();
-        let news = decided || without_figures(old) != without_figures(&new);
+        let erased = self.reconciler.stored.is_some() && self.canary.fields.status.state.is_none();
+        let news = decided || erased || without_figures(old) != without_figures(&new);
         // What a Canary waits for before and after its life changes in words alone.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let figures = *old != new && moving && self.now.since(at) >= FIGURES_INTERVAL;

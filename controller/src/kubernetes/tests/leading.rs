@@ -108,6 +108,15 @@ async fn a_status_that_somebody_else_wrote_is_decided_from_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_erased_status_is_written_again_as_it_was() {
+    let stage = Stage::initialized().await;
+    let before = stage.status("shop");
+    stage.edit("canaries", "shop", |canary| canary["status"] = json!({}));
+    assert_eq!(stage.written().await, ["apply Canary shop status"]);
+    assert_eq!(stage.status("shop"), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_edit_during_a_pass_costs_its_status_one_more_write() {
     let stage = Stage::initialized().await;
     let conflicts = AtomicUsize::new(0);
