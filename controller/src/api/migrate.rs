@@ -161,7 +161,7 @@ items:
         let version = |line: &str| line.replace("flagger.app", "weir.dev");
         assert_eq!(
             changed,
-            [2, 20, 30, 35]
+            [2, 19, 29, 34]
                 .map(|n| (n, version(&before[n - 1])))
                 .iter()
                 .map(|(n, l)| (*n, l.as_str()))
