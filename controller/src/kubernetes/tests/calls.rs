@@ -46,7 +46,7 @@ async fn a_template_with_credentials_is_lent_to_other_namespaces_only_where_it_s
         "name": "errors", "thresholdRange": {"max": 1}, "templateRef": {"name": "errors", "namespace": "monitoring"},
     });
     let server = objects(&json!({"metrics": [metric]}));
-    server.apply("flux", &template(json!({})));
+    server.apply("flux", &template(json!({"team": "shop"})));
     let stage = Stage::start(&server);
     stage.reason("shop", "MetricUnanswerable").await;
     let (_, message) = stage.said("shop");
