@@ -41,6 +41,8 @@ mod routes;
 mod scaling;
 #[path = "kubernetes/stage.rs"]
 mod stage;
+#[path = "kubernetes/tenants.rs"]
+mod tenants;
 
 use kubectl::{kubectl, object, run, until};
 use stage::{Release, Stage, install};

@@ -49,6 +49,9 @@ pub(crate) struct ControllerArgs {
     /// Whether requests pass the filter, and are counted, between rollouts too, whatever a Canary says.
     #[arg(long, env = "WEIR_OBSERVE_AT_REST", default_value_t = false, action = clap::ArgAction::Set)]
     observe_at_rest: bool,
+    /// Namespaces whose pods may be gateways, beside those that have the label `weir.dev/gateways: allowed`.
+    #[arg(long, env = "WEIR_GATEWAY_NAMESPACES", value_delimiter = ',', default_value = "istio-system,istio-ingress")]
+    gateway_namespaces: Vec<String>,
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -92,6 +95,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         module_file: served.then_some(args.module),
         config_tracking: args.config_tracking,
         observe_at_rest: args.observe_at_rest,
+        gateway_namespaces: args.gateway_namespaces,
         cluster_domain: args.cluster_domain,
         shared_namespaces: args.shared_namespaces,
         address_rules: Arc::new(AddressRules::new(args.allowed_addresses)),

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use weir_wire::{Canary, Config, Weight};
+use weir_wire::config::LINE;
+use weir_wire::{Canary, Limits, Weight};
+
+use crate::gateway_config::RouteNames;
 
 /// Bytes of one Canary's own text (hosts, routes, conditions, cookie): 64 hosts as long as names can be. Its tables are Weir's.
 pub const ENTRY: usize = 16 << 10;
@@ -14,6 +17,21 @@ pub const ENTRIES: usize = 896 << 10;
 /// Bytes that what gateways run already may grow to: a table is larger in a later epoch. With its frame and the list of who wrote
 /// what, the object stays below 1 MiB.
 const KEPT: usize = 960 << 10;
+/// Rows that each table keeps where many Canaries share the object. The rest is left to the lines that go on beyond a table's end.
+const ROWS: usize = 20;
+/// Bytes of such tables as a rollout has in its later epochs: every entry has so much kept free, so that none outgrows another.
+const TABLES: usize = 480;
+/// Bytes of the patch that switches the filter on for a route, beside the name of the route, in a namespace of 30 characters.
+pub const SWITCH: usize = 352;
+
+/// A Canary that wants a place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Its entry.
+    pub canary: Canary,
+    /// Its routes, which the filter is or will be switched on for.
+    pub routes: RouteNames,
+}
 
 /// The entries that fit, and why others do not.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,6 +49,8 @@ enum Turn {
     Rollback,
     /// Gateways run it, and it is no larger than there.
     Unchanged,
+    /// It has grown, and serves because its primary cannot.
+    Fallback,
     /// Gateways run it, and it has grown.
     Grown,
     /// It is new.
@@ -39,59 +59,99 @@ enum Turn {
     Idle,
 }
 
+/// One claim, measured.
+struct Measured {
+    turn: Turn,
+    canary: Canary,
+    /// The same with tables as they are where many share the object.
+    short: Canary,
+    switches: usize,
+}
+
 /// Returns the bytes of every Canary's own text in a configuration, by id: what [`fit`] wants to know of the last push.
 #[must_use]
-pub fn sizes(config: &Config) -> BTreeMap<String, usize> {
-    config.canaries.iter().map(|canary| (canary.id.clone(), own_size(canary))).collect()
+pub fn sizes<'a>(canaries: impl IntoIterator<Item = &'a Canary>) -> BTreeMap<String, usize> {
+    canaries.into_iter().map(|canary| (canary.id.clone(), own_size(canary))).collect()
 }
 
 /// Chooses the entries that fit. `last` is of what gateways run.
 #[must_use]
-pub fn fit(desired: Vec<Canary>, last: &BTreeMap<String, usize>) -> Fitted {
-    let mut queue: Vec<_> = desired.into_iter().map(|canary| (turn(&canary, last), canary)).collect();
-    queue.sort_by(|(turn, canary), (other, another)| (turn, &canary.id).cmp(&(other, &another.id)));
-    let crowded = queue.iter().map(|(_, canary)| size(canary)).sum::<usize>() > ENTRIES;
-    let (mut fitted, mut used) = (Fitted::default(), 0);
-    for (turn, mut canary) in queue {
-        if turn == Turn::Idle {
-            // No failure is to be judged.
-            canary.limits.clear();
-        } else if crowded {
-            // Failures that come late, of epochs that are over, are left to the controller.
-            canary.limits.truncate(1);
-        }
-        let room = if matches!(turn, Turn::Rollback | Turn::Unchanged) { KEPT } else { ENTRIES };
-        let bytes = size(&canary);
+pub fn fit(claims: Vec<Claim>, last: &BTreeMap<String, usize>) -> Fitted {
+    let mut queue: Vec<Measured> = claims.into_iter().map(|claim| measured(claim, last)).collect();
+    queue.sort_by(|one, other| (one.turn, &one.canary.id).cmp(&(other.turn, &other.canary.id)));
+    let (mut fitted, mut placed) = (Fitted::default(), Vec::new());
+    // `taken` is what there is, `kept_free` what it may become.
+    let (mut taken, mut kept_free) = (0, 0);
+    for Measured { turn, canary, short, switches } in queue {
         let own = own_size(&canary);
+        let bytes = size(&short) + switches;
+        let later = if turn == Turn::Idle { bytes } else { bytes.max(own + switches + TABLES) };
+        let stays = turn < Turn::Grown;
         if matches!(turn, Turn::Grown | Turn::New) && own > ENTRY {
             let text = format!(
                 "has {own} bytes of hosts, routes, conditions and cookie in its gateway's configuration, and {ENTRY} is the limit \
                  for one Canary: give fewer or shorter ones"
             );
             fitted.left_out.insert(canary.id, text);
-        } else if used + bytes > room {
+        } else if (stays && taken + bytes > KEPT) || (!stays && kept_free + later > ENTRIES) {
             let text = format!(
-                "needs {bytes} bytes in its gateway's configuration, where {used} of {ENTRIES} are taken: wait until other \
+                "needs {later} bytes in its gateway's configuration, where {kept_free} of {ENTRIES} are taken: wait until other \
                  rollouts are over, or release through another gateway"
             );
             fitted.left_out.insert(canary.id, text);
         } else {
-            used += bytes;
-            fitted.canaries.push(canary);
+            (taken, kept_free) = (taken + bytes, kept_free + later);
+            placed.push((canary, short, switches));
         }
     }
+    let whole: usize = placed.iter().map(|(canary, _, switches)| size(canary) + switches).sum();
+    fitted.canaries =
+        placed.into_iter().map(|(canary, short, _)| if whole > ENTRIES { short } else { canary }).collect();
     fitted
 }
 
-fn turn(canary: &Canary, last: &BTreeMap<String, usize>) -> Turn {
-    let reaches_canary = canary.weight > Weight::ZERO || !canary.conditions.is_empty();
-    match (reaches_canary, last.get(&canary.id)) {
-        (false, _) if canary.run.is_empty() => Turn::Idle,
-        (false, _) => Turn::Rollback,
-        (true, Some(before)) if own_size(canary) <= *before => Turn::Unchanged,
-        (true, Some(_)) => Turn::Grown,
-        (true, None) => Turn::New,
+fn measured(Claim { mut canary, routes }: Claim, last: &BTreeMap<String, usize>) -> Measured {
+    let turn = turn(&canary, last);
+    if turn == Turn::Idle {
+        // No failure is to be judged.
+        canary.limits.clear();
     }
+    // Failures that come late, of epochs that are over, are left to the controller.
+    let limits = canary.limits.first().cloned().map(shortened);
+    let short = Canary { limits: limits.into_iter().collect(), ..canary.clone() };
+    let switches = routes.primary.iter().chain(&routes.canary).map(|route| SWITCH + route.len()).sum();
+    Measured { turn, canary, short, switches }
+}
+
+fn turn(canary: &Canary, last: &BTreeMap<String, usize>) -> Turn {
+    match (canary.reaches_canary(), last.get(&canary.id)) {
+        (false, _) if canary.run.is_empty() => Turn::Idle,
+        // Where gateways do not know it, none of its requests is to be taken back.
+        (_, None) => Turn::New,
+        (false, Some(before)) if own_size(canary) <= *before => Turn::Rollback,
+        (true, Some(before)) if own_size(canary) <= *before => Turn::Unchanged,
+        (true, Some(_)) if canary.fallback => Turn::Fallback,
+        (_, Some(_)) => Turn::Grown,
+    }
+}
+
+/// Cuts tables off after some rows. Their lines begin there then: none of them is below what the rows asked for, so that what trips
+/// is a verdict all the same.
+fn shortened(mut limits: Limits) -> Limits {
+    let Limits { comparison, absolute, end, beyond, .. } = &mut limits;
+    for ((rows, end), lines) in [comparison, absolute].into_iter().zip(end).zip(beyond) {
+        let Some([from, _]) = rows.get(ROWS).copied().filter(|_| !lines.is_empty()) else { continue };
+        let new_end = from.saturating_sub(1);
+        let back = u64::from(end.saturating_sub(new_end));
+        for [base, growth] in lines {
+            // Both numbers of a line were rounded up: it must not be followed further down than the true one falls.
+            let down = back * u64::from(growth.saturating_sub(1)) / u64::from(LINE);
+            *base = base.saturating_sub(u32::try_from(down).unwrap_or(u32::MAX)).max(rows[ROWS - 1][1]);
+        }
+        rows.truncate(ROWS);
+        *end = new_end;
+    }
+    limits
 }
 
 /// Returns the bytes of an entry as it stands in the object, where the configuration is a text in JSON: quotes are two bytes there.
@@ -101,15 +161,17 @@ fn size(canary: &Canary) -> usize {
     text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count() + 1
 }
 
+/// Returns the bytes of what a user has written, and of nothing that changes by itself.
 fn own_size(canary: &Canary) -> usize {
-    let (limits, weight) = (Vec::new(), Weight::ZERO);
-    size(&Canary { limits, weight, fallback: false, ..canary.clone() })
+    let (limits, run, weight) = (Vec::new(), String::new(), Weight::ZERO);
+    size(&Canary { limits, run, weight, epoch: 0, fallback: false, ..canary.clone() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weir_wire::Limits;
+    use weir_engine::evidence::{Absolute, Comparison, Onset, guard};
+    use weir_wire::Config;
 
     /// An entry of about so many bytes.
     fn canary(id: usize, weight: u32, bytes: usize) -> Canary {
@@ -149,8 +211,17 @@ mod tests {
         }
     }
 
+    /// As [`super::fit`], with the routes that a Canary has.
+    fn fit(canaries: Vec<Canary>, last: &BTreeMap<String, usize>) -> Fitted {
+        let routes = |canary: &Canary| RouteNames {
+            primary: canary.routes.clone(),
+            canary: canary.routes.iter().map(|route| format!("{route}/canary")).collect(),
+        };
+        super::fit(canaries.into_iter().map(|canary| Claim { routes: routes(&canary), canary }).collect(), last)
+    }
+
     fn pushed(canaries: &[Canary]) -> BTreeMap<String, usize> {
-        sizes(&Config { canaries: canaries.to_vec(), ..Config::default() })
+        sizes(canaries)
     }
 
     fn left_out(fitted: &Fitted) -> Vec<usize> {
@@ -169,7 +240,9 @@ mod tests {
         let config = Config { canaries: fitted.canaries, ..Config::default() };
         assert!(config.canaries.iter().all(|canary| canary.limits.len() == 1 && canary.limits[0].epoch == 9));
         let object = serde_json::to_string(&serde_json::to_string(&config).unwrap()).unwrap();
-        assert!(object.len() < 1 << 20, "{}", object.len());
+        let switches: usize =
+            config.canaries.iter().flat_map(|canary| &canary.routes).map(|route| 2 * (SWITCH + route.len()) + 7).sum();
+        assert!(object.len() + switches < 1 << 20, "{} {switches}", object.len());
         assert_eq!(fit(vec![ordinary(1)], &BTreeMap::new()).canaries, [ordinary(1)], "with room, all tables stay");
     }
 
@@ -220,6 +293,68 @@ mod tests {
         assert!(fitted.left_out.values().all(|text| text.contains(&format!("{ENTRY} is the limit for one Canary"))));
         let fitted = fit(vec![large.clone()], &pushed(&[large]));
         assert_eq!(left_out(&fitted), [0; 0], "what worked before an upgrade goes on");
+    }
+
+    #[test]
+    fn a_start_at_weight_0_is_no_rollback_and_takes_nobodys_place() {
+        let running = full();
+        let mut desired = running.clone();
+        desired.extend((0..1).map(|id| canary(id, 0, 15_000)));
+        let fitted = fit(desired.clone(), &pushed(&running));
+        assert_eq!(left_out(&fitted), [0]);
+        // Nor is one that has grown while it had none.
+        let small = [running.clone(), vec![canary(0, 0, 1_000)]].concat();
+        let fitted = fit(desired, &pushed(&small));
+        assert_eq!(left_out(&fitted), [0]);
+    }
+
+    #[test]
+    fn an_answer_that_was_pushed_stays_the_answer() {
+        let desired: Vec<Canary> = (0..600).map(ordinary).chain((600..640).map(|id| canary(id, 100, 15_000))).collect();
+        let first = fit(desired.clone(), &BTreeMap::new());
+        assert!(!first.left_out.is_empty());
+        let again = fit(desired, &pushed(&first.canaries));
+        assert_eq!((again.canaries, again.left_out.len()), (first.canaries, first.left_out.len()));
+    }
+
+    #[test]
+    fn a_canary_that_serves_for_its_primary_keeps_its_place_when_it_grows() {
+        let running = full();
+        let mut desired = running.clone();
+        desired[0] = Canary { fallback: true, ..canary(1, 10_000, 16_300) };
+        let fitted = fit(desired, &pushed(&running));
+        assert_eq!(left_out(&fitted), [0; 0]);
+    }
+
+    #[test]
+    fn a_table_that_is_cut_off_asks_for_no_less_than_before() {
+        let mut onset = Onset::new(Comparison::WEIGHTS.len());
+        onset.begin_block(&Comparison::WEIGHTS);
+        let comparison = guard::comparison(&Comparison::EQUAL, &onset, 0.05, 200.0, guard::ROWS);
+        let mut onset = Onset::new(Absolute::WEIGHTS.len());
+        onset.begin_block(&Absolute::WEIGHTS);
+        let absolute = guard::absolute(&Absolute::at(0.05), &onset, 200.0, guard::ROWS);
+        let whole = Limits {
+            epoch: 9,
+            comparison: comparison.rows,
+            absolute: absolute.rows,
+            end: [comparison.end, absolute.end],
+            beyond: [comparison.beyond, absolute.beyond],
+        };
+        let short = shortened(whole.clone());
+        assert_eq!((short.comparison.len(), short.absolute.len()), (ROWS, ROWS));
+        for count in (0..3_000).chain([10_000, 100_000, 5_000_000]) {
+            let pairs = [
+                (short.comparison_limit(count), whole.comparison_limit(count)),
+                (short.absolute_limit(count), whole.absolute_limit(count)),
+            ];
+            for (short, whole) in pairs {
+                assert!(short >= whole && short.is_none() == whole.is_none(), "{count}: {short:?} {whole:?}");
+                assert!(short.unwrap_or_default() <= whole.unwrap_or_default() * 2 + 8, "{count}: {short:?} {whole:?}");
+            }
+        }
+        let fits = Limits { comparison: vec![[0, 3]], ..Limits::default() };
+        assert_eq!(shortened(fits.clone()), fits);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct RequestMatch {
     pub routes: RouteNames,
     /// Which of the two tells.
     pub lookup: Lookup,
+    /// When the Canary was made.
+    pub since: Timestamp,
 }
 
 /// Names of one Canary's routes, as gateways have them.
@@ -51,7 +53,7 @@ pub fn next_generation(stored: u64, now: Timestamp) -> u64 {
 /// Renders one Canary.
 #[must_use]
 pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Canary {
-    let RequestMatch { namespace, name, hosts, routes, lookup } = request_match;
+    let RequestMatch { namespace, name, hosts, routes, lookup, .. } = request_match;
     Canary {
         id: canary_id(namespace, name),
         name: format!("{namespace}/{name}"),

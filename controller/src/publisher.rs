@@ -15,6 +15,8 @@
 
 mod content;
 mod epochs;
+mod gateways;
+mod known;
 mod push;
 
 use std::collections::BTreeMap;
@@ -24,10 +26,10 @@ use weir_wire::{Canary, Config, Weight};
 
 use crate::gateway_config::{RouteNames, config, next_generation};
 
-pub use content::Desired;
 use content::{Content, Last};
+pub use content::{Desired, LeftOut};
 pub use epochs::Epochs;
-use push::acceptable;
+use gateways::Gateways;
 pub use push::{Next, Push, PushReason};
 
 /// A gateway process that starts this long after the last push sends nothing to a canary.
@@ -67,8 +69,10 @@ pub struct Publisher {
     drifted: bool,
     /// What was pushed last.
     last_pushed: Option<Config>,
-    /// What that was made of: it may hold Canaries that were left out.
+    /// What that was made of.
     last: Last,
+    /// By id, what of `desired` has no place in it, with the reason.
+    left_out: BTreeMap<String, LeftOut>,
     /// The newest generation ever pushed, also where nothing is left of it.
     generation: u64,
     pushed_at: Timestamp,
@@ -78,8 +82,7 @@ pub struct Publisher {
     compiling_until: Timestamp,
     /// How long acknowledgements of the last push are waited for.
     ack_timeout: Span,
-    /// By gateway process, when it was asked, and which generation all of its VMs run.
-    gateways: BTreeMap<String, (Timestamp, Option<u64>)>,
+    gateways: Gateways,
     /// When the filter was taken out, while its configuration is still there.
     filter_removed_at: Option<Timestamp>,
 }
@@ -102,7 +105,8 @@ impl Publisher {
             failed: false,
             compiling_until: Timestamp(0),
             ack_timeout: ACK_TIMEOUT,
-            gateways: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            gateways: Gateways::default(),
             filter_removed_at: None,
         }
     }
@@ -119,7 +123,8 @@ impl Publisher {
         for canary in pushed.canaries.iter().filter(|canary| is_alive(canary)) {
             let routes = switched.get(&canary.id).cloned();
             let filter = if routes.is_some() { FilterMode::On } else { FilterMode::Named };
-            let desired = Desired { canary: canary.clone(), filter, routes: routes.unwrap_or_default() };
+            let routes = routes.unwrap_or_default();
+            let desired = Desired { canary: canary.clone(), filter, routes, since: Timestamp::default() };
             publisher.desired.insert(canary.id.clone(), desired);
         }
         publisher.resync(Some(pushed), switched, Timestamp(0));
@@ -155,88 +160,22 @@ impl Publisher {
         self.changed |= self.desired.len() < before;
     }
 
-    /// Returns what a canary should have.
-    pub fn desired(&self, id: &str) -> Option<&Canary> {
-        self.desired.get(id).map(|desired| &desired.canary)
-    }
-
-    /// Returns the generation that every gateway runs where none knows a canary that is off: no push is to come for it.
-    #[must_use]
-    pub fn generation_without(&self, id: &str) -> Option<u64> {
-        self.last_pushed.as_ref().filter(|_| !self.last.names(id)).map(|last| last.generation)
-    }
-
-    /// Returns the canaries whose routes are switched on in what was pushed last, with the generation that did it.
-    pub fn switched(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.last.switched()
-    }
-
-    /// Returns the routes that are switched on in what was pushed last.
-    pub fn last_switched(&self) -> &BTreeMap<String, RouteNames> {
-        self.last.routes()
-    }
-
-    /// Returns whether the filter should be on for some routes where it is not yet.
-    #[must_use]
-    pub fn is_switching(&self) -> bool {
-        let mut on = self.desired.iter().filter(|(_, desired)| desired.filter == FilterMode::On);
-        on.any(|(id, _)| !self.last.routes().contains_key(id))
-    }
-
-    /// Returns whether every gateway that answers runs a generation.
-    #[must_use]
-    pub fn is_acknowledged(&self, generation: u64) -> bool {
-        self.gateways.values().all(|(_, runs)| *runs >= Some(generation))
-    }
-
-    /// Returns whether any canary should have anything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.desired.is_empty()
-    }
-
-    /// Returns whether something desired takes requests away from a canary, and is not pushed yet.
-    #[must_use]
-    pub fn is_urgent(&self) -> bool {
-        self.urgent
-    }
-
-    /// Returns what was pushed last.
-    pub fn last_pushed(&self) -> Option<&Config> {
-        self.last_pushed.as_ref()
-    }
-
-    /// Returns the newest generation.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// Returns when the last push was made.
-    pub fn pushed_at(&self) -> Timestamp {
-        self.pushed_at
-    }
-
     /// Takes note of what a gateway process said when it was asked: the newest generation that all of its VMs run, nothing
     /// where the filter does not run.
     pub fn acknowledged(&mut self, gateway: &str, asked_at: Timestamp, generation: Option<u64>) {
-        let old = self.gateways.insert(gateway.to_owned(), (asked_at, generation));
         // It may be what a switch has waited for.
-        self.changed |= old.and_then(|(_, runs)| runs) != generation;
+        self.changed |= self.gateways.acknowledged(gateway, asked_at, generation);
     }
 
     /// Forgets gateway processes that are gone.
     pub fn retain_gateways(&mut self, keep: impl Fn(&str) -> bool) {
-        let before = self.gateways.len();
-        self.gateways.retain(|name, _| keep(name));
-        self.changed |= self.gateways.len() < before;
+        self.changed |= self.gateways.retain(keep);
     }
 
     /// Returns the gateway processes that answered after the last push had time to arrive, and do not run it. One that does
     /// not answer would not by another push either.
     pub fn outdated(&self) -> impl Iterator<Item = &str> {
-        let (since, newest) = (self.pushed_at + ACK_GRACE, Some(self.generation));
-        let outdated = self.gateways.iter().filter(move |(_, (asked_at, runs))| *asked_at >= since && *runs < newest);
-        outdated.map(|(name, _)| name.as_str())
+        self.gateways.outdated(self.pushed_at + ACK_GRACE, self.generation)
     }
 
     /// Says that what gateways can read is not what was pushed.
@@ -284,11 +223,12 @@ impl Publisher {
         self.drifted = false;
         self.pushed_at = now;
         self.generation = push.config.generation;
-        self.last.replace(Content { canaries: push.canaries, switched: push.switched }, self.generation);
+        let canaries = push.config.canaries.iter().map(by_id).collect();
+        self.last.replace(Content { canaries, switched: push.switched }, self.generation);
         self.last_pushed = Some(push.config);
         // What was said while the push was written waits for the next one.
         self.changed = true;
-        self.urgent &= !self.last.is(&self.content());
+        self.urgent &= !self.last.is(&self.content().0);
     }
 
     /// Takes note that a push, or a removal, could not be written.
@@ -303,6 +243,7 @@ impl Publisher {
         self.failed = false;
         self.pushed_at = now;
         self.generation = live.as_ref().map_or(self.generation, |live| live.generation);
+        self.gateways.hand_out(self.generation);
         let canaries = live.iter().flat_map(|live| &live.canaries).map(by_id).collect();
         self.last.replace(Content { canaries, switched }, self.generation);
         self.last_pushed = live;
@@ -324,8 +265,12 @@ impl Publisher {
 
     fn push_reason(&mut self, now: Timestamp) -> Option<PushReason> {
         let Some(last) = &self.last_pushed else { return Some(PushReason::First) };
-        if self.changed && !self.last.is(&self.content()) {
-            return Some(PushReason::Changed);
+        if self.changed {
+            let (content, left_out) = self.content();
+            self.left_out = left_out;
+            if !self.last.is(&content) {
+                return Some(PushReason::Changed);
+            }
         }
         self.changed = false;
         self.urgent = false;
@@ -346,18 +291,21 @@ impl Publisher {
         None
     }
 
-    fn content(&self) -> Content {
-        self.last.towards(&self.desired, |generation| self.is_acknowledged(generation))
+    fn content(&self) -> (Content, BTreeMap<String, LeftOut>) {
+        let next = self.last.towards(&self.desired, |generation| self.is_acknowledged(generation));
+        next.fitted(&self.desired, &self.last)
     }
 
     fn push(&mut self, reason: PushReason, now: Timestamp) -> Push {
         self.tried_at = now;
-        let Content { canaries: by_id, switched } = self.content();
-        let canaries: Vec<Canary> = by_id.values().cloned().collect();
+        let (Content { canaries, switched }, left_out) = self.content();
+        let canaries: Vec<Canary> = canaries.into_values().collect();
         let armed_until = if canaries.iter().any(Canary::reaches_canary) { now + ARMED_FOR } else { now };
         let generation = next_generation(self.generation, now);
-        let (config, left_out) = acceptable(config(generation, armed_until, canaries));
-        Push { config, switched, reason, urgent: self.urgent, left_out, canaries: by_id }
+        // Whether or not the answer to the write is heard.
+        self.gateways.hand_out(generation);
+        self.left_out = left_out;
+        Push { config: config(generation, armed_until, canaries), switched, reason, urgent: self.urgent }
     }
 
     /// First a configuration without Canaries, then the filter, last the configuration: a running Envoy keeps the last

@@ -220,7 +220,9 @@ impl Pass<'_> {
     /// How much of the canary a rollout needs. None of it is taken away while it serves, or gateways may still send to it.
     fn canary(&self) -> Action {
         let run = self.state.run.as_ref();
-        let sending = !self.seen.gateways.is_empty() && !self.acknowledged(self.state.traffic.epoch);
+        let epoch = self.state.traffic.epoch;
+        let sending = self.is_sending(epoch);
+        let silent = !self.silent(epoch).is_empty();
         let replicas = match run.map(|run| run.stage) {
             _ if self.state.phase == Phase::Initializing => Replicas::Keep,
             // Nothing of it would outlive its Canary.
@@ -228,6 +230,7 @@ impl Pass<'_> {
             _ if self.state.phase == Phase::Terminating || self.state.canary_is_fallback => self.full(),
             Some(Stage::Draining) => Replicas::Keep,
             None | Some(Stage::Gated) if sending => Replicas::Keep,
+            None | Some(Stage::Gated) if silent => self.least(),
             None | Some(Stage::Gated) => Replicas::Exactly(0),
             Some(_) => self.full(),
         };
@@ -235,6 +238,14 @@ impl Pass<'_> {
         let fresh_for = run.filter(|_| started && self.is_analysing()).map(|run| run.id.clone());
         let revision = run.map_or_else(|| self.seen.target.clone(), |run| run.revision.clone());
         Action::Canary { revision, replicas, fresh_for }
+    }
+
+    /// A gateway that nobody hears of may still send a little there. Where nothing runs, nothing is started for it.
+    fn least(&self) -> Replicas {
+        match self.seen.canary.replicas {
+            Some(0) | None => Replicas::Keep,
+            Some(_) => Replicas::Exactly(self.seen.autoscaler.minimum.unwrap_or(1).max(1)),
+        }
     }
 
     /// A number that somebody has set is left alone: it is the user's, or an autoscaler's.

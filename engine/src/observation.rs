@@ -73,10 +73,13 @@ pub enum Readiness {
 }
 
 /// One gateway process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gateway {
     /// Pod name, or `envoy`.
     pub name: String,
+    /// Whether it has never acknowledged anything, of any Canary: it may be about to start, unreachable, or no gateway at all.
+    /// It gave no canary a request that Weir asked for, as far as anybody knows; so no advance waits for it.
+    pub silent: bool,
     /// The newest epoch of this canary that every VM of the process is known to use.
     pub acknowledged: Option<u64>,
     /// Whether requests on this canary's routes are known to pass the filter there.

@@ -69,7 +69,11 @@ fn every_value_of_the_chart_does_what_it_says() {
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
     let pinned = format!("image: weir:0.1.0@sha256:{}", "a".repeat(64));
-    let rows: [(&[&str], &[&str]); 15] = [
+    let rows: [(&[&str], &[&str]); 16] = [
+        (
+            &["--set", "gatewayNamespaces={a,b}"],
+            &["WEIR_GATEWAY_NAMESPACES, value: \"a,b\"", "resources: [namespaces]"],
+        ),
         (&["--set", "observeAtRest=true"], &["WEIR_OBSERVE_AT_REST, value: \"true\""]),
         (&["--set", "replicas=2"], &["replicas: 2", "kind: PodDisruptionBudget", "maxUnavailable: 1"]),
         (&["--set", "module.url=file:///etc/weir/filter.wasm"], &["value: \"file:///etc/weir/filter.wasm\""]),
@@ -100,7 +104,7 @@ fn every_value_of_the_chart_does_what_it_says() {
         ),
         (
             &["--set", "networkPolicy.restrictEgress=true"],
-            &["kind: NetworkPolicy", "policyTypes: [Ingress, Egress]", "port: 15020", "port: 53"],
+            &["kind: NetworkPolicy", "policyTypes: [Ingress, Egress]", "port: 15090", "port: 15020", "port: 53"],
         ),
         (
             &["--set", "networkPolicy.egress[0].ports[0].port=9090"],

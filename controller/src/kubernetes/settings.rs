@@ -37,6 +37,8 @@ pub struct Settings {
     pub alerts: AlertSettings,
     /// Namespaces whose AlertProviders, and MetricTemplates with credentials, every Canary may use, beside Weir's own.
     pub shared_namespaces: Vec<String>,
+    /// Namespaces whose pods may be gateways, beside those that an admin has labelled so.
+    pub gateway_namespaces: Vec<String>,
     /// The cluster's domain.
     pub cluster_domain: String,
     /// Which addresses webhooks and metrics are not asked at.

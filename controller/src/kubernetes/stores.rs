@@ -23,7 +23,7 @@ use crate::kubernetes::kinds::canary::{Canary, CanaryView};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::kinds::metric_template::MetricTemplateView;
 use crate::kubernetes::kinds::{
-    DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, Labels, PodView,
+    DeploymentView, DestinationRuleView, EndpointSliceView, EnvoyFilterView, GatewayView, NamespaceView, Pod, PodView,
     ReplicaSetView, RevisionView, ScalerView, ServiceView, Target, VirtualServiceBody, VirtualServiceView,
 };
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
@@ -31,7 +31,7 @@ use crate::kubernetes::settings::Settings;
 use crate::outbound::Outbound;
 use host_index::{HostIndex, affects};
 
-pub(crate) use host_index::hosts;
+pub(crate) use host_index::{covers, hosts, suffixes};
 
 /// Where the mesh's own rules are: they hold where a namespace has none.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
@@ -39,15 +39,20 @@ pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 /// Annotation of an object that Canaries of every namespace may name.
 const SHARED: &str = "weir.dev/shared";
 
+/// Label of a namespace whose pods may be gateways: whoever may write pods there may not set it.
+pub(crate) const GATEWAYS_LABEL: &str = "weir.dev/gateways";
+/// Its value.
+pub(crate) const ALLOWED: &str = "allowed";
+
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
 
 /// Hears of what wakes no Canary by itself. Whoever looks after gateways stands above the stores.
 pub(crate) trait GatewayListener: Send + Sync + 'static {
-    /// A Gateway came, changed or went.
+    /// A Gateway, or what may be one, came, changed or went.
     fn gateway_changed(&self);
-    /// A pod with these labels came, changed or went.
-    fn pod_changed(&self, labels: Option<&Labels>);
+    /// A pod came, changed or went.
+    fn pod_changed(&self, pod: &Pod);
     /// One of the filter's objects in a namespace came, changed or went.
     fn filter_changed(&self, namespace: &str);
 }
@@ -72,6 +77,8 @@ pub(crate) struct Stores {
     pub(crate) revisions: Arc<Cache<RevisionView>>,
     /// Pods.
     pub(crate) pods: Arc<Cache<PodView>>,
+    /// Namespaces.
+    pub(crate) namespaces: Arc<Cache<NamespaceView>>,
     /// Services.
     pub(crate) services: Arc<Cache<ServiceView>>,
     /// Addresses behind the services that Weir makes.
@@ -134,6 +141,7 @@ impl Stores {
             replica_sets: Cache::empty(),
             revisions: Cache::empty(),
             pods: Cache::empty(),
+            namespaces: Cache::empty(),
             services: Cache::empty(),
             slices: Cache::empty(),
             gateways: Cache::empty(),
@@ -165,7 +173,12 @@ impl Stores {
         let hears = listener.clone();
         self.watch(&self.pods, None, move |stores, pod| {
             stores.wake_owner(pod);
-            hears.pod_changed(pod.metadata.labels.as_ref());
+            hears.pod_changed(pod);
+        });
+        let hears = listener.clone();
+        self.watch(&self.namespaces, None, move |stores, _| {
+            hears.gateway_changed();
+            stores.wake_all();
         });
         self.watch(&self.slices, Some(own.clone()), |stores, slice| stores.wake_labelled(slice));
         self.watch(&self.revisions, Some(own.clone()), |_, _| {});
@@ -228,6 +241,7 @@ impl Stores {
         self.replica_sets.wait_until_synced().await;
         self.revisions.wait_until_synced().await;
         self.pods.wait_until_synced().await;
+        self.namespaces.wait_until_synced().await;
         self.services.wait_until_synced().await;
         self.slices.wait_until_synced().await;
         self.gateways.wait_until_synced().await;
@@ -245,6 +259,13 @@ impl Stores {
         match kind {
             TargetKind::Deployment => self.deployments.get(namespace, name).map(Target::Deployment),
         }
+    }
+
+    /// Returns whether pods of a namespace may be gateways.
+    pub(crate) fn is_gateway_namespace(&self, namespace: &str) -> bool {
+        let labelled =
+            || self.namespaces.get("", namespace).is_some_and(|it| it.label(GATEWAYS_LABEL) == Some(ALLOWED));
+        self.settings.gateway_namespaces.iter().any(|known| known == namespace) || labelled()
     }
 
     /// Returns all workloads of a namespace that could be released.

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use weir_engine::{FilterMode, Plan, Traffic};
-use weir_wire::Canary;
+use weir_engine::{FilterMode, Plan, Timestamp, Traffic};
+use weir_wire::{Canary, Config, ConfigError};
 
+use crate::gateway_budget::{Claim, fit, sizes};
 use crate::gateway_config::{RequestMatch, RouteNames, entry};
 
 /// What one canary should have.
@@ -17,14 +18,20 @@ pub struct Desired {
     pub filter: FilterMode,
     /// Its routes.
     pub routes: RouteNames,
+    /// When it was made: of two that want the same host or route the older one has it.
+    pub since: Timestamp,
 }
+
+/// Why a Canary has no place in a configuration: one word, and a sentence for its author.
+pub type LeftOut = (&'static str, String);
 
 impl Desired {
     /// Returns what a Canary should have by what was decided.
     #[must_use]
     pub fn of(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Self {
         let canary = entry(request_match, plan, traffic);
-        Self { canary, filter: traffic.filter, routes: request_match.routes.clone() }
+        let RequestMatch { routes, since, .. } = request_match;
+        Self { canary, filter: traffic.filter, routes: routes.clone(), since: *since }
     }
 }
 
@@ -37,10 +44,56 @@ pub(super) struct Content {
     pub(super) switched: BTreeMap<String, RouteNames>,
 }
 
+impl Content {
+    /// Returns what fits into the gateway's object and is taken by its filter, and why the rest is left out: one Canary must
+    /// not keep all others from being told anything.
+    pub(super) fn fitted(
+        mut self,
+        desired: &BTreeMap<String, Desired>,
+        last: &Last,
+    ) -> (Self, BTreeMap<String, LeftOut>) {
+        let of = |id: &str| desired.get(id);
+        let claim = |canary: Canary| {
+            let routes = of(&canary.id).map(|desired| desired.routes.clone()).unwrap_or_default();
+            Claim { canary, routes }
+        };
+        let fitted = fit(self.canaries.into_values().map(claim).collect(), &last.sizes);
+        let mut canaries = fitted.canaries;
+        let since = |canary: &Canary| of(&canary.id).map(|desired| desired.since).unwrap_or_default();
+        canaries.sort_by(|one, other| (since(one), &one.id).cmp(&(since(other), &other.id)));
+        let full = fitted.left_out.into_iter().map(|(id, text)| (id, ("GatewayFull", text)));
+        let mut left_out: BTreeMap<String, LeftOut> = full.collect();
+        left_out.extend(refused(&mut canaries));
+        self.canaries = canaries.into_iter().map(|canary| (canary.id.clone(), canary)).collect();
+        self.switched.retain(|id, _| self.canaries.contains_key(id));
+        (self, left_out)
+    }
+}
+
+/// Takes out what the filter would refuse; of two that want the same the later one.
+fn refused(canaries: &mut Vec<Canary>) -> Vec<(String, LeftOut)> {
+    let mut refused = Vec::new();
+    let mut config =
+        Config { version: weir_wire::config::VERSION, canaries: std::mem::take(canaries), ..Config::default() };
+    while let Err(error) = config.check() {
+        match error {
+            ConfigError::Field { index, field, problem, .. } if index < config.canaries.len() => {
+                let text = format!("its gateway's filter would refuse its entry: {field}: {problem}");
+                refused.push((config.canaries.remove(index).id, ("EntryRefused", text)));
+            }
+            _ => break,
+        }
+    }
+    *canaries = config.canaries;
+    refused
+}
+
 /// What the last push said, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Last {
     content: Content,
+    /// By canary, the bytes of its own text.
+    sizes: BTreeMap<String, usize>,
     /// By canary, the generation that first named it.
     named_since: BTreeMap<String, u64>,
     /// By canary, the generation that switched its routes on, or off.
@@ -76,6 +129,7 @@ impl Last {
 
     /// Takes over what a push of a generation says.
     pub(super) fn replace(&mut self, content: Content, generation: u64) {
+        self.sizes = sizes(content.canaries.values());
         let last = std::mem::replace(&mut self.content, content);
         let Content { canaries, switched } = &self.content;
         self.named_since.retain(|id, _| canaries.contains_key(id));

@@ -47,6 +47,12 @@ impl Epochs {
         firsts.iter().rev().find(|(first, _)| *first <= generation).map(|(_, epoch)| *epoch)
     }
 
+    /// Returns whether an epoch of a canary may have been handed out: gateways know none that is newer.
+    #[must_use]
+    pub fn is_handed_out(&self, id: &str, epoch: u64) -> bool {
+        self.firsts.get(id).and_then(|firsts| firsts.last()).is_some_and(|(_, newest)| epoch <= *newest)
+    }
+
     /// Forgets a canary that is no more.
     pub fn forget(&mut self, id: &str) {
         self.firsts.remove(id);

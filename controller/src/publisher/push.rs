@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_engine::Timestamp;
-use weir_wire::{Canary, Config, ConfigError};
+use weir_wire::Config;
 
 use crate::gateway_config::RouteNames;
 
@@ -32,10 +32,6 @@ pub struct Push {
     pub reason: PushReason,
     /// Whether it takes requests away from a canary.
     pub urgent: bool,
-    /// Canaries that were left out, with the reason: one Canary's fault must not keep all others from being told anything.
-    pub left_out: Vec<String>,
-    /// By id, what the configuration was made of.
-    pub(super) canaries: BTreeMap<String, Canary>,
 }
 
 /// Why a configuration is written.
@@ -68,17 +64,4 @@ impl PushReason {
             Self::Startup => "startup",
         }
     }
-}
-
-/// Leaves out what the filter would refuse.
-pub(super) fn acceptable(mut config: Config) -> (Config, Vec<String>) {
-    let mut left_out = Vec::new();
-    while let Err(error) = config.check() {
-        left_out.push(error.to_string());
-        match error {
-            ConfigError::Field { index, .. } if index < config.canaries.len() => drop(config.canaries.remove(index)),
-            _ => break,
-        }
-    }
-    (config, left_out)
 }

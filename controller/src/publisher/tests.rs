@@ -14,7 +14,7 @@ fn canary(id: &str, epoch: u64, weight: u32) -> Canary {
 }
 
 fn named(canary: Canary) -> Desired {
-    Desired { canary, filter: FilterMode::Named, routes: RouteNames::default() }
+    Desired { canary, filter: FilterMode::Named, routes: RouteNames::default(), since: Timestamp(0) }
 }
 
 /// A gateway with one pod that acknowledges every push 100 ms after it was made, unless it is told to be stuck.
@@ -261,7 +261,8 @@ fn one_canary_that_the_filter_would_refuse_is_left_out_and_no_other() {
     publisher.set_desired(named(Canary { hosts: vec!["a b".into()], ..canary(OTHER, 1, 500) }));
     let Next::Push(push) = publisher.next(NOW) else { panic!("nothing to push") };
     assert_eq!(push.config.canaries.len(), 1);
-    assert!(push.left_out[0].contains(OTHER), "{:?}", push.left_out);
+    let (reason, text) = &publisher.left_out()[OTHER];
+    assert!(*reason == "EntryRefused" && text.contains("hosts[0]"), "{text}");
     publisher.pushed(push, NOW);
     assert!(matches!(publisher.next(NOW + Span::seconds(1)), Next::Wait(_)), "it is not tried again and again");
 }
@@ -302,7 +303,7 @@ fn no_more_epochs_are_remembered_than_a_gateway_counts_generations_for() {
 impl Life {
     fn filter(&mut self, id: &str, epoch: u64, weight: u32, filter: FilterMode) -> &mut Self {
         let routes = RouteNames { primary: vec![id.into()], canary: vec![format!("{id}/canary")] };
-        self.publisher.set_desired(Desired { canary: canary(id, epoch, weight), filter, routes });
+        self.publisher.set_desired(Desired { canary: canary(id, epoch, weight), filter, routes, since: Timestamp(0) });
         self
     }
 

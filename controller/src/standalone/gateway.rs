@@ -138,8 +138,8 @@ impl Gateway {
         if push.reason == PushReason::NotAcknowledged {
             tracing::warn!(generation, reason = self.problem(), "configuration pushed again");
         }
-        for problem in &push.left_out {
-            tracing::warn!(problem, "canary left out of the gateway's configuration");
+        for (id, (reason, problem)) in self.publisher.left_out() {
+            tracing::warn!(id, reason, problem, "canary left out of the gateway's configuration");
         }
         let filter = config::filter(&self.module, &push.config).map_err(std::io::Error::from);
         let written = filter

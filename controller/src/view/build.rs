@@ -188,8 +188,11 @@ mod tests {
             scrape.slots[1].cell_mut(arm, Cohort::Draw).count(kind, n);
         }
         state.counters.absorb(&scrape, 9);
-        let gateway =
-            |name: &str, acknowledged| Gateway { name: name.into(), acknowledged: Some(acknowledged), filtering: true };
+        let gateway = |name: &str, acknowledged| Gateway {
+            name: name.into(),
+            acknowledged: Some(acknowledged),
+            ..Gateway::default()
+        };
         let revision = |text: &str| Some(Revision(text.into()));
         let seen = Observation {
             gateways: vec![gateway("a", 9), gateway("b", 8)],

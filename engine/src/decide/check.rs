@@ -74,7 +74,7 @@ impl Pass<'_> {
     /// Returns the canary's requests of the interval, once they can be judged.
     fn window_cell(&mut self, due: Timestamp) -> Result<Cell, Outcome> {
         let stale = |name: &str| self.state.counters.scraped(name).is_none_or(|begun| begun < due + FLUSHED);
-        if let Some(gateway) = self.seen.gateways.iter().find(|gateway| stale(&gateway.name)) {
+        if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.silent && stale(&gateway.name)) {
             return Err(Outcome::Waiting(Reason::WaitingForScrape { gateway: gateway.name.clone() }));
         }
         let run = self.run();

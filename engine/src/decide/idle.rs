@@ -85,7 +85,7 @@ impl Pass<'_> {
             started: self.now,
             stage: Stage::Starting,
             since: self.now,
-            evidence: RunEvidence::new(self.plan, self.state.traffic.epoch + 1, history, self.seen.gateways.len()),
+            evidence: RunEvidence::new(self.plan, self.state.traffic.epoch + 1, history, self.guarding()),
             ..Run::default()
         });
         let weight = self.fallback_weight();

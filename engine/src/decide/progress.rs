@@ -86,7 +86,7 @@ impl Pass<'_> {
             }
         }
         // Without the filter nothing would be split, and nobody would guard; later steps do not ask again.
-        if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.filtering) {
+        if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.filtering && !gateway.silent) {
             return Reason::FilterOff { gateway: gateway.name.clone() };
         }
         if let Some(hold) = self.held().or_else(|| self.primary_unready()).or_else(|| self.increase_gate(step)) {

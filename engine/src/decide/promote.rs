@@ -2,13 +2,12 @@
 
 use weir_wire::Weight;
 
-use super::{Pass, Phase, Readiness, Reason, Severity, Span, Stage};
+use super::traffic::UNREACHABLE;
+use super::{Pass, Phase, Readiness, Reason, Severity, Stage};
 use crate::state::Outcome;
 
 /// What a promotion waits for whose primary's update will stop its last pod.
 const RELIEVING: &str = "the canary to take all of the traffic, since the primary's update stops its last pod";
-/// Time after which gateways that do not report weight 0 are reported to people. The canary stays as long as they do not.
-const UNREACHABLE: Span = Span::seconds(600);
 
 impl Pass<'_> {
     /// Gives the primary the analysed revision.
@@ -56,10 +55,22 @@ impl Pass<'_> {
             }
             self.open_epoch(Weight::FULL, false);
         }
-        if self.acknowledged(self.state.traffic.epoch) {
+        let epoch = self.state.traffic.epoch;
+        // Since this very split was asked for: a silent gateway must have had the time to take it over.
+        if self.acknowledged(epoch) && self.relinquished(epoch, self.state.traffic.since) {
+            if !self.silent(epoch).is_empty() {
+                self.emit_unreachable(
+                    "the primary is updated all the same: requests through that gateway may fail meanwhile",
+                );
+            }
             return self.install();
         }
-        Reason::Promoting { waiting_for: RELIEVING.into() }
+        match self.silent(epoch).first() {
+            Some(silent) if self.acknowledged(epoch) => {
+                Reason::Promoting { waiting_for: format!("{RELIEVING}; {silent} has never acknowledged anything") }
+            }
+            _ => Reason::Promoting { waiting_for: RELIEVING.into() },
+        }
     }
 
     /// Waits for the primary, with the canary serving its share.
@@ -132,15 +143,21 @@ impl Pass<'_> {
 
     /// Keeps the canary until no gateway sends to it.
     pub(super) fn drain(&mut self) -> Reason {
-        let gone = self.seen.gateways.is_empty() || self.acknowledged(self.state.traffic.epoch);
+        let (epoch, since) = (self.state.traffic.epoch, self.run().since);
+        let gone = self.seen.gateways.is_empty() || self.relinquished(epoch, since);
         let changed = self.state.applied.as_ref() != Some(&self.seen.target) && self.held().is_none();
         if !gone && !changed {
             if self.now.since(self.run().since) >= UNREACHABLE && !self.run().unreachable_reported {
                 self.run_mut().unreachable_reported = true;
-                let text = format!("{}; the canary is kept until they do", self.not_acknowledged());
-                self.emit(Severity::Warning, "GatewayUnreachable", text);
+                self.emit_unreachable("the canary is kept until they do");
             }
             return self.draining();
+        }
+        let silent = !changed && !self.silent(epoch).is_empty();
+        if silent && !self.run().unreachable_reported {
+            self.emit_unreachable(
+                "it has never acknowledged anything, so the canary is kept at its least size until it does or is gone",
+            );
         }
         if self.state.phase == Phase::Finalising {
             let (reason, text) = match self.plan.skip_analysis {

@@ -36,8 +36,11 @@ impl Pass<'_> {
             self.state.unrouted = Some(self.state.traffic.epoch);
             return Reason::Terminating { waiting_for: "the routes to lead to the target".into() };
         };
-        if !self.seen.gateways.is_empty() && !self.acknowledged(unrouted) {
+        if !self.seen.gateways.is_empty() && !self.relinquished(unrouted, self.state.traffic.since) {
             return Reason::Terminating { waiting_for: self.not_acknowledged().to_string() };
+        }
+        if !self.silent(unrouted).is_empty() {
+            self.emit_unreachable("it has never acknowledged anything, and is waited for no longer");
         }
         self.emit(Severity::Info, "Terminated", format!("Terminated canary {}", self.plan.canary));
         self.enter(Phase::Terminated);

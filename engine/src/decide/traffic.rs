@@ -2,14 +2,17 @@
 
 use weir_wire::{SLOTS, Weight};
 
-use super::{Pass, Readiness, Reason};
+use super::{Pass, Readiness, Reason, Severity};
 use crate::state::{Outcome, Phase, Stage, Traffic};
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
 
 /// Longest epoch during a run. The evidence looks for the moment of onset in blocks of this length (statistics §12).
 const EPOCH: Span = Span::seconds(30);
 /// The canary's first seconds are no measure of its latency (cold caches, connections to be made).
 pub(crate) const WARM_UP: Span = Span::seconds(10);
+/// Time after which gateways that do not report weight 0 are reported to people. The canary stays as long as they do not; of
+/// one that has never acknowledged anything, its least size.
+pub(super) const UNREACHABLE: Span = Span::seconds(600);
 /// Tables of so many epochs are kept in force: failures come late.
 const GUARDED_EPOCHS: usize = 3;
 
@@ -78,6 +81,7 @@ impl Pass<'_> {
         let (run, since) = (String::new(), self.now);
         let (limits, filter) = (old.limits.clone(), old.filter);
         let mut traffic = Traffic { run, epoch, weight, matching, since, fallback, limits, filter };
+        let guarding = self.guarding();
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
             // Nothing may stop a canary that serves because the primary cannot: the trip of a run would, which is latched.
@@ -86,8 +90,7 @@ impl Pass<'_> {
             }
             let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_fallback;
             if traffic.reaches_canary() {
-                let limits =
-                    run.evidence.open(&self.state.counters, self.plan, &traffic, warm, self.seen.gateways.len());
+                let limits = run.evidence.open(&self.state.counters, self.plan, &traffic, warm, guarding);
                 if guarded {
                     traffic.limits.insert(0, limits);
                 }
@@ -119,9 +122,39 @@ impl Pass<'_> {
         }
     }
 
-    /// Returns whether every gateway that serves is known to use an epoch at least this new.
+    /// Returns whether every gateway that serves is known to use an epoch at least this new, but for those that have never
+    /// acknowledged anything: that is enough to go on by. Where all are silent, it is not.
     pub(super) fn acknowledged(&self, epoch: u64) -> bool {
-        !self.seen.gateways.is_empty() && self.seen.gateways.iter().all(|gateway| gateway.acknowledged >= Some(epoch))
+        let mut heard = self.seen.gateways.iter().filter(|gateway| !gateway.silent).peekable();
+        heard.peek().is_some() && heard.all(|gateway| gateway.acknowledged >= Some(epoch))
+    }
+
+    /// Returns whether no gateway can still send to the canary, or to a primary that gives way. A silent one may be a real one
+    /// that nobody can read: it is waited for until `since` is ten minutes ago.
+    pub(super) fn relinquished(&self, epoch: u64, since: Timestamp) -> bool {
+        !self.is_sending(epoch) && (self.now.since(since) >= UNREACHABLE || self.silent(epoch).is_empty())
+    }
+
+    /// Returns whether a gateway that has acknowledged something may use an older epoch.
+    pub(super) fn is_sending(&self, epoch: u64) -> bool {
+        self.seen.gateways.iter().any(|gateway| !gateway.silent && gateway.acknowledged < Some(epoch))
+    }
+
+    /// Returns the gateways that have never acknowledged anything, this epoch included.
+    pub(super) fn silent(&self, epoch: u64) -> Vec<&str> {
+        let silent = self.seen.gateways.iter().filter(|gateway| gateway.silent && gateway.acknowledged < Some(epoch));
+        silent.map(|gateway| gateway.name.as_str()).collect()
+    }
+
+    /// Returns how many gateways the guards' budget is for.
+    pub(super) fn guarding(&self) -> usize {
+        self.seen.gateways.iter().filter(|gateway| !gateway.silent).count()
+    }
+
+    /// Tells people, once for each time that it matters, which gateways are waited for no longer.
+    pub(super) fn emit_unreachable(&mut self, what: &str) {
+        let text = format!("{}; {what}", self.not_acknowledged());
+        self.emit(Severity::Warning, "GatewayUnreachable", text);
     }
 
     pub(super) fn acknowledging(&self) -> usize {
@@ -131,7 +164,8 @@ impl Pass<'_> {
 
     pub(super) fn not_acknowledged(&self) -> Reason {
         let epoch = Some(self.state.traffic.epoch);
-        match self.seen.gateways.iter().find(|gateway| gateway.acknowledged < epoch) {
+        let behind = || self.seen.gateways.iter().filter(|gateway| gateway.acknowledged < epoch);
+        match behind().find(|gateway| !gateway.silent).or_else(|| behind().next()) {
             Some(missing) => Reason::NotAcknowledged {
                 by: self.acknowledging(),
                 of: self.seen.gateways.len(),

@@ -6,6 +6,7 @@ mod filter;
 mod journey;
 mod play;
 mod properties;
+mod silent;
 mod strategies;
 mod trouble;
 mod witness;

@@ -54,6 +54,8 @@ pub(super) struct Pod {
     pub(super) traffic: Traffic,
     pub(super) slots: [Counts; SLOTS as usize],
     pub(super) tripped: u64,
+    /// Whether it has never said anything.
+    pub(super) silent: bool,
 }
 
 pub(super) fn weight(percent: f64) -> Weight {
@@ -118,7 +120,8 @@ impl World {
     pub(super) fn observation(&self) -> Observation {
         let gateway = |pod: &Pod| Gateway {
             name: pod.name.clone(),
-            acknowledged: Some(pod.traffic.epoch),
+            silent: pod.silent,
+            acknowledged: (!pod.silent).then_some(pod.traffic.epoch),
             filtering: self.switches && pod.traffic.filter == FilterMode::On,
         };
         let sized = |workload: &Workload, absent| {
@@ -130,7 +133,10 @@ impl World {
             primary: sized(&self.primary, None),
             canary: sized(&self.canary, Some(0)),
             gateways: self.gateways.iter().map(gateway).collect(),
-            scrapes: if self.scrape { self.gateways.iter().map(|pod| pod.scrape(self.now)).collect() } else { vec![] },
+            scrapes: match self.scrape {
+                true => self.gateways.iter().filter(|pod| !pod.silent).map(|pod| pod.scrape(self.now)).collect(),
+                false => vec![],
+            },
             check_results: self.check_results.clone(),
             verb: self.verb.clone(),
             deleted: self.deleted,
@@ -264,7 +270,14 @@ impl World {
 
 impl Pod {
     pub(super) fn new(name: &str, boot: u64) -> Self {
-        Self { name: name.into(), boot, traffic: Traffic::default(), slots: Default::default(), tripped: 0 }
+        Self {
+            name: name.into(),
+            boot,
+            traffic: Traffic::default(),
+            slots: Default::default(),
+            tripped: 0,
+            silent: false,
+        }
     }
 
     fn scrape(&self, now: Timestamp) -> Scrape {

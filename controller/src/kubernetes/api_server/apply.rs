@@ -51,6 +51,25 @@ pub(crate) enum ActError {
     Waiting(String),
 }
 
+impl ActError {
+    /// Returns what a person must know of it: one word, and the API server's own sentence. Nothing of what passes by itself.
+    pub(crate) fn fault(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Write { source, .. } => {
+                let kube::Error::Api(status) = &**source else { return None };
+                // Somebody else was quicker; the server is busy.
+                if [409, 429, 503, 504].contains(&status.code) {
+                    return None;
+                }
+                Some(("WriteRefused", format!("{self}: {}", status.message)))
+            }
+            Self::Timeout { .. } => Some(("NoAnswer", self.to_string())),
+            Self::Precondition(problem) => Some(("Blocked", problem.clone())),
+            Self::Superseded(_) | Self::Waiting(_) => None,
+        }
+    }
+}
+
 /// What of an object is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {

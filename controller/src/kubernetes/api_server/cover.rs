@@ -21,6 +21,25 @@ pub(crate) fn covers(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Returns whether `live` says what `wanted` says and nothing else: of a kind whose fields have no defaults.
+#[must_use]
+pub(crate) fn is_exactly(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            let said = |key: &String, value: &Value| match wanted.get(key) {
+                Some(wanted) => is_exactly(value, wanted),
+                None => is_nothing(value),
+            };
+            live.iter().all(|(key, value)| said(key, value))
+                && wanted.iter().all(|(key, value)| live.contains_key(key) || is_nothing(value))
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| is_exactly(live, wanted))
+        }
+        (live, wanted) => covers(live, wanted),
+    }
+}
+
 /// Absent and empty say the same: the API server leaves out empty maps and lists.
 pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
@@ -35,6 +54,20 @@ pub(super) fn is_nothing(value: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn one_more_field_anywhere_is_a_difference() {
+        let wanted = json!({"a": {"b": 1}, "list": [{"name": "x"}], "none": {}});
+        let rows = [
+            (json!({"a": {"b": 1.0}, "list": [{"name": "x"}], "empty": []}), true),
+            (json!({"a": {"b": 1}, "list": [{"name": "x", "disabled": true}]}), false),
+            (json!({"a": {"b": 1}, "list": [{"name": "x"}], "more": 1}), false),
+            (json!({"a": {"b": 1}}), false),
+        ];
+        for (live, expected) in rows {
+            assert_eq!(is_exactly(&live, &wanted), expected, "{live}");
+        }
+    }
 
     #[test]
     fn defaults_of_the_server_are_no_difference_and_everything_else_is() {

@@ -20,6 +20,9 @@ use crate::api::limits::size_problem;
 /// Annotation of a Deployment and of its versions: which of them is the newest.
 pub(crate) const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
 
+/// Annotations of a pod that say at which port Istio's agent answers: the user's own, and what the injection makes of it.
+pub(crate) const AGENT_PORTS: [&str; 2] = ["status.sidecar.istio.io/port", "prometheus.io/port"];
+
 /// What Weir looks at in one kind of object.
 pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// API group; empty for the core group.
@@ -44,14 +47,14 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
     /// Drops what nobody looks at of the metadata, where the object is neither copied nor compared: of some there are very many.
     fn trim(metadata: &mut ObjectMeta) {
         if !Self::KEEP_RAW {
-            let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION;
+            let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION || AGENT_PORTS.contains(&key);
             metadata.annotations = only(metadata.annotations.take(), looked_at);
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
                 // A pod's ReplicaSet is found by their labels, and there are very many pods.
                 owners.retain(|owner| owner.kind != "ReplicaSet");
                 (!owners.is_empty()).then_some(owners)
             });
-            (metadata.generate_name, metadata.creation_timestamp) = (None, None);
+            metadata.generate_name = None;
         }
     }
 

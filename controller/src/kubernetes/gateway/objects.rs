@@ -8,21 +8,27 @@ use std::sync::Arc;
 
 use kube::Api;
 use kube::api::DynamicObject;
+use parking_lot::Mutex;
+use serde_json::Value;
 use weir_engine::{Span, Timestamp};
 use weir_wire::Config;
 
 use super::registry::GatewayRegistry;
 use super::workload::GatewayWorkload;
 use crate::gateway_config::RouteNames;
-use crate::kubernetes::api_server::apply::{ActError, apply, delete, with_timeout};
-use crate::kubernetes::api_server::cover::covers;
+use crate::kubernetes::api_server::apply::{ActError, apply, delete, take_out, with_timeout};
+use crate::kubernetes::api_server::cover::{covers, is_exactly};
 use crate::kubernetes::api_server::object::{Cached, resource};
 use crate::kubernetes::kinds::{EnvoyFilter, EnvoyFilterView};
 use crate::kubernetes::render::{
     EVERYWHERE, FilterNames, config_filter, config_of, everywhere, static_filter, switched_of,
 };
 use crate::kubernetes::stores::Stores;
+use crate::telemetry::Chain;
 
+/// The two objects, in what is remembered of both.
+const FILTER: usize = 0;
+const CONFIG: usize = 1;
 /// The cache may lag behind a write of this controller by this much.
 const CACHE_LAG: Span = Span::seconds(5);
 
@@ -35,6 +41,9 @@ pub(super) struct Objects {
     version: Option<String>,
     /// When the static object was last written.
     inserted_at: Timestamp,
+    /// The resource versions of both objects as the API server answered the last writes: whatever it made of those, another one
+    /// would come to the same.
+    answered: Arc<Mutex<[Option<String>; 2]>>,
     /// The resource version of the small object that was last found to say what was pushed, and that push's generation.
     verified: Option<(Option<String>, u64)>,
 }
@@ -53,7 +62,9 @@ pub(super) struct Live {
 pub(super) enum Insertion {
     /// It is, as it should be.
     Done,
-    /// The static object must be written.
+    /// The static object is not there.
+    Missing,
+    /// The static object is not as it should be.
     Needed,
     /// Some of the pods have the filter of another workload, and two would draw twice.
     Blocked,
@@ -63,7 +74,8 @@ impl Objects {
     pub(super) fn new(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, names: FilterNames) -> Self {
         let live = stores.envoy_filters.get(&names.namespace, &names.config());
         let version = live.and_then(|live| live.metadata.resource_version.clone());
-        Self { stores, registry, names, version, inserted_at: Timestamp(0), verified: None }
+        let (inserted_at, answered) = (Timestamp(0), Arc::default());
+        Self { stores, registry, names, version, inserted_at, answered, verified: None }
     }
 
     /// Returns what an earlier controller pushed.
@@ -81,13 +93,14 @@ impl Objects {
         let (stores, names) = (&self.stores, &self.names);
         let live = stores.envoy_filters.get(&names.namespace, &names.listener());
         let wanted = static_filter(names, everywhere);
-        let same = live.is_some_and(|live| {
-            covers(&live.body()["spec"], &wanted["spec"]) && live.annotation(EVERYWHERE) == everywhere
-        });
+        let same = live
+            .as_ref()
+            .is_some_and(|live| self.is_so(live, &wanted, FILTER) && live.annotation(EVERYWHERE) == everywhere);
         if same || now.since(self.inserted_at) < CACHE_LAG {
             return Insertion::Done;
         }
         match self.registry.conflict(stores, workload) {
+            None if live.is_none() => Insertion::Missing,
             None => Insertion::Needed,
             Some(other) => {
                 let (mine, theirs) = (&names.selector, &other.names.selector);
@@ -116,11 +129,18 @@ impl Objects {
         }
         let own = self.version.is_none() || live.metadata.resource_version == self.version;
         let wanted = config_filter(names, &self.stores.settings.module, pushed, switched, None);
-        if covers(&live.body()["spec"], &wanted["spec"]) {
+        if self.is_so(&live, &wanted, CONFIG) {
             self.verified = seen;
             return false;
         }
         own || now.since(pushed_at) >= CACHE_LAG
+    }
+
+    /// Returns whether a live object says what is wanted, and nothing that somebody else has added.
+    fn is_so(&self, live: &EnvoyFilter, wanted: &Value, which: usize) -> bool {
+        let answered = live.version().is_some() && self.answered.lock()[which].as_deref() == live.version();
+        let is_so = if answered { covers } else { is_exactly };
+        is_so(&live.body()["spec"], &wanted["spec"])
     }
 
     /// Takes note of the resource version that a write or a look found.
@@ -141,17 +161,23 @@ impl Objects {
     ) -> impl Future<Output = Result<Option<String>, ActError>> + use<> {
         let module = &self.stores.settings.module;
         let object = config_filter(&self.names, module, config, switched, self.version.as_deref());
-        let stores = self.stores.clone();
+        let (stores, answered) = (self.stores.clone(), self.answered.clone());
         async move {
-            let written = apply(&stores.api, &stores.envoy_filters, &object).await?;
-            Ok(written.metadata.resource_version.clone())
+            let version = write(&stores, &object).await?.metadata.resource_version.clone();
+            answered.lock()[CONFIG].clone_from(&version);
+            Ok(version)
         }
     }
 
     /// Inserts the filter into the gateway's listeners.
     pub(super) fn insert(&self, everywhere: Option<&str>) -> impl Future<Output = Result<(), ActError>> + use<> {
         let (stores, object) = (self.stores.clone(), static_filter(&self.names, everywhere));
-        async move { apply(&stores.api, &stores.envoy_filters, &object).await.map(drop) }
+        let answered = self.answered.clone();
+        async move {
+            let version = write(&stores, &object).await?.metadata.resource_version.clone();
+            answered.lock()[FILTER] = version;
+            Ok(())
+        }
     }
 
     /// Reads the small object from the API server; returns its resource version and what it says.
@@ -170,6 +196,23 @@ impl Objects {
     pub(super) fn delete(&self, name: String) -> impl Future<Output = Result<(), ActError>> + use<> {
         let (stores, namespace) = (self.stores.clone(), self.names.namespace.clone());
         async move { delete::<EnvoyFilterView>(&stores.api, &namespace, &name).await }
+    }
+}
+
+/// Writes one of the two objects, and takes out what somebody else has added to it.
+async fn write(stores: &Stores, object: &Value) -> Result<Arc<EnvoyFilter>, ActError> {
+    let written = apply(&stores.api, &stores.envoy_filters, object).await?;
+    let added = written.owners().and_then(|owners| owners.additions(&written.json(), object));
+    let Some(added) = added else { return Ok(written) };
+    let (namespace, name) = (written.namespace(), written.name());
+    tracing::warn!(namespace, name, %added, "takes out what somebody added to the gateway's filter");
+    match take_out(&stores.api, &stores.envoy_filters, &written, added).await {
+        Ok(written) => Ok(written),
+        // What was pushed stands, and is what matters.
+        Err(error) => {
+            tracing::warn!(namespace, name, error = %Chain(&error), "what somebody added is not taken out");
+            Ok(written)
+        }
     }
 }
 

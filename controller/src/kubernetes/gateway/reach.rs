@@ -100,7 +100,7 @@ mod tests {
 
         fn set(&mut self, filter: FilterMode) {
             let canary = Canary { id: ID.into(), hosts: vec!["*".into()], token: "t".into(), ..Canary::default() };
-            self.publisher.set_desired(Desired { canary, filter, routes: RouteNames::default() });
+            self.publisher.set_desired(Desired { canary, filter, routes: RouteNames::default(), since: Timestamp(0) });
         }
 
         /// Returns when it changed, and to what, in the seconds from `from` to `to`.
@@ -116,7 +116,7 @@ mod tests {
                     "{}weir_boot{{}} 1\nweir_generation_0{{}} 8\nweir_vms_0{{}} 2\n",
                     if on { &route } else { "" }
                 );
-                self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()));
+                self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()), true);
                 if self.reach.advance(&self.publisher, &self.reports, now) {
                     changes.push((second, self.reach.everywhere().is_some()));
                 }

@@ -12,7 +12,8 @@ use super::overlap::{Found, canonical_selectors};
 use super::task;
 use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
-use crate::kubernetes::kinds::Labels;
+use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::kinds::{Labels, Pod};
 use crate::kubernetes::render::{FilterNames, Names, selector_of};
 use crate::kubernetes::router;
 use crate::kubernetes::stores::{GatewayListener, Key, Stores};
@@ -22,6 +23,7 @@ use crate::kubernetes::stores::{GatewayListener, Key, Stores};
 pub(crate) struct GatewayRegistry {
     workloads: Mutex<HashMap<FilterNames, Arc<GatewayWorkload>>>,
     selectors: Mutex<BTreeSet<Labels>>,
+    outside: Mutex<Outside>,
     /// Selectors that find the same pods share one filter. By namespace, for each selector the one that names the filter.
     canonical: Mutex<BTreeMap<String, BTreeMap<Labels, Labels>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -64,18 +66,40 @@ impl GatewayRegistry {
             .map(|live| FilterNames { namespace: live.namespace().into(), selector: selector_of(live) })
             .filter(|names| !names.selector.is_empty())
             .collect();
+        let mut outside = Outside::default();
+        let mut routers = Vec::new();
         for pod in stores.pods.all() {
-            for selector in selectors.iter().filter(|selector| selects(selector, pod.metadata.labels.as_ref())) {
-                found.insert(FilterNames { namespace: pod.namespace().into(), selector: selector.clone() });
+            let (namespace, labels) = (pod.namespace(), pod.metadata.labels.as_ref());
+            let selected: Vec<&Labels> =
+                selectors.iter().filter(|selector| !selector.is_empty() && selects(selector, labels)).collect();
+            if !stores.is_gateway_namespace(namespace) {
+                selected.into_iter().for_each(|selector| outside.insert(selector, &pod));
+            } else if selected.is_empty() && pod.fields.router && selectors.contains(&Labels::new()) {
+                routers.push(pod);
+            } else {
+                let names = |selector: &Labels| FilterNames { namespace: namespace.into(), selector: selector.clone() };
+                found.extend(selected.into_iter().map(names));
+            }
+        }
+        // A Gateway without a selector is for every gateway's pods, also those that no other one finds.
+        for pod in routers {
+            let known = |names: &FilterNames| {
+                names.namespace == pod.namespace() && selects(&names.selector, pod.metadata.labels.as_ref())
+            };
+            if !found.iter().any(known) {
+                found.extend(
+                    own_labels(&pod).map(|selector| FilterNames { namespace: pod.namespace().into(), selector }),
+                );
             }
         }
         *self.selectors.lock() = selectors;
+        *self.outside.lock() = outside;
         let mut workloads = self.workloads.lock();
         for names in found {
             if let Entry::Vacant(free) = workloads.entry(names) {
                 let names = free.key().clone();
                 tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
-                let (workload, commands, reports) = GatewayWorkload::new(names);
+                let (workload, commands, reports) = GatewayWorkload::new(names, now());
                 let mut tasks = self.tasks.lock();
                 tasks.spawn(task::run(stores.clone(), self.clone(), workload.clone(), commands, reports));
                 free.insert(workload);
@@ -96,7 +120,8 @@ impl GatewayRegistry {
         }
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         let all = self.all();
-        let counts = |of: &FilterNames| used.contains(&of.selector) || inserted(stores, of);
+        let every = used.contains(&Labels::new());
+        let counts = |of: &FilterNames| every || used.contains(&of.selector) || inserted(stores, of);
         for workload in all.iter().filter(|workload| counts(&workload.names)) {
             let FilterNames { namespace, selector } = &workload.names;
             let pods = workload.pods(stores).iter().map(|pod| pod.name().to_owned()).collect();
@@ -163,8 +188,13 @@ impl GatewayRegistry {
     #[must_use]
     pub(crate) fn of(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<Arc<GatewayWorkload>> {
         let selectors = router::gateway_selectors(stores, names, spec);
-        let all = self.all();
-        let through = all.iter().filter(|workload| selectors.contains(&workload.names.selector));
+        let every = selectors.contains(&Labels::new());
+        let mut all = self.all();
+        all.retain(|workload| self.admits(stores, workload));
+        let through = all.iter().filter(|workload| {
+            let exists = || inserted(stores, &workload.names) || !workload.pods(stores).is_empty();
+            selectors.contains(&workload.names.selector) || (every && exists())
+        });
         let mut decided: BTreeSet<FilterNames> = BTreeSet::new();
         for workload in through {
             let representative = self.canonical_selector(&workload.names).unwrap_or_else(|| {
@@ -177,6 +207,26 @@ impl GatewayRegistry {
         let mut of: Vec<_> = all.into_iter().filter(|workload| decided.contains(&workload.names)).collect();
         of.sort_by(|a, b| a.names.cmp(&b.names));
         of
+    }
+
+    /// Returns whether a workload is one of gateways: its namespace is allowed, or it has had the filter since before that was
+    /// asked for, and works.
+    #[must_use]
+    fn admits(&self, stores: &Stores, workload: &GatewayWorkload) -> bool {
+        let names = &workload.names;
+        stores.is_gateway_namespace(&names.namespace) || (inserted(stores, names) && workload.works(now()))
+    }
+
+    /// Returns pods that a Canary's Gateways select in namespaces that are not allowed: namespace and name, one of each namespace.
+    #[must_use]
+    pub(super) fn outside(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<(String, String)> {
+        let selectors = router::gateway_selectors(stores, names, spec);
+        let admitted: BTreeSet<String> =
+            self.all().iter().filter(|it| self.admits(stores, it)).map(|it| it.names.namespace.clone()).collect();
+        let outside = self.outside.lock();
+        let found = selectors.iter().filter_map(|selector| outside.0.get(selector)).flatten();
+        let found: BTreeMap<&String, &String> = found.filter(|(namespace, _)| !admitted.contains(*namespace)).collect();
+        found.into_iter().map(|(namespace, pod)| (namespace.clone(), pod.clone())).collect()
     }
 
     /// Takes a Canary out of every workload but these.
@@ -198,9 +248,14 @@ impl GatewayListener for GatewayRegistry {
         self.gateways_changed.notify_one();
     }
 
-    fn pod_changed(&self, labels: Option<&Labels>) {
+    fn pod_changed(&self, pod: &Pod) {
         let selectors = self.selectors.lock();
-        if selectors.iter().any(|selector| selects(selector, labels)) {
+        // One without labels selects every gateway.
+        let selected = |selector: &Labels| match selector.is_empty() {
+            true => pod.fields.router,
+            false => selects(selector, pod.metadata.labels.as_ref()),
+        };
+        if selectors.iter().any(selected) {
             drop(selectors);
             self.gateways_changed.notify_one();
             self.all().iter().for_each(|workload| workload.pods_changed());
@@ -213,6 +268,34 @@ impl GatewayListener for GatewayRegistry {
             .filter(|workload| workload.names.namespace == namespace)
             .for_each(|workload| workload.objects_changed());
     }
+}
+
+/// Pods that Gateways select in namespaces that are not allowed: by selector and namespace one of them.
+#[derive(Default)]
+struct Outside(BTreeMap<Labels, BTreeMap<String, String>>);
+
+impl Outside {
+    fn insert(&mut self, selector: &Labels, pod: &Pod) {
+        if pod.fields.status.phase == "Running" {
+            let of = self.0.entry(selector.clone()).or_default();
+            of.entry(pod.namespace().to_owned()).or_insert_with(|| pod.name().to_owned());
+        }
+    }
+}
+
+/// Labels by which gateways' workloads are told apart, the most usual first.
+const OWN_LABELS: [&str; 5] = [
+    "istio",
+    "app",
+    "app.kubernetes.io/name",
+    "gateway.networking.k8s.io/gateway-name",
+    "service.istio.io/canonical-name",
+];
+
+/// Returns what selects the pods of a gateway that no Gateway's selector finds.
+fn own_labels(pod: &Pod) -> Option<Labels> {
+    let key = OWN_LABELS.into_iter().find(|key| pod.label(key).is_some())?;
+    Some(Labels::from([(key.to_owned(), pod.label(key)?.to_owned())]))
 }
 
 /// Returns whether the gateways of a workload have its filter.

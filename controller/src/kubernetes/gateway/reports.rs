@@ -2,28 +2,63 @@
 
 use std::collections::BTreeMap;
 
-use weir_engine::{Gateway, Scrape, Timestamp};
+use weir_engine::{Gateway, Scrape, Span, Timestamp};
 
-use crate::publisher::Epochs;
+use crate::kubernetes::kinds::canary::Fault;
+use crate::publisher::{Epochs, LeftOut};
 use crate::scrape::Report;
+
+/// A pod that has acknowledged nothing for so long is named to people: until then it may be starting.
+const STARTING: Span = Span::seconds(30);
 
 /// What is known of the pods of one gateway workload.
 #[derive(Default)]
 pub(super) struct Reports {
-    /// When pods were asked, and what they said last: nothing where the filter does not run.
-    pods: BTreeMap<String, (Timestamp, Option<Report>)>,
+    pods: BTreeMap<String, PodReport>,
     /// Which generation carried which epoch.
     pub(super) epochs: Epochs,
     /// Whether each pod was asked once.
     pub(super) complete: bool,
     /// Why the filter is on for all requests of the gateway, where it is.
     pub(super) everywhere: Option<String>,
+    /// By id, what has no place in the configuration.
+    pub(super) left_out: BTreeMap<String, LeftOut>,
+    /// By the object, which of the gateway's own writes the API server refuses.
+    pub(super) refused: BTreeMap<&'static str, Fault>,
+}
+
+/// What is known of one pod.
+#[derive(Default)]
+struct PodReport {
+    first_asked: Timestamp,
+    /// When it was asked what it said last.
+    asked_at: Timestamp,
+    /// What it said last: nothing where the filter does not run.
+    report: Option<Report>,
+    /// Whether it has acknowledged anything since it is known.
+    heard: bool,
+    /// Why what it said last is not known, or not believed.
+    problem: Option<String>,
 }
 
 impl Reports {
-    /// Takes note of what a pod said.
-    pub(super) fn insert(&mut self, pod: String, asked_at: Timestamp, report: Option<Report>) {
-        self.pods.insert(pod, (asked_at, report));
+    /// Takes note of what a pod said, and whether it has acknowledged anything by now.
+    pub(super) fn insert(&mut self, pod: String, asked_at: Timestamp, report: Option<Report>, heard: bool) {
+        let problem = report.is_none().then(|| "it does not run the filter".to_owned());
+        let known = self.pods.entry(pod).or_insert_with(|| PodReport { first_asked: asked_at, ..PodReport::default() });
+        *known = PodReport { first_asked: known.first_asked, asked_at, report, heard, problem };
+    }
+
+    /// Takes note of a pod that did not answer, or whose answer is not believed: what it said before stands.
+    pub(super) fn unanswered(&mut self, pod: String, asked_at: Timestamp, problem: String) {
+        let known = self.pods.entry(pod).or_insert_with(|| PodReport { first_asked: asked_at, ..PodReport::default() });
+        known.problem = Some(problem);
+    }
+
+    /// Returns what a pod said last, and when it was asked.
+    pub(super) fn last(&self, pod: &str) -> Option<(&Report, Timestamp)> {
+        let known = self.pods.get(pod)?;
+        Some((known.report.as_ref()?, known.asked_at))
     }
 
     /// Forgets pods that are gone.
@@ -34,24 +69,43 @@ impl Reports {
     /// Returns how many requests of a canary failed, with the guards' own verdicts, as all pods together say.
     #[must_use]
     pub(super) fn failures(&self, id: &str) -> u64 {
-        self.pods.values().filter_map(|(_, report)| report.as_ref()).map(|report| report.trouble(id)).sum()
+        let reports = self.pods.values().filter_map(|known| known.report.as_ref());
+        reports.fold(0, |sum: u64, report| sum.saturating_add(report.trouble(id)))
     }
 
-    /// Returns whether the filter is on for a canary's requests in every pod where it runs.
+    /// Returns whether the filter is on for a canary's requests in every pod that has acknowledged anything.
     #[must_use]
     pub(super) fn is_filtering(&self, id: &str) -> bool {
-        self.pods.values().filter_map(|(_, report)| report.as_ref()).all(|report| report.is_filtering(id))
+        let mut heard = self.pods.values().filter(|known| known.heard).filter_map(|known| known.report.as_ref());
+        heard.all(|report| report.is_filtering(id))
+    }
+
+    /// Returns whether any pod has acknowledged anything.
+    #[must_use]
+    pub(super) fn any_heard(&self) -> bool {
+        self.pods.values().any(|known| known.heard)
+    }
+
+    /// Returns the pods that have never acknowledged anything though they had the time, each with why.
+    pub(super) fn silent(&self, now: Timestamp) -> impl Iterator<Item = (&str, &str)> {
+        let silent =
+            self.pods.iter().filter(move |(_, known)| !known.heard && now.since(known.first_asked) >= STARTING);
+        silent.map(|(pod, known)| {
+            (pod.as_str(), known.problem.as_deref().unwrap_or("its workers do not run the newest configuration"))
+        })
     }
 
     /// Returns what a pod is known to use and has counted, for one Canary. `name` is the gateway's in observations.
     #[must_use]
     pub(super) fn of(&self, pod: &str, name: String, id: &str) -> (Gateway, Option<Scrape>) {
-        let report = self.pods.get(pod).and_then(|(asked_at, report)| Some((*asked_at, report.as_ref()?)));
+        let known = self.pods.get(pod);
+        let report = known.and_then(|known| Some((known.asked_at, known.report.as_ref()?)));
         let generation = report.and_then(|(_, report)| report.generation());
         let acknowledged = generation.and_then(|generation| self.epochs.acknowledged(id, generation));
         let scrape = report.map(|(asked_at, report)| report.scrape(id, &name, asked_at));
         let routed = report.is_some_and(|(_, report)| report.is_filtering(id));
         let filtering = self.everywhere.is_some() || routed;
-        (Gateway { name, acknowledged, filtering }, scrape)
+        let silent = known.is_none_or(|known| !known.heard);
+        (Gateway { name, silent, acknowledged, filtering }, scrape)
     }
 }

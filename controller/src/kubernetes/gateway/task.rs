@@ -148,9 +148,15 @@ impl Task {
         self.workload.set_used(!self.publisher.is_empty());
     }
 
+    /// Wakes every Canary that asks anything of the gateway.
+    fn wake_all(&self) {
+        self.requests.keys().for_each(|key| self.stores.wake(key));
+    }
+
     fn set_desired(&mut self, desired: Desired) {
         let Desired { canary, filter, .. } = &desired;
-        if *filter == FilterMode::Off
+        let absent = !canary.reaches_canary() && self.publisher.left_out().contains_key(&canary.id);
+        if (*filter == FilterMode::Off || absent)
             && let Some(generation) = self.publisher.generation_without(&canary.id)
         {
             let (id, epoch) = (canary.id.clone(), canary.epoch);

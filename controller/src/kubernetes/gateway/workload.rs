@@ -11,6 +11,7 @@ use weir_engine::{Gateway, Scrape, Span, Timestamp};
 use super::registry::selects;
 use super::reports::Reports;
 use crate::kubernetes::kinds::Pod;
+use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::render::FilterNames;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::publisher::Desired;
@@ -23,7 +24,12 @@ pub(crate) struct GatewayWorkload {
     reports: watch::Receiver<Reports>,
     /// Whether any Canary wants something of it. Set before the task hears of it: no other filter may come meanwhile.
     used: AtomicBool,
+    /// Since when it is looked after.
+    since: Timestamp,
 }
+
+/// A gateway that has the filter from before its namespace had to be allowed is kept for so long without a word of it.
+const GRACE: Span = Span::seconds(600);
 
 /// What the task of a workload is told.
 pub(super) enum Command {
@@ -54,10 +60,13 @@ pub(super) struct ScrapeRequest {
 
 impl GatewayWorkload {
     /// Returns a workload, and the ends of its task.
-    pub(super) fn new(names: FilterNames) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>, watch::Sender<Reports>) {
+    pub(super) fn new(
+        names: FilterNames,
+        since: Timestamp,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>, watch::Sender<Reports>) {
         let (commands, received) = mpsc::unbounded_channel();
         let (sender, reports) = watch::channel(Reports::default());
-        (Arc::new(Self { names, commands, reports, used: AtomicBool::new(false) }), received, sender)
+        (Arc::new(Self { names, commands, reports, used: AtomicBool::new(false), since }), received, sender)
     }
 
     /// Says what a Canary should have.
@@ -102,6 +111,34 @@ impl GatewayWorkload {
     #[must_use]
     pub(crate) fn everywhere(&self) -> Option<String> {
         self.reports.borrow().everywhere.clone()
+    }
+
+    /// Returns whether its pods have acknowledged something, or may still be about to: it worked before its namespace had to be
+    /// allowed, and goes on.
+    #[must_use]
+    pub(super) fn works(&self, now: Timestamp) -> bool {
+        now.since(self.since) < GRACE || self.reports.borrow().any_heard()
+    }
+
+    /// Returns why a Canary has no place in the gateway's configuration, if it has none.
+    #[must_use]
+    pub(crate) fn left_out(&self, id: &str) -> Option<Fault> {
+        self.reports.borrow().left_out.get(id).cloned()
+    }
+
+    /// Returns which write of the gateway's own objects the API server refuses, if it does.
+    #[must_use]
+    pub(crate) fn refused(&self) -> Option<Fault> {
+        self.reports.borrow().refused.values().next().cloned()
+    }
+
+    /// Returns the pods that have never acknowledged anything though they had the time, each with why.
+    #[must_use]
+    pub(super) fn silent(&self, stores: &Stores, now: Timestamp) -> Vec<String> {
+        let (pods, namespace) = (self.pods(stores), &self.names.namespace);
+        let reports = self.reports.borrow();
+        let serving = reports.silent(now).filter(|(silent, _)| pods.iter().any(|pod| pod.name() == *silent));
+        serving.map(|(pod, why)| format!("{namespace}/{pod} ({why})")).collect()
     }
 
     /// Waits until each pod was asked once, which takes no longer than a pod that does not answer is waited for.

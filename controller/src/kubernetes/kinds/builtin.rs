@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Labels, kind, or_empty};
-use crate::kubernetes::api_server::object::{Cached, Projection};
+use crate::kubernetes::api_server::object::{AGENT_PORTS, Cached, Projection};
 
 fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
     Ok(Value::deserialize(deserializer)?.to_string().into())
@@ -22,6 +22,10 @@ kind!(
 kind!(
     /// A pod.
     Pod, PodView, "", "v1", "pods", false
+);
+kind!(
+    /// A namespace; its labels say whether its pods may be gateways.
+    Namespace, NamespaceView, "", "v1", "namespaces", false
 );
 kind!(
     /// A service.
@@ -104,8 +108,37 @@ impl ControllerRevision {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct PodView {
+    /// Whether it is a gateway by what it runs: Istio's proxy as a router.
+    #[serde(rename = "spec", deserialize_with = "runs_router")]
+    pub(crate) router: bool,
     /// What became of it.
     pub(crate) status: PodStatus,
+}
+
+/// See [`Namespace`]; its metadata says it all.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NamespaceView {}
+
+/// What a pod runs, as far as it tells a gateway from others.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodSpec {
+    #[serde(deserialize_with = "or_empty")]
+    containers: Vec<Container>,
+}
+
+/// A container of a pod.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    #[serde(deserialize_with = "or_empty")]
+    args: Vec<String>,
+}
+
+fn runs_router<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let spec = PodSpec::deserialize(deserializer)?;
+    Ok(spec.containers.iter().any(|container| container.args.starts_with(&["proxy".to_owned(), "router".to_owned()])))
 }
 
 /// What became of a pod.
@@ -223,6 +256,15 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointConditions {
     /// Whether requests should go there; unknown counts as yes, as for everybody who reads it.
     pub(crate) ready: Option<bool>,
+}
+
+impl Pod {
+    /// Returns the port at which Istio's agent in the pod answers: the `statusPort` that it was injected with.
+    #[must_use]
+    pub(crate) fn agent_port(&self) -> u16 {
+        let port = |key: &str| self.annotation(key)?.parse().ok();
+        AGENT_PORTS.iter().find_map(|key| port(key)).unwrap_or(15020)
+    }
 }
 
 impl PodView {

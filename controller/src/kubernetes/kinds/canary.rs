@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weir_engine::Timestamp;
 
 use crate::alerts::Thread;
 use crate::api::{self, CanarySpec, GROUP, VERSION};
@@ -32,6 +33,15 @@ impl Projection for CanaryView {
     const KIND: &'static str = "Canary";
     const PLURAL: &'static str = "canaries";
     const KEEP_RAW: bool = false;
+}
+
+impl Canary {
+    /// Returns when it was made; 0 where the API server does not say.
+    #[must_use]
+    pub(crate) fn made_at(&self) -> Timestamp {
+        let made = self.metadata.creation_timestamp.as_ref().map(|time| time.0.as_millisecond());
+        Timestamp(made.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default())
+    }
 }
 
 /// What became of a Canary. Written by Weir only.

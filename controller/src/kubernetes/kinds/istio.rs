@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Labels, kind, or_empty};
+use super::{Labels, kind, or_default, or_empty};
 use crate::kubernetes::api_server::object::{Cached, Projection};
 
 kind!(
@@ -42,8 +42,21 @@ pub(crate) struct GatewayView {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct GatewayBody {
-    /// Labels of its pods, in any namespace.
+    /// Labels of its pods, in any namespace; of all gateways' pods if there are none.
+    #[serde(deserialize_with = "or_default")]
     pub(crate) selector: Labels,
+    /// What it serves.
+    #[serde(deserialize_with = "or_empty")]
+    pub(crate) servers: Vec<GatewayServer>,
+}
+
+/// What a gateway serves at one port.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct GatewayServer {
+    /// Hosts, each of all namespaces or, as `namespace/host`, of one.
+    #[serde(deserialize_with = "or_empty")]
+    pub(crate) hosts: Vec<String>,
 }
 
 /// See [`VirtualService`].

@@ -27,6 +27,11 @@ fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Some fields are served as `null` when they are empty.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 macro_rules! kind {
     ($(#[$doc:meta])* $name:ident, $view:ident, $group:literal, $version:literal, $plural:literal, $whole:literal) => {
         $(#[$doc])*

@@ -15,11 +15,11 @@ use crate::api::CanarySpec;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::configs::{TrackedRevision, changed, unmarked};
 use crate::kubernetes::executor::Executor;
-use crate::kubernetes::gateway::GatewayWorkload;
+use crate::kubernetes::gateway::{Bound, GatewayWorkload};
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{request_match, unbound};
+use crate::kubernetes::router::request_match;
 use crate::kubernetes::target::revision;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
@@ -107,9 +107,8 @@ impl Platform for ReconcileContext<'_> {
         let generation = self.canary.metadata.generation.unwrap_or_default();
         let old = self.reconciler.stored.as_ref().map_or(&self.canary.fields.status, |(status, _)| status);
         let at = self.reconciler.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
-        let unbound = unbound(stores, &self.names, &self.spec);
-        let everywhere = self.gateways.iter().find_map(|workload| workload.everywhere());
-        let mut new = status(old, &view, state, generation, (unbound, everywhere.as_deref()), self.now);
+        let bound = Bound::of(stores, &self.reconciler.registry, &self.names, &self.spec, &self.gateways);
+        let mut new = status(old, &view, state, generation, bound, self.now);
         let tracked = self.resolved.as_ref().map(|resolved| resolved.tracked(stores));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
         if let Some((reason, problem)) = &self.fault {
@@ -168,7 +167,7 @@ impl Platform for ReconcileContext<'_> {
         };
         match action {
             Action::Traffic(traffic) => {
-                let request_match = request_match(stores, &self.names, &self.spec);
+                let request_match = request_match(stores, &self.names, &self.spec, self.canary.made_at());
                 for workload in &self.gateways {
                     workload.set_desired(Desired::of(&request_match, self.plan, traffic));
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tracing::info;
-use weir_engine::{Observation, Span, State, Timestamp};
+use weir_engine::{Observation, Phase, Span, State, Timestamp};
 
 use super::context::ReconcileContext;
 use super::observe::SeenEndpoints;
@@ -23,7 +23,7 @@ use crate::kubernetes::configs::{Copies, resolve_revision};
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::apex_conflict;
+use crate::kubernetes::router::{apex_conflict, taken_hosts};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::{shared, taken};
 use crate::kubernetes::target::scaler::missing_autoscaler;
@@ -145,7 +145,7 @@ impl Reconciler {
         }
         self.reading.update(canary);
         let fault = self.reading.problem().map(|problem| ("InvalidSpec", problem.to_owned()));
-        let Some((mut plan, spec)) = self.reading.plan().cloned() else {
+        let Some((mut plan, mut spec)) = self.reading.plan().cloned() else {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         };
         plan.observe_at_rest |= self.stores.settings.observe_at_rest;
@@ -153,6 +153,10 @@ impl Reconciler {
         if let Some(problem) = names.problem() {
             return self.refuse(canary, ("NameTooLong", problem)).await;
         }
+        // What is another namespace's is left out of everything that is written.
+        let foreign = taken_hosts(&self.stores, &names, &spec);
+        spec.service.hosts.retain(|host| !foreign.iter().any(|taken| taken.host == *host));
+        let foreign = foreign.into_iter().next().map(|taken| ("HostTaken", taken.problem));
         let target = self.stores.target(names.kind, &names.namespace, &names.target);
         if let Some(target) = &target
             && let Err(problem) = names.selector(target.selector())
@@ -161,7 +165,8 @@ impl Reconciler {
         }
         let gateways = self.registry.of(&self.stores, &names, &spec);
         let excluded = gateways.iter().find_map(|workload| self.registry.excluded(&self.stores, workload));
-        let taken = taken(&self.stores, &names, canary)
+        let taken = foreign
+            .or_else(|| taken(&self.stores, &names, canary))
             .or_else(|| target.as_ref().and_then(|target| shared(&self.stores, &names, target)))
             .or_else(|| apex_conflict(&self.stores, &names, &spec));
         let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
@@ -176,6 +181,11 @@ impl Reconciler {
         let fault =
             fault.or_else(|| resolved.as_ref().err().cloned()).or_else(|| missing_autoscaler(&self.stores, &names));
         let fault = fault.or_else(|| unusable_metric(&self.stores, canary)).or_else(|| self.retry.refused());
+        // At rest nothing is asked of its gateways.
+        let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
+        let fault =
+            fault.or_else(|| gateways.iter().find_map(|workload| workload.left_out(&self.id)).filter(|_| moving));
+        let fault = fault.or_else(|| gateways.iter().find_map(|workload| workload.refused()).filter(|_| moving));
         let nothing_made = state.installed.is_none() && (resolved.is_err() || taken.is_some());
         if nothing_made || resolved.is_err() && target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.

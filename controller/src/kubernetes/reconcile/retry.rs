@@ -62,25 +62,6 @@ impl Retry {
     }
 }
 
-impl ActError {
-    /// Returns what a person must know of it: one word, and the API server's own sentence. Nothing of what passes by itself.
-    fn fault(&self) -> Option<Fault> {
-        match self {
-            Self::Write { source, .. } => {
-                let kube::Error::Api(status) = &**source else { return None };
-                // Somebody else was quicker; the server is busy.
-                if [409, 429, 503, 504].contains(&status.code) {
-                    return None;
-                }
-                Some(("WriteRefused", format!("{self}: {}", status.message)))
-            }
-            Self::Timeout { .. } => Some(("NoAnswer", self.to_string())),
-            Self::Precondition(problem) => Some(("Blocked", problem.clone())),
-            Self::Superseded(_) | Self::Waiting(_) => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

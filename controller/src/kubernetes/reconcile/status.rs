@@ -9,18 +9,18 @@ use weir_engine::{CheckResult, Event, Outcome, Phase, Severity, State, Timestamp
 
 use crate::api::Problem;
 use crate::kubernetes::api_server::clock::rfc3339;
+use crate::kubernetes::gateway::Bound;
 use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, Fault, GatewayStatus, WebhookStatus};
 use crate::view::CanaryView;
 
-/// Returns the status after a pass. `unbound` says why none of its requests passes a gateway, `everywhere` why the filter sees
-/// all requests of one.
+/// Returns the status after a pass.
 #[must_use]
 pub(crate) fn status(
     old: &CanaryStatus,
     view: &CanaryView,
     state: &State,
     generation: i64,
-    (unbound, everywhere): (Option<&str>, Option<&str>),
+    bound: Bound,
     now: Timestamp,
 ) -> CanaryStatus {
     let run = state.run.as_ref();
@@ -28,6 +28,7 @@ pub(crate) fn status(
     let message = match (state.phase, &state.ended) {
         // The reason is what is waited for; why is what people ask.
         (Phase::Failed, Some(_)) => format!("{}; {}", promoted_text(state, ""), view.message),
+        _ if view.reason == "NoGateway" && !bound.bound => format!("{}; {}", view.message, bound.message),
         _ => view.message.clone(),
     };
     let promoted = match state.phase {
@@ -48,13 +49,6 @@ pub(crate) fn status(
     let ready = match state.phase {
         Phase::Initializing => ("Unknown", "Initializing", message.clone()),
         _ => ("True", "Reconciling", "the Canary is accepted and looked after".to_owned()),
-    };
-    let all =
-        |why: &str| format!("requests through its gateways are split; the filter sees all of the gateway's: {why}");
-    let gateway = match (unbound, everywhere.map(all)) {
-        (Some(why), _) => ("False", "MeshOnly", why.to_owned()),
-        (None, Some(all)) => ("True", "FilterEverywhere", all),
-        (None, None) => ("True", "Bound", "requests through its gateways are split".to_owned()),
     };
     CanaryStatus {
         observed_generation: Some(generation),
@@ -82,7 +76,7 @@ pub(crate) fn status(
             [
                 ("Ready", ready.0, ready.1, ready.2),
                 ("Promoted", promoted, &word, promoted_text(state, &message)),
-                ("GatewayBound", gateway.0, gateway.1, gateway.2),
+                ("GatewayBound", if bound.bound { "True" } else { "False" }, bound.reason, bound.message),
             ],
         ),
         state: serde_json::to_string(state).ok(),
@@ -263,7 +257,7 @@ mod tests {
 
     fn made(old: &CanaryStatus, phase: Phase, now: Timestamp) -> CanaryStatus {
         let state = State { phase, ..State::default() };
-        status(old, &CanaryView::default(), &state, 3, (None, None), now)
+        status(old, &CanaryView::default(), &state, 3, Bound::plain(), now)
     }
 
     #[test]
@@ -287,7 +281,7 @@ mod tests {
             let ended = Ended { revision, result, text: "3 of 4 failed".into(), ..Ended::default() };
             let state = State { phase: Phase::Failed, ended: Some(ended), ..State::default() };
             let view = CanaryView { message: "waiting for another one".into(), ..CanaryView::default() };
-            let status = status(&CanaryStatus::default(), &view, &state, 3, (None, None), Timestamp(0));
+            let status = status(&CanaryStatus::default(), &view, &state, 3, Bound::plain(), Timestamp(0));
             let message = status.message.unwrap();
             assert_eq!(message, format!("revision 5c6b was {what}: 3 of 4 failed; waiting for another one"));
         }

@@ -1,6 +1,7 @@
 //! Istio as a router: a `VirtualService` with the routes, `Gateway`s that requests come through, and a `DestinationRule` for
 //! each arm.
 
+mod host_owner;
 mod policy;
 mod request_match;
 
@@ -17,6 +18,8 @@ use crate::kubernetes::kinds::{Labels, gateway_name};
 use crate::kubernetes::render::{self, Arms, Names, Ownership};
 use crate::kubernetes::stores::Stores;
 
+pub(crate) use host_owner::TakenHost;
+pub(super) use host_owner::taken_hosts;
 pub(super) use request_match::request_match;
 
 /// Returns why the VirtualService can be neither made nor adopted: one word, and a sentence.
@@ -64,10 +67,10 @@ pub(super) fn gateway_selectors(stores: &Stores, names: &Names, spec: &CanarySpe
     gateways.map(|gateway| gateway.fields.spec.selector.clone()).collect()
 }
 
-/// Returns the selectors of all gateways.
+/// Returns the selectors of all gateways; an empty one is for all gateways' pods.
 pub(super) fn all_gateway_selectors(stores: &Stores) -> BTreeSet<Labels> {
     let selectors = stores.gateways.all().into_iter().map(|gateway| gateway.fields.spec.selector.clone());
-    selectors.filter(|selector| !selector.is_empty()).collect()
+    selectors.collect()
 }
 
 /// Returns the gateways that a Canary's requests come through, by namespace and name. The mesh is none. A Canary that is

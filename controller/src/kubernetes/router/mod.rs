@@ -9,6 +9,8 @@ mod istio;
 
 use std::collections::BTreeSet;
 
+use weir_engine::Timestamp;
+
 use crate::api::{CanarySpec, RouterKind};
 use crate::gateway_config::RequestMatch;
 use crate::kubernetes::api_server::apply::ActError;
@@ -21,6 +23,7 @@ use crate::kubernetes::stores::Stores;
 #[cfg(test)]
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};
+pub(crate) use istio::TakenHost;
 
 /// Returns why the routes can be neither made nor adopted: one word, and a sentence.
 fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
@@ -39,9 +42,17 @@ pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
 
 /// Returns how the requests of a Canary are found on a gateway.
 #[must_use]
-pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -> RequestMatch {
+pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec, since: Timestamp) -> RequestMatch {
     match names.router {
-        RouterKind::Istio => istio::request_match(stores, names, spec),
+        RouterKind::Istio => istio::request_match(stores, names, spec, since),
+    }
+}
+
+/// Returns the hosts of a Canary that are another namespace's.
+#[must_use]
+pub(crate) fn taken_hosts(stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<TakenHost> {
+    match names.router {
+        RouterKind::Istio => istio::taken_hosts(stores, names, spec),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::kubernetes::kinds::{VirtualService, VirtualServiceBody};
 pub(crate) struct HostIndex {
     /// By host in lower case, those that are bound to some gateway.
     by_host: BTreeMap<String, Vec<Arc<VirtualService>>>,
+    /// The same of those in the mesh.
+    in_mesh: BTreeMap<String, Vec<Arc<VirtualService>>>,
     /// Those that delegate routes.
     roots: Vec<Arc<VirtualService>>,
 }
@@ -24,6 +26,13 @@ impl HostIndex {
         for routes in all {
             for host in routes.claimed_hosts() {
                 index.by_host.entry(host).or_default().push(routes.clone());
+            }
+            let gateways = &routes.fields.spec.gateways;
+            if gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh") {
+                // A name without a dot is in the VirtualService's own namespace.
+                for host in routes.fields.spec.hosts.iter().filter(|host| host.contains('.')) {
+                    index.in_mesh.entry(host.to_ascii_lowercase()).or_default().push(routes.clone());
+                }
             }
             if routes.fields.spec.http.iter().any(|route| route.delegate.is_some()) {
                 index.roots.push(routes);
@@ -40,6 +49,19 @@ impl HostIndex {
             false => self.by_host.get(ours).is_some_and(other),
             true => self.by_host.iter().any(|(theirs, index)| covers(ours, theirs) && other(index)),
         })
+    }
+
+    /// Returns those of exactly this host, in lower case, that are bound to gateways or to the mesh.
+    #[must_use]
+    pub(crate) fn of_host(&self, host: &str, on_gateway: bool) -> &[Arc<VirtualService>] {
+        let index = if on_gateway { &self.by_host } else { &self.in_mesh };
+        index.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns those on gateways whose hosts a wildcard covers.
+    pub(crate) fn narrower(&self, host: &str) -> impl Iterator<Item = &[Arc<VirtualService>]> {
+        let all = host.contains('*').then_some(&self.by_host).into_iter().flatten();
+        all.filter(move |(theirs, _)| covers(host, theirs)).map(|(_, routes)| routes.as_slice())
     }
 
     /// Returns those that delegate routes.
@@ -63,16 +85,31 @@ pub(crate) fn hosts(namespace: &str, spec: &CanarySpec, domain: &str) -> Vec<Str
 #[must_use]
 pub(super) fn affects(of: &str, routes: &VirtualServiceBody, namespace: &str, spec: &CanarySpec, domain: &str) -> bool {
     let (ours, theirs) = (hosts(namespace, spec, domain), routes.claimed_hosts(of));
-    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| covers(ours, theirs)));
+    // Of other namespaces, a wildcard that covers ours matters too.
+    let share = |ours: &String, theirs: &String| covers(ours, theirs) || (of != namespace && covers(theirs, ours));
+    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| share(ours, theirs)));
     shares || routes.delegates_to(of, namespace, spec.apex()).next().is_some()
 }
 
 /// Envoy takes the most specific host: another one's wildcard takes nothing from an exact host of ours, but another one's
 /// exact host takes requests from a wildcard of ours.
-fn covers(ours: &str, theirs: &str) -> bool {
+#[must_use]
+pub(crate) fn covers(ours: &str, theirs: &str) -> bool {
     ours == theirs
         || ours == "*"
         || ours.strip_prefix('*').is_some_and(|suffix| theirs.strip_prefix('*').unwrap_or(theirs).ends_with(suffix))
+}
+
+/// Returns a host and every wildcard that covers it, in lower case as it is.
+pub(crate) fn suffixes(host: &str) -> impl Iterator<Item = String> {
+    let mut rest = host.strip_prefix("*.").unwrap_or(host);
+    let own = (host != "*").then(|| host.to_owned());
+    let wider = std::iter::from_fn(move || {
+        let (_, parent) = rest.split_once('.')?;
+        rest = parent;
+        Some(format!("*.{parent}"))
+    });
+    own.into_iter().chain(wider).chain(std::iter::once("*".to_owned()))
 }
 
 #[cfg(test)]
@@ -100,6 +137,14 @@ mod tests {
             let mesh = HostIndex::of(vec![routes("other", theirs, "mesh")]);
             assert!(!mesh.shared(("shop", "own"), &hosts), "{ours} {theirs}: nothing of the mesh passes a gateway");
         }
+    }
+
+    #[test]
+    fn a_host_has_every_wildcard_that_covers_it() {
+        let of = |host: &str| suffixes(host).collect::<Vec<_>>();
+        assert_eq!(of("a.b.c"), ["a.b.c", "*.b.c", "*.c", "*"]);
+        assert_eq!(of("*.b.c"), ["*.b.c", "*.c", "*"]);
+        assert_eq!(of("*"), ["*"]);
     }
 
     fn routes(name: &str, host: &str, gateway: &str) -> Arc<VirtualService> {

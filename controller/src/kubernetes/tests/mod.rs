@@ -14,3 +14,4 @@ mod passes;
 mod plugin;
 mod server;
 mod stage;
+mod tenants;

@@ -12,7 +12,7 @@ fn canary(epoch: u64, weight: u32) -> Canary {
 }
 
 fn named(canary: Canary) -> Desired {
-    Desired { canary, filter: FilterMode::Named, routes: RouteNames::default() }
+    Desired { canary, filter: FilterMode::Named, routes: RouteNames::default(), since: Timestamp(0) }
 }
 
 fn open(folder: &Path) -> Gateway {

@@ -1,11 +1,15 @@
 //! The scrapes of a gateway workload's task: rounds over its pods, as often as its Canaries ask, and whom a round wakes.
 
+use std::sync::Arc;
+
+use tracing::warn;
 use weir_engine::{Span, Timestamp};
 
 use super::{IDLE_SCRAPE, Task};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::gateway::scrape::Scraped;
 use crate::kubernetes::gateway::workload::ScrapeRequest;
+use crate::scrape::Report;
 
 /// How often while a push is not acknowledged, which a switch of the filter may wait for.
 const UNACKNOWLEDGED_SCRAPE: Span = Span::seconds(1);
@@ -37,9 +41,10 @@ impl Task {
             false
         });
         self.publisher.retain_gateways(is_known);
+        let known = Arc::new(self.publisher.known());
         for pod in &pods {
             if let Some(address) = pod.fields.status.pod_ip.as_deref() {
-                self.scrapes.spawn(self.scraper.scrape(pod.name(), address));
+                self.scrapes.spawn(self.scraper.scrape(pod, address, &known));
             }
         }
         if self.scrapes.is_empty() {
@@ -52,15 +57,44 @@ impl Task {
     }
 
     pub(super) fn scraped(&mut self, scraped: Option<Scraped>) {
-        if let Some(Scraped { pod, asked_at, report: Some(report) }) = scraped {
-            let generation = report.as_ref().and_then(crate::scrape::Report::generation);
-            self.publisher.acknowledged(&pod, asked_at, generation);
-            self.reports.send_modify(|reports| reports.insert(pod, asked_at, report));
-            self.wake(|request, failures| request.failures != failures);
+        if let Some(scraped) = scraped {
+            self.scraper.note(&scraped);
+            let Scraped { pod, asked_at, report, .. } = scraped;
+            match report.and_then(|report| self.believed(&pod, asked_at, report)) {
+                Ok(report) => {
+                    let generation = report.as_ref().and_then(Report::generation);
+                    self.publisher.acknowledged(&pod, asked_at, generation);
+                    let heard = self.publisher.is_heard(&pod);
+                    self.reports.send_modify(|reports| reports.insert(pod, asked_at, report, heard));
+                    self.wake(|request, failures| request.failures != failures);
+                }
+                Err(problem) => self.reports.send_modify(|reports| reports.unanswered(pod, asked_at, problem)),
+            }
         }
         if self.scrapes.is_empty() {
             self.end_round(now());
         }
+    }
+
+    /// Returns of a report what its pod can know; or why none of it is believed.
+    fn believed(&self, pod: &str, asked_at: Timestamp, report: Option<Report>) -> Result<Option<Report>, String> {
+        let Some(mut report) = report else { return Ok(None) };
+        let reports = self.reports.borrow();
+        report.believe(
+            |generation| self.publisher.is_handed_out(generation),
+            |id, epoch| reports.epochs.is_handed_out(id, epoch),
+        );
+        if let Some((last, last_asked_at)) = reports.last(pod)
+            && let Some(id) = report.implausible(last, asked_at.since(last_asked_at))
+        {
+            let namespace = &self.workload.names.namespace;
+            warn!(
+                namespace,
+                pod, id, "a report counts more requests than one gateway can have served, and is not believed"
+            );
+            return Err("it counts more requests than one gateway can have served".into());
+        }
+        Ok(Some(report))
     }
 
     fn end_round(&mut self, now: Timestamp) {

@@ -13,6 +13,10 @@ use crate::telemetry::Chain;
 /// Time to the next try of an insertion that failed, or is blocked by another workload's filter.
 const INSERTION_RETRY: Span = Span::seconds(1);
 
+/// The two objects, in what is told of refused writes.
+const FILTER: &str = "filter";
+const CONFIG: &str = "configuration";
+
 /// What became of a write.
 pub(super) enum Written {
     Pushed(Box<Push>, Result<Option<String>, ActError>),
@@ -41,7 +45,9 @@ impl Task {
                 Insertion::Blocked => {
                     self.insert_at = now + INSERTION_RETRY;
                 }
-                Insertion::Needed => {
+                // Where pods may not be gateways it stays until its Canaries have left, and comes no more.
+                Insertion::Missing if !self.stores.is_gateway_namespace(&self.workload.names.namespace) => {}
+                Insertion::Missing | Insertion::Needed => {
                     let insert = self.objects.insert(self.reach.everywhere());
                     self.writing = Some(Box::pin(async move { Written::Inserted(insert.await) }));
                     return now + IDLE_SCRAPE;
@@ -58,11 +64,15 @@ impl Task {
         {
             self.publisher.mark_drifted();
         }
+        let next = self.publisher.next(now);
+        self.report_left_out();
         let names = &self.workload.names;
-        self.writing = Some(match self.publisher.next(now) {
+        self.writing = Some(match next {
             Next::Wait(until) => return until,
             Next::Push(push) => {
-                self.report_problems(&push);
+                self.report_outdated(&push);
+                // Whether or not the answer to the write is heard.
+                self.reports.send_modify(|reports| reports.epochs.record(&push.config));
                 let write = self.objects.push(&push.config, &push.switched);
                 Box::pin(async move { Written::Pushed(Box::new(push), write.await) })
             }
@@ -78,27 +88,68 @@ impl Task {
         now + IDLE_SCRAPE
     }
 
-    fn report_problems(&self, push: &Push) {
+    /// Tells the Canaries that have no place in the configuration, and those that have one again.
+    fn report_left_out(&self) {
+        let left_out = self.publisher.left_out();
+        // To a gateway that does not know it a canary that gets nothing is off.
+        for canary in left_out.keys().filter_map(|id| self.publisher.desired(id)).filter(|it| !it.reaches_canary()) {
+            if let Some(generation) = self.publisher.generation_without(&canary.id) {
+                let (id, epoch) = (&canary.id, canary.epoch);
+                self.reports.send_if_modified(|reports| reports.epochs.record_off(id, epoch, generation));
+            }
+        }
+        if self.reports.borrow().left_out == *left_out {
+            return;
+        }
+        for (id, (reason, problem)) in left_out {
+            let canary = self.publisher.desired(id).map(|canary| canary.name.as_str());
+            warn!(
+                namespace = self.workload.names.namespace,
+                canary, reason, problem, "canary left out of the gateway's configuration"
+            );
+        }
+        self.reports.send_modify(|reports| reports.left_out.clone_from(left_out));
+        self.wake_all();
+    }
+
+    /// Tells everybody what the API server refuses of the gateway's own objects, until it does no more.
+    fn report_write(&self, what: &'static str, error: Option<&ActError>) {
+        let namespace = &self.workload.names.namespace;
+        let fault = error.and_then(ActError::fault);
+        let fault =
+            fault.map(|(reason, text)| (reason, format!("{text} (in namespace {namespace}, for the gateway there)")));
+        let changed = self.reports.send_if_modified(|reports| {
+            let before = match fault {
+                Some(fault) => reports.refused.insert(what, fault),
+                // What passes by itself says nothing about what was refused before.
+                None if error.is_some() => return false,
+                None => reports.refused.remove(what),
+            };
+            before.as_ref() != reports.refused.get(what)
+        });
+        if changed {
+            self.wake_all();
+        }
+    }
+
+    fn report_outdated(&self, push: &Push) {
         let namespace = &self.workload.names.namespace;
         if push.reason == PushReason::NotAcknowledged {
             let pods = self.publisher.outdated().collect::<Vec<_>>().join(", ");
             warn!(namespace, pods, generation = self.publisher.generation(), "push not acknowledged, pushing again");
-        }
-        for problem in &push.left_out {
-            warn!(namespace, problem, "canary left out of the gateway's configuration");
         }
     }
 
     pub(super) fn written(&mut self, written: Written, now: Timestamp) {
         let names = self.workload.names.clone();
         let (namespace, selector) = (&names.namespace, &names.selector);
-        let failed = |what: &str, error: ActError| warn!(namespace, error = %Chain(&error), "{what}");
+        let failed = |what: &str, error: &ActError| warn!(namespace, error = %Chain(error), "{what}");
         match written {
             Written::Pushed(push, Ok(version)) => {
                 let (generation, reason) = (push.config.generation, push.reason.as_str());
                 debug!(namespace, generation, reason, weights = weights(&push.config), "pushed");
                 self.objects.set_version(version);
-                self.reports.send_modify(|reports| reports.epochs.record(&push.config));
+                self.report_write(CONFIG, None);
                 self.publisher.pushed(*push, now);
                 self.scrape_soon();
             }
@@ -109,7 +160,8 @@ impl Task {
                 self.writing = Some(Box::pin(async move { Written::Read(read.await) }));
             }
             Written::Pushed(_, Err(error)) => {
-                failed("push failed", error);
+                failed("push failed", &error);
+                self.report_write(CONFIG, Some(&error));
                 self.publisher.failed(now);
             }
             Written::Read(Ok((version, live))) => {
@@ -120,13 +172,15 @@ impl Task {
                 }
                 self.publisher.resync(config, switched.unwrap_or_default(), now);
             }
-            Written::Read(Err(error)) => failed("push failed", error),
+            Written::Read(Err(error)) => failed("push failed", &error),
             Written::Inserted(Ok(())) => {
                 info!(namespace, ?selector, "filter inserted");
                 self.objects.set_inserted(now);
+                self.report_write(FILTER, None);
             }
             Written::Inserted(Err(error)) => {
-                failed("filter not inserted", error);
+                failed("filter not inserted", &error);
+                self.report_write(FILTER, Some(&error));
                 self.insert_at = now + INSERTION_RETRY;
             }
             Written::FilterRemoved(Ok(())) => {
@@ -139,7 +193,8 @@ impl Task {
                 self.publisher.config_removed();
             }
             Written::FilterRemoved(Err(error)) | Written::ConfigRemoved(Err(error)) => {
-                failed("filter not removed", error);
+                failed("filter not removed", &error);
+                self.report_write(CONFIG, Some(&error));
                 self.publisher.failed(now);
             }
         }

@@ -3,8 +3,10 @@
 //! By host, which is cheap, where the VirtualServices show that nobody else has a route on any of the Canary's hosts; by the
 //! name of the route otherwise.
 
+use weir_engine::Timestamp;
 use weir_wire::Lookup;
 
+use super::host_owner::{admitted_hosts, overlaps_elsewhere};
 use crate::api::CanarySpec;
 use crate::gateway_config::RequestMatch;
 use crate::kubernetes::render::{Names, route_names};
@@ -12,12 +14,23 @@ use crate::kubernetes::stores::{Stores, hosts};
 
 /// Returns how the requests of a Canary are found.
 #[must_use]
-pub(in super::super) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec) -> RequestMatch {
+pub(in super::super) fn request_match(
+    stores: &Stores,
+    names: &Names,
+    spec: &CanarySpec,
+    since: Timestamp,
+) -> RequestMatch {
     let hosts = hosts(&names.namespace, spec, &stores.settings.cluster_domain);
     let index = stores.host_index();
     let delegated = spec.service.delegation == Some(true);
     let shared = || index.shared((&names.namespace, &names.apex), &hosts);
-    let alone = !delegated && spec.service.r#match.is_empty() && !shared();
+    // A host that a Gateway admits for others only, or that another namespace's routes may have, tells nothing: the name of the
+    // route does, which is the Canary's own.
+    let admitted = if delegated { None } else { admitted_hosts(stores, names, spec, &hosts) };
+    let elsewhere = |hosts: &[String]| overlaps_elsewhere(stores, &names.namespace, hosts);
+    let alone = spec.service.r#match.is_empty() && !shared();
+    let alone = alone && admitted.as_ref().is_some_and(|admitted| !elsewhere(admitted));
+    let hosts = if delegated { Vec::new() } else { admitted.unwrap_or(hosts) };
     let mut routes = route_names(names, spec);
     let roots = index.roots().iter().flat_map(|root| root.delegates_to(&names.namespace, &names.apex));
     let roots: Vec<&str> = roots.map(|root| root.name.as_str()).filter(|root| !root.is_empty()).collect();
@@ -33,8 +46,9 @@ pub(in super::super) fn request_match(stores: &Stores, names: &Names, spec: &Can
         namespace: names.namespace.clone(),
         name: names.canary.clone(),
         // Hosts only narrow down which Canaries are tried. Of a delegated VirtualService they are the delegating one's: left out.
-        hosts: if delegated { Vec::new() } else { hosts },
+        hosts,
         routes,
+        since,
         lookup: if alone { Lookup::Host } else { Lookup::Route },
     }
 }

@@ -19,7 +19,7 @@ impl Target {
         let parts: Vec<String> = parts.skip(skipped).collect();
         let part = |at: usize| parts.get(at).cloned().unwrap_or_default();
         let (key, subresource) = match part(0).as_str() {
-            "namespaces" => ((part(2), part(1), part(3)), part(4)),
+            "namespaces" if parts.len() > 1 => ((part(2), part(1), part(3)), part(4)),
             _ => ((part(0), String::new(), String::new()), String::new()),
         };
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -61,6 +61,7 @@ pub(super) fn kind(plural: &str) -> String {
         "Event",
         "Pod",
         "Gateway",
+        "Namespace",
         "PersistentVolumeClaim",
     ];
     let found = kinds.into_iter().find(|kind| key_of(&json!({"kind": kind})).0 == plural);

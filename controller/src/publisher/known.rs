@@ -1,0 +1,97 @@
+//! What a publisher knows, for whoever asks.
+
+use std::collections::{BTreeMap, HashSet};
+
+use weir_engine::{FilterMode, Timestamp};
+use weir_wire::{Canary, Config};
+
+use super::Publisher;
+use super::content::LeftOut;
+use crate::gateway_config::RouteNames;
+
+impl Publisher {
+    /// Returns what a canary should have.
+    pub fn desired(&self, id: &str) -> Option<&Canary> {
+        self.desired.get(id).map(|desired| &desired.canary)
+    }
+
+    /// Returns the generation that every gateway runs where none knows a canary that is off: no push is to come for it.
+    #[must_use]
+    pub fn generation_without(&self, id: &str) -> Option<u64> {
+        self.last_pushed.as_ref().filter(|_| !self.last.names(id)).map(|last| last.generation)
+    }
+
+    /// Returns the canaries whose routes are switched on in what was pushed last, with the generation that did it.
+    pub fn switched(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.last.switched()
+    }
+
+    /// Returns the routes that are switched on in what was pushed last.
+    pub fn last_switched(&self) -> &BTreeMap<String, RouteNames> {
+        self.last.routes()
+    }
+
+    /// Returns whether the filter should be on for some routes where it is not yet.
+    #[must_use]
+    pub fn is_switching(&self) -> bool {
+        let mut on = self.desired.iter().filter(|(_, desired)| desired.filter == FilterMode::On);
+        on.any(|(id, _)| !self.last.routes().contains_key(id))
+    }
+
+    /// Returns whether every gateway that answers runs a generation, but for those that have never acknowledged anything.
+    #[must_use]
+    pub fn is_acknowledged(&self, generation: u64) -> bool {
+        self.gateways.run(generation)
+    }
+
+    /// Returns whether gateways may run a generation: it was handed out.
+    #[must_use]
+    pub fn is_handed_out(&self, generation: u64) -> bool {
+        self.gateways.is_handed_out(generation)
+    }
+
+    /// Returns whether a gateway process has acknowledged anything since it is known.
+    #[must_use]
+    pub fn is_heard(&self, gateway: &str) -> bool {
+        self.gateways.is_heard(gateway)
+    }
+
+    /// Returns the canaries that gateways may say something of.
+    #[must_use]
+    pub fn known(&self) -> HashSet<String> {
+        let pushed = self.last_pushed.iter().flat_map(|last| &last.canaries).map(|canary| &canary.id);
+        self.desired.keys().chain(pushed).cloned().collect()
+    }
+
+    /// Returns what has no place in the configuration, by id, with the reason.
+    pub fn left_out(&self) -> &BTreeMap<String, LeftOut> {
+        &self.left_out
+    }
+
+    /// Returns whether any canary should have anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.desired.is_empty()
+    }
+
+    /// Returns whether something desired takes requests away from a canary, and is not pushed yet.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    /// Returns what was pushed last.
+    pub fn last_pushed(&self) -> Option<&Config> {
+        self.last_pushed.as_ref()
+    }
+
+    /// Returns the newest generation.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Returns when the last push was made.
+    pub fn pushed_at(&self) -> Timestamp {
+        self.pushed_at
+    }
+}

@@ -1,0 +1,82 @@
+//! A gateway pod that has never acknowledged anything: it may be starting, unreachable, or no gateway at all.
+
+use super::world::*;
+use crate::*;
+
+/// A rollout under way, with a second pod that says nothing.
+fn with_silent(mut world: World) -> World {
+    world.gateways.truncate(1);
+    let traffic = world.gateways[0].traffic.clone();
+    world.gateways.push(Pod { traffic, silent: true, ..Pod::new("evil/fake", 99) });
+    world
+}
+
+#[test]
+fn a_pod_that_never_acknowledged_anything_holds_no_advance_and_no_first_release() {
+    let mut world = with_silent(World::new(plan()));
+    world.until(60, |world| world.phase() == Phase::Initialized);
+    world.target = revision("v2");
+    world.until(200, |world| world.state.traffic.weight >= weight(30.0));
+    assert!(!world.told("evil/fake"));
+}
+
+#[test]
+fn before_the_canary_goes_a_silent_pod_counts_for_ten_minutes_and_is_then_told_by_name() {
+    let mut world = with_silent(World::rolling(plan(), Phase::Progressing, 10.0));
+    world.canary_fails = 100;
+    world.until(30, |world| world.phase() == Phase::Failed);
+    world.run_for(590);
+    assert_eq!((world.code(), world.canary.available), ("Draining", true));
+    assert!(!world.told("evil/fake"));
+    world.until(60, |world| world.told("evil/fake"));
+    world.run_for(60);
+    assert_eq!(world.code(), "FailedRevision", "the release is over");
+    let last = world.last.as_ref().unwrap();
+    let kept = last.actions.iter().find_map(|action| match action {
+        Action::Canary { replicas, .. } => Some(*replicas),
+        _ => None,
+    });
+    assert_eq!(kept, Some(Replicas::Exactly(1)), "it may be a real gateway that still sends there");
+    world.gateways.pop();
+    world.run_for(20);
+    assert!(!world.canary.available, "the pod is gone, and so is the reason");
+}
+
+#[test]
+fn a_pod_that_starts_while_nothing_of_the_canary_runs_starts_none_of_it() {
+    let mut world = with_silent(World::initialized(plan()));
+    world.run_for(30);
+    assert!(!world.canary.available);
+}
+
+#[test]
+fn before_the_primary_gives_way_a_silent_pod_counts_for_ten_minutes() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 30.0);
+    world.update_stops_primary = true;
+    let mut world = with_silent(world);
+    world.until(200, |world| world.phase() == Phase::Promoting);
+    world.run_for(590);
+    assert!(world.primary.available && world.last.as_ref().unwrap().reason.to_string().contains("evil/fake"));
+    world.until(60, |world| world.told("evil/fake"));
+    world.until(60, |world| world.state.installed == Some(revision("v2")));
+}
+
+#[test]
+fn a_canary_is_deleted_ten_minutes_after_a_silent_pod_was_asked_for_the_last_time() {
+    let mut world = with_silent(World::initialized(plan()));
+    world.deleted = true;
+    world.run_for(590);
+    assert_eq!(world.phase(), Phase::Terminating);
+    world.until(120, |world| world.phase() == Phase::Terminated);
+    assert!(world.told("evil/fake"));
+}
+
+#[test]
+fn where_every_gateway_is_silent_nothing_advances() {
+    let mut world = World::initialized(plan());
+    world.gateways.iter_mut().for_each(|pod| pod.silent = true);
+    world.target = revision("v2");
+    world.run_for(300);
+    assert!(!world.state.traffic.reaches_canary());
+    assert_eq!(world.code(), "NotAcknowledged");
+}
