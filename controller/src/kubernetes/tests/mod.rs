@@ -12,5 +12,6 @@ mod leading;
 mod ownership;
 mod passes;
 mod plugin;
+mod references;
 mod server;
 mod stage;
