@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_wire::{Canary, Config, Weight};
+use weir_wire::{Canary, Config, MatchedSplit, Weight};
 
 /// Bytes of one Canary's own text (hosts, routes, conditions, cookie): 64 hosts as long as names can be. Its tables are Weir's.
 pub const ENTRY: usize = 16 << 10;
@@ -84,7 +84,7 @@ pub fn fit(desired: Vec<Canary>, last: &BTreeMap<String, usize>) -> Fitted {
 }
 
 fn turn(canary: &Canary, last: &BTreeMap<String, usize>) -> Turn {
-    let reaches_canary = canary.weight > Weight::ZERO || !canary.conditions.is_empty();
+    let reaches_canary = canary.reaches_canary();
     match (reaches_canary, last.get(&canary.id)) {
         (false, _) if canary.run.is_empty() => Turn::Idle,
         (false, _) => Turn::Rollback,
@@ -103,7 +103,8 @@ fn size(canary: &Canary) -> usize {
 
 fn own_size(canary: &Canary) -> usize {
     let (limits, weight) = (Vec::new(), Weight::ZERO);
-    size(&Canary { limits, weight, fallback: false, ..canary.clone() })
+    let matched = canary.matched.clone().map(|matched| MatchedSplit { weight, ..matched });
+    size(&Canary { limits, weight, matched, fallback: false, ..canary.clone() })
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Report {
     pub boot: u64,
     /// Whether the dead man's switch keeps the process on the primary.
     pub disarmed: bool,
+    /// Which additions to the configuration its module knows ([`weir_wire::names::LEVEL`]).
+    pub level: u64,
     /// Worker threads, if Envoy said so.
     pub workers: Option<u64>,
     /// By slot, the generation and the VMs that run it.
@@ -99,6 +101,7 @@ impl Report {
         match metric {
             Metric::Boot => self.boot = value,
             Metric::Disarmed => self.disarmed = value != 0,
+            Metric::Level => self.level = value,
             Metric::Generation(slot) => cursor.promised[usize::from(slot)] = Some(value),
             Metric::Vms(slot) => self.generations[usize::from(slot)] = Some((0, value)),
             Metric::Requests { id, slot, arm, cohort, kind } => {
@@ -156,6 +159,12 @@ impl Report {
     #[must_use]
     pub fn is_filtering(&self, id: &str) -> bool {
         self.filtering.contains(id)
+    }
+
+    /// Returns whether its module knows how to split the requests that meet a condition, and those only.
+    #[must_use]
+    pub fn splits_matched(&self) -> bool {
+        self.level >= 1
     }
 
     /// Returns how many VMs run `generation`.

@@ -174,7 +174,12 @@ impl<'a> Simulation<'a> {
         for gateway in &self.gateways {
             let (scrape, acknowledged) = gateway.scrape(self.now);
             seen.scrapes.extend(scrape);
-            seen.gateways.push(weir_engine::Gateway { name: gateway.name().to_owned(), acknowledged, filtering: true });
+            seen.gateways.push(weir_engine::Gateway {
+                name: gateway.name().to_owned(),
+                acknowledged,
+                filtering: true,
+                splits_matched: true,
+            });
         }
         seen
     }

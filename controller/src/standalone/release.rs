@@ -153,6 +153,7 @@ impl CanaryRuntime {
             name: gateway::NAME.into(),
             acknowledged: gateway.acknowledged(&self.id),
             filtering: gateway.is_filtering(&self.id),
+            splits_matched: gateway.splits_matched(),
         };
         Observation {
             target: api::revision(&self.memory.target.object.spec),

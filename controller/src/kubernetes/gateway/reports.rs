@@ -52,6 +52,7 @@ impl Reports {
         let scrape = report.map(|(asked_at, report)| report.scrape(id, &name, asked_at));
         let routed = report.is_some_and(|(_, report)| report.is_filtering(id));
         let filtering = self.everywhere.is_some() || routed;
-        (Gateway { name, acknowledged, filtering }, scrape)
+        let splits_matched = report.is_some_and(|(_, report)| report.splits_matched());
+        (Gateway { name, acknowledged, filtering, splits_matched }, scrape)
     }
 }
