@@ -186,8 +186,8 @@ impl SimulateArgs {
         Ok(Scenario {
             plan,
             rps: self.rps,
-            primary: Behaviour { errors: self.primary_errors, latency: self.primary_latency },
-            canary: Behaviour { errors: self.canary_errors, latency },
+            primary: Behaviour { errors: self.primary_errors, client_errors: 0.0, latency: self.primary_latency },
+            canary: Behaviour { errors: self.canary_errors, client_errors: 0.0, latency },
             onset,
             gateways: self.gateways,
             workers: self.workers,

@@ -72,6 +72,7 @@ fn analysing() -> CanaryView {
         ended: None,
         paused: false,
         matching: false,
+        only_matched: false,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use weir_wire::config::LINE;
-use weir_wire::{Canary, Limits, Weight};
+use weir_wire::{Canary, Limits, MatchedSplit, Weight};
 
 use crate::gateway_config::RouteNames;
 
@@ -164,7 +164,8 @@ fn size(canary: &Canary) -> usize {
 /// Returns the bytes of what a user has written, and of nothing that changes by itself.
 fn own_size(canary: &Canary) -> usize {
     let (limits, run, weight) = (Vec::new(), String::new(), Weight::ZERO);
-    size(&Canary { limits, run, weight, epoch: 0, fallback: false, ..canary.clone() })
+    let matched = canary.matched.clone().map(|matched| MatchedSplit { weight, ..matched });
+    size(&Canary { limits, run, weight, matched, epoch: 0, fallback: false, ..canary.clone() })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use weir_engine::{Plan, Span, Timestamp, Traffic};
 use weir_wire::config::VERSION;
-use weir_wire::{Canary, Config, Lookup, SLOTS};
+use weir_wire::{Canary, Config, Lookup, MatchedSplit, SLOTS, Weight};
 
 use crate::api::{canary_id, canary_token};
 
@@ -54,6 +54,9 @@ pub fn next_generation(stored: u64, now: Timestamp) -> u64 {
 #[must_use]
 pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Canary {
     let RequestMatch { namespace, name, hosts, routes, lookup, .. } = request_match;
+    // A plan that has lost its conditions sends nobody until the step is taken again.
+    let matched = MatchedSplit { weight: traffic.weight, conditions: plan.conditions.clone() };
+    let matched = Some(matched).filter(|_| traffic.only_matched && traffic.weight > Weight::ZERO);
     Canary {
         id: canary_id(namespace, name),
         name: format!("{namespace}/{name}"),
@@ -63,8 +66,9 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
         token: canary_token(namespace, name),
         run: traffic.run.clone(),
         epoch: traffic.epoch,
-        weight: traffic.weight,
+        weight: if traffic.only_matched { Weight::ZERO } else { traffic.weight },
         conditions: if traffic.matching { plan.conditions.clone() } else { Vec::new() },
+        matched,
         affinity: plan.affinity.clone(),
         latency_ms: plan.latency_ms.clone(),
         admission: plan.admission,
@@ -87,7 +91,7 @@ mod tests {
     use super::*;
     use crate::api::{CanarySpec, Object, plan};
     use proptest::prelude::*;
-    use weir_wire::{Condition, StringMatch, Weight};
+    use weir_wire::{Condition, StringMatch};
 
     fn shop() -> (RequestMatch, Plan) {
         let spec = r#"{"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": "cart", "namespace": "shop"},
@@ -124,6 +128,7 @@ mod tests {
                 headers: [("x-beta".into(), StringMatch::Exact("1".into()))].into(),
                 ..Condition::default()
             }],
+            matched: None,
             affinity: plan.affinity.clone(),
             latency_ms: plan.latency_ms.clone(),
             admission: 10,
@@ -142,6 +147,19 @@ mod tests {
     fn conditions_hold_only_while_the_step_matches() {
         let (request_match, plan) = shop();
         assert!(entry(&request_match, &plan, &Traffic::default()).conditions.is_empty());
+    }
+
+    #[test]
+    fn a_split_of_matching_requests_says_nothing_to_a_module_that_does_not_know_it() {
+        let (request_match, plan) = shop();
+        let traffic = Traffic { weight: Weight::FULL, only_matched: true, ..Traffic::default() };
+        let rendered = entry(&request_match, &plan, &traffic);
+        assert!(rendered.weight == Weight::ZERO && rendered.conditions.is_empty() && rendered.reaches_canary());
+        let matched = MatchedSplit { weight: Weight::FULL, conditions: plan.conditions.clone() };
+        assert_eq!(rendered.matched, Some(matched));
+        let without = Plan { conditions: Vec::new(), ..plan.clone() };
+        assert!(!entry(&request_match, &without, &traffic).reaches_canary());
+        assert_eq!(entry(&request_match, &plan, &Traffic { weight: Weight::ZERO, ..traffic }).matched, None);
     }
 
     proptest! {

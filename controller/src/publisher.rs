@@ -22,7 +22,7 @@ mod push;
 use std::collections::BTreeMap;
 
 use weir_engine::{FilterMode, Span, Timestamp};
-use weir_wire::{Canary, Config, Weight};
+use weir_wire::{Canary, Config};
 
 use crate::gateway_config::{RouteNames, config, next_generation};
 
@@ -138,9 +138,7 @@ impl Publisher {
         if old == Some(&desired) {
             return false;
         }
-        let (weight, matching) = old.map_or((Weight::ZERO, false), |old| old.canary.split());
-        let (new_weight, still_matching) = desired.canary.split();
-        self.urgent |= new_weight < weight || (matching && !still_matching);
+        self.urgent |= old.is_some_and(|old| desired.canary.takes_from(&old.canary));
         self.changed = true;
         self.desired.insert(id.clone(), desired);
         true

@@ -123,7 +123,13 @@ mod tests {
             target: Revision("v2".into()),
             primary: Workload { available: true, ..primary },
             canary,
-            gateways: vec![Gateway { name: "envoy".into(), silent: false, acknowledged: Some(7), filtering: true }],
+            gateways: vec![Gateway {
+                name: "envoy".into(),
+                silent: false,
+                acknowledged: Some(7),
+                filtering: true,
+                splits_matched: true,
+            }],
             ..Observation::default()
         };
         let run = Run { id: "1".into(), revision: Revision("v2".into()), stage: Stage::Analysing, ..Run::default() };

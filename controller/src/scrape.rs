@@ -27,6 +27,8 @@ pub struct Report {
     pub boot: u64,
     /// Whether the dead man's switch keeps the process on the primary.
     pub disarmed: bool,
+    /// Which additions to the configuration its module knows ([`weir_wire::names::LEVEL`]).
+    pub level: u64,
     /// Worker threads, if Envoy said so.
     pub workers: Option<u64>,
     /// By slot, the generation and the VMs that run it.
@@ -137,6 +139,12 @@ impl Report {
     #[must_use]
     pub fn is_filtering(&self, id: &str) -> bool {
         self.filtering.contains(id)
+    }
+
+    /// Returns whether its module knows how to split the requests that meet a condition, and those only.
+    #[must_use]
+    pub fn splits_matched(&self) -> bool {
+        self.level >= 1
     }
 
     /// Returns how many VMs run `generation`.

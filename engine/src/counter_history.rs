@@ -46,6 +46,8 @@ impl CounterHistory {
             return;
         }
         if !known {
+            // What the former process had under way nobody will ever hear of.
+            account.epochs.values_mut().for_each(Counts::settle);
             account.boot = scrape.boot;
             account.last.clear();
             account.refused = 0;
@@ -109,6 +111,11 @@ impl CounterHistory {
     #[must_use]
     pub fn of(&self, gateway: &str, epoch: u64) -> Option<&Counts> {
         self.gateways.get(gateway)?.epochs.get(&epoch)
+    }
+
+    /// Returns what each gateway counted in one epoch, and when its newest scrape began.
+    pub fn pods(&self, epoch: u64) -> impl Iterator<Item = (&Counts, Timestamp)> {
+        self.gateways.values().filter_map(move |account| Some((account.epochs.get(&epoch)?, account.begun)))
     }
 
     /// Returns the gateways that have counted anything, gone ones included.

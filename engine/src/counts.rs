@@ -81,6 +81,24 @@ impl Cell {
         self.success.saturating_add(self.failure).saturating_add(self.abandoned)
     }
 
+    /// Returns the requests that were answered, well or badly: what a success rate is a rate of.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.success.saturating_add(self.failure)
+    }
+
+    /// Returns the requests whose duration is known.
+    #[must_use]
+    pub fn timed(&self) -> u64 {
+        self.latency.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Returns those of them that are in this bucket or in a later one.
+    #[must_use]
+    pub fn slow(&self, bucket: usize) -> u64 {
+        self.latency.iter().skip(bucket).fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
     /// Adds `other` to this. What a gateway reports is whatever it says: sums stop at the largest number.
     pub fn add(&mut self, other: &Self) {
         self.merge(other, u64::saturating_add);
@@ -156,6 +174,13 @@ impl Counts {
             a.add(b);
         }
         self.refused += other.refused;
+    }
+
+    /// Takes every request that is under way for one that said nothing: its end will not be heard of.
+    pub fn settle(&mut self) {
+        for cell in self.cells.iter_mut().flatten() {
+            cell.unjudged = cell.unjudged.saturating_add(cell.unended());
+        }
     }
 
     /// Returns what this counts more than `earlier`.

@@ -4,6 +4,7 @@
 //! that can be stored, killed in, and taken up again. Taking a bad canary back comes first in every stage: no gate, no
 //! unready workload and no unanswered question stands before it.
 
+mod bound;
 mod check;
 mod idle;
 mod progress;
@@ -12,6 +13,8 @@ mod rollback;
 mod terminate;
 mod traffic;
 mod webhooks;
+
+pub(crate) use traffic::WARM_UP;
 
 use weir_wire::RUN_TICK_MS;
 
@@ -300,7 +303,13 @@ impl Pass<'_> {
                 "Halt {name} advancement no values found for istio metric request-success-rate probably {target} is not \
                  receiving traffic: {reason}"
             ),
-            Reason::PrimaryNotReady { .. } | Reason::NoGateway => format!("Halt {name} advancement {reason}"),
+            Reason::ModuleTooOld { .. }
+            | Reason::NoSyntheticLoad { .. }
+            | Reason::Undecided { .. }
+            | Reason::PrimaryNotReady { .. }
+            | Reason::NoGateway => {
+                format!("Halt {name} advancement {reason}")
+            }
             Reason::Advanced { .. } | Reason::NewRevision => {
                 run.told = None;
                 return;

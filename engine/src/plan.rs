@@ -6,6 +6,9 @@ use weir_wire::{Affinity, Condition, Weight};
 
 use super::time::Span;
 
+/// Time for which a step is held at least while a bound is undecided, unless its checks are few.
+const LONGEST_HOLD: Span = Span::seconds(600);
+
 /// A release as the user wants it done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -19,7 +22,7 @@ pub struct Plan {
     pub promotion_step: Option<Weight>,
     /// Time between two checks, at least 1 s.
     pub interval: Span,
-    /// Failed checks that end the rollout, at least 1.
+    /// Failed checks that end the rollout, at least 1. A bound that is judged by evidence fails none.
     pub threshold: u32,
     /// Metrics that must stay in their bounds.
     pub checks: Vec<Check>,
@@ -27,6 +30,8 @@ pub struct Plan {
     pub webhooks: Vec<Webhook>,
     /// Completed canary requests that a check of a built-in metric needs. 0: none.
     pub min_requests: u64,
+    /// Whether a built-in metric fails its check by the plain value of one interval, as Flagger's do, and not by evidence.
+    pub plain_bounds: bool,
     /// Time that a check may wait for its requests before the rollout is taken back; `None`: for ever.
     pub insufficient_deadline: Option<Span>,
     /// Time that the canary, and at promotion the primary, may take to become ready.
@@ -58,6 +63,8 @@ pub struct Step {
     pub weight: Weight,
     /// Whether requests that meet a condition go to the canary.
     pub matching: bool,
+    /// Whether the weight is a share of the requests that meet a condition, and all others are the primary's.
+    pub only_matched: bool,
     /// Whether the built-in metrics are judged. Not where no request can reach the canary (blue/green before the switch).
     pub judged: bool,
     /// The step's number in its series of iterations (A/B, blue/green), from 1, and how many there are.
@@ -154,6 +161,7 @@ impl Plan {
             }],
             webhooks: Vec::new(),
             min_requests: 10,
+            plain_bounds: false,
             insufficient_deadline: None,
             progress_deadline: Span::seconds(60),
             skip_analysis: false,
@@ -185,13 +193,28 @@ impl Plan {
     pub fn latency_edge(&self) -> Option<f64> {
         self.checks.iter().find(|check| check.source == Source::Duration)?.bounds.max
     }
+
+    /// Returns the first bucket of the latency histogram that is above that bound.
+    #[must_use]
+    pub fn slow_from(&self) -> Option<usize> {
+        let bound = self.latency_edge()?;
+        self.latency_ms.iter().position(|ms| f64::from(*ms) >= bound).map(|edge| edge + 1)
+    }
+
+    /// Returns how many undecided checks a step may have: at the last of them the rollout advances. A bad canary is found within
+    /// ten minutes of traffic or has too little of it to be found at all.
+    #[must_use]
+    pub fn undecided_limit(&self) -> u32 {
+        let minutes = LONGEST_HOLD.0.div_ceil(self.interval.0.max(1));
+        self.threshold.max(10).max(u32::try_from(minutes).unwrap_or(u32::MAX))
+    }
 }
 
 impl Step {
     /// Returns a step of a canary release.
     #[must_use]
     pub fn weight(weight: Weight, matching: bool) -> Self {
-        Self { weight, matching, judged: true, iteration: None, confirm: false }
+        Self { weight, matching, only_matched: false, judged: true, iteration: None, confirm: false }
     }
 
     /// Returns the steps of a canary release that goes up by `step` and ends at `max` exactly.
@@ -204,6 +227,12 @@ impl Step {
             steps.push(Self::weight(weight, matching));
         }
         steps
+    }
+
+    /// Returns the same step for the requests that meet a condition, with everybody else left on the primary.
+    #[must_use]
+    pub fn of_matched(self) -> Self {
+        Self { matching: false, only_matched: true, ..self }
     }
 
     /// Returns the steps of an A/B test: matching requests only, so many checks in a row.

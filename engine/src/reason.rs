@@ -60,6 +60,11 @@ pub enum Reason {
         /// The gateway.
         gateway: String,
     },
+    /// The filter in some gateway is older than what the step asks for.
+    ModuleTooOld {
+        /// The gateway.
+        gateway: String,
+    },
     /// The interval of a check runs.
     Analysing {
         /// Time until the check.
@@ -81,6 +86,24 @@ pub enum Reason {
         requests: u64,
         /// What a check needs.
         needed: u64,
+        /// Whether all that is missing are requests of a canary that has been ready for some seconds.
+        cold: bool,
+    },
+    /// The `rollout` webhooks have answered, and no request was seen since the window began: what they send passes no filter.
+    NoSyntheticLoad {
+        /// The target, whose Services they may call.
+        target: String,
+        /// Time until the canary is taken back.
+        left: Span,
+    },
+    /// A bound is not met by the requests so far, and not shown to be broken either; the weight stays.
+    Undecided {
+        /// The bound, and what was counted.
+        check: String,
+        /// What would decide it.
+        missing: String,
+        /// Checks until the rollout advances all the same.
+        left: u32,
     },
     /// A check failed; the weight stays.
     Halted {
@@ -156,10 +179,10 @@ pub enum Cause {
     },
     /// The evidence became a verdict.
     Evidence {
-        /// The test: `failures`, `absolute`, `abandoned`, `latency` or `split`.
-        test: String,
-        /// Its numbers.
-        numbers: String,
+        /// The test's word.
+        test: &'static str,
+        /// What it shows, with its numbers.
+        shown: String,
     },
     /// As many checks failed as the threshold allows.
     Checks {
@@ -189,6 +212,13 @@ pub enum Cause {
         /// What a check needs.
         needed: u64,
     },
+    /// The `rollout` webhooks answered, and no request was seen in time.
+    NoSyntheticLoad {
+        /// The deadline.
+        deadline: Span,
+        /// The target.
+        target: String,
+    },
     /// A `rollback` webhook said so.
     Webhook {
         /// The webhook.
@@ -213,12 +243,15 @@ impl Reason {
             Self::CanaryNotReady { .. } => "CanaryNotReady",
             Self::NotRoutable => "NotRoutable",
             Self::FilterOff { .. } => "FilterOff",
+            Self::ModuleTooOld { .. } => "ModuleTooOld",
             Self::NoGateway => "NoGateway",
             Self::NotAcknowledged { .. } => "NotAcknowledged",
             Self::Analysing { .. } => "Analysing",
             Self::WaitingForRequests { .. } => "WaitingForRequests",
             Self::WaitingForScrape { .. } => "WaitingForScrape",
             Self::Insufficient { .. } => "Insufficient",
+            Self::NoSyntheticLoad { .. } => "NoSyntheticLoad",
+            Self::Undecided { .. } => "Undecided",
             Self::Halted { .. } => "Halted",
             Self::PrimaryNotReady { .. } => "PrimaryNotReady",
             Self::Advanced { .. } => "Advanced",
@@ -248,6 +281,7 @@ impl Cause {
             Self::Broken { .. } => "CanaryBroken",
             Self::Deadline { .. } => "ProgressDeadlineExceeded",
             Self::Insufficient { .. } => "InsufficientDeadlineExceeded",
+            Self::NoSyntheticLoad { .. } => "NoSyntheticLoad",
             Self::Webhook { .. } => "RollbackWebhook",
             Self::Aborted => "Aborted",
         }
@@ -271,6 +305,11 @@ impl fmt::Display for Reason {
             Self::FilterOff { gateway } => {
                 write!(f, "gateway {gateway} does not have the filter on for its requests yet")
             }
+            Self::ModuleTooOld { gateway } => write!(
+                f,
+                "the filter in gateway {gateway} is too old to split matching requests alone, and sends none to the canary: give it \
+                 the module of this Weir"
+            ),
             Self::NoGateway => f.write_str("no gateway is running, so no request can be split"),
             Self::NotAcknowledged { by, of, missing } => {
                 write!(f, "{by} of {of} gateways use the split that was asked for; {missing} does not yet")
@@ -278,8 +317,21 @@ impl fmt::Display for Reason {
             Self::Analysing { left } => write!(f, "next check in {left}"),
             Self::WaitingForRequests { unended } => write!(f, "{unended} canary requests have not ended yet"),
             Self::WaitingForScrape { gateway } => write!(f, "waiting for the counters of {gateway}"),
-            Self::Insufficient { requests, needed } => {
+            Self::Insufficient { requests, needed, cold: false } => {
                 write!(f, "{requests} canary requests so far, a check needs {needed}")
+            }
+            Self::Insufficient { requests, .. } => write!(
+                f,
+                "{requests} canary requests so far, but none since the canary has been ready for {}: a cold canary's \
+                 duration is not judged",
+                super::decide::WARM_UP
+            ),
+            Self::NoSyntheticLoad { target, left } => {
+                write!(f, "{}; taken back in {left}", unseen(target))
+            }
+            Self::Undecided { check, missing, left } => {
+                let checks = if *left == 1 { "check" } else { "checks" };
+                write!(f, "{check}, not shown: {missing}; advances after {left} more {checks}")
             }
             Self::Halted { check, failed, threshold } => write!(f, "{check} (failed checks: {failed} of {threshold})"),
             Self::PrimaryNotReady { why } => write!(f, "the primary is not ready: {why}"),
@@ -301,19 +353,29 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Says that a load test is not seen, and what to write instead.
+fn unseen(target: &str) -> String {
+    let (name, namespace) = target.split_once('.').unwrap_or((target, ""));
+    format!(
+        "the rollout webhooks answered and no request was seen: what calls http://{name}-canary.{namespace} passes no gateway; let the load \
+         test call the gateway's address, with a host of the Canary (hey -host HOST http://GATEWAY/)"
+    )
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Guard { gateway, test, numbers } => {
                 write!(f, "the guard in {gateway} stopped the canary by its {test} table: {numbers}")
             }
-            Self::Evidence { test, numbers } => write!(f, "the evidence of {test} is a verdict: {numbers}"),
+            Self::Evidence { shown, .. } => f.write_str(shown),
             Self::Checks { failed, last } => write!(f, "failed checks threshold reached {failed}: {last}"),
             Self::Broken { why } => write!(f, "the canary will not come up: {why}"),
             Self::Deadline { deadline, why } => write!(f, "the canary was not ready within {deadline}: {why}"),
             Self::Insufficient { deadline, requests, needed } => {
                 write!(f, "{requests} canary requests within {deadline}, a check needs {needed}")
             }
+            Self::NoSyntheticLoad { deadline, target } => write!(f, "within {deadline} {}", unseen(target)),
             Self::Webhook { name } => write!(f, "the rollback webhook {name} said so"),
             Self::Aborted => f.write_str("aborted by a person"),
         }

@@ -12,14 +12,19 @@ use weir_wire::{Limits, Weight};
 use super::counter_history::{CounterHistory, Retired};
 use super::counts::{Cell, Counts};
 use super::evidence::{
-    Absolute, Assessment, Block as Judged, Comparison, Interval, Onset, Pair, Terms, Tests, budget, ceiling, guard,
-    ratio_interval,
+    Absolute, Assessment, Block as Judged, Comparison, Interval, Onset, Pair, Terms, Test, Tests, budget, ceiling,
+    guard, ratio_interval,
 };
 use super::plan::Plan;
 use super::state::Traffic;
+use super::time::{Span, Timestamp};
 
 /// Failures and requests of the primary before a run count for at most so many requests: what it did long ago says little.
 const HISTORY: u64 = 10_000;
+
+/// A request without an end is slow for sure only this long after its epoch ended, or the user's bound where that is longer: the
+/// wait of a check.
+const OVERDUE: Span = Span::seconds(30);
 
 /// A failure rate that is this many times the one which a block was opened with opens another.
 const OUTGROWN: f64 = 1.25;
@@ -51,7 +56,16 @@ struct Block {
     p0: f64,
     /// Whether its latency is judged: not while the canary is cold.
     warm: bool,
+    /// Whether `p0` is a bound of the user's.
+    #[serde(default)]
+    bound: bool,
+    /// When every gateway was seen to use a newer epoch: no request was assigned in this one after that.
+    #[serde(default)]
+    ended: Option<Timestamp>,
 }
+
+/// What one gateway counted in an epoch, and when its newest scrape began.
+type Pod<'a> = (&'a Counts, Timestamp);
 
 /// The masses of the guards' two tests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,10 +86,8 @@ impl RunEvidence {
     #[must_use]
     pub fn new(plan: &Plan, first: u64, before: [u64; 2], gateways: usize) -> Self {
         let history = before.map(|n| (n as f64 * (HISTORY as f64 / before[0].max(HISTORY) as f64)).round() as u64);
-        let terms = Terms {
-            draws: plan.steps.iter().any(|step| comparable(step.weight)),
-            latency_ratio: plan.latency_edge().map(|_| plan.latency_ratio),
-        };
+        let draws = plan.steps.iter().any(|step| comparable(step.weight));
+        let terms = Terms::new(draws, plan.latency_edge().map(|_| plan.latency_ratio));
         let gateways = u32::try_from(gateways).unwrap_or(u32::MAX);
         Self { first, gateways, history, tests: Tests::new(terms), ..Self::default() }
     }
@@ -132,7 +144,8 @@ impl RunEvidence {
             let pods = counters.gateways().map(|gateway| counters.of(gateway, *epoch));
             start.absorb(*block, pods);
         }
-        let block = Block { weight: traffic.weight, p0, warm };
+        let bound = plan.allowed_failures().is_some();
+        let block = Block { weight: traffic.weight, p0, warm, bound, ended: None };
         self.blocks.insert(traffic.epoch, block);
         start.begin(block);
         let thresholds = budget(plan.alpha, self.gateways);
@@ -153,18 +166,22 @@ impl RunEvidence {
         }
     }
 
+    /// Notes that no gateway uses an epoch before `epoch` any more.
+    pub fn end_before(&mut self, epoch: u64, now: Timestamp) {
+        self.blocks.range_mut(..epoch).for_each(|(_, block)| _ = block.ended.get_or_insert(now));
+    }
+
     /// Closes the epochs before `epoch`: nothing can be counted in them any more.
-    pub fn close(&mut self, plan: &Plan, epoch: u64, retired: &Retired, gateways: &[String]) {
+    pub fn close(&mut self, plan: &Plan, epoch: u64, retired: &Retired, counters: &CounterHistory) {
         for (_, counts) in retired.range(self.first..).flat_map(|(_, pods)| pods) {
             self.retired.add(counts);
         }
         let open = self.blocks.split_off(&epoch);
         for (epoch, block) in std::mem::replace(&mut self.blocks, open) {
-            let pods = gateways.iter().map(|gateway| retired.get(&epoch)?.get(gateway));
-            self.guards.absorb(block, pods);
-            let mut sum = Counts::default();
-            retired.get(&epoch).into_iter().flat_map(|pods| pods.values()).for_each(|counts| sum.add(counts));
-            self.tests.fold(&judged(plan, block, &sum));
+            self.guards.absorb(block, counters.gateways().map(|gateway| retired.get(&epoch)?.get(gateway)));
+            let pods = retired.get(&epoch).into_iter().flatten();
+            let pods = pods.map(|(name, counts)| (counts, counters.scraped(name).unwrap_or_default()));
+            self.tests.fold(&judged(plan, block, &pods.collect::<Vec<_>>()));
         }
     }
 }
@@ -182,33 +199,60 @@ impl RunEvidence {
         ratio_interval(&self.tests.stretches(&self.open_blocks(counters, plan)))
     }
 
+    /// Returns how many more requests of the newest epoch would, by breaking the user's bound, be a verdict of this test alone;
+    /// nothing for a test of no bound, or where no number of them would.
+    #[must_use]
+    pub fn missing(&self, counters: &CounterHistory, plan: &Plan, test: Test) -> Option<u32> {
+        self.tests.missing(&self.open_blocks(counters, plan), budget(plan.alpha, self.gateways).controller, test)
+    }
+
+    /// Returns the epochs from `first` on that are open and in which the canary was warm.
+    pub fn warm(&self, first: u64) -> impl Iterator<Item = u64> {
+        self.blocks.range(first..).filter(|(_, block)| block.warm).map(|(epoch, _)| *epoch)
+    }
+
     fn open_blocks(&self, counters: &CounterHistory, plan: &Plan) -> Vec<Judged> {
-        self.blocks.iter().map(|(epoch, block)| judged(plan, *block, &counters.epoch(*epoch))).collect()
+        let block = |(epoch, block): (&u64, &Block)| judged(plan, *block, &counters.pods(*epoch).collect::<Vec<_>>());
+        self.blocks.iter().map(block).collect()
     }
 }
 
 /// Returns what the tests judge of an epoch.
-fn judged(plan: &Plan, block: Block, counts: &Counts) -> Judged {
+fn judged(plan: &Plan, block: Block, pods: &[Pod<'_>]) -> Judged {
+    let mut counts = Counts::default();
+    pods.iter().for_each(|(of_pod, _)| counts.add(of_pod));
     let draws = |arm| counts.cell(arm, Cohort::Draw);
-    let pair = |of: fn(&Cell) -> u64| Pair { canary: of(draws(Arm::Canary)), primary: of(draws(Arm::Primary)) };
-    let slow = |edge: usize| {
-        let above = |arm| draws(arm).latency.iter().skip(edge + 1).sum();
-        Pair { canary: above(Arm::Canary), primary: above(Arm::Primary) }
-    };
-    let edge = plan.latency_edge().and_then(|bound| plan.latency_ms.iter().position(|ms| f64::from(*ms) >= bound));
+    let pair = |of: &dyn Fn(&Cell) -> u64| Pair { canary: of(draws(Arm::Canary)), primary: of(draws(Arm::Primary)) };
+    let edge = plan.slow_from().filter(|_| block.warm);
     let canary = counts.arm(Arm::Canary);
     // Draws that were kept from the canary are in no arm: what is left of such an epoch was not split as asked, and rightly so.
-    let assigned = if counts.refused == 0 { pair(|cell| cell.assigned) } else { Pair::default() };
+    let assigned = if counts.refused == 0 { pair(&|cell| cell.assigned) } else { Pair::default() };
     Judged {
         rho: block.weight.fraction(),
         assigned,
-        failures: pair(|cell| cell.failure),
-        abandoned: pair(|cell| cell.abandoned),
-        slow: edge.filter(|_| block.warm).map(slow),
+        failures: pair(&|cell| cell.failure),
+        abandoned: pair(&|cell| cell.abandoned),
+        slow: edge.map(|edge| pair(&|cell| cell.slow(edge))),
+        client_errors: pair(&|cell| cell.client_error),
         canary_failures: canary.failure,
-        canary_completed: canary.ended(),
+        canary_completed: if block.bound { canary.answered() } else { canary.ended() },
         p0: Some(block.p0),
+        bound: block.bound,
+        canary_slow: edge.map(|edge| {
+            let overdue = overdue(plan, block, pods);
+            [canary.slow(edge).saturating_add(overdue), canary.timed().saturating_add(overdue)]
+        }),
     }
+}
+
+/// Returns the canary requests of an epoch that have no end and are slower than the user's bound for sure. Leaving the younger ones
+/// out only lowers the evidence.
+fn overdue(plan: &Plan, block: Block, pods: &[Pod<'_>]) -> u64 {
+    let (Some(ended), Some(bound)) = (block.ended, plan.latency_edge()) else { return 0 };
+    let from = ended + OVERDUE.max(Span(bound as u64));
+    // A gateway that is gone leaves requests behind that nobody will ever hear of.
+    let known = pods.iter().filter(|(_, scraped)| *scraped >= from);
+    known.map(|(counts, _)| counts.arm(Arm::Canary).unended()).fold(0, u64::saturating_add)
 }
 
 impl Guards {

@@ -101,6 +101,12 @@ pub struct Run {
     pub window: u64,
     /// Canary requests of the window in epochs that are closed.
     pub window_retired: Counts,
+    /// Those of them in epochs in which the canary was warm: what a bound on the duration judges.
+    pub window_retired_warm: Counts,
+    /// Whether the window goes on over the next step: a bound was left undecided in this one, and has to be made good there.
+    pub window_kept: bool,
+    /// Checks of this step that left a bound undecided.
+    pub undecided: u32,
     /// When the window was opened.
     pub window_opened: Timestamp,
     /// When all gateways were seen to use the step's split: the interval counts from here.
@@ -170,6 +176,8 @@ pub struct Traffic {
     pub weight: Weight,
     /// Whether requests that meet a condition go to the canary.
     pub matching: bool,
+    /// Whether the weight is a share of the requests that meet a condition, and all others are the primary's.
+    pub only_matched: bool,
     /// When it was asked for.
     pub since: Timestamp,
     /// Whether the canary serves because the primary cannot.
@@ -268,6 +276,7 @@ impl State {
         if let Some(run) = &mut durable.run {
             run.evidence = RunEvidence::default();
             run.window_retired = Counts::default();
+            run.window_retired_warm = Counts::default();
             run.ready_last = Timestamp::default();
             run.primary_ready_last = Timestamp::default();
             run.failure_seen = None;
@@ -310,8 +319,12 @@ impl Traffic {
     /// Returns whether this split takes requests of the canary's away that `other` gave it, and adds none.
     #[must_use]
     pub fn takes_away_from(&self, other: &Self) -> bool {
-        let less = self.weight < other.weight || (other.matching && !self.matching);
-        less && self.weight <= other.weight && (other.matching || !self.matching)
+        let (narrows, widens) = (self.only_matched && !other.only_matched, !self.only_matched && other.only_matched);
+        let less =
+            self.weight < other.weight || (other.matching && !self.matching) || (narrows && self.reaches_canary());
+        let adds =
+            self.weight > other.weight || (self.matching && !other.matching) || (widens && self.reaches_canary());
+        less && !adds
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Plan {
     epoch: u64,
     weight: Weight,
     conditions: Conditions,
+    /// Only requests that meet a condition are drawn; all others are the primary's.
+    only_matched: bool,
     affinity: Option<Affinity>,
     edges_ns: Vec<u64>,
     admission: u32,
@@ -41,12 +43,17 @@ impl Plan {
     /// # Errors
     /// Gives the path of the field that cannot work and what is wrong with it.
     pub fn compile(canary: &weir_wire::Canary) -> Result<Self, (String, String)> {
+        let (weight, conditions, at) = match &canary.matched {
+            Some(matched) => (matched.weight, &matched.conditions, "matched."),
+            None => (canary.weight, &canary.conditions, ""),
+        };
         Ok(Self {
             token: canary.token.clone(),
             run: if canary.run.is_empty() { 0 } else { hashing::hash(canary.run.as_bytes()).max(1) },
             epoch: canary.epoch,
-            weight: canary.weight,
-            conditions: Conditions::compile(&canary.conditions)?,
+            weight,
+            conditions: Conditions::compile(conditions).map_err(|(path, problem)| (format!("{at}{path}"), problem))?,
+            only_matched: canary.matched.is_some(),
             affinity: canary.affinity.clone(),
             edges_ns: canary.latency_ms.iter().map(|edge| u64::from(*edge) * 1_000_000).collect(),
             admission: canary.admission,
@@ -194,8 +201,11 @@ impl Canary {
     /// Says where the request would go if nothing stood in its way: conditions first, then the cookie, then the draw.
     fn route_wish<H: Host>(&self, host: &mut H, generator: &mut Generator) -> (bool, Cohort, Option<u64>) {
         let plan = &self.plan;
-        if !plan.conditions.is_empty() && plan.conditions.are_met(host) {
-            return (true, Cohort::Match, None);
+        match (!plan.conditions.is_empty() && plan.conditions.are_met(host), plan.only_matched) {
+            (true, false) => return (true, Cohort::Match, None),
+            // No draw: what is drawn among the others says nothing of these.
+            (false, true) => return (false, Cohort::Match, None),
+            _ => {}
         }
         if plan.weight == Weight::ZERO {
             return (false, Cohort::Draw, None);
@@ -265,9 +275,10 @@ impl Canary {
 
     fn count_end<H: Host>(&mut self, host: &mut H, stream: &Stream, ending: Ending, now_ns: u64) {
         let Ending { mut outcome, timing, client_error, .. } = ending;
-        // Whoever chooses his arm can send it what makes it fail, again and again.
+        // Whoever chooses his arm can send it what makes it fail, again and again. That no condition is met is nobody's choice.
+        let chosen = stream.cohort == Cohort::Sticky || (stream.cohort, stream.arm) == (Cohort::Match, Arm::Canary);
         if outcome == Outcome::Failure
-            && stream.cohort != Cohort::Draw
+            && chosen
             && !host.connection().is_none_or(|connection| self.on_demand.counts(stream.epoch, connection))
         {
             outcome = Outcome::Unjudged;

@@ -4,7 +4,7 @@
 //! ([`process::publish_vms`]), so that it never goes back.
 
 use weir_wire::SLOTS;
-use weir_wire::names::Metric;
+use weir_wire::names::{LEVEL, Metric};
 
 use crate::host::{Host, MetricKind};
 use crate::process;
@@ -14,6 +14,7 @@ use crate::process;
 pub struct Gauges {
     boot: Option<u32>,
     disarmed: Option<u32>,
+    level: Option<u32>,
     vms: [Option<u32>; SLOTS as usize],
     generations: [Option<u32>; SLOTS as usize],
 }
@@ -23,6 +24,7 @@ impl Gauges {
     pub fn publish<H: Host>(&mut self, host: &mut H, generation: u64, boot: u64, armed: bool) -> bool {
         set(host, &mut self.boot, Metric::Boot, boot);
         set(host, &mut self.disarmed, Metric::Disarmed, u64::from(!armed));
+        set(host, &mut self.level, Metric::Level, LEVEL);
         // Fits: there are 8 slots.
         let slot = (generation % SLOTS) as u8;
         let index = usize::from(slot);

@@ -7,8 +7,8 @@ mod vm;
 use vm::{ID, Vm, canary, config, to};
 use weir_filter::simulated::SimulatedHost;
 use weir_filter::{Choice, Refusal};
-use weir_wire::names::{Arm, Kind, Metric};
-use weir_wire::{Canary, Config, Limits, Lookup, TOKEN_HEADER, Weight};
+use weir_wire::names::{Arm, Cohort, Kind, Metric};
+use weir_wire::{Canary, Condition, Config, Limits, Lookup, MatchedSplit, TOKEN_HEADER, Weight};
 
 #[test]
 fn nothing_happens_before_a_configuration() {
@@ -28,6 +28,37 @@ fn a_request_to_the_canary_gets_the_token_and_no_other_request_is_touched() {
     let mut idle = Vm::running(&config(1, vec![canary(0)]));
     assert_eq!(idle.exchange("200"), to(Arm::Primary));
     assert_eq!(idle.host.request.len(), 1);
+}
+
+#[test]
+fn a_split_of_matching_requests_draws_among_them_and_leaves_everybody_else_on_the_primary() {
+    let conditions: Vec<Condition> = serde_json::from_str(r#"[{"headers": {"x-beta": {"exact": "1"}}}]"#).unwrap();
+    let matched = |parts| Some(MatchedSplit { weight: Weight::new(parts).unwrap(), conditions: conditions.clone() });
+    let mut vm = Vm::running(&config(1, vec![Canary { matched: matched(5_000), ..canary(0) }]));
+    let beta = |vm: &mut Vm| {
+        vm.next += 1;
+        vm.host.request = vec![(":authority".into(), "shop.example.com".into()), ("x-beta".into(), "1".into())];
+        let choice = vm.filter.request(&mut vm.host, vm.next);
+        vm.end(vm.next, "200");
+        choice
+    };
+    let drawn: Vec<_> = (0..400).map(|_| beta(&mut vm)).collect();
+    let to_canary = drawn.iter().filter(|choice| **choice == to(Arm::Canary)).count();
+    assert!(
+        (140..260).contains(&to_canary)
+            && drawn.iter().all(|choice| [to(Arm::Canary), to(Arm::Primary)].contains(choice))
+    );
+    let others: Vec<_> = (0..100).map(|_| vm.exchange("500")).collect();
+    let left = Some(Choice::Given { arm: Arm::Primary, cohort: Cohort::Match, cookie: None });
+    assert!(others.iter().all(|choice| *choice == left), "no draws: the comparison is one of matching requests");
+    vm.filter.tick(&mut vm.host);
+    let counted = |arm, cohort, kind| vm.metric(Metric::Requests { id: ID, slot: 1, arm, cohort, kind });
+    assert_eq!(counted(Arm::Canary, Cohort::Draw, Kind::Assigned), to_canary as u64);
+    assert_eq!(counted(Arm::Primary, Cohort::Draw, Kind::Assigned), 400 - to_canary as u64);
+    assert_eq!(counted(Arm::Primary, Cohort::Match, Kind::Failure), 100, "that nothing matches is nobody's choice");
+    assert_eq!(vm.metric(Metric::Level), 1);
+    vm.configure(&config(2, vec![Canary { matched: matched(10_000), epoch: 2, ..canary(0) }])).unwrap();
+    assert!((0..20).all(|_| beta(&mut vm) == to(Arm::Canary)));
 }
 
 #[test]

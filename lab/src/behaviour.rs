@@ -9,6 +9,8 @@ use rand_distr::{Binomial, Distribution as _};
 pub struct Behaviour {
     /// Share of requests that fail, 0 to 1.
     pub errors: f64,
+    /// Share of the others that are answered that the client is at fault (4xx), 0 to 1.
+    pub client_errors: f64,
     /// How long an answer takes.
     pub latency: Latency,
 }

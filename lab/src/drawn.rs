@@ -132,8 +132,9 @@ impl Drawn {
         let weight = self.active.weight;
         let (primary, canary) = (load.scenario.primary, load.canary(weight, from));
         let matches = if self.active.matching { binomial(rng, requests, self.matching) } else { 0 };
-        let draws = binomial(rng, requests - matches, weight.fraction());
-        let to_primary = requests - matches - draws;
+        let left = if self.active.only_matched { requests - binomial(rng, requests, self.matching) } else { 0 };
+        let draws = binomial(rng, requests - matches - left, weight.fraction());
+        let to_primary = requests - matches - left - draws;
 
         let mut sent = Sent { draws, matches, ..Sent::default() };
         if self.trip.is_some() {
@@ -150,13 +151,13 @@ impl Drawn {
         let spared_matches = (matches - sent.matches).min(spared);
         let spared_draws = spared - spared_matches;
         let failed = |n, rng: &mut StdRng| binomial(rng, n, primary.errors);
-        let (spared_failed, refused_failed) = (failed(spared_matches, rng), failed(refused, rng));
+        let (spared_failed, refused_failed) = (failed(spared_matches + left, rng), failed(refused, rng));
         primary_failed += failed(spared_draws, rng);
         self.refused += refused;
         self.ended += sent.draws + sent.matches;
         for (arm, cohort, requests, failed, behaviour) in [
             (Arm::Primary, Cohort::Draw, to_primary + spared_draws, primary_failed, primary),
-            (Arm::Primary, Cohort::Match, spared_matches, spared_failed, primary),
+            (Arm::Primary, Cohort::Match, spared_matches + left, spared_failed, primary),
             (Arm::Canary, Cohort::Draw, sent.draws, sent.failed_draws, canary),
             (Arm::Canary, Cohort::Match, sent.matches, sent.failed_matches, canary),
         ] {
@@ -220,7 +221,9 @@ impl Drawn {
         }
         let buckets = if self.edges.is_empty() { Vec::new() } else { how.latency.buckets(rng, requests, &self.edges) };
         let success = requests - failed;
-        let cell = Cell { assigned: requests, success, failure: failed, latency: buckets, ..Cell::default() };
+        let client_error = binomial(rng, success, how.client_errors);
+        let cell =
+            Cell { assigned: requests, success, failure: failed, client_error, latency: buckets, ..Cell::default() };
         // Fits: there are 8 slots.
         self.slots[(self.active.epoch % SLOTS) as usize].cell_mut(arm, cohort).add(&cell);
     }

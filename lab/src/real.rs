@@ -46,8 +46,8 @@ pub(super) struct Real {
     streams: u32,
 }
 
-/// The end of a request: when, which stream, in which VM, and whether it failed.
-type End = (u64, u32, usize, bool);
+/// The end of a request: when, which stream, in which VM, and its status.
+type End = (u64, u32, usize, u16);
 
 impl Real {
     pub(super) fn new(scenario: &Scenario, name: String, rng: &mut StdRng) -> Self {
@@ -159,15 +159,20 @@ impl Real {
             failed: u64::from(failed),
             canary_failed: u64::from(to_canary && failed),
         });
+        let status = match failed {
+            true => 500,
+            false if behaviour.client_errors > 0.0 && rng.random_bool(behaviour.client_errors) => 404,
+            false => 200,
+        };
         let latency = (behaviour.latency.draw(rng) * 1e6) as u64;
-        self.ends.push(Reverse((now + latency, stream, vm, failed)));
+        self.ends.push(Reverse((now + latency, stream, vm, status)));
     }
 
     fn end(&mut self) {
-        let Some(Reverse((_, stream, vm, failed))) = self.ends.pop() else { return };
+        let Some(Reverse((_, stream, vm, status))) = self.ends.pop() else { return };
         let (filter, host) = &mut self.vms[vm];
         host.response.clear();
-        host.response.push((":status".into(), if failed { "500" } else { "200" }.into()));
+        host.response.push((":status".into(), status.to_string()));
         filter.response(host, stream);
         filter.response_body(host, stream, 1, true);
         filter.ended(host, stream);

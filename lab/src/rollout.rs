@@ -179,6 +179,7 @@ impl<'a> Simulation<'a> {
                 silent: false,
                 acknowledged,
                 filtering: true,
+                splits_matched: true,
             });
         }
         seen

@@ -63,11 +63,14 @@ impl Scenario {
         let plan = &self.plan;
         let requests = plan.min_requests as f64;
         let step = |step: &weir_engine::Step| {
-            let share = step.weight.fraction() + if step.matching { self.matching } else { 0.0 };
+            let of_all = if step.only_matched { self.matching } else { 1.0 };
+            let share = step.weight.fraction() * of_all + if step.matching { self.matching } else { 0.0 };
             let for_requests = if step.judged && share > 0.0 { requests / (share * self.rps) } else { 0.0 };
             3.0 * for_requests.min(86_400.0) + plan.interval.as_seconds() + 40.0
         };
-        let checks = f64::from(plan.threshold.min(100));
+        // Failed checks in the whole rollout, and undecided ones in each step.
+        let undecided = plan.steps.len() as f64 * f64::from(plan.undecided_limit());
+        let checks = f64::from(plan.threshold.min(100)) + if plan.checks.is_empty() { 0.0 } else { undecided };
         let steps: f64 = plan.steps.iter().map(step).sum();
         let back = plan.promotion_step.map_or(0.0, |step| plan.interval.as_seconds() / step.fraction().max(0.0001));
         Span((1000.0 * (2.0 * steps + back + checks * (plan.interval.as_seconds() + 40.0) + 600.0)) as u64)

@@ -1,7 +1,7 @@
 //! Which requests go to the canary.
 
 use weir_wire::names::{Arm, Cohort, Kind};
-use weir_wire::{Affinity, Lookup};
+use weir_wire::{Affinity, Lookup, MatchedSplit, Weight};
 
 use crate::harness::client::{self, Client};
 use crate::harness::config::{TOKEN, canary, config};
@@ -110,6 +110,26 @@ async fn conditions_send_what_they_match_to_the_canary_whatever_the_weight() {
     let metrics = gateway.metrics_when("all are counted", |metrics| metrics.arm(Arm::Primary)[1] == 4).await;
     assert_eq!(metrics.sum(Arm::Canary, Cohort::Match, Kind::Success), 2);
     assert_eq!(metrics.sum(Arm::Primary, Cohort::Draw, Kind::Success), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_of_matching_requests_leaves_everybody_else_on_the_primary() {
+    let conditions = serde_json::from_str(r#"[{"headers": {"x-insider": {"exact": "yes"}}}]"#).unwrap();
+    let mut canary = canary(0);
+    canary.matched = Some(MatchedSplit { weight: Weight::new(5_000).unwrap(), conditions });
+    let gateway = Gateway::start(&config(vec![canary])).await;
+    let mut client = Client::connect(gateway.address).await;
+    for _ in 0..100 {
+        assert_eq!(client.ask("shop.example.com", "/", &[]).await.served_by(), "primary");
+        client.ask("shop.example.com", "/", &[("x-insider", "yes")]).await;
+    }
+    let metrics = gateway
+        .metrics_when("all are counted", |metrics| metrics.arm(Arm::Primary)[1] + metrics.arm(Arm::Canary)[1] == 200)
+        .await;
+    let insiders = Arm::ALL.map(|arm| metrics.sum(arm, Cohort::Draw, Kind::Success));
+    assert!(insiders[0] + insiders[1] == 100 && (20..=80).contains(&insiders[1]), "{insiders:?}");
+    assert_eq!(metrics.sum(Arm::Primary, Cohort::Match, Kind::Success), 100, "no draws");
+    assert_eq!(metrics.sum(Arm::Canary, Cohort::Match, Kind::Assigned), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,9 +83,10 @@ fn shares() -> String {
     for (name, draws, latency_ratio) in [
         ("with draws and a latency edge", true, Some(2.0)),
         ("with draws", true, None),
-        ("without draws (A/B, blue/green)", false, None),
+        ("without draws (A/B, blue/green), with a latency edge", false, Some(2.0)),
+        ("without draws", false, None),
     ] {
-        let terms = Terms { draws, latency_ratio };
+        let terms = Terms::new(draws, latency_ratio);
         let cells = Test::ALL.map(|test| format!("{:.0} %", terms.weight(test) * 100.0));
         writeln!(table, "| {name} | {} |", cells.join(" | ")).unwrap();
     }

@@ -52,7 +52,7 @@ impl Rollout {
             guards: std::iter::repeat_with(guard).take(gateways).collect(),
             comparison: Onset::new(8),
             absolute: Onset::new(5),
-            tests: Tests::new(Terms { draws: true, latency_ratio: Some(2.0) }),
+            tests: Tests::new(Terms::new(true, Some(2.0))),
             // An hour before the run, at one request a second.
             primary_failures: (3600.0 * rates.failed) as u64,
             primary_completed: 3600,

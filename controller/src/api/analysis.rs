@@ -24,10 +24,15 @@ pub struct AnalysisSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::DURATION))]
     pub interval: Option<String>,
-    /// Failed checks, in the whole rollout, that take the canary back. 0 is 1. Default: 1.
+    /// Failed checks, in the whole rollout, that take the canary back. 0 is 1. A built-in metric fails none unless its bound is a success
+    /// rate of 100, or `plainBounds` is true: the evidence takes back what is shown to be outside. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub threshold: Option<i64>,
+    /// Judge the bounds of the built-in metrics by the plain value of each interval, as Flagger does, and not with their uncertainty:
+    /// every check outside is a failed one. What is taken back so is outside of the promise of `alpha`. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_bounds: Option<bool>,
     /// Percent of the requests that each passed check adds to the canary. 0.01 to 100, in steps of 0.01.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.01, max = 100))]
@@ -50,11 +55,17 @@ pub struct AnalysisSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub iterations: Option<i64>,
-    /// Requests that meet any of these go to the canary: an A/B test together with `iterations`, or beside the weights.
+    /// Conditions on requests. With `iterations`, an A/B test: requests that meet any of these go to the canary. With weights: those
+    /// requests are split by the weights, and everybody else's stay on the primary, unless `matchAll` is true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::CONDITIONS))]
     pub r#match: Vec<MatchSpec>,
-    /// Metrics that must stay in their bounds at every check. The evidence tests of Weir run beside them, always.
+    /// With `match` and weights: send every request that meets a condition to the canary, and split the others by the weights.
+    /// Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub match_all: Option<bool>,
+    /// Metrics that must stay in their bounds at every check. The evidence tests of Weir run beside them, always. A built-in metric
+    /// passes inside of its bound; shown to be outside it takes the canary back; in between the weight is held (`Undecided`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::METRICS))]
     pub metrics: Vec<MetricSpec>,

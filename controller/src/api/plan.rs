@@ -1,6 +1,6 @@
 //! From a Canary as written to a plan that can work, or to everything that is wrong with it.
 
-use weir_engine::{Plan, Span};
+use weir_engine::{Plan, Source, Span};
 use weir_wire::Weight;
 
 use super::affinity::cookie;
@@ -69,6 +69,9 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
     check_unsupported(spec, p);
     check_alerts(analysis, p);
     let checks = checks(spec, p);
+    let text = "has no effect: no built-in metric is judged";
+    let judged = checks.iter().any(|check| check.source != Source::Template);
+    p.remark_if(analysis.plain_bounds == Some(true) && !judged, "spec.analysis.plainBounds", text);
     let plan = Plan {
         canary: format!("{name}.{namespace}"),
         target: format!("{}.{namespace}", spec.target_ref.name),
@@ -80,6 +83,7 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
         checks,
         webhooks: webhooks(&analysis.webhooks, p),
         min_requests: p.whole("spec.analysis.minRequests", analysis.min_requests, 10, 0..=1_000_000_000),
+        plain_bounds: analysis.plain_bounds == Some(true),
         insufficient_deadline: analysis.insufficient_deadline_seconds.map(|seconds| {
             let field = "spec.analysis.insufficientDeadlineSeconds";
             Span::seconds(p.whole(field, Some(seconds), 1, 1..=31_536_000))

@@ -19,6 +19,9 @@ const MAX_ITERATIONS: i64 = 1000;
 /// Returns the steps that a spec describes; nothing good when a problem was added.
 pub(super) fn steps(spec: &AnalysisSpec, problems: &mut Problems) -> Vec<Step> {
     let matching = !spec.r#match.is_empty();
+    let all = spec.match_all == Some(true);
+    // Flagger's meaning: the weights are shares of the matching requests, unless the field says that they are of the others.
+    let step = |step: Step| if matching && !all { step.of_matched() } else { step };
     let given: Vec<&str> = [
         ("stepWeight", spec.step_weight.is_some()),
         ("stepWeights", !spec.step_weights.is_empty()),
@@ -27,13 +30,15 @@ pub(super) fn steps(spec: &AnalysisSpec, problems: &mut Problems) -> Vec<Step> {
     .into_iter()
     .filter_map(|(name, given)| given.then_some(name))
     .collect();
+    let text = "has no effect without match and weights: it says whom they split";
+    problems.remark_if(all && (!matching || spec.iterations.is_some()), "spec.analysis.matchAll", text);
     match given[..] {
         ["stepWeight"] => {
-            let step = problems.keep("spec.analysis.stepWeight", weight(spec.step_weight.unwrap_or_default()));
+            let by = problems.keep("spec.analysis.stepWeight", weight(spec.step_weight.unwrap_or_default()));
             let max = max_weight(spec, problems);
-            Step::canary(step.unwrap_or(Weight::FULL), max, matching)
+            Step::canary(by.unwrap_or(Weight::FULL), max, matching).into_iter().map(step).collect()
         }
-        ["stepWeights"] => listed(spec, problems).into_iter().map(|weight| Step::weight(weight, matching)).collect(),
+        ["stepWeights"] => listed(spec, problems).into_iter().map(|by| step(Step::weight(by, matching))).collect(),
         ["iterations"] => repeated(spec, matching, problems),
         [] => {
             let what = "needs one of stepWeight (weights in equal steps), stepWeights (a list of weights) and iterations \

@@ -45,6 +45,7 @@ fn documents() -> Vec<Value> {
         "analysis": {
             "interval": "7s", "threshold": 3, "stepWeight": 5, "maxWeight": 50, "stepWeightPromotion": 25,
             "minRequests": 7, "insufficientDeadlineSeconds": 60, "alpha": 0.02, "latencyRatio": 3, "admission": 3,
+            "matchAll": true,
             "primaryReadyThreshold": 50, "canaryReadyThreshold": 50, "mirrorWeight": 10,
             "match": [{"headers": {"a": {"exact": "b"}}, "cookies": {"a": {"exact": "b"}}, "queryParams": {"a": {"exact": "b"}}}],
             "metrics": [{
@@ -91,6 +92,7 @@ fn documents() -> Vec<Value> {
         listed,
         repeated,
         short(none(), json!({"metrics": [{"name": "request-duration", "threshold": 500}]})),
+        short(none(), json!({"plainBounds": true, "metrics": [{"name": "request-duration", "threshold": 500}]})),
         short(none(), json!({"mirror": true})),
         short(none(), json!({"match": [{"headers": {"a": {"exact": "b"}}, "sourceLabels": {"a": "b"}}]})),
         short(json!({"delegation": true}), none()),

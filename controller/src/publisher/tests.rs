@@ -1,5 +1,7 @@
 //! What is pushed, when, and why: each row is one gateway's life under a clock that the row moves.
 
+use weir_wire::Weight;
+
 use super::*;
 
 const ID: &str = "a3f09c11d2e4b877";

@@ -90,6 +90,7 @@ impl<'a> Reader<'a> {
         match metric {
             Metric::Boot => self.report.boot = value,
             Metric::Disarmed => self.report.disarmed = value != 0,
+            Metric::Level => self.report.level = value,
             Metric::Generation(slot) => self.promised[usize::from(slot)] = Some(value),
             Metric::Vms(slot) => self.report.generations[usize::from(slot)] = Some((0, value)),
             Metric::Requests { id, slot, arm, cohort, kind } => {

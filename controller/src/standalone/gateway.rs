@@ -102,6 +102,11 @@ impl Gateway {
         self.report.as_ref().is_some_and(|reported| reported.report.is_filtering(id))
     }
 
+    /// Returns whether Envoy's module knows how to split the requests that meet a condition, and those only.
+    pub(crate) fn splits_matched(&self) -> bool {
+        self.report.as_ref().is_some_and(|reported| reported.report.splits_matched())
+    }
+
     /// Says that a canary is no more.
     pub(crate) fn remove(&mut self, id: &str) {
         self.publisher.remove(id);

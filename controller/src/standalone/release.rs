@@ -154,6 +154,7 @@ impl CanaryRuntime {
             silent: false,
             acknowledged: gateway.acknowledged(&self.id),
             filtering: gateway.is_filtering(&self.id),
+            splits_matched: gateway.splits_matched(),
         };
         Observation {
             target: api::revision(&self.memory.target.object.spec),

@@ -33,6 +33,7 @@ impl CanaryView {
             paused: state.paused,
             weight: state.traffic.weight.percent(),
             matching: state.traffic.matching,
+            only_matched: state.traffic.only_matched,
             applied: Applied::of(state, seen),
             step: run.and_then(|run| StepView::of(plan, run)),
             checks: Checks { failed: run.map_or(0, |run| run.failed_checks), threshold: plan.threshold },
@@ -211,7 +212,7 @@ mod tests {
     fn a_rollout_is_seen_with_its_numbers() {
         let plan = a_plan();
         let (state, seen) = analysing(&plan);
-        let reason = Reason::Insufficient { requests: 23, needed: 30 };
+        let reason = Reason::Insufficient { requests: 23, needed: 30, cold: false };
         let view = CanaryView::of("shop", "cart", &plan, &state, &seen, &reason);
         let quantile = |ms| Some(Quantile { ms, beyond: false });
         let canary = ArmView {
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!((view.phase, view.weight, view.started), (Phase::Progressing, 10.0, Some(Timestamp(5))));
         assert_eq!(view.checks, Checks { failed: 1, threshold: 4 });
         let evidence = view.evidence.unwrap();
-        assert_eq!(evidence.tests.len(), 5);
+        assert_eq!(evidence.tests.len(), 7);
         // Two failures on the canary and none on the primary, at 10 %.
         let known = ratio_interval(&[Stretch { rho: 0.1, canary: 2, primary: 0 }]).unwrap();
         assert_eq!(evidence.ratio, Some(RatioView { low: known.low, estimate: None, high: None }));

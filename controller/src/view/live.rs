@@ -72,7 +72,7 @@ fn arm(arm: &ArmView) -> String {
 }
 
 fn asked(view: &CanaryView) -> String {
-    let unit = if view.matching && view.weight == 0.0 { "ing requests" } else { " %" };
+    let unit = if table::counts_matches(view) { "ing requests" } else { " %" };
     let applied = &view.applied;
     let next = view.step.as_ref().and_then(|step| step.next).map(|next| format!(", next {} %", paint::percent(next)));
     let on = format!("on {} of {} gateways", applied.gateways, applied.of);

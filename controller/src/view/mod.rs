@@ -43,6 +43,8 @@ pub struct CanaryView {
     pub weight: f64,
     /// Whether requests that meet a condition go to the canary.
     pub matching: bool,
+    /// Whether the weight is a share of the requests that meet a condition, and all others are the primary's.
+    pub only_matched: bool,
     /// What gateways made of it.
     pub applied: Applied,
     /// The step under way.

@@ -2,6 +2,8 @@
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp as Clock;
+/// Writes a count with commas: `182,304`.
+pub use weir_engine::words::grouped as count;
 use weir_engine::{Phase, Severity, Span, Timestamp};
 
 use super::{ArmView, CanaryView, Quantile, RatioView};
@@ -106,20 +108,6 @@ pub fn share(part: u64, of: u64) -> String {
         middle if middle < 10.0 => format!("{middle:.2} %"),
         large => format!("{large:.1} %"),
     }
-}
-
-/// Writes a count with commas: `182,304`.
-#[must_use]
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Writes one thing or several: `1 request`, `2,000 requests`.

@@ -72,7 +72,7 @@ fn weight(view: &CanaryView) -> String {
         [] => String::new(),
         names => format!(" (not yet {})", names.join(", ")),
     };
-    let unit = if view.matching && view.weight == 0.0 { "" } else { " %" };
+    let unit = if table::counts_matches(view) { "" } else { " %" };
     format!("{}{unit} asked, on {} of {} gateways{missing}{seen}", table::weight(view), applied.gateways, applied.of)
 }
 

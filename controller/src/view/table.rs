@@ -58,8 +58,14 @@ pub fn weight(view: &CanaryView) -> String {
     match (view.matching, view.weight > 0.0) {
         (true, false) => "match".to_owned(),
         (true, true) => format!("{weight}+match"),
+        (false, true) if view.only_matched => format!("{weight} of match"),
         (false, _) => weight,
     }
+}
+
+/// Returns whether [`weight`] ends with the word for requests that meet a condition, and not with a number.
+pub(super) fn counts_matches(view: &CanaryView) -> bool {
+    (view.matching && view.weight == 0.0) || (view.only_matched && view.weight > 0.0)
 }
 
 /// Writes what is wrong with objects that could not be used.

@@ -158,6 +158,15 @@ pub(crate) fn advice(view: &CanaryView) -> String {
         (_, "Insufficient") => {
             format!("wait for requests, send some, lower analysis.minRequests, or {} without them", verb("promote"))
         }
+        (_, "Undecided") => {
+            format!(
+                "wait: the message says what decides it; {} promotes without it, {} takes it back",
+                verb("promote"),
+                verb("abort")
+            )
+        }
+        (_, "NoSyntheticLoad") => "let the load test call the gateway, with a host of the Canary".to_owned(),
+        (_, "ModuleTooOld") => "give the gateway that is named the module of this Weir".to_owned(),
         (_, "NoGateway") => "start the gateway: without it no request can be split".to_owned(),
         (_, "FilterOff") => "wait; if it stays so, look whether its routes reach the gateway that is named".to_owned(),
         (_, "NotAcknowledged") => "wait; if it stays so, look at the logs of the gateway that is named".to_owned(),

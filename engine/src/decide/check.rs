@@ -1,15 +1,17 @@
-//! Judges one interval of one step against the user's bounds.
+//! Judges the requests of a step against the user's bounds, at the end of each interval.
 //!
-//! Rates are exact quotients of the requests assigned in the interval, not moving averages: nothing of the step before is in
-//! them. Too few requests are neither good nor bad: the step waits, and says for what.
+//! Rates are exact quotients of the requests assigned since the window began, not moving averages: nothing of the step before is in
+//! them. Too few requests are neither good nor bad: the step waits, and says for what. Nor is a rate outside of its bound bad before
+//! that is shown ([`super::bound`]); what shows it is looked at first in every pass ([`super::rollback`]).
 
 use weir_wire::RUN_TICK_MS;
 use weir_wire::names::Arm;
 
+use super::bound::Window;
 use super::{Cause, CheckRequest, CheckResult, Pass, Reason, Span, Timestamp, WebhookKind};
-use crate::counts::Cell;
+use crate::counts::{Cell, Counts};
 use crate::latency;
-use crate::plan::{Check, Source, Step};
+use crate::plan::{Bounds, Check, Source, Step};
 
 /// The filter flushes once a tick; after two everything that ended before is in a scrape.
 const FLUSHED: Span = Span(2 * RUN_TICK_MS as u64);
@@ -20,10 +22,24 @@ const PATIENCE: Span = Span::seconds(30);
 pub(super) enum Outcome {
     /// Every bound holds.
     Passed,
-    /// A bound does not hold; with the numbers.
-    Failed(String),
+    /// A bound is not met and not shown to be broken; with the numbers. For as long as a step is held for that, this is one of the
+    /// checks that hold it; at their limit it passes.
+    Undecided(String),
+    /// Something does not hold; with the numbers.
+    Failed {
+        /// What.
+        what: String,
+        /// Whether the next check counts from 0: not after another program's no, which says nothing of the requests.
+        anew: bool,
+    },
     /// Not known yet, and why.
     Waiting(Reason),
+}
+
+impl Outcome {
+    fn no_of_a_program(what: String) -> Self {
+        Self::Failed { what, anew: false }
+    }
 }
 
 impl Pass<'_> {
@@ -34,19 +50,21 @@ impl Pass<'_> {
         if let Some((name, answer)) = unpassed.iter().find(|(_, answer)| answer.is_some()) {
             let said = Self::answer_text(answer.clone());
             self.failed_webhook = Some(name.clone());
-            return Outcome::Failed(format!("external check {name} failed {said}"));
+            return Outcome::no_of_a_program(format!("external check {name} failed {said}"));
         }
-        let built_in = |check: &&Check| check.source != Source::Template;
-        let checks: Vec<&Check> = self.plan.checks.iter().filter(built_in).collect();
-        if step.judged && !checks.is_empty() {
-            let canary = match self.window_cell(due) {
-                Ok(cell) => cell,
+        let mut bounds = Vec::new();
+        if step.judged && self.plan.checks.iter().any(|check| check.source != Source::Template) {
+            let answered = unpassed.is_empty() && self.plan.webhooks(WebhookKind::Rollout).next().is_some();
+            let window = match self.judged_window(step, due, answered) {
+                Ok(window) => window,
                 Err(outcome) => return outcome,
             };
-            for check in checks {
-                if let Some(what) = self.out_of_bounds(check, &canary) {
-                    return Outcome::Failed(what);
-                }
+            if let Some(what) = self.out_of_plain_bounds(&window.all.arm(Arm::Canary)) {
+                return Outcome::Failed { what, anew: true };
+            }
+            bounds = if self.plan.plain_bounds { Vec::new() } else { self.bounds(&window, true) };
+            if let Some(broken) = bounds.iter().find(|bound| bound.allows_none() && !bound.holds()) {
+                return Outcome::Failed { what: format!("{} ({})", broken.text(), broken.counts()), anew: true };
             }
         }
         if let Some((name, _)) = unpassed.into_iter().next() {
@@ -58,35 +76,41 @@ impl Pass<'_> {
             match answer {
                 Some(CheckResult::Value(value)) if check.bounds.hold(*value) => {}
                 Some(CheckResult::Value(value)) => {
-                    return Outcome::Failed(broken_bound(&check.name, *value, "", check));
+                    return Outcome::no_of_a_program(broken_bound(&check.name, *value, "", check));
                 }
                 Some(CheckResult::NoValue(why) | CheckResult::Failed(why)) => {
-                    return Outcome::Failed(format!("no values found for metric {}: {why}", check.name));
+                    let what = format!("no values found for metric {}: {why}", check.name);
+                    return Outcome::no_of_a_program(what);
                 }
                 Some(CheckResult::Passed) | None => {
                     return Outcome::Waiting(Reason::WaitingForAnswer { name: check.name.clone() });
                 }
             }
         }
-        Outcome::Passed
+        match bounds.iter().find(|bound| !bound.holds()) {
+            Some(bound) => Outcome::Undecided(format!("{} ({})", bound.text(), bound.counts())),
+            None => Outcome::Passed,
+        }
     }
 
-    /// Returns the canary's requests of the interval, once they can be judged.
-    fn window_cell(&mut self, due: Timestamp) -> Result<Cell, Outcome> {
+    /// Returns the requests since the window began, once they can be judged. `answered` says that `rollout` webhooks have.
+    fn judged_window(&mut self, step: Step, due: Timestamp, answered: bool) -> Result<Window, Outcome> {
         let stale = |name: &str| self.state.counters.scraped(name).is_none_or(|begun| begun < due + FLUSHED);
         if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.silent && stale(&gateway.name)) {
             return Err(Outcome::Waiting(Reason::WaitingForScrape { gateway: gateway.name.clone() }));
         }
-        let run = self.run();
-        let mut counts = self.state.counters.since(run.window);
-        counts.add(&run.window_retired);
-        let canary = counts.arm(Arm::Canary);
+        let window = self.window();
+        let canary = window.all.arm(Arm::Canary);
         let unended = canary.unended();
-        if unended * 100 > canary.assigned && self.now.since(due) < PATIENCE {
+        if unended.saturating_mul(100) > canary.assigned && self.now.since(due) < PATIENCE {
             return Err(Outcome::Waiting(Reason::WaitingForRequests { unended }));
         }
-        let (requests, needed) = (canary.success + canary.failure, self.plan.min_requests);
-        if requests < needed {
+        let (requests, needed) = (canary.answered(), self.plan.min_requests);
+        let run = self.run();
+        let cold = self.plan.latency_edge().is_some()
+            && run.evidence.warm(run.window).next().is_none()
+            && run.window_retired_warm == Counts::default();
+        if requests < needed || cold {
             let opened = run.since.max(run.window_opened);
             if let Some(deadline) = self.plan.insufficient_deadline
                 && self.now.since(opened) >= deadline
@@ -94,29 +118,46 @@ impl Pass<'_> {
                 let reason = self.take_back(Cause::Insufficient { deadline, requests, needed });
                 return Err(Outcome::Waiting(reason));
             }
-            return Err(Outcome::Waiting(Reason::Insufficient { requests, needed }));
+            let reason = self.module_too_old(step).or_else(|| self.no_synthetic_load(&window, opened, answered));
+            let insufficient = Reason::Insufficient { requests, needed, cold: requests >= needed };
+            return Err(Outcome::Waiting(reason.unwrap_or(insufficient)));
         }
-        Ok(canary)
+        Ok(window)
     }
 
-    /// Returns what a built-in metric does wrong.
-    fn out_of_bounds(&self, check: &Check, canary: &Cell) -> Option<String> {
-        match check.source {
-            Source::SuccessRate => {
-                let judged = canary.success + canary.failure;
-                if judged == 0 {
-                    return None;
-                }
-                let rate = canary.success as f64 / judged as f64 * 100.0;
-                (!check.bounds.hold(rate)).then(|| broken_bound("success rate", rate, "%", check))
-            }
-            Source::Duration => {
-                let unended = canary.unended();
-                let p99 = latency::quantile(0.99, &canary.latency, unended, &self.plan.latency_ms)?;
-                (!check.bounds.hold(p99)).then(|| broken_duration(p99, check))
-            }
-            Source::Template => None,
+    /// Returns that a load test is not seen: it has been made, and no request of either arm was counted.
+    fn no_synthetic_load(&mut self, window: &Window, opened: Timestamp, answered: bool) -> Option<Reason> {
+        if !answered || Arm::ALL.iter().any(|arm| window.all.arm(*arm).assigned > 0) {
+            return None;
         }
+        let (deadline, target) = (self.plan.progress_deadline, self.plan.target.clone());
+        let waited = self.now.since(opened);
+        if waited >= deadline {
+            return Some(self.take_back(Cause::NoSyntheticLoad { deadline, target }));
+        }
+        Some(Reason::NoSyntheticLoad { target, left: Span(deadline.0 - waited.0) })
+    }
+
+    /// Returns what a built-in metric does wrong where its plain value is judged: what a bad canary would not break, and where the
+    /// user asked for it everything.
+    fn out_of_plain_bounds(&self, canary: &Cell) -> Option<String> {
+        self.plan.checks.iter().find_map(|check| {
+            let plain = self.plan.plain_bounds;
+            match check.source {
+                Source::SuccessRate => {
+                    let bounds = Bounds { min: check.bounds.min.filter(|_| plain), ..check.bounds };
+                    let answered = canary.answered();
+                    let rate = (answered > 0).then(|| canary.success as f64 / answered as f64 * 100.0)?;
+                    (!bounds.hold(rate)).then(|| broken_bound("success rate", rate, "%", check))
+                }
+                Source::Duration => {
+                    let bounds = Bounds { max: check.bounds.max.filter(|_| plain), ..check.bounds };
+                    let p99 = latency::quantile(0.99, &canary.latency, canary.unended(), &self.plan.latency_ms)?;
+                    (!bounds.hold(p99)).then(|| broken_duration(p99, check))
+                }
+                Source::Template => None,
+            }
+        })
     }
 
     fn ask_templates(&mut self, number: u32) -> Vec<(Check, Option<CheckResult>)> {

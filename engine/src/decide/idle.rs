@@ -26,7 +26,7 @@ impl Pass<'_> {
             return Reason::Initializing { waiting_for };
         }
         if self.state.traffic.epoch == 0 {
-            self.open_epoch(weir_wire::Weight::ZERO, false);
+            self.open_epoch(weir_wire::Weight::ZERO);
         }
         if !self.seen.gateways.is_empty() && !self.acknowledged(self.state.traffic.epoch) {
             return self.not_acknowledged();
@@ -89,7 +89,7 @@ impl Pass<'_> {
             ..Run::default()
         });
         let weight = self.fallback_weight();
-        self.open_epoch(weight, false);
+        self.fall_back(weight);
         self.enter(Phase::Progressing);
     }
 
@@ -106,7 +106,7 @@ impl Pass<'_> {
             self.end(Outcome::Superseded, &reason);
             self.state.applied = Some(self.seen.target.clone());
             self.emit(Severity::Info, "Reverted", format!("{} is back at the primary's revision", self.plan.target));
-            self.open_epoch(weir_wire::Weight::ZERO, false);
+            self.open_epoch(weir_wire::Weight::ZERO);
             self.enter_stage(Stage::Draining);
             self.enter(Phase::Succeeded);
             return reason;

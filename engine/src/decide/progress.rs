@@ -3,6 +3,7 @@
 use weir_wire::Weight;
 
 use super::check::Outcome as CheckOutcome;
+use super::traffic::Split;
 use super::{Pass, Phase, Readiness, Reason, Severity, Span, Stage, WebhookKind};
 use crate::counts::Counts;
 use crate::plan::Step;
@@ -89,9 +90,15 @@ impl Pass<'_> {
         if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.filtering && !gateway.silent) {
             return Reason::FilterOff { gateway: gateway.name.clone() };
         }
-        if let Some(hold) = self.held().or_else(|| self.primary_unready()).or_else(|| self.increase_gate(step)) {
+        if let Some(hold) = self.module_too_old(step) {
             return hold;
         }
+        if let Some(hold) =
+            self.held().or_else(|| self.primary_unready()).or_else(|| self.increase_gate(step, self.run().step))
+        {
+            return hold;
+        }
+        self.warn_of_primary();
         self.enter_stage(Stage::Analysing);
         self.take_step()
     }
@@ -104,7 +111,7 @@ impl Pass<'_> {
         }
         let Some(confirmed) = self.run().confirmed else {
             let weight = self.fallback_weight();
-            self.open_epoch(weight, false);
+            self.fall_back(weight);
             self.run_mut().confirmed = Some(self.state.traffic.epoch);
             return Some(self.not_acknowledged());
         };
@@ -143,24 +150,31 @@ impl Pass<'_> {
         let due = since + self.plan.interval;
         if now >= due {
             match self.check(step, due) {
-                CheckOutcome::Failed(what) => {
+                CheckOutcome::Failed { what, anew } => {
                     let reason = self.fail_check(what);
                     if self.state.phase != Phase::Failed {
                         self.enter(Phase::Progressing);
-                        self.reopen_window();
+                        self.next_interval(anew);
                     }
                     return reason;
                 }
-                CheckOutcome::Passed => {
+                CheckOutcome::Passed => return self.pass_check(step, false),
+                CheckOutcome::Undecided(_) if self.run().check_passed => self.next_interval(false),
+                CheckOutcome::Undecided(bound) => {
+                    let (name, limit) = (self.plan.canary.clone(), self.plan.undecided_limit());
                     let run = self.run_mut();
-                    run.check_passed = true;
                     run.last_failed_check = None;
-                    // While a gate is closed the analysis goes on: the next interval's check is a new one.
-                    if let Some(hold) = self.hold_after_check(step) {
-                        self.reopen_window();
-                        return hold;
+                    run.undecided += 1;
+                    if run.undecided >= limit {
+                        let text = format!(
+                            "Advancing {name} though {bound} is not shown to be inside or outside after {limit} checks; what is \
+                             counted goes on over the next step"
+                        );
+                        self.emit(Severity::Warning, "StillUndecided", text);
+                        return self.pass_check(step, true);
                     }
-                    return self.next_step(step);
+                    self.next_interval(false);
+                    return self.undecided().unwrap_or(Reason::Analysing { left: self.plan.interval });
                 }
                 CheckOutcome::Waiting(reason) if !self.run().check_passed => return reason,
                 CheckOutcome::Waiting(_) => {}
@@ -175,7 +189,21 @@ impl Pass<'_> {
         if self.run().last_failed_check.is_some() {
             return self.check_failed();
         }
-        Reason::Analysing { left: due.since(now) }
+        let undecided = if self.run().undecided > 0 { self.undecided() } else { None };
+        undecided.unwrap_or(Reason::Analysing { left: due.since(now) })
+    }
+
+    /// Takes the next step, if nothing stands before it. What is undecided keeps its window: it has to be made good in the next step.
+    fn pass_check(&mut self, step: Step, undecided: bool) -> Reason {
+        let run = self.run_mut();
+        (run.check_passed, run.last_failed_check) = (true, None);
+        (run.undecided, run.window_kept) = (0, undecided);
+        // While a gate is closed the analysis goes on: the next interval's check is a new one.
+        if let Some(hold) = self.hold_after_check(step) {
+            self.next_interval(!undecided);
+            return hold;
+        }
+        self.next_step(step)
     }
 
     /// Returns the step under way. A canary that serves alone is judged with all of the traffic, as it has all of it anyway.
@@ -202,18 +230,19 @@ impl Pass<'_> {
             None => format!("Advance {name} canary weight {weight}"),
         };
         self.emit(Severity::Info, "Advanced", text);
-        let (before, after) = (&self.state.traffic, (step.weight, step.matching));
-        if (before.weight, before.matching) != after || before.epoch == 0 {
-            self.open_epoch(step.weight, step.matching);
+        let before = &self.state.traffic;
+        if Split::from(before) != step.into() || before.epoch == 0 {
+            self.split(step.into());
         }
-        self.reopen_window();
+        let kept = std::mem::take(&mut self.run_mut().window_kept);
+        self.next_interval(!kept);
         Reason::Advanced { weight }
     }
 
     /// Takes the step again, with the same care, if an edit of the plan made another one of it.
     fn follow_plan(&mut self, step: Step) -> Option<Reason> {
-        let split = (self.state.traffic.weight, self.state.traffic.matching);
-        if split == (step.weight, step.matching) || !self.seen.canary.available || self.held().is_some() {
+        let split = Split::from(&self.state.traffic);
+        if split == step.into() || !self.seen.canary.available || self.held().is_some() {
             return None;
         }
         let run = self.run_mut();
@@ -223,7 +252,8 @@ impl Pass<'_> {
             self.enter_stage(Stage::Confirming);
             return Some(Reason::Advanced { weight: step.weight });
         }
-        Some(self.increase_gate(step).unwrap_or_else(|| self.take_step()))
+        let index = self.run().step;
+        Some(self.increase_gate(step, index).unwrap_or_else(|| self.take_step()))
     }
 
     fn next_step(&mut self, step: Step) -> Reason {
@@ -239,17 +269,18 @@ impl Pass<'_> {
         self.take_step()
     }
 
-    /// Starts another interval of the same step, with requests counted from 0.
-    fn reopen_window(&mut self) {
-        let (weight, matching) = (self.state.traffic.weight, self.state.traffic.matching);
-        if self.state.traffic.since != self.now {
-            self.open_epoch(weight, matching);
+    /// Starts another interval of the same step: with requests counted from 0, or with those of the last one.
+    fn next_interval(&mut self, anew: bool) {
+        if anew && self.state.traffic.since != self.now {
+            self.reopen_epoch();
         }
         let (epoch, now) = (self.state.traffic.epoch, self.now);
         let run = self.run_mut();
-        run.window = epoch;
-        run.window_retired = Counts::default();
-        run.window_opened = now;
+        if anew {
+            run.window = epoch;
+            (run.window_retired, run.window_retired_warm) = (Counts::default(), Counts::default());
+            run.window_opened = now;
+        }
         run.window_since = None;
         run.checks += 1;
         self.requeue_now = true;
@@ -273,15 +304,24 @@ impl Pass<'_> {
         {
             return Some(hold);
         }
-        next.and_then(|next| self.increase_gate(next))
+        next.and_then(|next| self.increase_gate(next, self.run().step + 1))
     }
 
-    fn increase_gate(&mut self, next: Step) -> Option<Reason> {
+    /// Returns the gate before an increase, if it is closed. Each increase has a question of its own: a yes to the first says nothing of
+    /// the second.
+    fn increase_gate(&mut self, next: Step, index: usize) -> Option<Reason> {
         if self.only_canary_serves() {
             return None;
         }
-        let more = next.weight > self.state.traffic.weight || (next.matching && !self.state.traffic.matching);
-        if more { self.gate(WebhookKind::ConfirmTrafficIncrease, 0) } else { None }
+        let more = Split::from(next).adds_to((&self.state.traffic).into());
+        // Numbers of checks begin the keys; 0 is what is kept for the whole of a run.
+        let whom = match (next.only_matched, next.matching) {
+            (true, _) => "matched",
+            (_, true) => "and-matched",
+            _ => "all",
+        };
+        let number = format!("0/{index}-{}-{whom}", next.weight.parts());
+        if more { self.gate(WebhookKind::ConfirmTrafficIncrease, number) } else { None }
     }
 
     /// Takes the weight away while nothing of the canary serves; the step is taken again when it does.
@@ -289,7 +329,7 @@ impl Pass<'_> {
         let hold = self.canary_unready().unwrap_or(Reason::CanaryNotReady { why: "no endpoint serves".into() });
         self.run_mut().confirmed = None;
         let weight = self.fallback_weight();
-        self.open_epoch(weight, false);
+        self.fall_back(weight);
         self.emit(Severity::Warning, "CanaryNotReady", self.unready_text(&hold));
         self.enter_stage(Stage::Confirming);
         hold

@@ -24,12 +24,17 @@ impl Pass<'_> {
         self.install()
     }
 
+    /// Returns whether everybody's requests go to the canary.
+    fn serves_all(&self) -> bool {
+        self.state.traffic.weight == Weight::FULL && !self.state.traffic.only_matched
+    }
+
     fn install(&mut self) -> Reason {
         self.state.installed = Some(self.run().revision.clone());
         self.enter_stage(Stage::Promoting);
-        if self.state.traffic.weight == Weight::FULL {
+        if self.serves_all() {
             // From here on the canary may be all that serves, and gateways must know that.
-            self.open_epoch(Weight::FULL, false);
+            self.open_epoch(Weight::FULL);
         }
         Reason::Promoting { waiting_for: "waiting for its update to begin".into() }
     }
@@ -43,17 +48,17 @@ impl Pass<'_> {
             if self.state.traffic.reaches_canary() {
                 self.run_mut().confirmed = None;
                 let weight = self.fallback_weight();
-                self.open_epoch(weight, false);
+                self.fall_back(weight);
             }
             return self.canary_unready().unwrap_or(Reason::NotRoutable);
         }
-        if self.state.traffic.weight < Weight::FULL {
+        if !self.serves_all() {
             if !self.state.traffic.reaches_canary()
                 && let Some(hold) = self.not_routable()
             {
                 return hold;
             }
-            self.open_epoch(Weight::FULL, false);
+            self.open_epoch(Weight::FULL);
         }
         let epoch = self.state.traffic.epoch;
         // Since this very split was asked for: a silent gateway must have had the time to take it over.
@@ -86,13 +91,13 @@ impl Pass<'_> {
             return self.return_traffic();
         }
         let unanalysed = self.seen.target != self.run().revision;
-        if !primary.available && canary.available && !unanalysed && self.state.traffic.weight < Weight::FULL {
+        if !primary.available && canary.available && !unanalysed && !self.serves_all() {
             // Nothing of the primary serves: the canary, which was analysed, does.
-            self.open_epoch(Weight::FULL, false);
+            self.open_epoch(Weight::FULL);
         }
         if primary.available && (unanalysed || !canary.available) && self.state.traffic.reaches_canary() {
             // The canary is no longer what was analysed, or gone: the primary, in the middle of its update, serves.
-            self.open_epoch(Weight::ZERO, false);
+            self.open_epoch(Weight::ZERO);
         }
         let why = match &primary.readiness {
             Readiness::Broken(why) if current => return self.fail_promotion(why.clone()),
@@ -112,7 +117,7 @@ impl Pass<'_> {
             return Reason::Returning { weight: self.state.traffic.weight };
         }
         self.emit(Severity::Info, "Finalising", "Routing all traffic to primary".into());
-        self.open_epoch(Weight::ZERO, false);
+        self.open_epoch(Weight::ZERO);
         self.enter_stage(Stage::Draining);
         self.draining()
     }
@@ -130,13 +135,13 @@ impl Pass<'_> {
         let left = self.plan.promotion_step.map_or(Weight::ZERO, |step| weight.saturating_sub(step));
         if gone || left == Weight::ZERO {
             self.emit(Severity::Info, "Finalising", "Routing all traffic to primary".into());
-            self.open_epoch(Weight::ZERO, false);
+            self.open_epoch(Weight::ZERO);
             self.enter_stage(Stage::Draining);
             return self.draining();
         }
         let text = format!("Advance {} primary weight {}", self.plan.canary, left.complement());
         self.emit(Severity::Info, "Returning", text);
-        self.open_epoch(left, self.state.traffic.matching);
+        self.change_share(left);
         self.enter_stage(Stage::Returning);
         Reason::Returning { weight: left }
     }
@@ -194,7 +199,7 @@ impl Pass<'_> {
         self.state.installed.clone_from(&self.state.promoted);
         self.state.canary_is_fallback = true;
         let weight = self.fallback_weight();
-        self.open_epoch(weight, false);
+        self.fall_back(weight);
         self.enter_stage(Stage::Stranded);
         self.enter(Phase::Failed);
         reason
@@ -206,7 +211,7 @@ impl Pass<'_> {
         if primary.readiness == Readiness::Ready && primary.revision == self.state.installed {
             self.state.canary_is_fallback = false;
             self.emit(Severity::Info, "PrimaryRecovered", "Routing all traffic to primary".into());
-            self.open_epoch(Weight::ZERO, false);
+            self.open_epoch(Weight::ZERO);
             self.enter_stage(Stage::Draining);
             return self.draining();
         }

@@ -1,10 +1,11 @@
 //! Taking a canary back: looked at first in every stage until the primary has taken over, and never waited for.
 
 use weir_wire::Weight;
-use weir_wire::names::Arm;
+use weir_wire::names::{Arm, Cohort};
 
 use super::{Cause, CheckResult, Event, Pass, Phase, Readiness, Reason, Severity, Stage, WebhookKind};
-use crate::evidence::Verdict;
+use crate::counts::Cell;
+use crate::evidence::{Test, Verdict};
 use crate::state::Outcome;
 
 impl Pass<'_> {
@@ -38,12 +39,47 @@ impl Pass<'_> {
             log_e if log_e < 20.0 => format!("{:.0}", log_e.exp()),
             log_e => format!("1e{:.0}", log_e / std::f64::consts::LN_10),
         };
-        let numbers = format!(
-            "{}; evidence {evidence} (needed {:.0})",
-            self.numbers(self.state.traffic.weight),
-            assessment.threshold
-        );
-        Some(Cause::Evidence { test: test.word().into(), numbers })
+        let weight = self.state.traffic.weight;
+        let bound = if self.has_bound(test) { self.shown(test) } else { None };
+        let what = bound.unwrap_or_else(|| {
+            format!("the evidence of {} is a verdict: {}", test.word(), self.numbers_of(test, weight))
+        });
+        let shown = format!("{what}; evidence {evidence} (needed {:.0})", assessment.threshold);
+        Some(Cause::Evidence { test: test.word(), shown })
+    }
+
+    /// Returns whether a test judges a bound of the user's.
+    fn has_bound(&self, test: Test) -> bool {
+        match test {
+            Test::Absolute => self.plan.allowed_failures().is_some(),
+            test => test == Test::Slow,
+        }
+    }
+
+    /// Returns what a test counted, in words.
+    fn numbers_of(&self, test: Test, weight: Weight) -> String {
+        let counts = self.run().evidence.total(&self.state.counters);
+        let draws = |arm| counts.cell(arm, Cohort::Draw);
+        let both = |what: &str, part: &dyn Fn(&Cell) -> u64, of: &dyn Fn(&Cell) -> u64| {
+            let (canary, primary) = (draws(Arm::Canary), draws(Arm::Primary));
+            let (k, n) = ([canary, primary].map(part), [canary, primary].map(of));
+            format!("{what}: canary {} of {}, primary {} of {}, at weight {weight} %", k[0], n[0], k[1], n[1])
+        };
+        match (test, self.plan.slow_from()) {
+            (Test::ClientErrors, _) => {
+                both("answers that the client is at fault (4xx)", &|cell| cell.client_error, &Cell::answered)
+            }
+            (Test::Split, _) => {
+                let [canary, primary] = [Arm::Canary, Arm::Primary].map(|arm| draws(arm).assigned);
+                format!(
+                    "{canary} of {} draws went to the canary at weight {weight} %: the split is at fault, not the revision; look at the \
+                     gateways' logs and routes",
+                    canary.saturating_add(primary)
+                )
+            }
+            (Test::Latency, Some(from)) => both("slow requests", &|cell| cell.slow(from), &Cell::timed),
+            _ => self.numbers(weight),
+        }
     }
 
     /// Returns the run's counts in words.
@@ -102,7 +138,7 @@ impl Pass<'_> {
         // A promotion that had begun is undone.
         self.state.installed.clone_from(&self.state.promoted);
         let weight = self.fallback_weight();
-        self.open_epoch(weight, false);
+        self.fall_back(weight);
         if self.state.canary_is_fallback {
             self.enter_stage(Stage::Stranded);
         } else {

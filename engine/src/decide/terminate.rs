@@ -15,7 +15,7 @@ impl Pass<'_> {
                 // The target gets everything in the end, so nothing is lost where it serves already and the primary does not.
                 let target_alone = self.seen.canary.available && !self.seen.primary.available;
                 let initialized = self.state.promoted.is_some();
-                self.open_epoch(if initialized && target_alone { Weight::FULL } else { Weight::ZERO }, false);
+                self.open_epoch(if initialized && target_alone { Weight::FULL } else { Weight::ZERO });
                 self.enter(Phase::Terminating);
             }
         }
@@ -32,7 +32,7 @@ impl Pass<'_> {
                 let waiting_for = format!("the target to serve again, for {most} at most{why}");
                 return Reason::Terminating { waiting_for };
             }
-            self.open_epoch(Weight::ZERO, false);
+            self.open_epoch(Weight::ZERO);
             self.state.unrouted = Some(self.state.traffic.epoch);
             return Reason::Terminating { waiting_for: "the routes to lead to the target".into() };
         };

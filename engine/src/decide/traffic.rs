@@ -3,6 +3,8 @@
 use weir_wire::{SLOTS, Weight};
 
 use super::{Pass, Readiness, Reason, Severity};
+use crate::observation::Gateway;
+use crate::plan::Step;
 use crate::state::{Outcome, Phase, Stage, Traffic};
 use crate::time::{Span, Timestamp};
 
@@ -15,6 +17,34 @@ pub(crate) const WARM_UP: Span = Span::seconds(10);
 pub(super) const UNREACHABLE: Span = Span::seconds(600);
 /// Tables of so many epochs are kept in force: failures come late.
 const GUARDED_EPOCHS: usize = 3;
+
+/// Who is sent to the canary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Split {
+    weight: Weight,
+    matching: bool,
+    only_matched: bool,
+}
+
+impl From<&Traffic> for Split {
+    fn from(traffic: &Traffic) -> Self {
+        Self { weight: traffic.weight, matching: traffic.matching, only_matched: traffic.only_matched }
+    }
+}
+
+impl From<Step> for Split {
+    fn from(step: Step) -> Self {
+        Self { weight: step.weight, matching: step.matching, only_matched: step.only_matched }
+    }
+}
+
+impl Split {
+    /// Returns whether this sends requests to the canary that `other` does not.
+    pub(super) fn adds_to(self, other: Self) -> bool {
+        let widens = other.only_matched && !self.only_matched && self.weight > Weight::ZERO;
+        self.weight > other.weight || (self.matching && !other.matching) || widens
+    }
+}
 
 impl Pass<'_> {
     /// Takes in what was scraped, and closes the books on epochs that no stream can change any more.
@@ -32,11 +62,20 @@ impl Pass<'_> {
             self.state.counters.forget(|name| self.seen.gateways.iter().any(|gateway| gateway.name == name));
             return;
         };
-        for (_, counts) in retired.range(run.window..).flat_map(|(_, gateways)| gateways) {
+        let warm: Vec<u64> = run.evidence.warm(run.window).collect();
+        for (epoch, counts) in
+            retired.range(run.window..).flat_map(|(epoch, pods)| pods.values().map(move |counts| (epoch, counts)))
+        {
             run.window_retired.add(counts);
+            if warm.contains(epoch) {
+                run.window_retired_warm.add(counts);
+            }
         }
-        let gateways: Vec<String> = self.state.counters.gateways().map(str::to_owned).collect();
-        run.evidence.close(self.plan, first_open, &retired, &gateways);
+        run.evidence.close(self.plan, first_open, &retired, &self.state.counters);
+        if !self.seen.gateways.is_empty() {
+            let oldest = self.seen.gateways.iter().map(|gateway| gateway.acknowledged.unwrap_or_default()).min();
+            run.evidence.end_before(oldest.unwrap_or_default(), self.now);
+        }
         if self.seen.primary.readiness == Readiness::Ready {
             run.primary_ready_last = self.now;
         }
@@ -61,26 +100,41 @@ impl Pass<'_> {
     /// Gives the split a number that no gateway knows, where one of them has acknowledged a split that was never stored:
     /// its acknowledgement, and what it counted under it, are of another split.
     pub(super) fn supersede_unknown_epoch(&mut self) {
-        let Traffic { epoch, weight, matching, .. } = self.state.traffic;
+        let epoch = self.state.traffic.epoch;
         if epoch > 0 && self.newest_epoch() > epoch {
-            self.open_epoch(weight, matching);
+            self.reopen_epoch();
         }
     }
 
-    /// Asks the gateways for another split, or for the same one under a new number.
-    pub(super) fn open_epoch(&mut self, weight: Weight, matching: bool) {
+    /// Asks the gateways for the same split under a new number.
+    pub(super) fn reopen_epoch(&mut self) {
+        self.split((&self.state.traffic).into());
+    }
+
+    /// Asks the gateways for another share of everybody's requests.
+    pub(super) fn open_epoch(&mut self, weight: Weight) {
+        self.split(Split { weight, ..Split::default() });
+    }
+
+    /// Asks the gateways for another share of the requests that are split now: of everybody's, or of those that meet a condition.
+    pub(super) fn change_share(&mut self, weight: Weight) {
+        self.split(Split { weight, ..(&self.state.traffic).into() });
+    }
+
+    /// Asks the gateways for a split.
+    pub(super) fn split(&mut self, Split { weight, matching, only_matched }: Split) {
         let old = &self.state.traffic;
         // An epoch must be newer than any that a gateway may still know of a Canary that was deleted and made again:
         // the first one starts at the clock's seconds.
         let first = if old.epoch == 0 { self.now.0 / 1000 } else { 0 };
         let epoch = (self.newest_epoch() + 1).max(first);
         // From here on the primary may not be able to serve, whether its promotion is under way or has failed.
-        let gives_way = self.run().stage == Stage::Promoting && weight == Weight::FULL;
+        let gives_way = self.run().stage == Stage::Promoting && weight == Weight::FULL && !only_matched;
         let reaches = matching || weight > Weight::ZERO;
         let fallback = reaches && (self.state.canary_is_fallback || gives_way);
         let (run, since) = (String::new(), self.now);
         let (limits, filter) = (old.limits.clone(), old.filter);
-        let mut traffic = Traffic { run, epoch, weight, matching, since, fallback, limits, filter };
+        let mut traffic = Traffic { run, epoch, weight, matching, only_matched, since, fallback, limits, filter };
         let guarding = self.guarding();
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
@@ -117,8 +171,7 @@ impl Pass<'_> {
         let warmed = warm_at.is_some_and(|at| traffic.since < at && at <= self.now);
         let outgrown = self.run().evidence.outgrown(&self.state.counters, self.plan);
         if traffic.reaches_canary() && (age >= EPOCH || warmed || outgrown) && self.acknowledged(traffic.epoch) {
-            let (weight, matching) = (traffic.weight, traffic.matching);
-            self.open_epoch(weight, matching);
+            self.reopen_epoch();
         }
     }
 
@@ -160,6 +213,13 @@ impl Pass<'_> {
     pub(super) fn acknowledging(&self) -> usize {
         let epoch = Some(self.state.traffic.epoch);
         self.seen.gateways.iter().filter(|gateway| gateway.acknowledged >= epoch).count()
+    }
+
+    /// Returns that a gateway's module does not know the step's split, and sends nothing to the canary.
+    pub(super) fn module_too_old(&self, step: Step) -> Option<Reason> {
+        let old = |gateway: &&Gateway| step.only_matched && !gateway.splits_matched;
+        let gateway = self.seen.gateways.iter().find(old)?;
+        Some(Reason::ModuleTooOld { gateway: gateway.name.clone() })
     }
 
     pub(super) fn not_acknowledged(&self) -> Reason {
@@ -210,7 +270,7 @@ impl Pass<'_> {
         if !up || stranded {
             let weight = self.fallback_weight();
             if (stage < Stage::Analysing || stranded) && self.state.traffic.weight != weight {
-                self.open_epoch(weight, false);
+                self.fall_back(weight);
             }
             return;
         }
@@ -220,6 +280,14 @@ impl Pass<'_> {
             self.run_mut().confirmed = None;
             self.enter_stage(Stage::Starting);
         }
-        self.open_epoch(Weight::ZERO, false);
+        self.open_epoch(Weight::ZERO);
+    }
+
+    /// Gives the canary its share when it is not analysed. One that it had of matching requests stays one of those.
+    pub(super) fn fall_back(&mut self, weight: Weight) {
+        match weight == self.state.traffic.weight && weight < Weight::FULL && weight > Weight::ZERO {
+            true => self.split(Split { matching: false, ..(&self.state.traffic).into() }),
+            false => self.open_epoch(weight),
+        }
     }
 }

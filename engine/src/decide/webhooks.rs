@@ -1,5 +1,7 @@
 //! The calls to other programs: which are asked in a pass, and what they have said.
 
+use std::fmt::Display;
+
 use super::{CheckRequest, CheckResult, Event, Pass, Reason, Severity, WebhookKind};
 
 impl Pass<'_> {
@@ -7,17 +9,23 @@ impl Pass<'_> {
     pub(super) fn unpassed(
         &mut self,
         kind: WebhookKind,
-        number: u32,
+        number: impl Display,
         repeat: bool,
     ) -> Vec<(String, Option<CheckResult>)> {
         let run = self.run().id.clone();
-        let mut answers = self.call(&run, kind, number, repeat);
+        let mut answers = self.call(&run, kind, &number, repeat);
         answers.retain(|(_, answer)| *answer != Some(CheckResult::Passed));
         answers
     }
 
     /// Asks the webhooks of one kind for a rollout and returns what each has said.
-    fn call(&mut self, run: &str, kind: WebhookKind, number: u32, repeat: bool) -> Vec<(String, Option<CheckResult>)> {
+    fn call(
+        &mut self,
+        run: &str,
+        kind: WebhookKind,
+        number: &dyn Display,
+        repeat: bool,
+    ) -> Vec<(String, Option<CheckResult>)> {
         let mut answers = Vec::new();
         for webhook in self.plan.webhooks(kind) {
             let key = format!("{run}/{kind:?}/{number}/{}", webhook.name);
@@ -34,7 +42,7 @@ impl Pass<'_> {
     pub(super) fn post_rollout(&mut self) {
         let pending = self.state.ended.as_ref().filter(|ended| ended.post_rollout_pending);
         let Some(run) = pending.map(|ended| ended.run.clone()) else { return };
-        let answers = self.call(&run, WebhookKind::PostRollout, 0, false);
+        let answers = self.call(&run, WebhookKind::PostRollout, &0, false);
         if answers.iter().any(|(_, answer)| answer.is_none()) {
             return;
         }
@@ -56,7 +64,7 @@ impl Pass<'_> {
     }
 
     /// Asks the gates of one kind; returns the hold of the first closed one.
-    pub(super) fn gate(&mut self, kind: WebhookKind, number: u32) -> Option<Reason> {
+    pub(super) fn gate(&mut self, kind: WebhookKind, number: impl Display) -> Option<Reason> {
         let (gate, answer) = self.unpassed(kind, number, true).into_iter().next()?;
         let said = match answer {
             Some(CheckResult::Failed(said)) => said,

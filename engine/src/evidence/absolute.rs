@@ -5,17 +5,20 @@
 //! five alternatives above p0, mixed over them and over the onset ([`super::Onset`]). It assumes that a failure rate does
 //! not drift above p0 by itself, hence p0 is generous ([`ceiling`]) and follows the primary: an outage of both arms raises
 //! p0 with the next block.
+//!
+//! Where the user declared a bound, the controller judges by [`super::Bound`], whose grid is finer; the guards' tables are made of
+//! this one everywhere.
 
 /// How many times p0 the alternatives are.
 const WORSE: [f64; 5] = [2.0, 5.0, 10.0, 30.0, 100.0];
 
 /// The largest failure rate that an alternative may claim, so that one success never disproves all of them. A p0 of as
 /// much leaves no alternative: the test is silent.
-const CAP: f64 = 0.99;
+pub(super) const CAP: f64 = 0.99;
 
 /// The least p0: a success-rate bound of 100 % cannot mean "no failure ever" to a test, so it means one in a million; two
 /// failures are then a verdict, one is not.
-const FLOOR: f64 = 1e-6;
+pub(super) const FLOOR: f64 = 1e-6;
 
 /// p0 without a bound of the user's and with a good primary: below 5 % failures nobody is paged before the comparison,
 /// which is the sharper test, has spoken.
@@ -68,7 +71,7 @@ impl Absolute {
 }
 
 /// Returns Wald's log likelihood ratios of p1 against p0: of one failure, of one success (statistics.md §4).
-fn llr(p0: f64, p1: f64) -> (f64, f64) {
+pub(super) fn llr(p0: f64, p1: f64) -> (f64, f64) {
     ((p1 / p0).ln(), (-(p1 - p0) / (1.0 - p0)).ln_1p())
 }
 

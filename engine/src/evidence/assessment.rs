@@ -1,7 +1,7 @@
 //! What all tests of a run say together: bad, good or not enough, and how far it is to a verdict.
 //!
 //! Bad: the average of the tests' e-values, by weights fixed at the run's start, reaches the controller's threshold. An
-//! average of e-values is an e-value whatever their dependence (statistics.md §10), so the five tests share one budget
+//! average of e-values is an e-value whatever their dependence (statistics.md §10), so the seven tests share one budget
 //! and none is corrected for the others. Good: the canary is shown not to fail twice as often as the primary (§5,
 //! non-inferiority), at 5 %. Bad wins over good: good is about the whole run, bad also about its last seconds.
 
@@ -26,11 +26,17 @@ pub enum Test {
     Latency,
     /// Requests were not split as asked.
     Split,
+    /// More of the canary's requests are slower than the user's bound than that allows.
+    Slow,
+    /// The canary answers more often than the primary that the client is at fault (4xx).
+    #[serde(rename = "client_error")]
+    ClientErrors,
 }
 
 impl Test {
     /// Every test.
-    pub const ALL: [Self; 5] = [Self::Failures, Self::Absolute, Self::Abandoned, Self::Latency, Self::Split];
+    pub const ALL: [Self; 7] =
+        [Self::Failures, Self::Absolute, Self::Abandoned, Self::Latency, Self::Split, Self::Slow, Self::ClientErrors];
 
     /// Returns the word for it in status, events and metrics.
     #[must_use]
@@ -41,6 +47,8 @@ impl Test {
             Self::Abandoned => "abandoned",
             Self::Latency => "latency",
             Self::Split => "split",
+            Self::Slow => "slow",
+            Self::ClientErrors => "client_error",
         }
     }
 }
@@ -106,13 +114,13 @@ pub struct Assessment {
     /// The evidence at which it is [`Verdict::Bad`].
     pub threshold: f64,
     /// The tests, in the order of [`Test::ALL`].
-    pub findings: [Finding; 5],
+    pub findings: [Finding; Test::ALL.len()],
     /// By margin, in the order of [`NotWorse::MARGINS`].
     pub not_worse: [NotWorse; 2],
 }
 
 impl Assessment {
-    pub(super) fn of(findings: [Finding; 5], not_worse: [NotWorse; 2], threshold: f64) -> Self {
+    pub(super) fn of(findings: [Finding; Test::ALL.len()], not_worse: [NotWorse; 2], threshold: f64) -> Self {
         let part = |finding: &Finding| finding.weight.ln() + finding.log_e;
         let log_e = logspace::sum(findings.iter().map(part));
         let largest = findings.iter().max_by(|one, other| part(one).total_cmp(&part(other)));

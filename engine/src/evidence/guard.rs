@@ -133,7 +133,7 @@ fn table(verdict: impl Fn(u32, u32) -> bool, most: impl Fn(u32) -> u32, rows: us
 
 /// Returns the least number from `from` on that meets a condition which, once met, stays met: steps that double, then
 /// bisection.
-fn first(from: u32, met: impl Fn(u32) -> bool) -> Option<u32> {
+pub(super) fn first(from: u32, met: impl Fn(u32) -> bool) -> Option<u32> {
     if met(from) {
         return Some(from);
     }

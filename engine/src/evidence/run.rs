@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::assessment::{Assessment, Finding, NotWorse, Test};
-use super::{Absolute, Comparison, Onset, Split, Stretch, comparison};
+use super::{Absolute, Bound, Comparison, Onset, SLOW, Split, Stretch, comparison, guard};
 
 /// Something counted on both arms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,13 +34,20 @@ pub struct Block {
     pub abandoned: Pair,
     /// Draws above the latency edge that is judged; nothing where it is not, as in a canary pod's first seconds.
     pub slow: Option<Pair>,
+    /// Draws that were answered that the client is at fault. None where the gateway's module does not count them.
+    pub client_errors: Pair,
     /// Failed canary requests of every cohort.
     pub canary_failures: u64,
-    /// Completed canary requests of every cohort, failed ones included.
+    /// Completed canary requests of every cohort, failed ones included; abandoned ones only where `bound` is false.
     pub canary_completed: u64,
     /// The failure rate that is fine for any canary ([`super::ceiling`]), fixed at the block's start; nothing where the
     /// absolute test has nothing to judge.
     pub p0: Option<f64>,
+    /// Whether that rate is a bound of the user's, which is judged by the finer grid.
+    pub bound: bool,
+    /// Canary requests of every cohort above the latency edge, and those whose duration is known; nothing where it is not
+    /// judged, as with `slow`.
+    pub canary_slow: Option<[u64; 2]>,
 }
 
 /// What is judged in a run. Fixed at its start: weights of tests may not follow what the tests have seen.
@@ -51,21 +58,49 @@ pub struct Terms {
     pub draws: bool,
     /// How many times the primary's share of slow requests the canary's may be; nothing without a latency edge.
     pub latency_ratio: Option<f64>,
+    /// Whether the canary's own share of slow requests is judged by the user's bound. Not in a run that an older Weir began,
+    /// whose shares are given.
+    #[serde(default)]
+    pub slow: bool,
+    /// Whether answers that the client is at fault are compared. Not in a run that an older Weir began.
+    #[serde(default)]
+    pub client_errors: bool,
 }
 
 impl Terms {
-    /// Returns a test's share in the average of e-values. The shares sum to 1; what is not in force gives to the failures.
+    /// Returns what is judged in a run that begins now.
+    #[must_use]
+    pub fn new(draws: bool, latency_ratio: Option<f64>) -> Self {
+        Self { draws, latency_ratio, slow: latency_ratio.is_some(), client_errors: draws }
+    }
+
+    /// Returns a test's share in the average of e-values. The shares sum to 1; what is not in force gives to the failures, or
+    /// without draws to the absolute test. What came later took its share from the test beside it that has most: `slow` from
+    /// `latency`, or without draws from `absolute`; `client_error` from `failures`, which the guards judge as well.
     #[must_use]
     pub fn weight(&self, test: Test) -> f64 {
-        let latency = if self.latency_ratio.is_some() { 0.15 } else { 0.0 };
-        match (self.draws, test) {
-            (false, Test::Absolute) => 1.0,
-            (false, _) => 0.0,
-            (true, Test::Failures) => 0.55 - latency,
-            (true, Test::Absolute) => 0.2,
-            (true, Test::Abandoned) => 0.15,
-            (true, Test::Latency) => latency,
-            (true, Test::Split) => 0.1,
+        let part = |in_force: bool, share: f64| if in_force { share } else { 0.0 };
+        let (latency, slow) = match (self.draws, self.latency_ratio.is_some(), self.slow) {
+            (true, true, true) => (0.1, 0.05),
+            (true, true, false) => (0.15, 0.0),
+            (false, _, true) => (0.0, 0.25),
+            _ => (0.0, 0.0),
+        };
+        let client_errors = part(self.draws && self.client_errors, 0.05);
+        match test {
+            Test::Failures => part(self.draws, 0.55 - latency - slow - client_errors),
+            Test::Absolute => {
+                if self.draws {
+                    0.2
+                } else {
+                    1.0 - slow
+                }
+            }
+            Test::Abandoned => part(self.draws, 0.15),
+            Test::Latency => latency,
+            Test::Split => part(self.draws, 0.1),
+            Test::Slow => slow,
+            Test::ClientErrors => client_errors,
         }
     }
 }
@@ -80,6 +115,8 @@ pub struct Tests {
     abandoned: Onset,
     latency: Onset,
     split: Split,
+    slow: Onset,
+    client_errors: Onset,
     /// Failed draws by weight: for what needs no onset.
     stretches: Vec<Stretch>,
 }
@@ -98,10 +135,12 @@ impl Tests {
         Self {
             terms,
             failures: comparison.clone(),
-            absolute: Onset::new(Absolute::WEIGHTS.len()),
+            absolute: Onset::new(Bound::WEIGHTS.len()),
             abandoned: comparison.clone(),
-            latency: comparison,
+            latency: comparison.clone(),
             split: Split::default(),
+            slow: Onset::new(Bound::WEIGHTS.len()),
+            client_errors: comparison,
             stretches: Vec::new(),
         }
     }
@@ -121,14 +160,42 @@ impl Tests {
             if let (Some(null_ratio), Some(slow)) = (self.terms.latency_ratio, block.slow) {
                 compare(&mut self.latency, Comparison { null_ratio }, rho, slow);
             }
+            if self.terms.client_errors {
+                compare(&mut self.client_errors, Comparison::EQUAL, rho, block.client_errors);
+            }
             self.split.absorb(rho, block.assigned.canary, block.assigned.primary);
             self.add_stretch(Stretch { rho, canary: block.failures.canary, primary: block.failures.primary });
         }
         if let Some(p0) = block.p0 {
-            let others = block.canary_completed.saturating_sub(block.canary_failures);
-            self.absolute.begin_block(&Absolute::WEIGHTS);
-            self.absolute.absorb(&Absolute::at(p0).log_ratios(block.canary_failures, others));
+            let (failed, others) =
+                (block.canary_failures, block.canary_completed.saturating_sub(block.canary_failures));
+            // Masses are capital: those of the smaller grid go on as the first of the larger one.
+            if block.bound {
+                self.absolute.begin_block(&Bound::WEIGHTS);
+                self.absolute.absorb(&Bound::at(p0).log_ratios(failed, others));
+            } else {
+                self.absolute.begin_block(&Absolute::WEIGHTS);
+                self.absolute.absorb(&Absolute::at(p0).log_ratios(failed, others));
+            }
         }
+        if let Some([slow, all]) = block.canary_slow.filter(|_| self.terms.slow) {
+            self.slow.begin_block(&Bound::WEIGHTS);
+            self.slow.absorb(&Bound::at(SLOW).log_ratios(slow, all.saturating_sub(slow)));
+        }
+    }
+
+    /// Returns how many more requests in the newest block would, by breaking the user's bound, make this test a verdict alone;
+    /// nothing for tests of no bound, without an open block, or where no number of them would.
+    #[must_use]
+    pub fn missing(&self, open: &[Block], threshold: f64, test: Test) -> Option<u32> {
+        let now = self.with(open);
+        let (onset, bound) = match (test, open.last()?) {
+            (Test::Absolute, Block { p0: Some(p0), bound: true, .. }) => (&now.absolute, Bound::at(*p0)),
+            (Test::Slow, Block { canary_slow: Some(_), .. }) if self.terms.slow => (&now.slow, Bound::at(SLOW)),
+            _ => return None,
+        };
+        let needed = (threshold / self.terms.weight(test)).ln();
+        guard::first(0, |more| onset.log_e_after(&bound.log_ratios(more.into(), 0)) >= needed)
     }
 
     /// Judges all blocks, the open ones in their order included, against the evidence that is a verdict.
@@ -160,6 +227,8 @@ impl Tests {
             Test::Abandoned => self.abandoned.log_e(),
             Test::Latency => self.latency.log_e(),
             Test::Split => self.split.log_e(),
+            Test::Slow => self.slow.log_e(),
+            Test::ClientErrors => self.client_errors.log_e(),
         }
     }
 
@@ -186,7 +255,7 @@ mod tests {
     use super::super::Verdict;
     use super::*;
 
-    const TERMS: Terms = Terms { draws: true, latency_ratio: Some(2.0) };
+    const TERMS: Terms = Terms { draws: true, latency_ratio: Some(2.0), slow: true, client_errors: true };
 
     fn pair(canary: u64, primary: u64) -> Pair {
         Pair { canary, primary }
@@ -202,9 +271,12 @@ mod tests {
             failures: of(0.005),
             abandoned: of(0.002),
             slow: Some(of(0.01)),
+            client_errors: of(0.03),
             canary_failures: of(0.005).canary,
             canary_completed: canary,
             p0: Some(0.05),
+            bound: false,
+            canary_slow: Some([of(0.005).canary, canary]),
         }
     }
 
@@ -217,11 +289,20 @@ mod tests {
     #[test]
     fn shares_of_the_tests_sum_to_one_whatever_is_in_force() {
         for (draws, latency_ratio) in [(true, Some(2.0)), (true, None), (false, Some(2.0)), (false, None)] {
-            let terms = Terms { draws, latency_ratio };
-            let sum: f64 = Test::ALL.iter().map(|test| terms.weight(*test)).sum();
-            assert!((sum - 1.0).abs() < 1e-12, "{terms:?}");
+            for (slow, client_errors) in [(true, true), (true, false), (false, true), (false, false)] {
+                let terms = Terms { slow: slow && latency_ratio.is_some(), client_errors, draws, latency_ratio };
+                let sum: f64 = Test::ALL.iter().map(|test| terms.weight(*test)).sum();
+                assert!((sum - 1.0).abs() < 1e-12, "{terms:?}");
+                assert!(Test::ALL.iter().all(|test| terms.weight(*test) >= 0.0), "{terms:?}");
+            }
         }
-        assert_eq!(Test::ALL.map(|test| (TERMS.weight(test) * 100.0).round()), [40.0, 20.0, 15.0, 15.0, 10.0]);
+        let shares = |terms: Terms| Test::ALL.map(|test| (terms.weight(test) * 100.0).round());
+        assert_eq!(shares(TERMS), [35.0, 20.0, 15.0, 10.0, 10.0, 5.0, 5.0]);
+        assert_eq!(shares(Terms::new(true, None)), [50.0, 20.0, 15.0, 0.0, 10.0, 0.0, 5.0]);
+        assert_eq!(shares(Terms::new(false, Some(2.0))), [0.0, 75.0, 0.0, 0.0, 0.0, 25.0, 0.0]);
+        assert_eq!(shares(Terms::new(false, None)), [0.0, 100.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        let begun_before: Terms = serde_json::from_str(r#"{"draws":true,"latencyRatio":2.0}"#).unwrap();
+        assert_eq!(shares(begun_before), [40.0, 20.0, 15.0, 15.0, 10.0, 0.0, 0.0], "as a run began, it ends");
     }
 
     #[test]
@@ -246,6 +327,8 @@ mod tests {
             (Test::Abandoned, Block { abandoned: pair(60, 4), ..base }),
             (Test::Latency, Block { slow: Some(pair(200, 20)), ..base }),
             (Test::Split, Block { assigned: pair(1300, 1700), ..base }),
+            (Test::Slow, Block { canary_slow: Some([90, 900]), ..base }),
+            (Test::ClientErrors, Block { client_errors: pair(300, 60), ..base }),
         ] {
             let assessment = tests.assess(&[base, block], 400.0);
             assert_eq!(assessment.verdict, Verdict::Bad { test }, "{assessment:?}");
@@ -266,7 +349,7 @@ mod tests {
 
     #[test]
     fn runs_without_draws_are_judged_by_the_absolute_test_alone() {
-        let terms = Terms { draws: false, latency_ratio: Some(2.0) };
+        let terms = Terms::new(false, None);
         let block = Block { canary_failures: 3, canary_completed: 3, p0: Some(0.05), ..Block::default() };
         assert_eq!(Tests::new(terms).assess(&[block], 400.0).verdict, Verdict::Bad { test: Test::Absolute });
         let fewer = Block { canary_failures: 2, canary_completed: 2, ..block };

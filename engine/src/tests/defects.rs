@@ -147,7 +147,7 @@ fn rows() -> Vec<Row> {
         },
         Row {
             name: "3.4 a canary that only fails is judged, not taken for idle",
-            plan: Plan { alpha: 1e-300, threshold: 1, ..canary() },
+            plan: Plan { alpha: 1e-300, threshold: 1, plain_bounds: true, ..canary() },
             situation: (Progressing, 10.0, &[Failures(100, 0)]),
             event: &[TICK, TICK, Passes(Span(2700)), TICK, Passes(Span(2700)), TICK],
             expected: (Failed, 0.0, "FailedRevision"),

@@ -153,7 +153,8 @@ fn situation(play: &Play) -> u64 {
     let acknowledged = |epoch: u64| world.gateways.iter().map(|pod| pod.traffic.epoch >= epoch).collect::<Vec<_>>();
     let mut hasher = DefaultHasher::new();
     (phase, promoted, installed, applied, canary_is_fallback, paused, age(world.state.since)).hash(&mut hasher);
-    (traffic.weight, traffic.matching, traffic.limits.is_empty(), age(traffic.since)).hash(&mut hasher);
+    (traffic.weight, traffic.matching, traffic.only_matched, traffic.limits.is_empty(), age(traffic.since))
+        .hash(&mut hasher);
     (acknowledged(traffic.epoch), unrouted.map(acknowledged), world.deleted, world.plan.suspend).hash(&mut hasher);
     (world.plan.steps.len(), world.acknowledge, world.scrape, &world.target, world.update_stops_primary)
         .hash(&mut hasher);
@@ -165,7 +166,7 @@ fn situation(play: &Play) -> u64 {
     (tripped, world.canary_fails, world.primary_fails, world.requests == 0, play.programs()).hash(&mut hasher);
     if let Some(run) = run {
         let enough = run.evidence.total(&world.state.counters).arm(weir_wire::names::Arm::Canary).ended() >= 3;
-        (run.stage, &run.revision, run.failed_checks, run.step, run.check_passed, run.promote, enough)
+        (run.stage, &run.revision, run.failed_checks, run.step, run.check_passed, run.window_kept, run.promote, enough)
             .hash(&mut hasher);
         (run.last_failed_check.is_some(), run.confirmed.map(acknowledged), run.window_since.map(age)).hash(&mut hasher);
         (age(run.since), run.ready_since.map(age), age(run.ready_last), run.unreachable_reported).hash(&mut hasher);
@@ -284,6 +285,12 @@ fn an_ab_test_keeps_its_promises_whatever_happens() {
 fn a_release_by_weight_and_match_that_returns_in_steps_keeps_its_promises_whatever_happens() {
     let steps = Step::canary(weight(30.0), weight(50.0), true);
     explore("weights and match", &Plan { promotion_step: Some(weight(25.0)), ..plan(steps) }, 1);
+}
+
+#[test]
+fn a_release_to_matching_requests_keeps_its_promises_whatever_happens() {
+    let steps = Step::canary(weight(30.0), weight(100.0), false).into_iter().map(Step::of_matched).collect();
+    explore("matching only", &Plan { promotion_step: Some(weight(50.0)), ..plan(steps) }, 1);
 }
 
 #[test]

@@ -36,8 +36,8 @@ fn a_good_revision_walks_its_steps_and_is_promoted() {
 }
 
 #[test]
-fn a_revision_that_fails_its_bound_is_taken_back_at_the_threshold() {
-    let mut world = World::initialized(plan());
+fn a_revision_that_fails_a_plain_bound_is_taken_back_at_the_threshold() {
+    let mut world = World::initialized(Plan { plain_bounds: true, ..plan() });
     world.plan.alpha = 1e-9;
     world.canary_fails = 10;
     world.target = revision("v2");

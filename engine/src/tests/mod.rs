@@ -1,5 +1,6 @@
 //! The engine's promises, one test each.
 
+mod bounds;
 mod defects;
 mod explore;
 mod filter;

@@ -15,6 +15,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         Just(Step::ab_test(2)),
         Just(Step::blue_green(2)),
         Just(Step::canary(weight(20.0), weight(50.0), true)),
+        Just(Step::canary(weight(50.0), weight(100.0), false).into_iter().map(Step::of_matched).collect()),
     ];
     let kinds = prop::sample::subsequence(explore::KINDS.to_vec(), 0..=explore::KINDS.len());
     let back = prop::option::of(prop_oneof![Just(weight(10.0)), Just(weight(50.0))]);

@@ -29,7 +29,9 @@ impl Witness {
         assert!(decision.events.iter().all(|event| !event.text.is_empty() && !event.reason.is_empty()));
         assert!(decision.recheck_after > Span(0), "a pass that asks for another one at once never ends");
         // The weights sum to 10,000, and every other split has another number.
-        let split = |traffic: &Traffic| (traffic.weight, traffic.matching, traffic.run.clone(), traffic.limits.clone());
+        let split = |traffic: &Traffic| {
+            (traffic.weight, traffic.matching, traffic.only_matched, traffic.run.clone(), traffic.limits.clone())
+        };
         assert_eq!(after.traffic.weight.parts() + after.traffic.weight.complement().parts(), 10_000);
         assert!(after.traffic.epoch >= before.traffic.epoch, "epochs never go back: {}", text());
         if split(&before.traffic) != split(&after.traffic) {

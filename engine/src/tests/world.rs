@@ -27,6 +27,10 @@ pub(super) struct World {
     pub(super) acknowledge: bool,
     /// Whether gateways switch the filter on where they are told to.
     pub(super) switches: bool,
+    /// Whether the gateways' module knows splits of matching requests.
+    pub(super) splits_matched: bool,
+    /// Whether the gateways send nothing to the canary, whatever they say.
+    pub(super) unsplit: bool,
     /// Whether gateways answer scrapes.
     pub(super) scrape: bool,
     /// Whether workloads come up as asked.
@@ -38,6 +42,12 @@ pub(super) struct World {
     pub(super) requests: u64,
     pub(super) canary_fails: u64,
     pub(super) primary_fails: u64,
+    /// How many of the canary's requests out of a hundred are slower than every edge.
+    pub(super) canary_slow: u64,
+    /// How many of each arm's requests out of a hundred are answered with 404: primary, canary.
+    pub(super) not_found: [u64; 2],
+    /// Whether the canary's requests never end.
+    pub(super) canary_hangs: bool,
     pub(super) events: Vec<String>,
     pub(super) phases: Vec<Phase>,
     pub(super) weights: Vec<Weight>,
@@ -86,6 +96,8 @@ impl World {
             deleted: false,
             acknowledge: true,
             switches: true,
+            splits_matched: true,
+            unsplit: false,
             scrape: true,
             canary_comes_up: true,
             primary_comes_up: true,
@@ -93,6 +105,9 @@ impl World {
             requests: 10,
             canary_fails: 0,
             primary_fails: 0,
+            canary_slow: 0,
+            not_found: [0; 2],
+            canary_hangs: false,
             events: Vec::new(),
             phases: Vec::new(),
             weights: Vec::new(),
@@ -123,6 +138,7 @@ impl World {
             silent: pod.silent,
             acknowledged: (!pod.silent).then_some(pod.traffic.epoch),
             filtering: self.switches && pod.traffic.filter == FilterMode::On,
+            splits_matched: self.splits_matched,
         };
         let sized = |workload: &Workload, absent| {
             let replicas = if workload.readiness == Readiness::Absent { absent } else { Some(2) };
@@ -246,11 +262,15 @@ impl World {
         let pods = self.gateways.len() as u64;
         for pod in &mut self.gateways {
             for i in 0..self.requests / pods {
-                let matched = pod.traffic.matching && i == 0;
+                let only_matched = pod.traffic.only_matched;
+                let matched = (pod.traffic.matching || only_matched) && i % 10 == 0;
                 let turn = (self.served[0] + self.served[1]) * 7919 % 10_000;
-                let canary = pod.tripped == 0 && (matched || turn < u64::from(pod.traffic.weight.parts()));
+                let drawn = turn < u64::from(pod.traffic.weight.parts());
+                let wanted = if only_matched { matched && drawn } else { matched || drawn };
+                let canary = pod.tripped == 0 && !self.unsplit && wanted;
                 let arm = if canary { Arm::Canary } else { Arm::Primary };
-                let cohort = if matched && canary { Cohort::Match } else { Cohort::Draw };
+                let by_condition = if only_matched { !matched } else { matched && canary };
+                let cohort = if by_condition { Cohort::Match } else { Cohort::Draw };
                 let share = if canary { self.canary_fails } else { self.primary_fails };
                 let served = &mut self.served[arm as usize];
                 *served += 1;
@@ -261,8 +281,15 @@ impl World {
                 let slot = &mut pod.slots[(pod.traffic.epoch % SLOTS) as usize];
                 let cell = slot.cell_mut(arm, cohort);
                 cell.count(Kind::Assigned, 1);
+                if canary && self.canary_hangs {
+                    continue;
+                }
+                let falls = |share: u64| *served * share / 100 > (*served - 1) * share / 100;
+                let not_found = !failed && falls(self.not_found[arm as usize]);
+                let bucket = if canary && falls(self.canary_slow) { self.plan.latency_ms.len() } else { 0 };
                 cell.count(if failed { Kind::Failure } else { Kind::Success }, 1);
-                cell.count(Kind::Latency(0), 1);
+                cell.count(Kind::ClientError, u64::from(not_found));
+                cell.count(Kind::Latency(bucket as u8), 1);
             }
         }
     }

@@ -63,6 +63,10 @@ pub struct Canary {
     /// Requests that meet any of these go to the canary whatever the weight.
     #[serde(default, rename = "match")]
     pub conditions: Vec<Condition>,
+    /// Splits the requests that meet a condition, and those only. `weight` and `match` are empty beside it, so that a filter of
+    /// before this field ([`crate::names::LEVEL`]) sends nothing to the canary, and not everybody's requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<MatchedSplit>,
     /// Keeps a client on the arm that it was first drawn to.
     #[serde(default)]
     pub affinity: Option<Affinity>,
@@ -97,6 +101,16 @@ pub enum Lookup {
     Host,
     /// By the name of the route that the gateway chose, read only for requests whose host is in `hosts` (if any are given).
     Route,
+}
+
+/// A split of the requests that meet a condition. All others are the primary's, and no draws.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchedSplit {
+    /// Share of them for the canary, in 1/10,000.
+    pub weight: Weight,
+    /// Those that meet any of these.
+    #[serde(rename = "match")]
+    pub conditions: Vec<Condition>,
 }
 
 /// Header, cookie and query conditions, all of which must hold.
@@ -280,13 +294,16 @@ impl Canary {
     /// Returns whether any request can reach the canary.
     #[must_use]
     pub fn reaches_canary(&self) -> bool {
-        self.weight > Weight::ZERO || !self.conditions.is_empty()
+        let of_matched = |split: &MatchedSplit| split.weight > Weight::ZERO && !split.conditions.is_empty();
+        self.weight > Weight::ZERO || !self.conditions.is_empty() || self.matched.as_ref().is_some_and(of_matched)
     }
 
-    /// Returns the share of drawn requests for the canary, and whether any conditions send it others.
+    /// Returns whether this takes requests away from the canary that `before` gave it.
     #[must_use]
-    pub fn split(&self) -> (Weight, bool) {
-        (self.weight, !self.conditions.is_empty())
+    pub fn takes_from(&self, before: &Self) -> bool {
+        let share = |canary: &Self| canary.matched.as_ref().map_or(canary.weight, |matched| matched.weight);
+        let narrows = before.weight > Weight::ZERO && self.matched.is_some();
+        share(self) < share(before) || narrows || (!before.conditions.is_empty() && self.conditions.is_empty())
     }
 
     fn check(&self) -> Result<(), (String, String)> {

@@ -16,7 +16,7 @@ pub mod names;
 pub mod plugin;
 pub mod weight;
 
-pub use config::{Affinity, Canary, Condition, Config, ConfigError, Limits, Lookup, StringMatch};
+pub use config::{Affinity, Canary, Condition, Config, ConfigError, Limits, Lookup, MatchedSplit, StringMatch};
 pub use weight::Weight;
 
 /// The request header that sends a request to the canary: its value is the canary's token.

@@ -13,6 +13,7 @@
 //! | `weir_generation_<slot>` | gauge | the generation that `weir_vms_<slot>` counts; slot = generation % 8 |
 //! | `weir_boot` | gauge | random per process, never 0; another value means that every counter began at 0 again |
 //! | `weir_disarmed` | gauge | 1 when the dead man's switch keeps this process on the primary |
+//! | `weir_level` | gauge | which additions to the configuration the module knows ([`LEVEL`]); a module of before this gauge knows none |
 
 use std::fmt;
 
@@ -24,6 +25,11 @@ pub const PREFIX: &str = "weir_";
 pub const BOOT: &str = "weir_boot";
 /// Whether the dead man's switch holds.
 pub const DISARMED: &str = "weir_disarmed";
+
+/// Which additions to the configuration the module knows.
+pub const LEVEL_NAME: &str = "weir_level";
+/// What this module knows. 1: [`crate::Canary::matched`].
+pub const LEVEL: u64 = 1;
 
 /// Which revision served a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +45,7 @@ pub enum Arm {
 pub enum Cohort {
     /// An independent random draw. Only these enter the comparison of the arms.
     Draw,
-    /// A condition of `match`.
+    /// The conditions of `match` alone chose the arm: the canary, or where only matching requests are drawn the primary.
     Match,
     /// The client's cookie.
     Sticky,
@@ -147,6 +153,8 @@ pub enum Metric<'a> {
     Boot,
     /// Whether the dead man's switch holds.
     Disarmed,
+    /// Which additions to the configuration the module knows.
+    Level,
 }
 
 impl fmt::Display for Metric<'_> {
@@ -163,6 +171,7 @@ impl fmt::Display for Metric<'_> {
             Self::Generation(slot) => write!(f, "{PREFIX}generation_{slot}"),
             Self::Boot => f.write_str(BOOT),
             Self::Disarmed => f.write_str(DISARMED),
+            Self::Level => f.write_str(LEVEL_NAME),
         }
     }
 }
@@ -174,6 +183,7 @@ impl<'a> Metric<'a> {
         match name {
             BOOT => return Some(Self::Boot),
             DISARMED => return Some(Self::Disarmed),
+            LEVEL_NAME => return Some(Self::Level),
             _ => {}
         }
         let (head, rest) = name.strip_prefix(PREFIX)?.split_once('_')?;
@@ -240,7 +250,7 @@ mod tests {
             }
         }
         let others = [Metric::Late(id), Metric::Refused(id), Metric::Tripped(id), Metric::TripTest(id)];
-        for metric in others.into_iter().chain([Metric::Boot, Metric::Disarmed]) {
+        for metric in others.into_iter().chain([Metric::Boot, Metric::Disarmed, Metric::Level]) {
             assert_eq!(Metric::parse(&metric.to_string()), Some(metric));
         }
     }

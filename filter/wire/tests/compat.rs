@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_wire::{Affinity, Canary, Condition, Config, Limits, Lookup, StringMatch, Weight};
+use weir_wire::{Affinity, Canary, Condition, Config, Limits, Lookup, MatchedSplit, StringMatch, Weight};
 
 fn golden(name: &str) -> Config {
     let path = format!("{}/golden/v1/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -35,6 +35,7 @@ fn the_first_epoch_of_a_run_means_the_same() {
             epoch: 9,
             weight: Weight::new(500).unwrap(),
             conditions: vec![],
+            matched: None,
             affinity: None,
             latency_ms: vec![1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
             admission: 10,
@@ -124,17 +125,48 @@ fn what_later_versions_added_means_the_same() {
 }
 
 #[test]
+fn a_split_of_matching_requests_means_the_same_and_nothing_to_a_filter_of_before_it() {
+    let headers = BTreeMap::from([("x-insider".to_owned(), StringMatch::Exact("yes".into()))]);
+    let matched = MatchedSplit {
+        weight: Weight::new(500).unwrap(),
+        conditions: vec![Condition { headers, ..Condition::default() }],
+    };
+    let canary = Canary {
+        id: "a3f09c11d2e4b877".into(),
+        name: "shop/cart".into(),
+        hosts: strings(&["shop.example.com"]),
+        token: "7d0b5a2c91".into(),
+        run: "6f2c".into(),
+        epoch: 9,
+        matched: Some(matched),
+        admission: 10,
+        ..Canary::default()
+    };
+    let config = golden("matched");
+    assert_eq!(config.canaries, [canary]);
+    assert!(config.canaries[0].reaches_canary());
+    let everybody = Canary { weight: Weight::new(500).unwrap(), matched: None, ..config.canaries[0].clone() };
+    assert!(config.canaries[0].takes_from(&everybody) && !everybody.takes_from(&config.canaries[0]));
+    let before = Canary { matched: None, ..config.canaries[0].clone() };
+    assert!(!before.reaches_canary());
+}
+
+#[test]
 fn no_golden_is_forgotten() {
     let folder = format!("{}/golden/v1", env!("CARGO_MANIFEST_DIR"));
     let mut names: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["additions.json", "every-field.json", "first-epoch.json"], "each has a test above");
+    assert_eq!(
+        names,
+        ["additions.json", "every-field.json", "first-epoch.json", "matched.json"],
+        "each has a test above"
+    );
 }
 
 #[test]
 fn what_is_written_reads_back() {
-    for name in ["first-epoch", "every-field", "additions"] {
+    for name in ["first-epoch", "every-field", "additions", "matched"] {
         let config = golden(name);
         assert_eq!(Config::parse(&serde_json::to_vec(&config).unwrap()).unwrap(), config);
     }

@@ -23,7 +23,7 @@ fn check(name: &str, source: Source, bounds: Bounds) -> Check {
 
 /// One gateway of two workers; half of the answers take more than 20 ms.
 pub(crate) fn scenario(plan: Plan, rps: f64, primary: f64, canary: f64) -> Scenario {
-    let behaviour = |errors| Behaviour { errors, latency: Latency { median: 20.0, p99: 80.0 } };
+    let behaviour = |errors| Behaviour { errors, client_errors: 0.0, latency: Latency { median: 20.0, p99: 80.0 } };
     Scenario {
         plan,
         rps,

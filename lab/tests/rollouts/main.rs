@@ -1,5 +1,6 @@
 //! `weir simulate` and what it proves: the forecasts, and that equally good revisions are taken back as seldom as promised.
 #![cfg(test)]
 
+mod bounds;
 mod equal_revisions;
 mod forecasts;

@@ -47,6 +47,7 @@ fn a_short_spec_has_the_documented_defaults() {
         checks: vec![],
         webhooks: vec![],
         min_requests: 10,
+        plain_bounds: false,
         insufficient_deadline: None,
         progress_deadline: Span::seconds(600),
         skip_analysis: false,
@@ -87,11 +88,16 @@ fn a_latency_bound_becomes_an_edge_of_the_histogram() {
 }
 
 #[test]
-fn match_and_weights_may_stand_together() {
-    let plan = plan_with(
-        "stepWeights: [1, 5]\nmatch: [{headers: {X-Beta: {exact: \"1\"}}, cookies: {beta: {regex: \"y.*\"}}}]",
-    );
-    assert!(plan.steps.iter().all(|step| step.matching));
+fn match_with_weights_splits_the_matching_requests_unless_it_says_otherwise() {
+    let conditions = "match: [{headers: {X-Beta: {exact: \"1\"}}, cookies: {beta: {regex: \"y.*\"}}}]";
+    for weights in ["stepWeights: [1, 5]", "stepWeight: 5"] {
+        let plan = plan_with(&format!("{weights}\n{conditions}"));
+        assert!(plan.steps.iter().all(|step| step.only_matched && !step.matching), "{weights}");
+        let plan = plan_with(&format!("{weights}\nmatchAll: true\n{conditions}"));
+        assert!(plan.steps.iter().all(|step| step.matching && !step.only_matched), "{weights}");
+    }
+    assert!(plan_with("stepWeight: 5\nmatchAll: true").steps.iter().all(|step| !step.matching && !step.only_matched));
+    let plan = plan_with(&format!("stepWeights: [1, 5]\n{conditions}"));
     assert_eq!(plan.conditions.len(), 1);
     assert!(plan.conditions[0].headers.contains_key("x-beta"), "header names are lower case for the filter");
     let ab = plan_with("iterations: 3\nmatch: [{headers: {x-beta: {exact: \"1\"}}}]");

@@ -40,11 +40,12 @@ impl Bound {
         spec: &CanarySpec,
         through: &[Arc<GatewayWorkload>],
     ) -> Self {
-        if let Some(why) = router::unbound(stores, names, spec) {
-            return Self { bound: false, reason: "MeshOnly", message: why.into() };
+        let outside = registry.outside(stores, names, spec);
+        let has_pod = !outside.is_empty() || through.iter().any(|workload| workload.has_pod(stores));
+        if let Some((reason, message)) = router::unbound(stores, names, spec, has_pod) {
+            return Self { bound: false, reason, message };
         }
         let mut found = Vec::new();
-        let outside = registry.outside(stores, names, spec);
         if let Some((namespace, _)) = outside.first() {
             let pods: Vec<String> = outside.iter().take(NAMED).map(|(of, pod)| format!("{of}/{pod}")).collect();
             let text = format!(

@@ -147,6 +147,13 @@ impl GatewayWorkload {
         let _ = self.reports.clone().wait_for(|reports| reports.complete).await;
     }
 
+    /// Returns whether there is a pod of it, ready or not: a gateway that starts anew is no news.
+    #[must_use]
+    pub(crate) fn has_pod(&self, stores: &Stores) -> bool {
+        let pods = stores.pods.of(&self.names.namespace);
+        pods.iter().any(|pod| selects(&self.names.selector, pod.metadata.labels.as_ref()))
+    }
+
     /// Returns the pods that serve, terminating ones included.
     #[must_use]
     pub(crate) fn pods(&self, stores: &Stores) -> Vec<Arc<Pod>> {

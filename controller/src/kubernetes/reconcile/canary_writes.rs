@@ -9,7 +9,7 @@ use weir_engine::{Event, Severity, Span, Timestamp};
 
 use super::events;
 use super::reconciler::{DELETION_RECHECK, FINALIZER, Reconciler};
-use super::status::{alerts_failing, newly_stalled, stalled};
+use super::status::{alerts_failing, missing, newly_stalled, stalled};
 use crate::api::{GROUP, VERSION};
 use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_status, read};
 use crate::kubernetes::api_server::clock::now;
@@ -21,8 +21,11 @@ use crate::telemetry::Chain;
 /// Writes of one status, where others edit the object meanwhile. Each follows a read at once.
 const STATUS_TRIES: usize = 5;
 
+/// Time to the next look at an object that cannot work: what would mend it wakes it sooner.
+const REFUSED: Span = Span::seconds(10);
+
 impl Reconciler {
-    /// Says that the object cannot work as it is; lets it go if it is being deleted.
+    /// Says that the object cannot work as it is, or that something it refers to is waited for; lets it go if it is being deleted.
     pub(super) async fn refuse(&mut self, canary: &Canary, (reason, problem): Fault) -> Result<Span, ActError> {
         if canary.deleted() {
             restore_all(&self.stores, &self.key.0, &self.key.1).await?;
@@ -30,16 +33,19 @@ impl Reconciler {
             return Ok(DELETION_RECHECK);
         }
         let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
-        let new = stalled(old, reason, &problem, canary.metadata.generation.unwrap_or_default(), now());
+        let fault = (reason, problem);
+        let left = self.grace.left(Some(&fault), old, now());
+        let said = if left.is_some() { missing } else { stalled };
+        let new = said(old, reason, &fault.1, canary.metadata.generation.unwrap_or_default(), now());
         if *old != new {
-            warn!(namespace = self.key.0, canary = self.key.1, reason, problem, "canary cannot work");
-            let event = newly_stalled(old, &(reason, problem));
+            warn!(namespace = self.key.0, canary = self.key.1, reason, problem = fault.1, "canary cannot work");
+            let event = if left.is_none() { newly_stalled(old, &fault) } else { None };
             self.store(canary, new).await?;
             if let Some(event) = event {
                 self.emit(&Arc::new(canary.clone()), &event);
             }
         }
-        Ok(Span::seconds(10))
+        Ok(left.unwrap_or(REFUSED).min(REFUSED))
     }
 
     /// Reports a failed pass, where a person must know of it; returns the time until the next try.

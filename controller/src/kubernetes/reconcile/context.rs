@@ -9,7 +9,7 @@ use weir_engine::{
 
 use super::observe::{Observer, VERB, verb};
 use super::reconciler::Reconciler;
-use super::status::{newly_stalled, no_effect, stalled, status, webhooks, without_figures};
+use super::status::{missing, newly_stalled, no_effect, stalled, status, webhooks, without_figures};
 use crate::alerts::{Situation, images};
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::apply::ActError;
@@ -111,18 +111,15 @@ impl Platform for ReconcileContext<'_> {
         let mut new = status(old, &view, state, generation, bound, self.now);
         let tracked = self.resolved.as_ref().map(|resolved| resolved.tracked(stores));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
+        let waited_for = self.reconciler.grace.left(self.fault.as_ref(), old, self.now).is_some();
         if let Some((reason, problem)) = &self.fault {
-            new = stalled(
-                &CanaryStatus { conditions: old.conditions.clone(), ..new },
-                reason,
-                problem,
-                generation,
-                self.now,
-            );
+            let said = if waited_for { missing } else { stalled };
+            let of = CanaryStatus { conditions: old.conditions.clone(), ..new };
+            new = said(&of, reason, problem, generation, self.now);
         }
         let no_effect_event = no_effect(old, &mut new, self.reconciler.reading.remarks(), generation, self.now);
         let undelivered = self.reconciler.alerts_failing(self.canary, old, &mut new, generation, self.now);
-        let stalled = self.fault.as_ref().and_then(|fault| newly_stalled(old, fault));
+        let stalled = self.fault.as_ref().filter(|_| !waited_for).and_then(|fault| newly_stalled(old, fault));
         new.alerts = self.reconciler.alerts.deliveries().threads();
         let outcomes = self.reconciler.checks.outcomes();
         // Another replica may have asked them before this one.

@@ -4,6 +4,7 @@ mod act;
 mod canary_writes;
 mod context;
 pub(crate) mod events;
+mod grace;
 pub(crate) mod observe;
 mod reading;
 pub(crate) mod reconciler;

@@ -8,6 +8,7 @@ use tracing::info;
 use weir_engine::{Observation, Phase, Span, State, Timestamp};
 
 use super::context::ReconcileContext;
+use super::grace::Grace;
 use super::observe::SeenEndpoints;
 use super::reading::LastReading;
 use super::retry::{COOLDOWN, Retry};
@@ -58,6 +59,8 @@ pub(crate) struct Reconciler {
     pub(super) seen: Observation,
     /// Passes that failed.
     pub(super) retry: Retry,
+    /// What is missing, and may be on its way.
+    pub(super) grace: Grace,
     /// What was written last.
     pub(super) written: Written,
     /// Events emitted so far, which keeps their names apart.
@@ -99,6 +102,7 @@ impl Reconciler {
             checks,
             seen: Observation::default(),
             retry: Retry::default(),
+            grace: Grace::default(),
             written: Written::default(),
             events_emitted: 0,
             alerts,

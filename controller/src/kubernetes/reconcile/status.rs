@@ -55,7 +55,8 @@ pub(crate) fn status(
         phase: Some(word.clone()),
         reason: Some(view.reason.clone()),
         message: Some(message.clone()),
-        canary_weight: Some(view.weight),
+        // All that is tested has the canary, as in Flagger's A/B tests.
+        canary_weight: Some(if view.matching && view.weight == 0.0 { 100.0 } else { view.weight }),
         failed_checks: Some(i64::from(view.checks.failed)),
         iterations: Some(iteration.map_or(0, |run| i64::try_from(run.step).unwrap_or(0))),
         last_applied_spec: state.applied.as_ref().map(ToString::to_string),
@@ -92,14 +93,29 @@ pub(crate) fn stalled(
     generation: i64,
     now: Timestamp,
 ) -> CanaryStatus {
+    let said = [("Ready", "False", reason, message.to_owned()), ("Stalled", "True", reason, message.to_owned())];
+    faulty(old, (reason, message), generation, conditions(old, generation, now, said))
+}
+
+/// Returns the status of an object that something is missing for, which may be on its way: in progress if it was never Ready, and
+/// Ready as it was otherwise.
+#[must_use]
+pub(crate) fn missing(
+    old: &CanaryStatus,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> CanaryStatus {
+    let was_ready = old.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True");
+    let ready = if was_ready { "True" } else { "Unknown" };
+    let said = [("Ready", ready, reason, message.to_owned())];
+    faulty(old, (reason, message), generation, conditions(old, generation, now, said))
+}
+
+fn faulty(old: &CanaryStatus, (reason, message): (&str, &str), generation: i64, fresh: Vec<Condition>) -> CanaryStatus {
     let said = ["Ready", "Stalled"];
     let mut kept: Vec<_> = old.conditions.iter().filter(|c| !said.contains(&c.kind.as_str())).cloned().collect();
-    let fresh = conditions(
-        old,
-        generation,
-        now,
-        [("Ready", "False", reason, message.to_owned()), ("Stalled", "True", reason, message.to_owned())],
-    );
     kept.extend(fresh);
     CanaryStatus {
         observed_generation: Some(generation),

@@ -88,15 +88,33 @@ fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(Stri
     roots.flat_map(|root| own(&root.fields.spec.gateways, root.namespace())).collect()
 }
 
-/// Returns why none of a Canary's requests passes a gateway, if that is so.
-pub(super) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
-    let why = match spec.service.delegation {
-        Some(true) => {
-            "spec.service.delegation: no VirtualService delegates to it from a gateway, so none of its requests passes the filter"
-        }
-        _ => "spec.service.gateways names no gateway: none of its requests passes the filter",
+/// Returns why none of a Canary's requests passes a gateway, if that is so: the word for it, and a sentence.
+pub(super) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec, has_pod: bool) -> Option<Fault> {
+    let named = gateways(stores, names, spec);
+    let missing = named.iter().find(|(namespace, name)| stores.gateways.get(namespace, name).is_none());
+    let (word, why) = match (missing, named.first()) {
+        (_, None) => match spec.service.delegation {
+            Some(true) => (
+                "MeshOnly",
+                "spec.service.delegation: no VirtualService delegates to it from a gateway, so none of its requests passes the filter"
+                    .to_owned(),
+            ),
+            _ => (
+                "MeshOnly",
+                "spec.service.gateways names no gateway: none of its requests passes the filter".to_owned(),
+            ),
+        },
+        _ if has_pod => return None,
+        (Some((namespace, name)), _) => (
+            "GatewayMissing",
+            format!("Gateway {namespace}/{name} does not exist: none of its requests passes the filter"),
+        ),
+        (None, Some((namespace, name))) => (
+            "NoGateway",
+            format!("the selector of Gateway {namespace}/{name} finds no pod: none of its requests passes the filter"),
+        ),
     };
-    gateways(stores, names, spec).is_empty().then_some(why)
+    Some((word, why))
 }
 
 /// Gives back the VirtualServices that a Canary has adopted.

@@ -56,11 +56,12 @@ pub(crate) fn taken_hosts(stores: &Stores, names: &Names, spec: &CanarySpec) -> 
     }
 }
 
-/// Returns why none of a Canary's requests passes a gateway, if that is so.
+/// Returns why none of a Canary's requests passes a gateway, if that is so: the word for it, and a sentence. `has_pod` says whether
+/// its gateways have a pod.
 #[must_use]
-pub(crate) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<&'static str> {
+pub(crate) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec, has_pod: bool) -> Option<Fault> {
     match names.router {
-        RouterKind::Istio => istio::unbound(stores, names, spec),
+        RouterKind::Istio => istio::unbound(stores, names, spec, has_pod),
     }
 }
 

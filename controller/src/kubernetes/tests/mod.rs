@@ -12,6 +12,7 @@ mod leading;
 mod ownership;
 mod passes;
 mod plugin;
+mod references;
 mod server;
 mod stage;
 mod tenants;

@@ -143,6 +143,17 @@ impl Stage {
         self.until(name, |status| status["reason"] == reason).await;
     }
 
+    /// Waits until a Canary is not stalled any more.
+    pub(super) async fn until_not_stalled(&self, name: &str) {
+        for _ in 0..6000 {
+            if !self.is(name, "Stalled") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{:#}", self.status(name));
+    }
+
     async fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
         for _ in 0..6000 {
             if is_so(&self.status(name)) {
