@@ -249,13 +249,13 @@ async fn below_its_severity_a_bot_edits_and_posts_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn severities_are_least_ones_and_steps_go_to_nobody_who_cannot_edit() {
-    let all = [Severity::Info, Severity::Warning, Severity::Error];
+    let all = [(Severity::Info, "Promoted"), (Severity::Warning, "Paused"), (Severity::Error, "EvidenceBad")];
     for (severity, expected) in [("info", 3), ("", 3), ("warn", 2), ("error", 1)] {
         let recorder = Recorder::with(|_, _| Some(Ok(ok(&json!("ok")))));
         let spec = json!({"type": "msteams", "address": "http://teams/hook"});
         let mut told = Told::new(&spec, &json!({}), severity, recorder.clone());
-        for severity in all {
-            told.tell(severity, "Something", "r1");
+        for (severity, reason) in all {
+            told.tell(severity, reason, "r1");
         }
         told.tell(Severity::Info, "Advanced", "r1");
         minutes(1).await;
