@@ -160,7 +160,7 @@ impl Message {
     #[must_use]
     pub(crate) fn sign(&self) -> &'static str {
         match (self.severity, self.phase) {
-            (Severity::Error, _) => "❌",
+            (Severity::Error, _) | (Severity::Info, Phase::Failed) => "❌",
             (Severity::Warning, _) => "⚠️",
             (Severity::Info, Phase::Succeeded | Phase::Initialized) => "✅",
             (Severity::Info, _) => "⏳",
@@ -171,7 +171,7 @@ impl Message {
     #[must_use]
     pub(crate) fn colour(&self) -> &'static str {
         match (self.severity, self.phase) {
-            (Severity::Error, _) => "#d93025",
+            (Severity::Error, _) | (Severity::Info, Phase::Failed) => "#d93025",
             (Severity::Warning, _) => "#f9ab00",
             (Severity::Info, Phase::Succeeded | Phase::Initialized) => "#188038",
             (Severity::Info, _) => "#1a73e8",
@@ -240,19 +240,31 @@ fn headline(event: &Event, view: &CanaryView, revision: &str) -> String {
     let (revision, weight) = (crate::view::paint::short(revision), percent(view.weight));
     match event.reason {
         "NewRevision" => format!("revision {revision} is being released"),
-        "Promoted" | "Skipped" => format!("revision {revision} is in production"),
         "Initialized" => format!("set up, the primary serves revision {revision}"),
-        "PromotionFailed" => format!("revision {revision} was not promoted, the canary serves"),
         "WaitingForGate" => {
             let gate = event.webhook.as_deref().unwrap_or("a gate");
             format!("revision {revision} waits for {gate}")
         }
         "Halted" => format!("a check of revision {revision} failed, the canary stays at {weight} %"),
-        reason if ended(view).is_some_and(|ended| ended.result == Outcome::RolledBack && ended.reason == reason) => {
-            format!("revision {revision} was taken back")
-        }
-        reason if STEPS.contains(&reason) => format!("revision {revision} is being released, canary weight {weight} %"),
-        _ => short(&event.text),
+        reason => match ended(view) {
+            // What comes after the end (a webhook that was told of it) leaves standing how it ended.
+            Some(ended) if ended.reason == reason || STEPS.contains(&reason) => {
+                format!("revision {revision} {}", outcome(ended.result))
+            }
+            None if STEPS.contains(&reason) => {
+                format!("revision {revision} is being released, canary weight {weight} %")
+            }
+            _ => short(&event.text),
+        },
+    }
+}
+
+fn outcome(result: Outcome) -> &'static str {
+    match result {
+        Outcome::Promoted => "is in production",
+        Outcome::RolledBack => "was taken back",
+        Outcome::PromotionFailed => "was not promoted, the canary serves",
+        Outcome::Superseded => "was replaced",
     }
 }
 
@@ -330,6 +342,21 @@ mod tests {
         assert!(message.step && message.facts.iter().all(|(name, _)| *name != "Next"), "{:?}", message.facts);
         let silent = Event::new(Severity::Warning, "NoEffect", "…");
         assert_eq!(Message::of(&silent, &situation, None, Timestamp(0)), None);
+    }
+
+    #[test]
+    fn what_comes_after_the_end_leaves_standing_how_it_ended() {
+        for (result, phase, sign, expected) in [
+            (Outcome::Promoted, Phase::Succeeded, "✅", "store/shop: revision abc is in production"),
+            (Outcome::RolledBack, Phase::Failed, "❌", "store/shop: revision abc was taken back"),
+        ] {
+            let ended = EndedView { revision: "abc".into(), result, ..EndedView::default() };
+            let view = CanaryView { ended: Some(ended), ..view(phase) };
+            let event = Event::new(Severity::Info, "CheckPassed", "Post-rollout check mail passed");
+            let situation = Situation::of(view, &State::default(), Vec::new());
+            let message = Message::of(&event, &situation, None, Timestamp(0)).unwrap();
+            assert_eq!((message.title.as_str(), message.sign()), (expected, sign));
+        }
     }
 
     #[test]
