@@ -1,5 +1,6 @@
 //! All that is known of the cluster, and which reconcilers wake when something of it changed.
 
+mod gateway_namespaces;
 mod host_index;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use crate::kubernetes::settings::Settings;
 use crate::outbound::Outbound;
 use host_index::{HostIndex, affects};
 
+pub(crate) use gateway_namespaces::{ALLOWED, GATEWAYS_LABEL};
 pub(crate) use host_index::{covers, hosts, suffixes};
 
 /// Where the mesh's own rules are: they hold where a namespace has none.
@@ -38,11 +40,6 @@ pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// Annotation of an object that Canaries of every namespace may name.
 const SHARED: &str = "weir.dev/shared";
-
-/// Label of a namespace whose pods may be gateways: whoever may write pods there may not set it.
-pub(crate) const GATEWAYS_LABEL: &str = "weir.dev/gateways";
-/// Its value.
-pub(crate) const ALLOWED: &str = "allowed";
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
@@ -259,13 +256,6 @@ impl Stores {
         match kind {
             TargetKind::Deployment => self.deployments.get(namespace, name).map(Target::Deployment),
         }
-    }
-
-    /// Returns whether pods of a namespace may be gateways.
-    pub(crate) fn is_gateway_namespace(&self, namespace: &str) -> bool {
-        let labelled =
-            || self.namespaces.get("", namespace).is_some_and(|it| it.label(GATEWAYS_LABEL) == Some(ALLOWED));
-        self.settings.gateway_namespaces.iter().any(|known| known == namespace) || labelled()
     }
 
     /// Returns all workloads of a namespace that could be released.
