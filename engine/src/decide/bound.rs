@@ -109,7 +109,7 @@ impl Bound {
     }
 
     /// Returns how many more requests bring the rate inside if none of them breaks the bound; nothing if no number does.
-    fn to_inside(&self, least: u64) -> Option<u64> {
+    fn to_inside(self, least: u64) -> Option<u64> {
         if self.allows_none() && self.is_broken_once() {
             return None;
         }
