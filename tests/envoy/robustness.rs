@@ -105,5 +105,5 @@ async fn a_thousand_canaries_fit() {
 fn the_module_is_small() {
     let size = std::fs::metadata(module()).unwrap().len();
     println!("weir-filter.wasm: {size} bytes");
-    assert!(size < 400_000, "{size} bytes: what has grown?");
+    assert!(size < 420_000, "{size} bytes: what has grown?");
 }
