@@ -49,6 +49,16 @@ impl Envoy {
     pub(crate) fn cpu_ns(&self) -> Result<u64, String> {
         ran_ns(self.process.id()).map_err(|error| format!("run time of process {}: {error}", self.process.id()))
     }
+
+    /// Returns the memory that is the process's own, in MiB.
+    pub(crate) fn memory_mib(&self) -> Result<f64, String> {
+        let problem = |what: &dyn std::fmt::Display| format!("memory of process {}: {what}", self.process.id());
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).map_err(|it| problem(&it))?;
+        let kib =
+            status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map(|kib: f64| kib / 1024.0).ok_or_else(|| problem(&"not told"))
+    }
 }
 
 impl Drop for Envoy {

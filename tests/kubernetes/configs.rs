@@ -261,7 +261,7 @@ async fn switching_tracking_on_or_off_starts_no_rollout_and_restarts_nothing() {
     let stage = Stage::bare_alone("config-switch").await;
     let account = format!("--as=system:serviceaccount:{SYSTEM}:weir");
     let may = |verb: &str| run("kubectl", &["auth", "can-i", verb, "secrets", "-A", &account], "").is_ok();
-    install_with(&["--set", "configTracking.enabled=false"]);
+    install_with(&["--set", "configTracking.enabled=false,alerts.secrets=false"]);
     assert!(!may("get") && !may("list"), "rights that nobody needs");
     settings(&stage, "v1", "0");
     deploy(&stage, &[]);
@@ -289,7 +289,7 @@ async fn switching_tracking_on_or_off_starts_no_rollout_and_restarts_nothing() {
     let (tracked, running) = (read_by(&primary(&stage)), pods());
     assert_ne!(tracked, ["settings"]);
 
-    install_with(&["--set", "configTracking.enabled=false"]);
+    install_with(&["--set", "configTracking.enabled=false,alerts.secrets=false"]);
     until("nothing is told to be tracked", || stage.status()["trackedConfigs"].is_null().then_some(())).await;
     assert_eq!((rollouts(&stage), pods(), read_by(&primary(&stage))), (1, running.clone(), tracked.clone()));
     install();

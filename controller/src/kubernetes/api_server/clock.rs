@@ -29,3 +29,10 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
         .map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
         .unwrap_or_default()
 }
+
+/// Returns the point in time of what the API wrote.
+#[must_use]
+pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok().map(Timestamp)
+}

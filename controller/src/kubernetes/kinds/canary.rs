@@ -98,7 +98,7 @@ pub(crate) struct CanaryStatus {
     /// `Ready`: the object is accepted and looked after; a rollout does not change it. `Promoted`: whether the newest revision
     /// is in production. `GatewayBound`: whether its requests pass a gateway. `Stalled`: the object cannot work as it is.
     /// `NoEffect`: fields that are accepted and have no effect, or less than they say, each with why. `AlertsFailing`: alerts that
-    /// are not delivered, each with why.
+    /// are not delivered, each with why. `ReferencesResolved`: `False` where something that the object refers to is not there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) conditions: Vec<Condition>,
     /// What Weir remembers between two looks, as JSON. Not for people, and not to be edited.

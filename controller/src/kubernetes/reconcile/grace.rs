@@ -5,10 +5,12 @@
 
 use weir_engine::{Span, Timestamp};
 
+use super::status::REFERENCES;
+use crate::kubernetes::api_server::clock::timestamp;
 use crate::kubernetes::kinds::canary::{CanaryStatus, Fault};
 
 /// What a Canary refers to and others make.
-const REFERENCES: [&str; 4] = ["TargetMissing", "AutoscalerMissing", "ConfigMissing", "MetricUnanswerable"];
+const MISSING: [&str; 4] = ["TargetMissing", "AutoscalerMissing", "ConfigMissing", "MetricUnanswerable"];
 /// Time that something missing is waited for: longer than an apply of many files takes, and shorter than a person waits.
 const GRACE: Span = Span::seconds(60);
 
@@ -20,18 +22,18 @@ impl Grace {
     /// Takes in what is wrong now; returns how long it is still waited for, which is not at all where it is something else, or
     /// where a status says already that it was waited for.
     pub(super) fn left(&mut self, fault: Option<&Fault>, told: &CanaryStatus, now: Timestamp) -> Option<Span> {
-        let missing = fault.map(|(reason, _)| *reason).filter(|reason| REFERENCES.contains(reason));
+        let missing = fault.map(|(reason, _)| *reason).filter(|reason| MISSING.contains(reason));
         let Some(reason) = missing else {
             self.0 = None;
             return None;
         };
-        let is_told = |condition: &crate::kubernetes::kinds::canary::Condition| {
-            condition.kind == "Stalled" && condition.status == "True" && condition.reason == reason
-        };
+        let is_told = |kind| told.conditions.iter().find(|it| it.kind == kind && it.reason == reason);
         let since = match self.0 {
             Some((of, since)) if of == reason => since,
-            None if told.conditions.iter().any(is_told) => return None,
-            _ => now,
+            None if is_told("Stalled").is_some() => return None,
+            // A controller that starts anew goes on waiting from where the last one was.
+            None => is_told(REFERENCES).and_then(|it| timestamp(&it.last_transition_time)).unwrap_or(now),
+            Some(_) => now,
         };
         self.0 = Some((reason, since));
         let waited = now.since(since);
@@ -42,7 +44,7 @@ impl Grace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::reconcile::status::stalled;
+    use crate::kubernetes::reconcile::status::{missing, stalled};
 
     const AT: fn(u64) -> Timestamp = |seconds| Timestamp(1_000_000 + seconds * 1000);
 
@@ -58,6 +60,18 @@ mod tests {
         assert_eq!(Grace::default().left(Some(&fault), &told, AT(61)), None);
         assert_eq!(grace.left(None, &told, AT(70)), None);
         assert_eq!(grace.left(Some(&fault), &status, AT(80)), Some(Span::seconds(60)), "it was there in between");
+    }
+
+    #[test]
+    fn a_controller_that_is_started_again_and_again_waits_no_longer_for_what_is_missing() {
+        let fault: Fault = ("ConfigMissing", "ConfigMap settings does not exist".into());
+        let told = missing(&CanaryStatus::default(), fault.0, &fault.1, 1, AT(0));
+        assert_eq!(Grace::default().left(Some(&fault), &told, AT(40)), Some(Span::seconds(20)));
+        assert_eq!(Grace::default().left(Some(&fault), &told, AT(60)), None);
+        let other: Fault = ("TargetMissing", "Deployment shop does not exist".into());
+        assert_eq!(Grace::default().left(Some(&other), &told, AT(60)), Some(Span::seconds(60)));
+        let stalled = stalled(&told, fault.0, &fault.1, 1, AT(60));
+        assert!(stalled.conditions.iter().any(|condition| condition.kind == REFERENCES), "{:?}", stalled.conditions);
     }
 
     #[test]

@@ -97,6 +97,9 @@ pub(crate) fn stalled(
     faulty(old, (reason, message), generation, conditions(old, generation, now, said))
 }
 
+/// The condition of an object that something is missing for, since when it is. It is there only meanwhile.
+pub(super) const REFERENCES: &str = "ReferencesResolved";
+
 /// Returns the status of an object that something is missing for, which may be on its way: in progress if it was never Ready, and
 /// Ready as it was otherwise.
 #[must_use]
@@ -109,13 +112,17 @@ pub(crate) fn missing(
 ) -> CanaryStatus {
     let was_ready = old.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True");
     let ready = if was_ready { "True" } else { "Unknown" };
-    let said = [("Ready", ready, reason, message.to_owned())];
+    let said = [("Ready", ready, reason, message.to_owned()), (REFERENCES, "False", reason, message.to_owned())];
     faulty(old, (reason, message), generation, conditions(old, generation, now, said))
 }
 
 fn faulty(old: &CanaryStatus, (reason, message): (&str, &str), generation: i64, fresh: Vec<Condition>) -> CanaryStatus {
-    let said = ["Ready", "Stalled"];
-    let mut kept: Vec<_> = old.conditions.iter().filter(|c| !said.contains(&c.kind.as_str())).cloned().collect();
+    let stays = |before: &&Condition| match before.kind.as_str() {
+        "Stalled" => false,
+        REFERENCES if before.reason != reason => false,
+        kind => fresh.iter().all(|condition| condition.kind != kind),
+    };
+    let mut kept: Vec<_> = old.conditions.iter().filter(stays).cloned().collect();
     kept.extend(fresh);
     CanaryStatus {
         observed_generation: Some(generation),

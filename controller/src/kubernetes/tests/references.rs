@@ -76,6 +76,25 @@ async fn a_canary_that_was_ready_stays_so_with_the_reason_while_something_is_mis
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_missing_is_told_after_a_minute_however_often_the_controller_is_killed() {
+    let server = ApiServer::default();
+    server.apply("flux", &canary("shop", json!({})));
+    let mut stage = Stage::start(&server);
+    stage.reason("shop", "TargetMissing").await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        let server = stage.kill();
+        stage = Stage::start(&server);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(is(condition(&stage, "Stalled"), "True", "TargetMissing"), "{}", stage.status("shop"));
+    assert!(is(condition(&stage, "ReferencesResolved"), "False", "TargetMissing"), "{}", stage.status("shop"));
+    stage.server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    stage.phase("shop", "Initialized").await;
+    assert_eq!(condition(&stage, "ReferencesResolved"), (String::new(), String::new()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gateway_that_is_not_there_or_finds_no_pod_is_not_bound() {
     let server = ApiServer::default();
     server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
