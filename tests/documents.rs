@@ -1,5 +1,7 @@
 //! What the documents name exists, and what exists and matters to users is in the documents.
 
+#[path = "documents/argo_cd.rs"]
+mod argo_cd;
 #[path = "documents/contributing.rs"]
 mod contributing;
 #[path = "documents/markdown.rs"]

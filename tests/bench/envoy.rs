@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cost::ran_ns;
+use crate::cost::{ran_ns, threads_ran_ns};
 
 /// A running Envoy; ends with this value.
 pub(crate) struct Envoy {
@@ -48,6 +48,12 @@ impl Envoy {
     /// Returns the run time of all threads so far.
     pub(crate) fn cpu_ns(&self) -> Result<u64, String> {
         ran_ns(self.process.id()).map_err(|error| format!("run time of process {}: {error}", self.process.id()))
+    }
+
+    /// Returns the run time of the threads so far whose names begin so: `wrk:` are workers, `envoy` is the main thread.
+    pub(crate) fn threads_cpu_ns(&self, name: &str) -> Result<u64, String> {
+        let process = self.process.id();
+        threads_ran_ns(process, name).map_err(|error| format!("run time of process {process}: {error}"))
     }
 
     /// Returns the memory that is the process's own, in MiB.

@@ -95,6 +95,21 @@ impl Pushed {
         write(&self.file, &self.push.content(self.number)?)
     }
 
+    /// Returns the milliseconds that a push costs the main thread and the worker while nobody asks for anything.
+    fn alone(&mut self) -> Result<[f64; 2], String> {
+        const THREADS: [&str; 2] = ["envoy", "wrk:"];
+        let ran = |gateway: &Envoy| -> Result<Vec<u64>, String> {
+            THREADS.into_iter().map(|name| gateway.threads_cpu_ns(name)).collect()
+        };
+        let before = ran(&self.gateway)?;
+        for _ in 0..WINDOWS {
+            self.write()?;
+            std::thread::sleep(WINDOW);
+        }
+        let after = ran(&self.gateway)?;
+        Ok([0, 1].map(|at| (after[at] - before[at]) as f64 / 1e6 / WINDOWS as f64))
+    }
+
     /// Looks at windows that begin with a push and at windows that do not, in turn.
     fn round(&mut self) -> Result<(), String> {
         let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
@@ -150,6 +165,12 @@ pub(crate) fn run(upstream: u16, rounds: usize) -> Result<(), String> {
         }
         eprintln!("round {round}/{rounds}");
     }
+    println!("| a push of | main thread, ms | worker, ms |\n|---|---|---|");
+    for pushed in &mut list {
+        let [main, worker] = pushed.alone()?;
+        println!("| {} | {main:.2} | {worker:.2} |", pushed.name);
+    }
+    println!("\nProcessor time, mean of {WINDOWS} pushes without requests.\n");
     println!(
         "| pushes of | requests while nothing happens: p50 / p99 / p99.9 / maximum, ms | requests during a push | number of these |"
     );

@@ -1,8 +1,9 @@
 //! What the filter costs a gateway beside everything that Istio configures there: processor time for each request, as ratios
 //! of neighbours in the same round, and how long a push delays requests.
 //!
-//! Three gateways of Istio's own stand side by side, each with one pod: one with native weighted clusters that Weir does not
-//! know, one with the filter and one canary, one with the filter and a thousand. They are measured in turn at one fixed rate.
+//! Four gateways of Istio's own stand side by side, each with one pod: one with native weighted clusters that Weir does not
+//! know, one with a Canary at rest, one with a canary in a release, one with that and 999 more. They are measured in turn at
+//! one fixed rate.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,9 @@ use crate::requests::Requests;
 use crate::stage::{Release, SYSTEM, Stage, open};
 
 /// The gateways; the first one is what the others are compared with.
-const GATEWAYS: [&str; 3] = ["bench-native", "bench-one", "bench-thousand"];
+const GATEWAYS: [&str; 4] = ["bench-native", "bench-rest", "bench-one", "bench-thousand"];
+/// Those that the filter has a canary's weight from.
+const RELEASING: [usize; 2] = [2, 3];
 /// Canaries of the last one.
 const THOUSAND: u64 = 1000;
 /// A rollout that stays where it is.
@@ -44,28 +47,36 @@ const TAKEN: Duration = Duration::from_millis(300);
 /// Measures, and prints what came of it.
 pub(crate) async fn measure(rounds: usize) {
     let stage = Stage::bare("bench-costs").await;
+    let resting = Stage::bare("bench-resting").await;
     let api = Api::open();
     GATEWAYS.iter().for_each(|name| start(&api, name));
     stage.release(&Release::good("v1"));
-    expose(&stage);
+    resting.release(&Release::good("v1"));
+    expose(&stage, &resting);
+    resting.phase("Initialized").await;
     stage.phase("Initialized").await;
     stage.release_into_traffic(&Release::good("v2")).await;
     kubectl(&["-n", SYSTEM, "scale", "deployment", "weir", "--replicas=0"]);
     kubectl(&["-n", SYSTEM, "wait", "pods", "-l", "app.kubernetes.io/name=weir", "--for=delete", "--timeout=60s"]);
     let pods = GATEWAYS.map(|name| pods(&api, &format!("istio={name}")).pop().unwrap());
-    let mut smalls = [1, 2].map(|at| Small::read(&api, &format!("istio={}", GATEWAYS[at])));
+    let mut smalls = RELEASING.map(|at| Small::read(&api, &format!("istio={}", GATEWAYS[at])));
     let own = smalls[1].config.canaries[0].clone();
     smalls[1].config.canaries.extend((1..THOUSAND).map(|number| another(&own, number)));
-    for (small, pod) in smalls.iter_mut().zip(&pods[1..]) {
+    for (small, pod) in smalls.iter_mut().zip(RELEASING.map(|at| &pods[at])) {
         small.push(&api);
         acknowledged(std::slice::from_ref(pod), small.config.generation, LOOK);
     }
-    let loads = pods.clone().map(|pod| load(&stage, &pod, RATE));
-    let costs = turns(&pods, &loads, rounds).await;
+    let mut loads = pods.clone().map(|pod| load(&stage, &pod, RATE));
+    loads[1] = load(&resting, &pods[1], RATE);
+    let envoys = pods.clone().map(|pod| Process::find("envoy", Some(&pod.uid)).expect("the gateway's Envoy runs here"));
+    let costs = turns(&envoys, &loads, rounds).await;
     print_costs(&costs);
+    print_memory(&envoys);
     let load = |pod: &Pod| load(&stage, pod, PUSHED_RATE);
     let mut rows = vec![delays("native weights, by a VirtualService", &load(&pods[0]), native(&api, &stage)).await];
-    for ((small, pod), name) in smalls.iter_mut().zip(&pods[1..]).zip(["Weir, 1 canary", "Weir, 1,000 canaries"]) {
+    for ((small, pod), name) in
+        smalls.iter_mut().zip(RELEASING.map(|at| &pods[at])).zip(["Weir, 1 canary", "Weir, 1,000 canaries"])
+    {
         let push = || {
             small.push(&api);
             acknowledged(std::slice::from_ref(pod), small.config.generation, LOOK);
@@ -84,6 +95,7 @@ pub(crate) async fn measure(rounds: usize) {
     println!("{PUSHES} pushes each, {PUSHED_RATE} requests per second.\n");
     kubectl(&["-n", SYSTEM, "scale", "deployment", "weir", "--replicas=1"]);
     stage.strike();
+    resting.strike();
     for name in GATEWAYS {
         kubectl(&["-n", NAMESPACE, "delete", "deployment", name]);
     }
@@ -105,11 +117,14 @@ fn start(api: &Api, name: &str) {
     kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment", name, "--timeout=3m"]);
 }
 
-/// Has all gateways serve the stage's host: two by a Canary, one by weighted clusters to the same services.
-fn expose(stage: &Stage) {
+/// Has all gateways serve a host: two by a Canary in a release, one by a Canary at rest, one by weighted clusters.
+fn expose(stage: &Stage, resting: &Stage) {
     let (namespace, host) = (&stage.namespace, stage.host());
-    GATEWAYS.iter().for_each(|name| open(namespace, name, &format!("{{istio: {name}}}"), host));
-    let [native, one, thousand] = GATEWAYS;
+    let [native, rest, one, thousand] = GATEWAYS;
+    for name in [native, one, thousand] {
+        open(namespace, name, &format!("{{istio: {name}}}"), host);
+    }
+    open(&resting.namespace, rest, &format!("{{istio: {rest}}}"), resting.host());
     apply(&format!(
         r#"
 apiVersion: networking.istio.io/v1
@@ -126,6 +141,8 @@ spec:
     ));
     let service = format!("{{port: 80, targetPort: 8080, gateways: [{one}, {thousand}], hosts: [{host}]}}");
     stage.canary_of(&service, "progressDeadlineSeconds: 600", STEPS);
+    let service = format!("{{port: 80, targetPort: 8080, gateways: [{rest}], hosts: [{}]}}", resting.host());
+    resting.canary_of(&service, "progressDeadlineSeconds: 600", STEPS);
 }
 
 /// Returns a canary at rest beside the one under release.
@@ -149,14 +166,13 @@ fn load(stage: &Stage, pod: &Pod, rate: f64) -> Load {
 }
 
 /// Returns microseconds of processor time for each request, by round, then by gateway.
-async fn turns(pods: &[Pod; 3], loads: &[Load; 3], rounds: usize) -> Vec<[f64; 3]> {
-    let envoys = pods.clone().map(|pod| Process::find("envoy", Some(&pod.uid)).expect("the gateway's Envoy runs here"));
+async fn turns(envoys: &[Process; 4], loads: &[Load; 4], rounds: usize) -> Vec<[f64; 4]> {
     let mut costs = Vec::new();
     for round in 0..rounds {
-        let mut of = [0.0; 3];
-        for turn in 0..3 {
+        let mut of = [0.0; 4];
+        for turn in 0..4 {
             // Another one begins each round, so that none is always measured after the same one.
-            let at = (turn + round) % 3;
+            let at = (turn + round) % 4;
             let requests = Requests::start(&loads[at]);
             tokio::time::sleep(WARM_UP).await;
             let (began, before) = (Instant::now(), envoys[at].cpu());
@@ -174,7 +190,7 @@ async fn turns(pods: &[Pod; 3], loads: &[Load; 3], rounds: usize) -> Vec<[f64; 3
     costs
 }
 
-fn print_costs(costs: &[[f64; 3]]) {
+fn print_costs(costs: &[[f64; 4]]) {
     let ratio = |above: usize, below: usize| costs.iter().map(|of| of[above] / of[below]).collect::<Vec<_>>();
     let row = |what: &str, at: usize, base: usize| {
         let ratios = ratio(at, base);
@@ -194,12 +210,19 @@ fn print_costs(costs: &[[f64; 3]]) {
         &["gateway", "us per request, median", "ratio: median", "quartiles", "error of the median"],
         &[
             row("native weighted clusters 90/10, no filter", 0, 0),
-            row("Weir at 10 %, to the native one", 1, 0),
-            row("Weir at 10 % among 1,000 canaries, to the native one", 2, 0),
-            row("Weir at 10 % among 1,000 canaries, to Weir alone", 2, 1),
+            row("Weir at rest, to the native one", 1, 0),
+            row("Weir at 10 %, to the native one", 2, 0),
+            row("Weir at 10 % among 1,000 canaries, to the native one", 3, 0),
+            row("Weir at 10 % among 1,000 canaries, to Weir alone", 3, 2),
         ],
     );
     println!("{} rounds of {} s, {RATE} requests per second.\n", costs.len(), TURN.as_secs());
+}
+
+fn print_memory(envoys: &[Process; 4]) {
+    let of = ["without the module", "at rest", "in a release", "in a release among 1,000 canaries"];
+    let row = |(what, envoy): (&str, &Process)| vec![what.to_owned(), format!("{:.0}", envoy.memory("RssAnon"))];
+    table(&["a gateway's Envoy", "memory of its own, MiB"], &of.into_iter().zip(envoys).map(row).collect::<Vec<_>>());
 }
 
 /// Returns what changes the native weights back and forth, as tools do that split by them.
