@@ -17,6 +17,8 @@ mod faults;
 mod fleet;
 #[path = "kubernetes/fronts.rs"]
 mod fronts;
+#[path = "kubernetes/hazards.rs"]
+mod hazards;
 #[path = "kubernetes/installing.rs"]
 mod installing;
 #[path = "kubernetes/kubectl.rs"]
@@ -43,6 +45,8 @@ mod scaling;
 mod stage;
 #[path = "kubernetes/tenants.rs"]
 mod tenants;
+#[path = "kubernetes/upgrade.rs"]
+mod upgrade;
 
 use kubectl::{kubectl, object, run, until};
 use stage::{Release, Stage, install};

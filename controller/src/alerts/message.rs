@@ -10,7 +10,7 @@ use crate::view::{ArmView, CanaryView, EndedView, why};
 pub(crate) const STEPS: [&str; 7] =
     ["Advanced", "Analysing", "CheckPassed", "ConfigChanged", "Finalising", "Promoting", "Returning"];
 /// Events that are about the object alone, or about alerts: nobody is sent them.
-pub(crate) const UNSENT: [&str; 3] = ["AlertNotDelivered", "NoEffect", "VerbIgnored"];
+pub(crate) const UNSENT: [&str; 4] = ["AlertNotDelivered", "Hazard", "NoEffect", "VerbIgnored"];
 /// Longest text of others (a webhook's answer, a query) in a message: chats refuse long ones.
 const LONGEST: usize = 1000;
 

@@ -31,7 +31,25 @@ pub(crate) struct Executor<'a> {
     pub(crate) written: &'a Written,
 }
 
+/// Annotation of a Service by which Istio is told which namespaces know it, as a list with commas.
+const EXPORT_TO: &str = "networking.istio.io/exportTo";
+
 impl Executor<'_> {
+    /// Has those namespaces know an object that leads to the arms that know the service which users call, where somebody has said which.
+    pub(in crate::kubernetes) fn export(&self, object: &mut Value) {
+        let given = self.spec.service.apex.as_ref().and_then(|extra| extra.annotations.get(EXPORT_TO).cloned());
+        let live = || {
+            let live = self.stores.services.get(&self.names.namespace, &self.names.apex)?;
+            live.annotation(EXPORT_TO).map(str::to_owned)
+        };
+        let Some(export_to) = given.or_else(live) else { return };
+        if object["kind"] != "Service" {
+            object["spec"]["exportTo"] = export_to.split(',').map(str::trim).collect();
+        } else if object["metadata"]["annotations"].get(EXPORT_TO).is_none() {
+            object["metadata"]["annotations"][EXPORT_TO] = export_to.into();
+        }
+    }
+
     /// Returns the labels of the arms, where the primary is of this pod template.
     pub(in crate::kubernetes) fn labels(
         &self,
@@ -39,7 +57,9 @@ impl Executor<'_> {
         primary: Option<&Target>,
     ) -> Result<ArmLabels, ActError> {
         let pods = serde_json::from_value(template["metadata"]["labels"].clone()).unwrap_or_default();
-        ArmLabels::new(self.names, self.target, primary, &pods).map_err(ActError::Precondition)
+        let labels = ArmLabels::new(self.names, self.target, primary, &pods).map_err(ActError::Precondition)?;
+        let live = self.stores.services.get(&self.names.namespace, &self.names.primary_service());
+        Ok(labels.keeping_narrow(live.as_deref().map(|live| &live.fields.spec.selector), primary, &pods))
     }
 
     /// Writes an object where the live one is not what is wanted.
@@ -48,13 +68,14 @@ impl Executor<'_> {
         cache: &Cache<V>,
         wanted: &Value,
     ) -> Result<(), ActError> {
-        self.ensure_where(cache, wanted, |live| covers(live, &comparable(wanted))).await
+        self.ensure_where(cache, wanted, false, |live| covers(live, &comparable(wanted))).await
     }
 
-    /// Writes a workload where the live one is not what is wanted.
-    pub(in crate::kubernetes) async fn ensure_target(&self, wanted: &Value) -> Result<(), ActError> {
+    /// Writes a workload where the live one is not what is wanted. `keeps_pods` is whether what others added to its pods stays.
+    pub(in crate::kubernetes) async fn ensure_target(&self, wanted: &Value, keeps_pods: bool) -> Result<(), ActError> {
+        let is_so = |live: &Value| covers(live, &comparable(wanted));
         match self.names.kind {
-            TargetKind::Deployment => self.ensure(&self.stores.deployments, wanted).await,
+            TargetKind::Deployment => self.ensure_where(&self.stores.deployments, wanted, keeps_pods, is_so).await,
         }
     }
 
@@ -70,13 +91,14 @@ impl Executor<'_> {
 
     /// Writes a service where the live one is not what is wanted. Ports that somebody else added to an adopted one stay.
     pub(in crate::kubernetes) async fn ensure_service(&self, wanted: &Value) -> Result<(), ActError> {
-        self.ensure_where(&self.stores.services, wanted, |live| service_is(live, wanted)).await
+        self.ensure_where(&self.stores.services, wanted, false, |live| service_is(live, wanted)).await
     }
 
     async fn ensure_where<V: Projection>(
         &self,
         cache: &Cache<V>,
         wanted: &Value,
+        keeps_pods: bool,
         is_so: impl Fn(&Value) -> bool,
     ) -> Result<(), ActError> {
         let (kind, name) = (V::KIND, wanted["metadata"]["name"].as_str().unwrap_or_default());
@@ -91,15 +113,17 @@ impl Executor<'_> {
                 return Ok(());
             }
             let settled = live.owners().is_some_and(|owners| owners.are_settled(wanted));
-            if settled && self.additions(live, wanted).is_none() && is_so(&live.json()) {
+            if settled && self.additions(live, wanted, keeps_pods).is_none() && is_so(&live.json()) {
                 self.written.record(kind, name, wanted, live.version());
                 return Ok(());
             }
         }
         let mut now = apply(&self.stores.api, cache, wanted).await?;
-        if let Some(added) = self.additions(&now, wanted).filter(|_| self.written.may_clean::<V>(name)) {
+        if let Some(added) = self.additions(&now, wanted, keeps_pods).filter(|_| self.written.may_clean::<V>(name)) {
             tracing::info!(kind, namespace = now.namespace(), name, %added, "takes out what somebody added");
+            // Refused where the object has changed meanwhile: the next pass tries again.
             now = take_out(&self.stores.api, cache, &now, added).await?;
+            self.written.record_cleaned::<V>(name);
         }
         self.written.record(kind, name, wanted, now.version());
         Ok(())
@@ -107,10 +131,15 @@ impl Executor<'_> {
 
     /// Returns what must be taken out of an object that is Weir's own alone: what others added to its spec. The Service that
     /// users call is theirs to add to, whoever made it.
-    fn additions<V: Projection>(&self, live: &Cached<V>, wanted: &Value) -> Option<Value> {
+    fn additions<V: Projection>(&self, live: &Cached<V>, wanted: &Value, keeps_pods: bool) -> Option<Value> {
         let own = wanted["metadata"].get("ownerReferences").is_some();
         let users = V::KIND == "Service" && live.name() == self.names.apex;
-        live.owners().filter(|_| own && !users)?.additions(&live.json(), wanted)
+        let mut added = live.owners().filter(|_| own && !users)?.additions(&live.json(), wanted)?;
+        let spec = added["spec"].as_object_mut()?;
+        if keeps_pods {
+            spec.remove("template");
+        }
+        (!spec.is_empty()).then_some(added)
     }
 
     pub(in crate::kubernetes) fn refuse_owned_by_other<V: Projection>(
@@ -119,6 +148,16 @@ impl Executor<'_> {
     ) -> Result<(), ActError> {
         owned_by_other(self.stores, live, self.names).map_or(Ok(()), |problem| Err(ActError::Precondition(problem)))
     }
+}
+
+/// Returns whether a service has an address that takes requests.
+#[must_use]
+pub(in crate::kubernetes) fn any_endpoint(stores: &Stores, namespace: &str, service: &str) -> bool {
+    let slices = stores.slices.of(namespace);
+    slices
+        .iter()
+        .filter(|slice| slice.label("kubernetes.io/service-name") == Some(service))
+        .any(|slice| slice.fields.any_ready())
 }
 
 /// Returns whose an object is, where it belongs to another Canary: two must not write one object in turn.

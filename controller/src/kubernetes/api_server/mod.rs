@@ -6,14 +6,19 @@ pub(crate) mod clock;
 pub(crate) mod cover;
 pub(crate) mod hash_key;
 pub(crate) mod lease;
+pub(crate) mod lists;
 pub(crate) mod location;
 pub(crate) mod object;
 pub(crate) mod owners;
 pub(crate) mod secrets;
 pub(crate) mod written;
 
+use std::sync::Arc;
+
 use kube::Client;
 use tokio::sync::Semaphore;
+
+use lists::Lists;
 
 /// The field manager of everything that Weir writes, and the value of `app.kubernetes.io/managed-by`. Flux undoes what
 /// managers whose name begins with `kubectl` wrote.
@@ -30,12 +35,14 @@ pub(crate) struct ApiServer {
     pub(crate) client: Client,
     /// Permits to write an object that can wait.
     pub(crate) write_permits: Semaphore,
+    /// Objects that are not watched.
+    pub(crate) lists: Arc<Lists>,
 }
 
 impl ApiServer {
     /// Returns the way through a client.
     #[must_use]
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, write_permits: Semaphore::new(WRITES) }
+        Self { client, write_permits: Semaphore::new(WRITES), lists: Lists::new() }
     }
 }

@@ -79,6 +79,18 @@ impl Owners {
         (!patch.is_null()).then(|| json!({"spec": patch}))
     }
 
+    /// Returns the pod template as Weir wrote it last, read from the live workload. What others wrote over it is as `wanted` has it;
+    /// what they added is left out.
+    #[must_use]
+    pub(crate) fn template(&self, live: &Value, wanted: &Value) -> Option<Value> {
+        let own = self.own()["f:spec"]["f:template"].take();
+        let mut kept = owned(own.as_object().map(|_| &own)?, live.pointer("/spec/template")?);
+        for theirs in self.others().filter_map(|spec| spec.get("f:template").cloned()) {
+            restore(&mut kept, &theirs, &wanted["spec"]["template"]);
+        }
+        Some(kept)
+    }
+
     fn own(&self) -> Value {
         serde_json::from_str(&self.own).unwrap_or_default()
     }
@@ -123,6 +135,64 @@ fn owns_exactly(own: &Value, wanted: &Value) -> bool {
             parts().count() == list.len() && parts().all(wants)
         }
         _ => parts().count() == 0,
+    }
+}
+
+/// Returns what of a live value is owned.
+fn owned(own: &Value, live: &Value) -> Value {
+    let Some(parts) = own.as_object().filter(|parts| !parts.is_empty()) else { return live.clone() };
+    match live {
+        Value::Object(map) => {
+            let field = |(field, value): (&String, &Value)| {
+                Some((field.clone(), owned(parts.get(&format!("f:{field}"))?, value)))
+            };
+            map.iter().filter_map(field).collect()
+        }
+        Value::Array(list) => {
+            let found = |value: &Value| {
+                let part = parts.iter().find(|(part, _)| item(std::slice::from_ref(value), part).is_some());
+                part.map(|(_, inner)| owned(inner, value))
+            };
+            list.iter().filter_map(found).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// Makes what others wrote in a value what it is `wanted` to be, where that says anything of it.
+fn restore(value: &mut Value, theirs: &Value, wanted: &Value) {
+    let Some(parts) = theirs.as_object().filter(|parts| !parts.is_empty()) else { return value.clone_from(wanted) };
+    match wanted {
+        Value::Object(map) => {
+            if value.is_null() {
+                *value = json!({});
+            }
+            let Some(value) = value.as_object_mut() else { return };
+            for (part, inner) in parts {
+                let Some((field, wanted)) = part.strip_prefix("f:").and_then(|field| map.get_key_value(field)) else {
+                    continue;
+                };
+                let mut found = value.remove(field).unwrap_or_default();
+                restore(&mut found, inner, wanted);
+                if !is_nothing(&found) {
+                    value.insert(field.clone(), found);
+                }
+            }
+        }
+        Value::Array(list) => {
+            if value.is_null() {
+                *value = json!([]);
+            }
+            let Some(value) = value.as_array_mut() else { return };
+            for (part, inner) in parts {
+                let Some(wanted) = item(list, part) else { continue };
+                match value.iter_mut().find(|value| item(std::slice::from_ref(*value), part).is_some()) {
+                    Some(value) => restore(value, inner, wanted),
+                    None => value.push(wanted.clone()),
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -242,5 +312,40 @@ mod tests {
         let wanted = json!({"spec": {"template": {"metadata": {"annotations": {"weir.dev/revision": "1"}}}}});
         let theirs = json!({"f:spec": {"f:replicas": {}, "f:template": {"f:metadata": {"f:annotations": {"f:restartedAt": {}}}}}});
         assert_eq!(owners(&[("kubectl", "Update", theirs)]).additions(&live, &wanted), None);
+    }
+
+    #[test]
+    fn the_template_that_weir_wrote_is_read_from_the_live_workload() {
+        let own = json!({"f:spec": {"f:template": {
+            "f:metadata": {"f:labels": {"f:app": {}, "f:old": {}}},
+            "f:spec": {"f:affinity": {}, "f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}},
+        }}});
+        let theirs = json!({"f:spec": {"f:template": {"f:spec": {
+            "f:nodeSelector": {"f:disk": {}}, "f:containers": {"k:{\"name\":\"c\"}": {"f:image": {}}, "k:{\"name\":\"extra\"}": {".": {}, "f:name": {}}},
+        }}}});
+        let live = json!({"spec": {"template": {
+            "metadata": {"labels": {"app": "a", "old": "b", "theirs": "c"}},
+            "spec": {
+                "affinity": {"podAffinity": {}}, "dnsPolicy": "ClusterFirst", "nodeSelector": {"disk": "ssd"},
+                "containers": [
+                    {"name": "c", "image": "evil", "ports": [{"containerPort": 80, "protocol": "TCP"}], "terminationMessagePath": "/x"},
+                    {"name": "extra"},
+                ],
+            },
+        }}});
+        let wanted = json!({"spec": {"template": {
+            "metadata": {"labels": {"app": "a", "new": "d"}},
+            "spec": {"containers": [{"name": "c", "image": "good", "ports": [{"containerPort": 80}]}]},
+        }}});
+        let expected = json!({
+            "metadata": {"labels": {"app": "a", "old": "b"}},
+            "spec": {
+                "affinity": {"podAffinity": {}},
+                "containers": [{"name": "c", "image": "good", "ports": [{"containerPort": 80}]}],
+            },
+        });
+        let found = owners(&[("weir", "Apply", own), ("kubectl-edit", "Update", theirs.clone())]);
+        assert_eq!(found.template(&live, &wanted), Some(expected));
+        assert_eq!(owners(&[("velero", "Update", theirs)]).template(&live, &wanted), None);
     }
 }

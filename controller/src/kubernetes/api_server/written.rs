@@ -46,14 +46,13 @@ impl Written {
 
     /// Returns whether somebody else's additions may be taken out of an object now.
     pub(crate) fn may_clean<V: Projection>(&self, name: &str) -> bool {
-        let mut cleaned = self.cleaned.lock();
-        let key = (V::KIND, name.into());
         let least = if V::HAS_PODS { CLEAN_INTERVAL_OF_PODS } else { CLEAN_INTERVAL };
-        if cleaned.get(&key).is_some_and(|at| at.elapsed() < least) {
-            return false;
-        }
-        cleaned.insert(key, Instant::now());
-        true
+        self.cleaned.lock().get(&(V::KIND, name.into())).is_none_or(|at| at.elapsed() >= least)
+    }
+
+    /// Takes note that they were taken out.
+    pub(crate) fn record_cleaned<V: Projection>(&self, name: &str) {
+        self.cleaned.lock().insert((V::KIND, name.into()), Instant::now());
     }
 }
 

@@ -99,6 +99,7 @@ pub(crate) struct CanaryStatus {
     /// is in production. `GatewayBound`: whether its requests pass a gateway. `Stalled`: the object cannot work as it is.
     /// `NoEffect`: fields that are accepted and have no effect, or less than they say, each with why. `AlertsFailing`: alerts that
     /// are not delivered, each with why. `ReferencesResolved`: `False` where something that the object refers to is not there.
+    /// `Hazard`: what is to be known before a release, each with what to do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) conditions: Vec<Condition>,
     /// What Weir remembers between two looks, as JSON. Not for people, and not to be edited.

@@ -10,8 +10,8 @@ use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
 use crate::kubernetes::executor::{Executor, comparable, foreign_target};
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::reconcile::observe::any_endpoint;
 use crate::kubernetes::render::{self, ArmLabels, Configs, REVISION, Role, STARTED_WITH};
+use crate::kubernetes::router::PORTS;
 use crate::kubernetes::target::revision::load;
 
 /// The field manager of the mark on a target's pods. With Weir's own the next apply, which sends `replicas` alone, would remove
@@ -48,8 +48,10 @@ impl Executor<'_> {
             Replicas::Exactly(replicas) => Some(i64::from(replicas)),
             Replicas::Declared | Replicas::Keep => None,
         };
-        self.arms(&labels, &snapshot["template"], runs).await?;
-        let wanted = render::primary(names, &labels, &revision.0, &snapshot, &copied, replicas);
+        self.arms(&labels, &snapshot["template"], &revision.0, live.as_ref()).await?;
+        let mut wanted = render::primary(names, &labels, &revision.0, &snapshot, &copied, replicas);
+        let running = live.as_ref().filter(|_| runs);
+        let keeps_pods = running.is_some_and(|live| render::keep_pods(&mut wanted, &live.json(), live.owners()));
         // Also where nothing but the size is to change hands.
         let is_so = |live: &Target| {
             let settled = live.owners().is_some_and(|owners| owners.are_settled(&wanted));
@@ -58,42 +60,36 @@ impl Executor<'_> {
         if let Some(live) = live.filter(|live| replicas.is_none() && !is_so(live)) {
             self.release_replicas(&live).await?;
         }
-        self.ensure_target(&wanted).await?;
+        self.ensure_target(&wanted, keeps_pods).await?;
         self.primary_hpa(&labels, follow_autoscaler).await
     }
 
-    /// Makes the services and policies of both arms. `runs` is whether the primary runs this revision already.
-    async fn arms(&self, labels: &ArmLabels, template: &Value, runs: bool) -> Result<(), ActError> {
+    /// Makes the services and policies of both arms, where the primary is to run a revision of this template.
+    async fn arms(
+        &self,
+        labels: &ArmLabels,
+        template: &Value,
+        revision: &str,
+        primary: Option<&Target>,
+    ) -> Result<(), ActError> {
         let (names, spec) = (self.names, self.spec);
         let (name, target) = self.main_port(template);
-        let served = if runs { self.served(template, &target) } else { target.clone() };
-        let service = |role, selector, target: Value| {
-            render::service(names, spec, role, selector, &render::ports(spec, template, &(name.clone(), target)))
-        };
-        self.ensure_service(&service(Role::Primary, &labels.primary, served)).await?;
+        let (served, note) = self.port_of(revision, template, primary, &target);
+        let ports = render::ports(spec, template, &(name.clone(), served));
+        let mut service = render::service(names, spec, Role::Primary, &labels.primary, &ports);
+        if let Some(note) = note {
+            service["metadata"]["annotations"][PORTS] = note.into();
+        }
+        self.export(&mut service);
+        self.ensure_service(&service).await?;
         if let (Some(selector), Some(of_target)) = (&labels.canary, self.target) {
             // The canary's pods are the target's of today.
             let ports = render::ports(spec, &of_target.template(), &(name.clone(), target));
-            self.ensure_service(&render::service(names, spec, Role::Canary, selector, &ports)).await?;
+            let mut service = render::service(names, spec, Role::Canary, selector, &ports);
+            self.export(&mut service);
+            self.ensure_service(&service).await?;
         }
         self.make_policies().await
-    }
-
-    /// Returns the port that the primary's pods serve. What runs was promoted with the port that its service has, and a port
-    /// that the spec says since is the next revision's, unless the pods declare it too.
-    fn served(&self, template: &Value, wanted: &Value) -> Value {
-        let (namespace, name) = (&self.names.namespace, self.names.primary_service());
-        let Some(live) = self.stores.services.get(namespace, &name) else { return wanted.clone() };
-        let serves = any_endpoint(self.stores, namespace, &name);
-        let ours = live.owners().is_some_and(|owners| !owners.others_wrote_ports());
-        if render::declares(template, wanted) || !serves || !ours {
-            return wanted.clone();
-        }
-        let ports = live.body()["spec"]["ports"].take();
-        let number = self.spec.service.port.unwrap_or_default();
-        let mut ports = ports.as_array().into_iter().flatten();
-        let main = ports.clone().find(|port| port["port"] == number).or_else(|| ports.next());
-        main.and_then(|port| port.get("targetPort").cloned()).unwrap_or_else(|| wanted.clone())
     }
 
     /// Gives the canary its size, and its pods the mark of what they are to read.

@@ -9,7 +9,7 @@ use weir_engine::{
 
 use super::observe::{Observer, VERB, verb};
 use super::reconciler::Reconciler;
-use super::status::{missing, newly_stalled, no_effect, stalled, status, webhooks, without_figures};
+use super::status::{hazards, missing, newly_stalled, no_effect, stalled, status, webhooks, without_figures};
 use crate::alerts::{Situation, images};
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::apply::ActError;
@@ -89,6 +89,8 @@ impl Platform for ReconcileContext<'_> {
             now: self.now,
         };
         let mut seen = observer.observe(&mut self.reconciler.endpoints);
+        // At rest nothing is updated.
+        seen.update_stops_primary |= self.before.run.is_some() && self.executor().update_moves_port();
         seen.verb = verb(self.canary.annotation(VERB));
         seen.deleted = self.canary.deleted();
         seen.check_results = self.reconciler.checks.results();
@@ -118,6 +120,7 @@ impl Platform for ReconcileContext<'_> {
             new = said(&of, reason, problem, generation, self.now);
         }
         let no_effect_event = no_effect(old, &mut new, self.reconciler.reading.remarks(), generation, self.now);
+        let hazard = hazards(old, &mut new, self.reconciler.hazards.as_deref(), generation, self.now);
         let undelivered = self.reconciler.alerts_failing(self.canary, old, &mut new, generation, self.now);
         let stalled = self.fault.as_ref().filter(|_| !waited_for).and_then(|fault| newly_stalled(old, fault));
         new.alerts = self.reconciler.alerts.deliveries().threads();
@@ -145,7 +148,7 @@ impl Platform for ReconcileContext<'_> {
         let begins = !view.run.is_empty() && view.run != self.reconciler.situation.view.run;
         let images = if begins { self.images() } else { self.reconciler.situation.take_images() };
         self.reconciler.situation = Situation::of(view.clone(), state, images);
-        for event in changed.iter().chain(&no_effect_event).chain(&undelivered).chain(&stalled) {
+        for event in changed.iter().chain(&no_effect_event).chain(&hazard).chain(&undelivered).chain(&stalled) {
             self.emit(event);
         }
         self.reconciler.statuses.set(view, &plan.latency_ms);

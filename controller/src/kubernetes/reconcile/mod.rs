@@ -5,6 +5,7 @@ mod canary_writes;
 mod context;
 pub(crate) mod events;
 mod grace;
+mod hazards;
 pub(crate) mod observe;
 mod reading;
 pub(crate) mod reconciler;

@@ -9,10 +9,11 @@ use weir_engine::{Observation, Phase, Span, State, Timestamp};
 
 use super::context::ReconcileContext;
 use super::grace::Grace;
+use super::hazards::Younger;
 use super::observe::SeenEndpoints;
 use super::reading::LastReading;
 use super::retry::{COOLDOWN, Retry};
-use super::status::stored_state;
+use super::status::{HAZARD, stored_state};
 use super::templates::unusable_metric;
 use crate::alerts::{CanaryAlerts, Deliveries, Situation};
 use crate::api::canary_id;
@@ -26,7 +27,7 @@ use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::{apex_conflict, taken_hosts};
 use crate::kubernetes::stores::{Key, Stores};
-use crate::kubernetes::target::conflicts::{shared, taken};
+use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::scaler::missing_autoscaler;
 use crate::reconcile::{Requeue, pass};
 use crate::status_store::{Name, StatusStore};
@@ -35,6 +36,11 @@ use crate::status_store::{Name, StatusStore};
 pub(super) const FINALIZER: &str = "weir.dev/canary";
 /// Time to the next look at an object that is about to go.
 pub(super) const DELETION_RECHECK: Span = Span::seconds(2);
+
+/// Time to the next look while objects are being listed.
+const LISTING: Span = Span::seconds(1);
+/// Time to the next look at what was told to be in the way, where nothing else wakes the loop.
+const HAZARDS_RECHECK: Span = Span::seconds(300);
 
 /// The control loop of one Canary.
 pub(crate) struct Reconciler {
@@ -57,6 +63,8 @@ pub(crate) struct Reconciler {
     pub(super) checks: CheckRunner,
     /// What was last seen.
     pub(super) seen: Observation,
+    /// What is to be known before a release, where it was looked at.
+    pub(super) hazards: Option<Vec<String>>,
     /// Passes that failed.
     pub(super) retry: Retry,
     /// What is missing, and may be on its way.
@@ -101,6 +109,7 @@ impl Reconciler {
             stored: None,
             checks,
             seen: Observation::default(),
+            hazards: None,
             retry: Retry::default(),
             grace: Grace::default(),
             written: Written::default(),
@@ -167,11 +176,18 @@ impl Reconciler {
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
+        let mut younger = Younger::default();
+        if let Some(target) = &target
+            && !canary.deleted()
+            && !younger.learn(&self.stores, &names, target, canary)
+        {
+            return Ok(LISTING);
+        }
         let gateways = self.registry.of(&self.stores, &names, &spec);
         let excluded = gateways.iter().find_map(|workload| self.registry.excluded(&self.stores, workload));
         let taken = foreign
             .or_else(|| taken(&self.stores, &names, canary))
-            .or_else(|| target.as_ref().and_then(|target| shared(&self.stores, &names, target)))
+            .or_else(|| younger.fault.take())
             .or_else(|| apex_conflict(&self.stores, &names, &spec));
         let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
         let mut state = match self.state.take() {
@@ -190,6 +206,15 @@ impl Reconciler {
         let fault =
             fault.or_else(|| gateways.iter().find_map(|workload| workload.left_out(&self.id)).filter(|_| moving));
         let fault = fault.or_else(|| gateways.iter().find_map(|workload| workload.refused()).filter(|_| moving));
+        let told = canary.fields.status.conditions.iter().any(|condition| condition.kind == HAZARD);
+        let released = target.as_ref().filter(|_| !canary.deleted());
+        self.hazards = released
+            .and_then(|target| younger.hazards(&self.stores, &names, target, (moving || told).then_some(moving)));
+        let look_again = match released {
+            Some(_) if moving && self.hazards.is_none() => Some(LISTING),
+            Some(_) if told => Some(HAZARDS_RECHECK),
+            _ => None,
+        };
         let nothing_made = state.installed.is_none() && (resolved.is_err() || taken.is_some());
         if nothing_made || resolved.is_err() && target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
@@ -222,7 +247,7 @@ impl Reconciler {
         for workload in &gateways {
             workload.request_scrape(&self.key, &self.id, after, at);
         }
-        Ok(after)
+        Ok(look_again.map_or(after, |again| after.min(again)))
     }
 
     /// Takes in the webhooks and metrics as they are now.

@@ -180,6 +180,44 @@ pub(crate) fn alerts_failing(
     (!told).then(|| Event::new(Severity::Warning, "AlertNotDelivered", text))
 }
 
+/// The condition of what is to be known before a release. It is there only where there is something.
+pub(crate) const HAZARD: &str = "Hazard";
+/// What an event says that has no room for all of them.
+const HAZARDS_MORE: &str = " … (the condition Hazard has all)";
+
+/// Adds to a status what is to be known before a release; returns the event where it was not told before. As long as nothing is
+/// known, what was told stays.
+pub(crate) fn hazards(
+    old: &CanaryStatus,
+    new: &mut CanaryStatus,
+    hazards: Option<&[String]>,
+    generation: i64,
+    now: Timestamp,
+) -> Option<Event> {
+    new.conditions.retain(|condition| condition.kind != HAZARD);
+    let before = old.conditions.iter().find(|condition| condition.kind == HAZARD);
+    let Some(hazards) = hazards else {
+        new.conditions.extend(before.cloned());
+        return None;
+    };
+    if hazards.is_empty() {
+        return None;
+    }
+    let message = hazards.join("; ");
+    let told = before.is_some_and(|before| before.message == message);
+    let mut text = message.clone();
+    if text.len() > EVENT_TEXT {
+        let mut end = EVENT_TEXT - HAZARDS_MORE.len();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text += HAZARDS_MORE;
+    }
+    new.conditions.extend(conditions(old, generation, now, [(HAZARD, "True", "BeforeRelease", message)]));
+    (!told).then(|| Event::new(Severity::Warning, HAZARD, text))
+}
+
 /// The condition that lists fields of the spec that have no effect, or less than they say. It is there only where there are some.
 const NO_EFFECT: &str = "NoEffect";
 /// An event's text is cut off by the API server after 1,024 bytes.
@@ -218,7 +256,7 @@ pub(crate) fn no_effect(
 pub(crate) fn without_figures(status: &CanaryStatus) -> CanaryStatus {
     let mut without_figures = CanaryStatus { message: None, evidence: None, state: None, ..status.clone() };
     without_figures.webhooks.clear();
-    let listed = |condition: &&mut Condition| [NO_EFFECT, ALERTS_FAILING].contains(&condition.kind.as_str());
+    let listed = |condition: &&mut Condition| [NO_EFFECT, ALERTS_FAILING, HAZARD].contains(&condition.kind.as_str());
     for condition in without_figures.conditions.iter_mut().filter(|condition| !listed(condition)) {
         condition.message.clear();
     }

@@ -81,6 +81,22 @@ impl ArmLabels {
         rendered
     }
 
+    /// Has the primary's Service go on selecting by the labels that its `live` one selects by, where all pods have them: those that
+    /// it finds, and the `primary`'s next ones of a revision whose pods have the labels `pods`. With fewer labels it would find
+    /// another workload's pods, while the primary's are being replaced.
+    #[must_use]
+    pub(crate) fn keeping_narrow(mut self, live: Option<&Labels>, primary: Option<&Target>, pods: &Labels) -> Self {
+        let rendered = self.of_primary(pods);
+        for (key, value) in live.into_iter().flatten() {
+            let of_target = self.canary.as_ref().is_some_and(|target| target.contains_key(key));
+            let has = |labels: &Labels| labels.get(key) == Some(value);
+            if of_target && has(&rendered) && primary.is_some_and(|primary| has(primary.pod_labels())) {
+                self.primary.insert(key.clone(), value.clone());
+            }
+        }
+        self
+    }
+
     /// Returns what the primary's Service selects: all that tells its pods from others', of what all of its pods have.
     fn service(&self, rendered: &Labels, matched: Option<&Labels>, primary: Option<&Target>) -> Labels {
         let mut found = self.selector.clone();

@@ -20,7 +20,7 @@ pub(crate) use envoy_filter::{
 pub(crate) use labels::ArmLabels;
 pub(crate) use names::{CANARY_LABEL, Names, Ownership, REVISION, concerns, owned};
 pub(crate) use original::{ORIGINAL, adopt, foreign_destinations, lost, remember, restored, settings};
-pub(crate) use primary::{primary, snapshot, template_of};
+pub(crate) use primary::{keep_pods, primary, snapshot, template_of};
 pub(crate) use routes::{Arms, route_names, virtual_service};
 pub(crate) use scaler::scaler;
 pub(crate) use service::{Role, declares, main_port, ports, service};

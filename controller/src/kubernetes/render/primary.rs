@@ -6,6 +6,12 @@ use super::configs::{Configs, STARTED_WITH, refer_to_copies};
 use super::labels::ArmLabels;
 use super::names::{Names, REVISION, owned};
 use crate::api::TargetKind;
+use crate::kubernetes::api_server::owners::Owners;
+use crate::kubernetes::kinds::config::hex;
+
+/// Annotation of a primary: what was made of its revision's template, as a hash. Where today's Weir makes something else of it,
+/// another one rendered the pods that run.
+pub(crate) const RENDERING: &str = "weir.dev/rendering";
 
 /// Returns the part of a target's spec that identifies its revision.
 ///
@@ -52,10 +58,35 @@ pub(crate) fn primary(
     let pods = serde_json::from_value(metadata["labels"].take()).unwrap_or_default();
     metadata["labels"] = json!(labels.of_primary(&pods));
     metadata["annotations"][REVISION] = revision.into();
+    let mut of_primary = owned(names, &names.primary());
+    of_primary.insert("annotations".into(), json!({RENDERING: hex([&template.to_string()])}));
     spec.insert("template".into(), template);
     spec.insert("selector".into(), json!({"matchLabels": selector}));
     spec.extend(replicas.and_then(|replicas| names.kind.size(replicas).as_object().cloned()).into_iter().flatten());
-    names.kind.object(owned(names, &names.primary()), spec)
+    names.kind.object(of_primary, spec)
+}
+
+/// Leaves the pods of a `live` primary as they are where another Weir, older or newer, rendered the revision that they run: what
+/// is rendered otherwise today comes with the next promotion, so that an upgrade restarts no pod. Returns whether it did, and
+/// then what others added to the pods stays too.
+pub(crate) fn keep_pods(wanted: &mut Value, live: &Value, owners: Option<&Owners>) -> bool {
+    let rendering = live["metadata"]["annotations"].get(RENDERING).cloned();
+    let Some(owners) = owners.filter(|_| rendering.as_ref() != wanted["metadata"]["annotations"].get(RENDERING)) else {
+        return false;
+    };
+    let Some(kept) = owners.template(live, wanted) else { return false };
+    let added = owners.additions(live, wanted).is_some_and(|added| added["spec"].get("template").is_some());
+    if kept == wanted["spec"]["template"] && !added {
+        return false;
+    }
+    wanted["spec"]["template"] = kept;
+    if let Some(metadata) = wanted["metadata"].as_object_mut() {
+        match rendering {
+            Some(rendering) => metadata.insert("annotations".into(), json!({RENDERING: rendering})),
+            None => metadata.remove("annotations"),
+        };
+    }
+    true
 }
 
 /// Returns the template's metadata with both maps in it and without Flux's own keys, by which it would take the copy for its

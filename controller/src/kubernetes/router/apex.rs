@@ -4,23 +4,27 @@
 //! What existed before Weir is never deleted by it, and is made what it was again. What Weir made goes with its Canary, unless
 //! `revertOnDeletion` says that the requests go on: then it leads to the target, and is nobody's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice as Slice;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::apply::{ActError, apply, is_status, with_timeout};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
-use crate::kubernetes::executor::{Executor, owned_by_other};
+use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{EndpointSliceView, Target};
-use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
+use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, REVISION, Role};
 use crate::kubernetes::stores::Stores;
+
+/// Annotation of the primary's Service: the pods' port of each revision that may run, where the spec says another one.
+pub(in crate::kubernetes) const PORTS: &str = "weir.dev/ports";
 
 /// Whose an object is, by what it says itself.
 pub(super) enum Origin {
@@ -89,12 +93,85 @@ impl Executor<'_> {
         // Of what the primary's pods are now.
         let kept = live.as_ref().map_or_else(|| template.clone(), Target::template);
         let labels = self.labels(&kept, live.as_ref())?;
-        let ports = render::ports(self.spec, &template, &self.main_port(&template));
+        let (name, wanted) = self.main_port(&template);
+        let port = live.as_ref().map_or_else(|| wanted.clone(), |live| self.served(live, &wanted));
+        let ports = render::ports(self.spec, &kept, &(name, port));
         let service =
             |ownership| render::service(self.names, self.spec, Role::Apex(ownership), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
         self.make_routes(ports.len() > 1).await?;
         self.ensure_service(&self.held(&self.stores.services, service)?).await
+    }
+
+    /// Returns the port that the pods of the `primary`'s revision serve. What runs was promoted with the port that its service has,
+    /// and a port that the spec says since is the next revision's, unless the pods declare it too.
+    fn served(&self, primary: &Target, wanted: &Value) -> Value {
+        let template = primary.template();
+        if render::declares(&template, wanted) {
+            return wanted.clone();
+        }
+        if let Some(port) = primary.pod_annotation(REVISION).and_then(|revision| self.ports().remove(revision)) {
+            return port;
+        }
+        let serves = any_endpoint(self.stores, &self.names.namespace, &self.names.primary_service());
+        self.live_port().filter(|_| serves).unwrap_or_else(|| wanted.clone())
+    }
+
+    /// Returns the pods' port of the primary's Service, where nobody else has a hand in it.
+    fn live_port(&self) -> Option<Value> {
+        let live = self.stores.services.get(&self.names.namespace, &self.names.primary_service())?;
+        live.owners().filter(|owners| !owners.others_wrote_ports())?;
+        let ports = live.body()["spec"]["ports"].take();
+        let number = self.spec.service.port.unwrap_or_default();
+        let mut ports = ports.as_array()?.iter();
+        let main = ports.clone().find(|port| port["port"] == number).or_else(|| ports.next());
+        main?.get("targetPort").cloned()
+    }
+
+    /// Returns the pods' ports of revisions that have another one than the spec says.
+    fn ports(&self) -> BTreeMap<String, Value> {
+        let live = self.stores.services.get(&self.names.namespace, &self.names.primary_service());
+        let noted = live.as_deref().and_then(|live| live.annotation(PORTS).map(str::to_owned));
+        noted.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Returns the pods' port of a revision that the primary runs or is to run, where the spec says `wanted`; and a note of the ports
+    /// of all revisions that may run, where they are not all that one: a promotion may be undone.
+    pub(in crate::kubernetes) fn port_of(
+        &self,
+        revision: &str,
+        template: &Value,
+        primary: Option<&Target>,
+        wanted: &Value,
+    ) -> (Value, Option<String>) {
+        let mut ports = self.ports();
+        let running = primary.and_then(|primary| primary.pod_annotation(REVISION));
+        let noted = ports.get(revision).filter(|_| !render::declares(template, wanted)).cloned();
+        let port = match (noted, primary.filter(|_| running == Some(revision))) {
+            (Some(noted), _) => noted,
+            (None, Some(primary)) => self.served(primary, wanted),
+            (None, None) => wanted.clone(),
+        };
+        if let Some((running, live)) = running.filter(|running| *running != revision).zip(self.live_port()) {
+            ports.entry(running.to_owned()).or_insert(live);
+        }
+        let serves = any_endpoint(self.stores, &self.names.namespace, &self.names.primary_service());
+        let is_done = serves && running == Some(revision) && primary.is_some_and(|it| it.progress().is_settled());
+        if is_done {
+            ports.clear();
+        }
+        ports.insert(revision.to_owned(), port.clone());
+        let differ = ports.values().any(|port| port != wanted);
+        (port, differ.then(|| json!(ports).to_string()))
+    }
+
+    /// Returns whether the target's pods serve at another port than the primary's. While an update replaces these, their Service
+    /// can lead to those of one revision only.
+    pub(in crate::kubernetes) fn update_moves_port(&self) -> bool {
+        let live = self.stores.target(self.names.kind, &self.names.namespace, &self.names.primary());
+        let Some((target, live)) = self.target.zip(live) else { return false };
+        let (_, wanted) = self.main_port(&target.template());
+        self.served(&live, &wanted) != wanted
     }
 
     /// Returns the name and the pods' port of the service's own port.

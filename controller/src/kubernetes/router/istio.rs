@@ -128,7 +128,11 @@ impl Executor<'_> {
         let settings = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
         let routes =
             |ownership| render::virtual_service(self.names, self.spec, Arms::Both, ownership, multiport, &settings);
-        let wanted = self.held(&self.stores.virtual_services, routes)?;
+        let mut wanted = self.held(&self.stores.virtual_services, routes)?;
+        // An adopted one says it itself, and one that is delegated to must be known where the other one is.
+        if wanted["metadata"].get("ownerReferences").is_some() && self.spec.service.delegation != Some(true) {
+            self.export(&mut wanted);
+        }
         self.ensure(&self.stores.virtual_services, &wanted).await
     }
 
@@ -142,7 +146,8 @@ impl Executor<'_> {
     pub(super) async fn make_destination_rules(&self) -> Result<(), ActError> {
         let policy = policy::of_user(self.stores, self.names);
         for name in [self.names.primary_service(), self.names.canary_service()] {
-            let rule = render::destination_rule(self.names, self.spec, policy.as_ref(), &name);
+            let mut rule = render::destination_rule(self.names, self.spec, policy.as_ref(), &name);
+            self.export(&mut rule);
             self.ensure(&self.stores.destination_rules, &rule).await?;
         }
         Ok(())

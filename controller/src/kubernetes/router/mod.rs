@@ -20,6 +20,7 @@ use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::Stores;
 
+pub(in crate::kubernetes) use apex::PORTS;
 #[cfg(test)]
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};

@@ -6,8 +6,8 @@
 use crate::kubernetes::executor::{foreign, foreign_target};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
-use crate::kubernetes::kinds::{Pod, Target};
-use crate::kubernetes::render::Names;
+use crate::kubernetes::kinds::{Labels, Target};
+use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::router::foreign_policy;
 use crate::kubernetes::stores::Stores;
 
@@ -28,33 +28,46 @@ pub(crate) fn taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<F
     })
 }
 
-/// Returns which other workload has pods that the target's selector finds too: the canary's Service would lead to both.
+/// Returns which other workload has pods that an arm's Service finds too: it would lead to both.
 #[must_use]
 pub(crate) fn shared(stores: &Stores, names: &Names, target: &Target) -> Option<Fault> {
-    let selector = target.selector();
+    let primary = of_primary(stores, names, target).into_iter().map(|selector| ("primary", selector));
+    let arms: Vec<_> = std::iter::once(("canary", target.selector().clone())).chain(primary).collect();
+    let finds = |labels: Option<&Labels>| arms.iter().find(|(_, selector)| selects(selector, labels));
     let own = [names.target.clone(), names.primary()];
-    let workload = stores.targets_of(&names.namespace).into_iter().find(|other| {
+    let found = stores.targets_of(&names.namespace).into_iter().find_map(|other| {
         let is_own = other.kind() == names.kind && own.iter().any(|own| own == other.name());
-        !is_own && selects(selector, Some(other.pod_labels()))
+        let arm = finds(Some(other.pod_labels())).filter(|_| !is_own)?;
+        Some((arm, format!("{} {}", other.kind().word(), other.name())))
     });
-    let other = workload.map(|other| format!("{} {}", other.kind().word(), other.name())).or_else(|| {
-        let pods = stores.pods.of(&names.namespace).into_iter();
-        let mut pods = pods.filter(|pod| !pod.deleted() && selects(selector, pod.metadata.labels.as_ref()));
-        let owner = |pod: &Pod| {
+    let found = found.or_else(|| {
+        let pods = stores.pods.of(&names.namespace);
+        pods.iter().filter(|pod| !pod.deleted()).find_map(|pod| {
             let mut owners = pod.metadata.owner_references.iter().flatten();
-            owners.find(|owner| ["StatefulSet", "DaemonSet"].contains(&owner.kind.as_str())).cloned()
-        };
-        pods.find_map(|pod| owner(&pod)).map(|owner| format!("{} {}", owner.kind, owner.name))
-    })?;
+            let owner = owners.find(|owner| ["StatefulSet", "DaemonSet"].contains(&owner.kind.as_str()))?;
+            let arm = finds(pod.metadata.labels.as_ref())?;
+            Some((arm, format!("{} {}", owner.kind, owner.name)))
+        })
+    });
+    let ((arm, selector), other) = found?;
     let text: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let problem = format!(
-        "the selector {} of {} {} finds the pods of {other} too, so requests to the canary would reach both: give one of \
-         the two a label of its own",
-        text.join(","),
+        "requests to the {arm} of {} {} would reach {other} too, as both have the label {}: give one of the two a label of its own",
         names.kind.word(),
-        names.target
+        names.target,
+        text.join(",")
     );
     Some(("SelectorShared", problem))
+}
+
+/// Returns what the primary's Service selects, once it is as it should be.
+fn of_primary(stores: &Stores, names: &Names, target: &Target) -> Option<Labels> {
+    let live = stores.target(names.kind, &names.namespace, &names.primary());
+    let mut selector = ArmLabels::new(names, Some(target), live.as_ref(), target.pod_labels()).ok()?.primary;
+    let service = stores.services.get(&names.namespace, &names.primary_service());
+    let own = service.filter(|service| service.label(CANARY_LABEL) == Some(&names.canary));
+    selector.extend(own.map(|service| service.fields.spec.selector.clone()).unwrap_or_default());
+    Some(selector)
 }
 
 /// Of two Canaries with one target the one that has made something stays; of two that have made nothing, the first by name.

@@ -1,5 +1,7 @@
-//! What is released: the templates of its revisions, and its autoscaler.
+//! What is released: the templates of its revisions, its autoscaler, and what stands in the way of releasing it.
 
 pub(crate) mod conflicts;
+pub(crate) mod hazards;
 pub(crate) mod revision;
 pub(crate) mod scaler;
+pub(crate) mod volumes;

@@ -143,6 +143,19 @@ async fn two_deployments_that_cannot_be_told_apart_are_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_workload_with_the_label_of_the_primarys_pods_is_named() {
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    server.apply("helm", &deployment("database", &[("app", "shop-primary")], "v1"));
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "SelectorShared").await;
+    let (_, message) = stage.said("shop");
+    assert!(message.contains("Deployment database") && message.contains("app=shop-primary"), "{message}");
+    assert_eq!(stage.changed().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_label_on_the_target_costs_the_primary_nothing() {
     let stage = Stage::initialized().await;
     let before = stage.get("deployments", "shop-primary")["spec"].clone();
@@ -183,15 +196,74 @@ async fn another_port_comes_to_the_primary_with_the_revision_that_serves_it() {
     stage.rest().await;
     let target = |name: &str| stage.get("services", name)["spec"]["ports"][0]["targetPort"].clone();
     assert_eq!((target("shop-primary"), target("shop-canary")), (8080.into(), 9090.into()));
+    assert_eq!(target("shop"), 8080, "it leads to the primary's pods too");
     server.apply("flux", &with_port(9090, "v2"));
     stage.phase("shop", "Progressing").await;
     stage.rest().await;
-    assert_eq!(target("shop-primary"), 8080);
+    assert_eq!((target("shop-primary"), target("shop")), (8080.into(), 8080.into()));
     stage.edit("canaries", "shop", |canary| canary["spec"]["skipAnalysis"] = true.into());
     server.apply("flux", &with_port(9090, "v3"));
     stage.phase("shop", "Succeeded").await;
     stage.rest().await;
-    assert_eq!(target("shop-primary"), 9090);
+    assert_eq!((target("shop-primary"), target("shop")), (9090.into(), 9090.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promotion_that_is_undone_gives_the_primary_the_port_of_its_former_revision() {
+    let server = ApiServer::default();
+    let target = |version: &str| {
+        let mut target = deployment("shop", &[("app", "shop")], version);
+        target["spec"]["template"]["spec"]["containers"][0].as_object_mut().unwrap().remove("ports");
+        target
+    };
+    server.apply("flux", &target("v1"));
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    stage.edit("canaries", "shop", |canary| {
+        canary["spec"]["service"]["targetPort"] = 9090.into();
+        canary["spec"]["skipAnalysis"] = true.into();
+        canary["spec"]["progressDeadlineSeconds"] = 120.into();
+    });
+    stage.rest().await;
+    let port = |name: &str| stage.get("services", name)["spec"]["ports"][0]["targetPort"].clone();
+    assert_eq!((port("shop-primary"), port("shop-canary"), port("shop")), (8080.into(), 9090.into(), 8080.into()));
+    server.stick("shop-primary", true);
+    server.apply("flux", &target("v2"));
+    stage.phase("shop", "Promoting").await;
+    stage.phase("shop", "Failed").await;
+    stage.rest().await;
+    assert_eq!((port("shop-primary"), port("shop")), (8080.into(), 8080.into()));
+    server.stick("shop-primary", false);
+    stage.rest().await;
+    assert_eq!((port("shop-primary"), port("shop")), (8080.into(), 8080.into()));
+    // The next one is promoted with its own.
+    server.apply("flux", &target("v3"));
+    stage.phase("shop", "Succeeded").await;
+    stage.rest().await;
+    assert_eq!((port("shop-primary"), port("shop-canary"), port("shop")), (9090.into(), 9090.into(), 9090.into()));
+    assert!(stage.get("services", "shop-primary")["metadata"]["annotations"]["weir.dev/ports"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_leads_to_the_arms_is_known_where_the_users_service_is() {
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    let mut before = service("shop", "shop", json!([{"name": "web", "port": 80, "targetPort": 8080}]));
+    before["metadata"]["annotations"] = json!({"networking.istio.io/exportTo": "., istio-ingress"});
+    server.apply("flux", &before);
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    let known = json!([".", "istio-ingress"]);
+    for name in ["shop-primary", "shop-canary"] {
+        let annotations = stage.get("services", name)["metadata"]["annotations"].clone();
+        assert_eq!(annotations["networking.istio.io/exportTo"], "., istio-ingress", "{name}");
+        assert_eq!(stage.get("destinationrules", name)["spec"]["exportTo"], known, "{name}");
+    }
+    assert_eq!(stage.get("virtualservices", "shop")["spec"]["exportTo"], known);
 }
 
 #[tokio::test(start_paused = true)]

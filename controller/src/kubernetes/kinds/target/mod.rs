@@ -146,7 +146,7 @@ impl Target {
         }
     }
 
-    /// Returns whether a text is one of its values.
+    /// Returns whether a text is one of its values, or the name of a field.
     #[must_use]
     pub(crate) fn mentions(&self, text: &str) -> bool {
         match self {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::api::CanarySpec;
 use crate::kubernetes::configs::{TrackedRevision, missing_copy};
+use crate::kubernetes::executor::any_endpoint;
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
@@ -13,7 +14,7 @@ use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::scaler::{autoscaled, min_replicas};
 
 use weir_engine::{Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm};
-pub(crate) use workload::{Endpoints, any_endpoint};
+pub(crate) use workload::Endpoints;
 
 /// Annotation by which a person asks for something: the verb, a space, and anything that differs from the last request's.
 pub(crate) const VERB: &str = "weir.dev/verb";
@@ -136,7 +137,7 @@ impl Observer<'_> {
         threshold: Option<i64>,
         endpoints: &mut Endpoints,
     ) -> Arm {
-        let available = workload::any_endpoint(self.stores, &self.names.namespace, service);
+        let available = any_endpoint(self.stores, &self.names.namespace, service);
         endpoints.record(available, self.now);
         let readiness = match workload {
             Some(workload) => workload::readiness(self.stores, workload, threshold.unwrap_or(100), available),

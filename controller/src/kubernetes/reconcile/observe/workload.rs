@@ -24,16 +24,6 @@ impl Endpoints {
     }
 }
 
-/// Returns whether a service has an address that takes requests.
-#[must_use]
-pub(crate) fn any_endpoint(stores: &Stores, namespace: &str, service: &str) -> bool {
-    let slices = stores.slices.of(namespace);
-    slices
-        .iter()
-        .filter(|slice| slice.label("kubernetes.io/service-name") == Some(service))
-        .any(|slice| slice.fields.any_ready())
-}
-
 /// Returns how far a workload is. `threshold` is the percentage of its pods that must be available.
 #[must_use]
 pub(crate) fn readiness(stores: &Stores, workload: &Target, threshold: i64, endpoint: bool) -> Readiness {

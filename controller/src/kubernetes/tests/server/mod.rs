@@ -6,7 +6,7 @@ mod request;
 mod rules;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -70,6 +70,9 @@ struct Inner {
     watches: Vec<Watch>,
     script: Option<Script>,
     stuck: BTreeSet<String>,
+    /// Kinds that nobody can list, and what is answered instead.
+    unlisted: BTreeMap<String, u16>,
+    lists: BTreeMap<String, usize>,
     delivered: usize,
 }
 
@@ -135,6 +138,16 @@ impl ApiServer {
             inner.stuck.remove(deployment)
         };
         inner.settle();
+    }
+
+    /// Has lists of a kind refused with a code.
+    pub(in crate::kubernetes) fn refuse_lists(&self, plural: &str, code: u16) {
+        self.inner().unlisted.insert(plural.into(), code);
+    }
+
+    /// Returns how often a kind was listed.
+    pub(in crate::kubernetes) fn lists(&self, plural: &str) -> usize {
+        self.inner().lists.get(plural).copied().unwrap_or_default()
     }
 
     /// Returns what was asked since the last time, but for the lease, events and the key of hashes.
@@ -296,6 +309,11 @@ impl Inner {
                 Some(object) => respond(200, object),
                 None => respond(404, &Refusal::missing(&target.key).body()),
             };
+        }
+        *self.lists.entry(target.key.0.clone()).or_default() += 1;
+        if let Some(code) = self.unlisted.get(&target.key.0) {
+            let refusal = Refusal { code: *code, reason: "NotFound", message: "no list".into() };
+            return respond(*code, &refusal.body());
         }
         let wanted = |key: &Key, object: &Value| {
             let (plural, namespace, _) = &target.key;

@@ -38,9 +38,9 @@ pub(super) fn key(plural: &str, namespace: &str, name: &str) -> Key {
 pub(super) fn key_of(object: &Value) -> Key {
     let text = |of: &Value| of.as_str().unwrap_or_default().to_owned();
     let kind = text(&object["kind"]);
-    let plural = match kind.as_str() {
-        "Canary" => "canaries".into(),
-        _ => kind.to_lowercase() + "s",
+    let plural = match kind.to_lowercase() {
+        kind if kind.ends_with("cy") || kind.ends_with("ry") => format!("{}ies", &kind[..kind.len() - 1]),
+        kind => kind + "s",
     };
     (plural, text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]))
 }

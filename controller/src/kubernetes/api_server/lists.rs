@@ -1,0 +1,152 @@
+//! Objects that are asked for now and then, and not watched: kinds that matter at a release's beginning alone, of which there may be
+//! very many, and which many clusters do not serve.
+//!
+//! All Canaries of a namespace share what was asked; a Canary at rest asks for nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::{Api, Client};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::apply::{ActError, is_status, with_timeout};
+use crate::telemetry::Chain;
+
+/// Objects of a list that are asked for at a time.
+const PAGE: u32 = 500;
+/// Pages of one kind in one namespace that are looked at.
+const PAGES: usize = 8;
+/// Lists that are asked for at a time.
+const CALLS: usize = 4;
+/// What nobody has asked for so long is forgotten; a kind that is not served is asked for again after it.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// A kind that is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listable {
+    /// API group; empty for the core group.
+    pub(crate) group: &'static str,
+    /// Version of the group.
+    pub(crate) version: &'static str,
+    /// The kind.
+    pub(crate) kind: &'static str,
+    /// The kind's name in paths.
+    pub(crate) plural: &'static str,
+}
+
+/// An object that was listed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Listed {
+    /// Its kind.
+    pub(crate) kind: &'static str,
+    /// Its namespace.
+    pub(crate) namespace: Box<str>,
+    /// Its name.
+    pub(crate) name: Box<str>,
+    /// What is asked of it.
+    pub(crate) spec: Value,
+}
+
+/// A namespace, and the first of the kinds that are asked for together.
+type Key = (String, &'static str);
+
+/// What was listed.
+pub(crate) struct Lists {
+    known: Mutex<HashMap<Key, Known>>,
+    /// Kinds that the API server does not serve, and since when that is known.
+    unserved: Mutex<HashMap<&'static str, Instant>>,
+    calls: Semaphore,
+}
+
+#[derive(Default)]
+struct Known {
+    items: Option<Arc<[Listed]>>,
+    at: Option<Instant>,
+    asking: bool,
+}
+
+impl Lists {
+    /// Returns lists of nothing yet.
+    #[must_use]
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { known: Mutex::default(), unserved: Mutex::default(), calls: Semaphore::new(CALLS) })
+    }
+
+    /// Returns the objects of some kinds in a namespace, as they were asked for last; nothing as long as there is no answer. What
+    /// is older than `fresh` is asked for again, and `wake` is called with the answer. A kind that is not served, or not for
+    /// Weir to read, has no objects.
+    pub(crate) fn of(
+        self: &Arc<Self>,
+        client: &Client,
+        namespace: &str,
+        kinds: &'static [Listable],
+        fresh: Duration,
+        wake: impl FnOnce() + Send + 'static,
+    ) -> Option<Arc<[Listed]>> {
+        let key: Key = (namespace.to_owned(), kinds.first()?.plural);
+        let mut known = self.known.lock();
+        known.retain(|_, known| known.asking || known.at.is_some_and(|at| at.elapsed() < KEPT));
+        let found = known.entry(key.clone()).or_default();
+        if !found.asking && found.at.is_none_or(|at| at.elapsed() >= fresh) {
+            found.asking = true;
+            let (lists, client, before) = (self.clone(), client.clone(), found.items.clone());
+            tokio::spawn(async move {
+                let items = lists.ask(&client, &key.0, kinds, before.as_deref().unwrap_or_default()).await;
+                let known = Known { items: Some(items.into()), at: Some(Instant::now()), asking: false };
+                lists.known.lock().insert(key, known);
+                wake();
+            });
+        }
+        found.items.clone()
+    }
+
+    async fn ask(&self, client: &Client, namespace: &str, kinds: &[Listable], before: &[Listed]) -> Vec<Listed> {
+        let mut items = Vec::new();
+        for Listable { group, version, kind, plural } in kinds.iter().copied() {
+            if self.unserved.lock().get(plural).is_some_and(|at| at.elapsed() < KEPT) {
+                continue;
+            }
+            let _turn = self.calls.acquire().await;
+            let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+            let (group, version, words) = (group.to_owned(), version.to_owned(), (kind.to_owned(), plural.to_owned()));
+            let resource = ApiResource { group, version, api_version, kind: words.0, plural: words.1 };
+            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+            match pages(&api, kind, namespace).await {
+                Ok(list) => items.extend(list.into_iter().map(|it| listed(kind, namespace, it))),
+                Err(ActError::Write { source, .. }) if is_status(&source, 404) => {
+                    self.unserved.lock().insert(plural, Instant::now());
+                }
+                Err(ActError::Write { source, .. }) if is_status(&source, 403) => {
+                    debug!(kind, namespace, "Weir may not list it");
+                }
+                Err(error) => {
+                    debug!(kind, namespace, error = %Chain(&error), "not listed");
+                    items.extend(before.iter().filter(|listed| listed.kind == kind).cloned());
+                }
+            }
+        }
+        items
+    }
+}
+
+async fn pages(api: &Api<DynamicObject>, kind: &'static str, namespace: &str) -> Result<Vec<DynamicObject>, ActError> {
+    let (mut items, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
+    for _ in 0..PAGES {
+        let list = with_timeout("list", kind, namespace, api.list(&params)).await?;
+        items.extend(list.items);
+        let Some(next) = list.metadata.continue_.filter(|next| !next.is_empty()) else { break };
+        params = params.continue_token(&next);
+    }
+    Ok(items)
+}
+
+fn listed(kind: &'static str, namespace: &str, mut object: DynamicObject) -> Listed {
+    let name = object.metadata.name.unwrap_or_default().into();
+    Listed { kind, namespace: namespace.into(), name, spec: object.data["spec"].take() }
+}

@@ -1,0 +1,69 @@
+//! What stands in the way of a Canary, by rules that are younger than many Canaries: it stops one that has made nothing yet, and is
+//! told of one that works.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kubernetes::kinds::Target;
+use crate::kubernetes::kinds::canary::{Canary, Fault};
+use crate::kubernetes::render::Names;
+use crate::kubernetes::stores::{Key, Stores};
+use crate::kubernetes::target::conflicts::shared;
+use crate::kubernetes::target::hazards::hazards;
+use crate::kubernetes::target::volumes::{Volumes, volumes};
+
+/// Age of what was listed, where a Canary cannot begin because of it, is released, and is at rest.
+const FRESH: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(120), Duration::from_secs(300)];
+
+/// What younger rules say of one Canary.
+#[derive(Debug, Default)]
+pub(super) struct Younger {
+    /// Why nothing is made.
+    pub(super) fault: Option<Fault>,
+    told: Vec<String>,
+    /// Whether something of that is not known yet.
+    incomplete: bool,
+}
+
+impl Younger {
+    /// Takes in what there is of the target; returns whether enough is known of it to make anything.
+    pub(super) fn learn(&mut self, stores: &Arc<Stores>, names: &Names, target: &Target, canary: &Canary) -> bool {
+        // A primary that is somebody else's is another fault.
+        let works = canary.fields.status.last_promoted_spec.is_some()
+            || stores.target(names.kind, &names.namespace, &names.primary()).is_some();
+        let fresh = if works { FRESH[2] } else { FRESH[0] };
+        let volumes = volumes(stores, names, target, canary, fresh);
+        self.incomplete = volumes == Volumes::Unknown;
+        let volumes = match volumes {
+            Volumes::Unknown if !works => return false,
+            Volumes::SingleWriter(fault) => Some(fault),
+            Volumes::Unknown | Volumes::Shareable => None,
+        };
+        let mut found = shared(stores, names, target).into_iter().chain(volumes);
+        match works {
+            true => self.told.extend(found.map(|(_, problem)| problem)),
+            false => self.fault = found.next(),
+        }
+        true
+    }
+
+    /// Returns all that is to be known of a Canary that works or is about to; nothing as long as some of it is not known.
+    /// `releasing` is nothing where the cluster is not asked at all.
+    pub(super) fn hazards(
+        self,
+        stores: &Arc<Stores>,
+        names: &Names,
+        target: &Target,
+        releasing: Option<bool>,
+    ) -> Option<Vec<String>> {
+        if self.incomplete {
+            return None;
+        }
+        let key: Key = (names.namespace.clone(), names.canary.clone());
+        let listed = match releasing {
+            Some(releasing) => hazards(stores, names, target, &key, if releasing { FRESH[1] } else { FRESH[2] })?,
+            None => Vec::new(),
+        };
+        Some(self.told.into_iter().chain(listed).collect())
+    }
+}

@@ -1,0 +1,226 @@
+//! What of the users' own would not find the primary's pods, and volumes that two revisions cannot share.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::server::ApiServer;
+use super::stage::{NAMESPACE, Stage, canary, deployment, object, service};
+
+/// A target and its Canary, and nothing that looks after them.
+fn server() -> ApiServer {
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    server.apply("flux", &canary("shop", json!({})));
+    server
+}
+
+async fn initialized(server: &ApiServer) -> Stage {
+    let stage = Stage::start(server);
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    stage
+}
+
+/// Returns what the condition says.
+fn told(stage: &Stage) -> String {
+    let conditions = stage.status("shop")["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.into_iter().find(|condition| condition["type"] == "Hazard").unwrap_or_default();
+    found["message"].as_str().unwrap_or_default().to_owned()
+}
+
+fn selecting(version: &str, kind: &str, spec: Value) -> Value {
+    object(version, kind, &format!("{}-of-shop", kind.to_lowercase()), spec)
+}
+
+fn policies(labels: &Value) -> Vec<Value> {
+    let plain = json!({"selector": {"matchLabels": labels}});
+    let workload = json!({"workloadSelector": {"labels": labels}});
+    vec![
+        selecting("networking.k8s.io/v1", "NetworkPolicy", json!({"podSelector": {"matchLabels": labels}})),
+        selecting("policy/v1", "PodDisruptionBudget", plain.clone()),
+        selecting("security.istio.io/v1", "AuthorizationPolicy", plain.clone()),
+        selecting("security.istio.io/v1", "PeerAuthentication", plain.clone()),
+        selecting("security.istio.io/v1", "RequestAuthentication", plain.clone()),
+        selecting("networking.istio.io/v1", "Sidecar", workload.clone()),
+        selecting("networking.istio.io/v1alpha3", "EnvoyFilter", workload),
+        selecting("telemetry.istio.io/v1", "Telemetry", plain.clone()),
+        selecting("extensions.istio.io/v1alpha1", "WasmPlugin", plain.clone()),
+        selecting("monitoring.coreos.com/v1", "ServiceMonitor", plain.clone()),
+        selecting("monitoring.coreos.com/v1", "PodMonitor", plain),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_policy_that_would_lose_the_primary_is_named_before_the_first_release() {
+    let server = server();
+    let all = policies(&json!({"app": "shop"}));
+    all.iter().for_each(|policy| server.apply("flux", policy));
+    let stage = initialized(&server).await;
+    let message = told(&stage);
+    for policy in &all {
+        let named = format!("{} {}", policy["kind"].as_str().unwrap(), policy["metadata"]["name"].as_str().unwrap());
+        assert!(message.contains(&named), "{named}: {message}");
+    }
+    assert!(
+        message.contains("matchExpressions: [{key: app, operator: In, values: [shop, shop-primary]}]"),
+        "{message}"
+    );
+    assert!(message.contains("add one like it that selects app: shop-primary"), "{message}");
+    assert!(!stage.is("shop", "Stalled") && stage.is("shop", "Ready"));
+    assert_eq!(stage.events().into_iter().filter(|(text, _)| text.contains("AuthorizationPolicy ")).count(), 1);
+    // What is mended is told no more.
+    for policy in &all {
+        let kind = policy["kind"].as_str().unwrap().to_lowercase();
+        let plural = kind.strip_suffix('y').map_or_else(|| format!("{kind}s"), |stem| format!("{stem}ies"));
+        server.delete(&plural, NAMESPACE, policy["metadata"]["name"].as_str().unwrap());
+    }
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    assert_eq!(told(&stage), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_that_find_both_arms_or_neither_are_no_news() {
+    let server = server();
+    policies(&json!({"app": "cart"})).iter().for_each(|policy| server.apply("flux", policy));
+    let both = json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["shop", "shop-primary"]}]});
+    server.apply("flux", &object("networking.k8s.io/v1", "NetworkPolicy", "both", json!({"podSelector": both})));
+    server.apply("flux", &object("networking.k8s.io/v1", "NetworkPolicy", "all", json!({"podSelector": {}})));
+    server.apply("flux", &object("security.istio.io/v1", "AuthorizationPolicy", "all", json!({"action": "ALLOW"})));
+    // Its Service leads to the primary from now on.
+    let mut before = service("shop", "shop", json!([{"name": "http", "port": 80, "targetPort": 8080}]));
+    before["metadata"]["labels"] = json!({"app": "shop"});
+    server.apply("flux", &before);
+    let monitor = json!({"selector": {"matchLabels": {"app": "shop"}}});
+    server.apply("flux", &object("monitoring.coreos.com/v1", "ServiceMonitor", "shop", monitor));
+    let stage = initialized(&server).await;
+    assert_eq!(told(&stage), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_about_the_targets_pods_a_service_of_theirs_and_a_policy_of_the_mesh_are_named() {
+    let server = server();
+    let from = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "shop"}}}]}]});
+    server.apply("flux", &object("networking.k8s.io/v1", "NetworkPolicy", "db", from));
+    server.apply("flux", &service("shop-internal", "shop", json!([{"port": 9090}])));
+    let mut of_mesh =
+        selecting("security.istio.io/v1", "PeerAuthentication", json!({"selector": {"matchLabels": {"app": "shop"}}}));
+    of_mesh["metadata"]["namespace"] = "istio-system".into();
+    server.apply("admin", &of_mesh);
+    let stage = initialized(&server).await;
+    let message = told(&stage);
+    for part in [
+        "NetworkPolicy db has a rule for the pods of shop",
+        "Service shop-internal leads to the pods of shop",
+        "PeerAuthentication istio-system/peerauthentication-of-shop",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_that_are_not_served_or_not_to_be_read_are_harmless_and_asked_for_once_in_a_while() {
+    let server = server();
+    for (plural, code) in [("servicemonitors", 404), ("networkpolicies", 403), ("sidecars", 500)] {
+        server.refuse_lists(plural, code);
+    }
+    server.apply("flux", &policies(&json!({"app": "shop"}))[1]);
+    let stage = initialized(&server).await;
+    let message = told(&stage);
+    assert!(message.starts_with("PodDisruptionBudget ") && !message.contains(';'), "{message}");
+    assert!(server.lists("servicemonitors") <= 1, "{}", server.lists("servicemonitors"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn canaries_at_rest_list_nothing_and_those_of_one_namespace_share_a_list() {
+    let server = ApiServer::default();
+    let names: Vec<String> = (0..20).map(|i| format!("shop{i}")).collect();
+    for name in &names {
+        server.apply("flux", &deployment(name, &[("app", name)], "v1"));
+        server.apply("flux", &canary(name, json!({})));
+    }
+    let stage = Stage::start(&server);
+    for name in &names {
+        stage.phase(name, "Initialized").await;
+    }
+    stage.rest().await;
+    let lists = server.lists("networkpolicies");
+    assert!((1..=4).contains(&lists), "{lists}");
+    for _ in 0..10 {
+        stage.stores.wake_all();
+        stage.rest().await;
+    }
+    assert_eq!(server.lists("networkpolicies"), lists);
+}
+
+fn claim(modes: &[&str]) -> Value {
+    object("v1", "PersistentVolumeClaim", "data", json!({"accessModes": modes}))
+}
+
+fn with_claim() -> Value {
+    let mut target = deployment("shop", &[("app", "shop")], "v1");
+    target["spec"]["template"]["spec"]["volumes"] =
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+    target
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_for_a_single_writer_is_refused_before_anything_is_made() {
+    for modes in [&["ReadWriteOnce"][..], &["ReadWriteOncePod"]] {
+        let server = ApiServer::default();
+        server.apply("flux", &claim(modes));
+        server.apply("flux", &with_claim());
+        server.apply("flux", &canary("shop", json!({})));
+        let stage = Stage::start(&server);
+        stage.reason("shop", "VolumeShared").await;
+        let (_, message) = stage.said("shop");
+        assert!(stage.is("shop", "Stalled") && message.contains("PersistentVolumeClaim data"), "{message}");
+        assert!(message.contains(modes[0]) && message.contains("weir.dev/shared-volumes"), "{message}");
+        assert_eq!(stage.changed().await, [""; 0]);
+        // Somebody who knows that both may write says so.
+        stage.edit("canaries", "shop", |canary| {
+            canary["metadata"]["annotations"] = json!({"weir.dev/shared-volumes": "true"});
+        });
+        stage.phase("shop", "Initialized").await;
+        assert!(!stage.is("shop", "Stalled") && !stage.is("shop", "Hazard"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_for_many_or_one_that_nobody_knows_stops_nothing() {
+    for modes in [Some(&["ReadWriteMany"][..]), Some(&["ReadWriteOnce", "ReadOnlyMany"]), None] {
+        let server = ApiServer::default();
+        match modes {
+            Some(modes) => server.apply("flux", &claim(modes)),
+            None => server.refuse_lists("persistentvolumeclaims", 403),
+        }
+        server.apply("flux", &with_claim());
+        server.apply("flux", &canary("shop", json!({})));
+        let stage = initialized(&server).await;
+        assert!(!stage.is("shop", "Hazard"), "{modes:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_worked_with_a_volume_for_a_single_writer_goes_on_and_is_told() {
+    let server = ApiServer::default();
+    server.apply("flux", &with_claim());
+    server.apply("flux", &canary("shop", json!({})));
+    let server = initialized(&server).await.kill();
+    server.apply("flux", &claim(&["ReadWriteOnce"]));
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    assert!(!stage.is("shop", "Stalled") && told(&stage).contains("PersistentVolumeClaim data"), "{}", told(&stage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_of_the_machine_is_named() {
+    let server = ApiServer::default();
+    let mut target = deployment("shop", &[("app", "shop")], "v1");
+    target["spec"]["template"]["spec"]["containers"][0]["ports"] =
+        json!([{"containerPort": 8080, "hostPort": 8080, "protocol": "TCP"}]);
+    server.apply("flux", &target);
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = initialized(&server).await;
+    assert!(told(&stage).contains("port 8080 of its machine"), "{}", told(&stage));
+}
