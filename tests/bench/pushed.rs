@@ -9,10 +9,11 @@ use tempfile::TempDir;
 use weir_demo::load::Load;
 use weir_wire::Weight;
 
+use crate::crossings::empty_module;
 use crate::envoy::Envoy;
 use crate::figures::shares;
 use crate::requests::Requests;
-use crate::variants::{bootstrap, by_token, delivered, router, switched_on, with_idle};
+use crate::variants::{bootstrap, by_token, delivered, router, switched_on, wasm, with_idle};
 
 /// Requests per second, as many as while pushes are measured in a cluster.
 const RATE: f64 = 400.0;
@@ -27,7 +28,11 @@ const WINDOWS: usize = 40;
 #[derive(Clone, Copy)]
 enum Push {
     Routes,
-    Filter { others: usize },
+    /// A module that does nothing, with another configuration: what any filter of this kind costs.
+    Empty,
+    Filter {
+        others: usize,
+    },
 }
 
 impl Push {
@@ -43,14 +48,13 @@ impl Push {
                 json!({"@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
                     "name": "routes", "virtual_hosts": [host]})
             }
+            Self::Empty => discovered(&wasm(&empty_module(), &number.to_string())),
             Self::Filter { others } => {
                 let mut config = with_idle(others);
                 config.generation += number;
                 config.canaries[0].epoch += number;
                 config.canaries[0].weight = Weight::new(1_000 + 100 * (number as u32 % 2)).unwrap_or_default();
-                let filter = delivered(&config)?;
-                json!({"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-                    "name": filter["name"], "typed_config": filter["typed_config"]})
+                discovered(&delivered(&config)?)
             }
         };
         Ok(json!({"resources": [resource]}))
@@ -62,7 +66,7 @@ impl Push {
         let discovered = json!({"name": "weir", "config_discovery": {"config_source": source,
             "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"]}});
         match self {
-            Self::Filter { .. } => bootstrap(&json!([discovered, router()]), &switched_on(), upstream),
+            Self::Empty | Self::Filter { .. } => bootstrap(&json!([discovered, router()]), &switched_on(), upstream),
             Self::Routes => {
                 let mut gateway = bootstrap(&json!([router()]), &by_token(), upstream);
                 let listener = &mut gateway["static_resources"]["listeners"][0];
@@ -76,6 +80,12 @@ impl Push {
             }
         }
     }
+}
+
+/// Returns a filter as a resource of its own.
+fn discovered(filter: &Value) -> Value {
+    json!({"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": filter["name"], "typed_config": filter["typed_config"]})
 }
 
 /// A gateway, its file, and what its requests took.
@@ -150,6 +160,7 @@ pub(crate) fn run(upstream: u16, rounds: usize) -> Result<(), String> {
     let mut list = Vec::new();
     let variants = [
         ("native weights", Push::Routes),
+        ("a module that does nothing", Push::Empty),
         ("Weir, 1 canary", Push::Filter { others: 0 }),
         ("Weir, 1,000 canaries, 1 of them in a release", Push::Filter { others: 999 }),
     ];
