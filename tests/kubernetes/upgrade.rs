@@ -40,7 +40,7 @@ fn together(namespace: &str) {
 }
 
 /// Writes a primary as the older Weir did, and waits until its pods are those of that.
-fn older_primary(namespace: &str) {
+async fn older_primary(namespace: &str) {
     let live = object(namespace, "deployment", "shop-primary").unwrap();
     let target = object(namespace, "deployment", "shop").unwrap();
     let mut spec = live["spec"].clone();
@@ -53,6 +53,8 @@ fn older_primary(namespace: &str) {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=weir", "-f", "-"];
     run("kubectl", &apply, &format!("---\n{wanted}")).unwrap_or_else(|error| panic!("{error}"));
     kubectl(&["-n", namespace, "rollout", "status", "deployment/shop-primary", "--timeout=120s"]);
+    let pods = ["-n", namespace, "get", "pods", "-l", "app=shop-primary", "-o", "name"];
+    until("its former pods are gone", || (kubectl(&pods).lines().count() == 1).then_some(())).await;
 }
 
 fn filter() -> Value {
@@ -113,7 +115,7 @@ async fn an_upgrade_over_a_canary_at_rest_restarts_no_pod_stalls_nothing_and_los
     stage.phase("Initialized").await;
     stage.rested().await;
     let away = Away::now().await;
-    older_primary(&namespace);
+    older_primary(&namespace).await;
     older_filter();
     older_status(&namespace);
     stage.reachable().await;
@@ -149,7 +151,7 @@ async fn an_upgrade_in_mid_rollout_goes_on_where_it_stood() {
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Away::now().await;
-    older_primary(&namespace);
+    older_primary(&namespace).await;
     older_filter();
     older_status(&namespace);
     let before = primary(&namespace);
