@@ -6,6 +6,8 @@
 
 #[path = "kubernetes/adoption.rs"]
 mod adoption;
+#[path = "kubernetes/alerts.rs"]
+mod alerts;
 #[path = "kubernetes/configs.rs"]
 mod configs;
 #[path = "kubernetes/delivery.rs"]

@@ -7,5 +7,6 @@
 
 pub mod load;
 pub mod play;
+pub mod record;
 pub mod serve;
 pub mod tally;

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::record::{Posted, Recorder};
 use crate::tally::REVISION_HEADER;
 
 /// Time between two looks at the file of switches: short against a rollout's steps, long against a look.
@@ -68,6 +69,9 @@ pub struct Serve {
     /// that the folder may be a registry's.
     #[arg(long)]
     pub files: Option<PathBuf>,
+    /// Keep what is posted and show it as JSON at `/recorded`: the service stands for a chat, or a program that is told something.
+    #[arg(long)]
+    pub record: bool,
 }
 
 /// The service's health, as it is now.
@@ -116,6 +120,7 @@ struct Service {
     version: String,
     switch_file: Option<PathBuf>,
     files: Option<PathBuf>,
+    recorder: Option<Recorder>,
     switches: Mutex<Switches>,
 }
 
@@ -143,6 +148,7 @@ impl Serve {
             version: self.version,
             switch_file: self.switch_file.clone(),
             files: self.files,
+            recorder: self.record.then(Recorder::default),
             switches: Mutex::new(Switches {
                 failure_ratio: self.failure_ratio,
                 failure_status: self.failure_status,
@@ -164,6 +170,7 @@ impl Serve {
         let router = Router::new()
             .route("/healthz", get(healthz))
             .route("/switch", get(show).post(switch))
+            .route("/recorded", get(recorded))
             .fallback(answer)
             .with_state(service);
         let mut terminate = signal(SignalKind::terminate())?;
@@ -195,7 +202,15 @@ async fn switch(State(service): State<Arc<Service>>, body: Bytes) -> Result<Json
     Ok(Json(service.change(change)))
 }
 
-async fn answer(State(service): State<Arc<Service>>, uri: Uri) -> Response {
+/// Returns what was posted; nothing where nobody asked for that to be kept.
+async fn recorded(State(service): State<Arc<Service>>) -> Json<Vec<Posted>> {
+    Json(service.recorder.as_ref().map(Recorder::posted).unwrap_or_default())
+}
+
+async fn answer(State(service): State<Arc<Service>>, uri: Uri, request: Request) -> Response {
+    if let Some(recorder) = &service.recorder {
+        recorder.take(request).await;
+    }
     if let Some(folder) = &service.files
         && let Some(file) = file(folder, uri.path()).await
     {

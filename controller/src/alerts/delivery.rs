@@ -28,6 +28,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 const TRIES: u32 = 5;
 /// After so long an alert is no news any more, whatever the service says when it wants to be asked again.
 const STALE: Duration = Duration::from_secs(600);
+/// Time that alerts have to arrive once the program ends. Kubernetes kills it after 20 s.
+const LAST: Duration = Duration::from_secs(8);
 /// A task that had nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -132,12 +134,16 @@ pub(crate) struct Alerts {
     secrets: Arc<dyn Secrets>,
     transport: Arc<dyn Transport>,
     queues: Mutex<BTreeMap<String, mpsc::Sender<Job>>>,
+    /// Alerts on their way, by provider; none of a provider that has none.
+    pub(super) pending: Mutex<BTreeMap<String, usize>>,
+    arrived: Notify,
 }
 
 impl Alerts {
     /// Returns what has sent nothing yet.
     pub(crate) fn new(settings: AlertSettings, secrets: Arc<dyn Secrets>, transport: Arc<dyn Transport>) -> Arc<Self> {
-        Arc::new(Self { settings, secrets, transport, queues: Mutex::default() })
+        let (queues, pending, arrived) = (Mutex::default(), Mutex::default(), Notify::new());
+        Arc::new(Self { settings, secrets, transport, queues, pending, arrived })
     }
 
     /// Puts an alert into its provider's queue.
@@ -168,9 +174,37 @@ impl Alerts {
             tracing::warn!(provider = name, "alert dropped: too many wait");
             deliveries.statuses.count_alert((name, spec.kind), AlertResult::Dropped);
         } else {
+            *self.pending.lock().entry(job.name.clone()).or_default() += 1;
             // There is room, and the task is there as long as the queue is.
             let _ = queue.try_send(job);
         }
+    }
+
+    /// Waits a little for the alerts on their way, before the program ends, and says which providers' are lost.
+    pub(crate) async fn finish(&self) {
+        let all = async {
+            loop {
+                let arrived = self.arrived.notified();
+                if self.pending.lock().is_empty() {
+                    return;
+                }
+                arrived.await;
+            }
+        };
+        if timeout(LAST, all).await.is_err() {
+            for (provider, alerts) in self.pending.lock().iter() {
+                tracing::warn!(provider, alerts, "alerts lost: they had not arrived when the program ended");
+            }
+        }
+    }
+
+    fn forget(&self, provider: &str) {
+        let mut pending = self.pending.lock();
+        if let Some(alerts) = pending.get_mut(provider) {
+            *alerts = alerts.saturating_sub(1);
+        }
+        pending.retain(|_, alerts| *alerts > 0);
+        self.arrived.notify_waiters();
     }
 
     /// Delivers what comes for one provider, until nothing has come for long.
@@ -213,6 +247,7 @@ impl Alerts {
                     job.deliveries.done(&job.name, &job.spec.kind, Err(why));
                 }
             }
+            self.forget(&job.name);
         }
     }
 
@@ -229,6 +264,9 @@ impl Alerts {
         let mut thread = job.deliveries.thread(&job.name, run).filter(|_| edits && !run.is_empty());
         let mut sent = false;
         'again: loop {
+            if thread.is_none() && job.message.only_edits() {
+                return Ok(sent);
+            }
             for outgoing in notifier.outgoing(&account, &job.message, thread.as_ref()) {
                 // An edit calls nobody, so it is made whatever the severity.
                 if if outgoing.replaceable { newer } else { !job.wanted() } {

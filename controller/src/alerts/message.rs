@@ -51,7 +51,7 @@ pub(crate) struct Situation {
     /// What people see of it.
     pub(crate) view: CanaryView,
     /// The revision that is talked about.
-    revision: String,
+    pub(super) revision: String,
     /// The revision of the target that was dealt with last.
     applied: String,
     /// The images that the revision changes, see [`images`].
@@ -160,6 +160,7 @@ impl Message {
     #[must_use]
     pub(crate) fn sign(&self) -> &'static str {
         match (self.severity, self.phase) {
+            _ if self.only_edits() => "⏭️",
             (Severity::Error, _) | (Severity::Info, Phase::Failed) => "❌",
             (Severity::Warning, _) => "⚠️",
             (Severity::Info, Phase::Succeeded | Phase::Initialized) => "✅",
@@ -167,10 +168,12 @@ impl Message {
         }
     }
 
-    /// Returns the colour of its side, as `#rrggbb`: red for a failure, yellow for a hold, green for an end, blue for progress.
+    /// Returns the colour of its side, as `#rrggbb`: red for a failure, yellow for a hold, green for an end, blue for progress,
+    /// grey for what another one replaced.
     #[must_use]
     pub(crate) fn colour(&self) -> &'static str {
         match (self.severity, self.phase) {
+            _ if self.only_edits() => "#5f6368",
             (Severity::Error, _) | (Severity::Info, Phase::Failed) => "#d93025",
             (Severity::Warning, _) => "#f9ab00",
             (Severity::Info, Phase::Succeeded | Phase::Initialized) => "#188038",
@@ -275,7 +278,7 @@ fn advice(event: &Event, view: &CanaryView) -> String {
     why::advice(view)
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub(crate) mod message;
 pub(crate) mod notifiers;
 pub(crate) mod recipients;
+mod superseded;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -88,11 +89,14 @@ impl CanaryAlerts {
         let settings = &alerts.settings;
         let Some(mut message) = Message::of(event, situation, settings.cluster.as_deref(), at) else { return };
         message.step |= self.is_repeated(event, &message.run);
-        let message = Arc::new(message);
-        for (least, recipient) in recipients(&message.namespace, analysis, settings, providers) {
+        let superseded = Message::of_superseded(event, situation, settings.cluster.as_deref(), at);
+        let messages: Vec<Arc<Message>> = superseded.into_iter().chain([message]).map(Arc::new).collect();
+        for (least, recipient) in recipients(&messages[0].namespace, analysis, settings, providers) {
             // Who cannot be sent anything is told of in the status, on every pass.
             let Ok(Recipient { name, spec }) = recipient else { continue };
-            alerts.send(name, spec, least, &message, &self.deliveries);
+            for message in &messages {
+                alerts.send(name.clone(), spec.clone(), least, message, &self.deliveries);
+            }
         }
     }
 

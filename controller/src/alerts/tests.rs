@@ -1,5 +1,6 @@
 //! Deliveries: with a transport that writes down in paused time, and to a real HTTP server.
 
+mod ending;
 mod loopback;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::*;
 use crate::api::AlertProviderSpec;
 use crate::outbound::Secrets;
 use crate::status_store::StatusStore;
-use crate::view::CanaryView;
+use crate::view::{CanaryView, EndedView};
 
 /// One request, as it was sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +116,10 @@ impl Told {
     }
 
     fn event(&mut self, event: &Event, run: &str, phase: Phase) {
+        self.event_after(event, run, phase, None);
+    }
+
+    fn event_after(&mut self, event: &Event, run: &str, phase: Phase, ended: Option<EndedView>) {
         let state = State { run: Some(Run { id: run.into(), ..Run::default() }), ..State::default() };
         let view = CanaryView {
             namespace: "shop".into(),
@@ -122,6 +127,7 @@ impl Told {
             run: run.into(),
             phase,
             weight: 10.0,
+            ended,
             ..CanaryView::default()
         };
         let spec = self.spec.clone();
@@ -346,23 +352,6 @@ async fn the_first_failed_check_of_a_rollout_is_news_and_the_second_event_of_an_
     minutes(1).await;
     let reasons: Vec<Value> = recorder.sent().iter().map(|sent| sent.body["metadata"]["reason"].clone()).collect();
     assert_eq!(reasons, ["Halted", "ChecksFailed", "Halted", "ChecksFailed"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_webhook_that_is_muted_causes_no_alert() {
-    let recorder = Recorder::with(|_, _| Some(Ok(ok(&json!("ok")))));
-    let spec = json!({"type": "webhook", "address": "http://w/"});
-    let mut told = Told::new(&spec, &json!({}), "info", recorder.clone());
-    told.analysis.webhooks = serde_json::from_value(json!([
-        {"name": "gate", "url": "http://g/", "muteAlert": true}, {"name": "other", "url": "http://g/"},
-    ]))
-    .unwrap();
-    for webhook in [Some("gate"), Some("other"), None] {
-        let event = Event::new(Severity::Warning, "WaitingForGate", "Halt cart.shop advancement");
-        told.event(&Event { webhook: webhook.map(str::to_owned), ..event }, "r1", Phase::Waiting);
-    }
-    minutes(1).await;
-    assert_eq!(recorder.sent().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

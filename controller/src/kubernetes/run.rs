@@ -97,6 +97,8 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     if stores.settings.leader_election {
         Candidate::new(client, &stores.settings.namespace, &stores.settings.identity).resign().await;
     }
+    // Another replica leads by now, and knows nothing of these.
+    stores.alerts.finish().await;
     info!("ended");
     ended
 }

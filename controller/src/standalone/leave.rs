@@ -31,7 +31,7 @@ impl Supervisor {
             }
         }
         tokio::select! {
-            () = self.drain() => {}
+            ((), ()) = async { tokio::join!(self.drain(), self.alerts.finish()) } => {}
             () = hurry.notified() => {}
         }
         self.server.signal(Signal::TERM);

@@ -1,0 +1,87 @@
+//! How what is told ends: a rollout that another one replaced, a program that stops, and what nobody wants to hear.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_that_is_muted_causes_no_alert() {
+    let recorder = Recorder::with(|_, _| Some(Ok(ok(&json!("ok")))));
+    let spec = json!({"type": "webhook", "address": "http://w/"});
+    let mut told = Told::new(&spec, &json!({}), "info", recorder.clone());
+    told.analysis.webhooks = serde_json::from_value(json!([
+        {"name": "gate", "url": "http://g/", "muteAlert": true}, {"name": "other", "url": "http://g/"},
+    ]))
+    .unwrap();
+    for webhook in [Some("gate"), Some("other"), None] {
+        let event = Event::new(Severity::Warning, "WaitingForGate", "Halt cart.shop advancement");
+        told.event(&Event { webhook: webhook.map(str::to_owned), ..event }, "r1", Phase::Waiting);
+    }
+    minutes(1).await;
+    assert_eq!(recorder.sent().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_message_of_a_rollout_that_a_newer_one_replaced_says_so_and_is_edited_no_more() {
+    let recorder = Recorder::slack();
+    let mut told = Told::new(&slack(), &json!({"token": "x"}), "info", recorder.clone());
+    told.tell(Severity::Info, "NewRevision", "r1");
+    minutes(1).await;
+    let ended = EndedView {
+        run: "r1".into(),
+        revision: "0ld".into(),
+        result: weir_engine::Outcome::Superseded,
+        reason: "NewRevision".into(),
+        weight: 30.0,
+        ..EndedView::default()
+    };
+    let event = Event::new(Severity::Info, "NewRevision", "New revision detected! Restarting analysis for cart.shop");
+    told.event_after(&event, "r2", Phase::Progressing, Some(ended.clone()));
+    minutes(1).await;
+    let calls: Vec<_> = recorder.sent().iter().map(|s| s.url.rsplit('/').next().unwrap().to_owned()).collect();
+    assert_eq!(calls, ["chat.postMessage", "chat.update", "chat.postMessage", "chat.postMessage"]);
+    let edit = &recorder.sent()[1].body;
+    assert_eq!(edit["ts"], "170.1");
+    assert!(edit["text"].as_str().unwrap().contains("shop/cart: revision 0ld was replaced by "), "{edit:#}");
+    assert!(recorder.sent()[2].body["text"].as_str().unwrap().contains("while 0ld had 30 %"));
+    assert_eq!(told.alerts.deliveries().threads()[0].run, "r2");
+    // The third one's beginning is the second one's end, and says nothing of the first any more.
+    told.event_after(&event, "r3", Phase::Progressing, Some(EndedView { reason: "Promoted".into(), ..ended }));
+    minutes(1).await;
+    assert_eq!(recorder.sent().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_no_message_is_told_of_the_newer_rollout_alone() {
+    for (spec, secret) in
+        [(json!({"type": "webhook", "address": "http://w/"}), json!({})), (slack(), json!({"token": "x"}))]
+    {
+        let recorder = Recorder::slack();
+        let mut told = Told::new(&spec, &secret, "info", recorder.clone());
+        let result = weir_engine::Outcome::Superseded;
+        let ended = EndedView { run: "r1".into(), result, reason: "NewRevision".into(), ..EndedView::default() };
+        let event = Event::new(Severity::Info, "NewRevision", "New revision detected!");
+        told.event_after(&event, "r2", Phase::Progressing, Some(ended));
+        minutes(1).await;
+        assert_eq!(recorder.sent().len(), 1, "{spec}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn alerts_on_their_way_arrive_before_the_program_ends_and_one_that_hangs_does_not_keep_it() {
+    let recorder = Recorder::with(|_, _| Some(Ok(ok(&json!("ok")))));
+    let mut told =
+        Told::new(&json!({"type": "discord", "address": "http://d/1"}), &json!({}), "info", recorder.clone());
+    for run in ["r1", "r2", "r3"] {
+        told.tell(Severity::Error, "EvidenceBad", run);
+    }
+    told.alerts.alerts.clone().finish().await;
+    assert_eq!((recorder.sent().len(), told.counted().0), (3, 3));
+    assert!(told.alerts.alerts.pending.lock().is_empty());
+
+    let hanging = Recorder::with(|_, _| None);
+    let mut told = Told::new(&json!({"type": "discord", "address": "http://d/1"}), &json!({}), "info", hanging);
+    told.tell(Severity::Error, "EvidenceBad", "r1");
+    let begun = Instant::now();
+    told.alerts.alerts.clone().finish().await;
+    assert_eq!(told.alerts.alerts.pending.lock().get("shop/chat"), Some(&1), "lost, and said so");
+    assert!(begun.elapsed() < Duration::from_secs(20), "Kubernetes kills it then");
+}
