@@ -31,9 +31,12 @@ impl Words {
             let (word, after) = after.split_once("}}").ok_or("{{ is never closed by }}")?;
             let (word, trims_before) = word.strip_prefix("- ").map_or((word, false), |word| (word, true));
             let (word, trims_after) = word.strip_suffix(" -").map_or((word, false), |word| (word, true));
-            filled.push_str(if trims_before { before.trim_end() } else { before });
+            let before = if trims_before { before.trim_end() } else { before };
+            filled.push_str(before);
             place = place.after(before);
-            filled.push_str(&self.value(word.trim(), place)?);
+            if !is_comment(word) {
+                filled.push_str(&self.value(word.trim(), place)?);
+            }
             rest = if trims_after { after.trim_start() } else { after };
         }
         filled.push_str(rest);
@@ -45,6 +48,9 @@ impl Words {
         let value = self.word(word)?;
         let problem = match place {
             Place::String(quote) => return Ok(escaped(value, quote)),
+            Place::Escape(_) => {
+                "follows a backslash, which would take the value's first letter away: write two backslashes for one, or remove it"
+            }
             Place::Raw if value.contains('`') => "has a backtick, and stands between backticks",
             Place::Comment if value.contains(['\n', '\r']) => "has several lines, and stands in a comment",
             Place::Expression if self.foreign && !value.chars().all(is_plain) => {
@@ -74,6 +80,8 @@ enum Place {
     Expression,
     /// Within these quotes, where a backslash begins an escape.
     String(char),
+    /// Right after such a backslash.
+    Escape(char),
     /// Between backticks, where nothing is an escape.
     Raw,
     Comment,
@@ -83,16 +91,13 @@ impl Place {
     /// Returns where one is after a text that begins here.
     fn after(self, text: &str) -> Self {
         let mut place = self;
-        let mut chars = text.chars();
-        while let Some(c) = chars.next() {
+        for c in text.chars() {
             place = match (place, c) {
                 (Self::Expression, '"' | '\'') => Self::String(c),
                 (Self::Expression, '`') => Self::Raw,
                 (Self::Expression, '#') => Self::Comment,
-                (Self::String(_), '\\') => {
-                    chars.next();
-                    place
-                }
+                (Self::String(quote), '\\') => Self::Escape(quote),
+                (Self::Escape(quote), _) => Self::String(quote),
                 (Self::String(quote), c) if c == quote => Self::Expression,
                 (Self::Raw, '`') | (Self::Comment, '\n') => Self::Expression,
                 _ => place,
@@ -100,6 +105,11 @@ impl Place {
         }
         place
     }
+}
+
+/// Returns whether what stands between braces is a comment of Go's templates, of which nothing stays.
+fn is_comment(word: &str) -> bool {
+    word.starts_with("/*") && word.ends_with("*/")
 }
 
 /// Returns a value so that it ends no string with these quotes.
@@ -174,6 +184,30 @@ mod tests {
         for (query, value) in [("up{a=`{{ variables.v }}`}", "a`b"), ("# {{ variables.v }}\nup", "a\nb")] {
             assert!(filled(query, value, false).is_err(), "{query}");
         }
+    }
+
+    #[test]
+    fn a_backslash_before_a_word_is_refused_and_two_are_one() {
+        for query in
+            [r#"up{a="\{{ variables.v }}"}"#, r#"up{a='x\\\{{variables.v}}'}"#, "up{a=\"\\ {{- variables.v }}\"}"]
+        {
+            let problem = filled(query, r#"" or secret{a=""#, true).unwrap_err();
+            assert!(problem.starts_with("{{ variables.v }} follows a backslash"), "{query}: {problem}");
+        }
+        assert_eq!(filled(r#"up{a="\\{{ variables.v }}"}"#, "d", true).unwrap(), r#"up{a="\\d"}"#);
+        // Between backticks and outside of strings a backslash is itself.
+        assert_eq!(filled(r"up{a=~`\{{ variables.v }}`}", "d+", true).unwrap(), r"up{a=~`\d+`}");
+        // A word takes white space away: what is left before it counts.
+        assert!(
+            filled("up # x\n {{- variables.v }} \" {{ variables.v }}", "a b", true).is_ok(),
+            "all of it is a comment"
+        );
+    }
+
+    #[test]
+    fn a_comment_of_the_template_leaves_nothing_behind() {
+        assert_eq!(words().fill("sum({{/* its own */}}up{a=\"{{ target }}\"})").unwrap(), "sum(up{a=\"shop\"})");
+        assert_eq!(words().fill("sum(  {{- /* its own */ -}}  up)").unwrap(), "sum(up)");
     }
 
     #[test]
