@@ -191,7 +191,13 @@ impl Pass<'_> {
                     actions.push(Action::CopyConfigs(self.seen.target.clone()));
                 }
                 actions.extend(self.primary());
-                actions.extend([self.canary(), Action::Route, self.prune()]);
+                let canary = self.canary();
+                // Nobody is led to what has no pods any more.
+                actions.extend(match canary {
+                    Action::Canary { replicas: Replicas::Exactly(0), .. } => [Action::Route, canary],
+                    _ => [canary, Action::Route],
+                });
+                actions.push(self.prune());
             }
         }
         actions
@@ -211,13 +217,20 @@ impl Pass<'_> {
     fn primary(&self) -> Option<Action> {
         let replicas = match (self.seen.primary.replicas, self.seen.canary.replicas) {
             (Some(_), _) if self.seen.autoscaler.sizes_primary => Replicas::Declared,
-            (Some(replicas), _) => Replicas::Exactly(replicas),
+            (Some(replicas), _) => Replicas::Exactly(self.promoted_replicas().unwrap_or(replicas)),
             (None, Some(of_target)) => Replicas::Exactly(of_target.max(1)),
             (None, None) => Replicas::Declared,
         };
         let revision = self.state.installed.clone()?;
         // What came with a revision under analysis takes effect with its promotion.
         Some(Action::Primary { revision, replicas, follow_autoscaler: !self.is_analysing() })
+    }
+
+    /// Returns how many replicas come with the revision that the primary takes over, if somebody declares a number.
+    fn promoted_replicas(&self) -> Option<u32> {
+        let promoting = self.state.run.as_ref().is_some_and(|run| run.stage == Stage::Promoting);
+        let unchanged = promoting && self.state.run.as_ref().is_some_and(|run| run.revision == self.seen.target);
+        self.seen.declared_replicas.filter(|replicas| unchanged && *replicas > 0)
     }
 
     /// How much of the canary a rollout needs. None of it is taken away while it serves, or gateways may still send to it.

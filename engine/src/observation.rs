@@ -32,6 +32,8 @@ pub struct Observation {
     pub autoscaler: Autoscaler,
     /// Whether an update of the primary may stop its last pod before a new one serves.
     pub update_stops_primary: bool,
+    /// How much of the target somebody else than Weir asks for, where he does and no autoscaler sizes it: a part of what is released.
+    pub declared_replicas: Option<u32>,
 }
 
 /// What sizes the workloads beside Weir.

@@ -32,6 +32,15 @@ impl Pass<'_> {
     fn install(&mut self) -> Reason {
         self.state.installed = Some(self.run().revision.clone());
         self.enter_stage(Stage::Promoting);
+        let runs = self.seen.primary.replicas.filter(|_| !self.seen.autoscaler.sizes_primary);
+        if let (Some(runs), Some(declared)) = (runs, self.promoted_replicas())
+            && declared < runs
+        {
+            let target = &self.plan.target;
+            let text =
+                format!("Scaling down {target}-primary from {runs} to {declared} replicas, as {target} declares");
+            self.emit(Severity::Warning, "PrimaryShrunk", text);
+        }
         if self.serves_all() {
             // From here on the canary may be all that serves, and gateways must know that.
             self.open_epoch(Weight::FULL);

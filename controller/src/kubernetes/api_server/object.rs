@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::MANAGED_BY;
-use super::owners::Owners;
+use super::owners::{Owners, others_size};
 use crate::api::limits::size_problem;
 
 /// Annotation of a Deployment and of its versions: which of them is the newest.
@@ -75,6 +75,8 @@ pub(crate) struct Cached<V> {
     body: Box<str>,
     /// Who wrote which field; of objects that are kept whole and have something of Weir's.
     owners: Option<Box<Owners>>,
+    /// Whether somebody else than Weir and the controllers of Kubernetes says how many replicas there are.
+    pub(crate) sized_by_others: bool,
 }
 
 /// Returns how the API calls a kind.
@@ -134,12 +136,13 @@ impl<V: Projection> Cached<V> {
         let fields = metadata.managed_fields.take().unwrap_or_default();
         let ours = V::KEEP_RAW && metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
         let owners = ours.then(|| Box::new(Owners::of(&fields)));
+        let sized_by_others = V::KEEP_RAW && others_size(&fields);
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
         V::trim(&mut metadata);
         let body = if V::KEEP_RAW { data.to_string().into() } else { Box::default() };
-        Ok(Self { metadata, fields: serde_json::from_value(data)?, body, owners })
+        Ok(Self { metadata, fields: serde_json::from_value(data)?, body, owners, sized_by_others })
     }
 
     /// Returns who wrote which field, where something of the object is Weir's.

@@ -100,6 +100,18 @@ impl Owners {
     }
 }
 
+/// Returns whether somebody says how many replicas an object has, by an apply, an edit or `kubectl scale`, and it is neither Weir nor a
+/// controller of Kubernetes, an autoscaler's among them.
+#[must_use]
+pub(super) fn others_size(entries: &[ManagedFieldsEntry]) -> bool {
+    entries.iter().any(|entry| {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        let by_spec = matches!(entry.subresource.as_deref(), None | Some("" | "scale"));
+        let says = entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"].get("f:replicas").is_some());
+        by_spec && says && manager != MANAGER && !WELCOME.contains(&manager)
+    })
+}
+
 /// Returns the item of a list that `fieldsV1` means by `k:{…}` or `v:…`.
 fn item<'a>(list: &'a [Value], part: &str) -> Option<&'a Value> {
     if let Some(text) = part.strip_prefix("v:") {

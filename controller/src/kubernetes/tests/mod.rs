@@ -15,6 +15,7 @@ mod passes;
 mod plugin;
 mod references;
 mod server;
+mod sizes;
 mod stage;
 mod tenants;
 mod upgrades;

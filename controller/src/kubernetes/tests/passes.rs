@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::server::ApiServer;
-use super::stage::{Stage, canary, deployment, object, of_kind};
+use super::stage::{Stage, canary, deployment, object, of_kind, service};
 
 #[tokio::test(start_paused = true)]
 async fn a_canary_at_rest_writes_nothing() {
@@ -32,6 +32,22 @@ async fn the_primary_stands_before_the_routes_lead_to_it() {
     server.stick("shop-primary", false);
     stage.phase("shop", "Initialized").await;
     assert_eq!(of_kind(&server.writes(), "VirtualService"), ["apply VirtualService shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_adopted_leads_to_the_primary_before_the_target_loses_its_pods_without_a_gateway_too() {
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    server.apply("flux", &service("shop", "shop", json!([{"port": 80, "targetPort": 8080}])));
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    let written = stage.changed().await;
+    let place = |write: &str| written.iter().position(|found| found == write);
+    let (emptied, routed) = (place("apply Deployment shop"), place("apply VirtualService shop"));
+    assert!(emptied.is_some() && routed.is_some() && routed < emptied, "{written:#?}");
+    assert!(place("apply Service shop").is_some_and(|led| Some(led) < emptied), "{written:#?}");
+    assert_eq!(stage.get("deployments", "shop")["spec"]["replicas"], 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -162,6 +162,15 @@ impl Target {
         }
     }
 
+    /// Returns how many pods somebody else than Weir and an autoscaler has it ask for, if somebody does.
+    #[must_use]
+    pub(crate) fn declared_replicas(&self) -> Option<u32> {
+        let by_others = match self {
+            Self::Deployment(it) => it.sized_by_others,
+        };
+        self.replicas().filter(|_| by_others).and_then(|replicas| u32::try_from(replicas).ok())
+    }
+
     /// Returns how far its controller is.
     #[must_use]
     pub(crate) fn progress(&self) -> Progress<'_> {

@@ -81,6 +81,10 @@ impl Observer<'_> {
                 .target
                 .zip(primary.as_ref())
                 .is_some_and(|(target, primary)| target.update_stops(pods(primary.replicas()))),
+            declared_replicas: self
+                .target
+                .and_then(Target::declared_replicas)
+                .filter(|_| minimum.is_none() && !sizes_primary),
             ..Observation::default()
         };
         if self.state.promoted.is_none() {
