@@ -137,7 +137,7 @@ fn what_clients_send_traps_nothing() {
         epoch: 1,
         weight: Weight::new(5_000).unwrap(),
         conditions: serde_json::from_str(match_all).unwrap(),
-        affinity: Some(Affinity { cookie: "weir".into(), attributes: String::new() }),
+        affinity: Some(Affinity { cookie: "weir".into(), ..Affinity::default() }),
         ..Canary::default()
     };
     let config =

@@ -45,6 +45,8 @@ mod routes;
 mod scaling;
 #[path = "kubernetes/stage.rs"]
 mod stage;
+#[path = "kubernetes/synthetic.rs"]
+mod synthetic;
 #[path = "kubernetes/tenants.rs"]
 mod tenants;
 #[path = "kubernetes/upgrade.rs"]

@@ -25,3 +25,5 @@ mod releases;
 mod resting;
 #[path = "standalone/site.rs"]
 mod site;
+#[path = "standalone/synthetic.rs"]
+mod synthetic;

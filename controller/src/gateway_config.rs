@@ -69,6 +69,7 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
         weight: if traffic.only_matched { Weight::ZERO } else { traffic.weight },
         conditions: if traffic.matching { plan.conditions.clone() } else { Vec::new() },
         matched,
+        direct: if traffic.direct { plan.direct.clone() } else { Vec::new() },
         affinity: plan.affinity.clone(),
         latency_ms: plan.latency_ms.clone(),
         admission: plan.admission,
@@ -129,6 +130,7 @@ mod tests {
                 ..Condition::default()
             }],
             matched: None,
+            direct: vec![],
             affinity: plan.affinity.clone(),
             latency_ms: plan.latency_ms.clone(),
             admission: 10,
@@ -147,6 +149,15 @@ mod tests {
     fn conditions_hold_only_while_the_step_matches() {
         let (request_match, plan) = shop();
         assert!(entry(&request_match, &plan, &Traffic::default()).conditions.is_empty());
+    }
+
+    #[test]
+    fn the_canarys_own_name_is_given_away_only_while_a_step_has_load_tests() {
+        let (request_match, plan) = shop();
+        let plan = Plan { direct: vec!["cart-canary".into()], ..plan };
+        let rendered = |direct| entry(&request_match, &plan, &Traffic { direct, ..Traffic::default() });
+        assert_eq!(rendered(true).direct, plan.direct);
+        assert!(!rendered(false).reaches_canary());
     }
 
     #[test]

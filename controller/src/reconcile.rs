@@ -128,7 +128,7 @@ mod tests {
                 silent: false,
                 acknowledged: Some(7),
                 filtering: true,
-                splits_matched: true,
+                level: weir_wire::names::LEVEL,
             }],
             ..Observation::default()
         };

@@ -12,7 +12,7 @@
 
 mod reader;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use weir_engine::{Counts, Scrape, Span, Timestamp};
 use weir_wire::SLOTS;
@@ -33,8 +33,8 @@ pub struct Report {
     pub workers: Option<u64>,
     /// By slot, the generation and the VMs that run it.
     generations: [Option<(u64, u64)>; SLOTS as usize],
-    /// The canaries, by id, whose routes have the filter on.
-    filtering: HashSet<String>,
+    /// The canaries, by id, whose routes have the filter on, and how many requests the gateway counts on those to the primary.
+    filtering: HashMap<String, u64>,
     canaries: Vec<Counters>,
     /// Place in the list by id.
     places: HashMap<String, usize>,
@@ -138,13 +138,7 @@ impl Report {
     /// request.
     #[must_use]
     pub fn is_filtering(&self, id: &str) -> bool {
-        self.filtering.contains(id)
-    }
-
-    /// Returns whether its module knows how to split the requests that meet a condition, and those only.
-    #[must_use]
-    pub fn splits_matched(&self) -> bool {
-        self.level >= 1
+        self.filtering.contains_key(id)
     }
 
     /// Returns how many VMs run `generation`.
@@ -179,7 +173,8 @@ impl Report {
     pub fn scrape(&self, id: &str, gateway: &str, begun: Timestamp) -> Scrape {
         let known = self.places.get(id).and_then(|place| self.canaries.get(*place));
         let Counters { slots, late, refused, tripped, trip_test, .. } = known.cloned().unwrap_or_default();
-        Scrape { gateway: gateway.to_owned(), boot: self.boot, begun, slots, late, refused, tripped, trip_test }
+        let routed = self.filtering.get(id).copied().unwrap_or_default();
+        Scrape { gateway: gateway.to_owned(), boot: self.boot, begun, slots, late, refused, routed, tripped, trip_test }
     }
 }
 

@@ -30,6 +30,8 @@ struct Account {
     begun: Timestamp,
     last: BTreeMap<u64, Counts>,
     refused: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    routed: u64,
     epochs: BTreeMap<u64, Counts>,
 }
 
@@ -50,7 +52,7 @@ impl CounterHistory {
             account.epochs.values_mut().for_each(Counts::settle);
             account.boot = scrape.boot;
             account.last.clear();
-            account.refused = 0;
+            (account.refused, account.routed) = (0, 0);
         }
         account.begun = scrape.begun;
         for (slot, counts) in (0..SLOTS).zip(&scrape.slots) {
@@ -64,11 +66,15 @@ impl CounterHistory {
             }
             last.clone_from(counts);
         }
-        // Refusals are not counted by slot; they happen in a run's first moments, so the newest epoch is theirs.
+        // Refusals are not counted by slot; they happen in a run's first moments, so the newest epoch is theirs. What the gateway
+        // counts itself knows no slots either.
         let refused = scrape.refused.saturating_sub(account.refused);
-        account.refused = scrape.refused;
-        if refused > 0 && (known || !first_ever) {
-            account.epochs.entry(epoch).or_default().refused += refused;
+        let routed = scrape.routed.saturating_sub(account.routed);
+        (account.refused, account.routed) = (scrape.refused, scrape.routed);
+        if (refused > 0 || routed > 0) && (known || !first_ever) {
+            let newest = account.epochs.entry(epoch).or_default();
+            newest.refused = newest.refused.saturating_add(refused);
+            newest.routed = newest.routed.saturating_add(routed);
         }
         account.last.retain(|_, counts| *counts != Counts::default());
     }
@@ -128,6 +134,10 @@ impl CounterHistory {
     pub fn scraped(&self, gateway: &str) -> Option<Timestamp> {
         self.gateways.get(gateway).map(|account| account.begun)
     }
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// Returns the epoch that owns a slot while `newest` is the newest epoch; nothing for slots that were never used.

@@ -38,9 +38,16 @@ pub struct Cell {
 #[serde(default)]
 pub struct Counts {
     cells: [[Cell; 3]; 2],
+    /// Requests to the canary's own Service. Beside the others, so that what an earlier or a later Weir has stored is read.
+    #[serde(skip_serializing_if = "is_empty")]
+    direct: [Cell; 2],
     /// Requests that were kept from the canary, by admission or because nobody served it; they are in no cell.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused: u64,
+    /// Requests on the routes to the primary, by the gateway's own count. Where there are some and none in a cell, the filter does
+    /// not take them for the Canary's.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub routed: u64,
 }
 
 /// What one gateway process said of one canary.
@@ -58,6 +65,8 @@ pub struct Scrape {
     pub late: u64,
     /// Requests that were kept from the canary.
     pub refused: u64,
+    /// Requests that the gateway has served on the canary's routes to the primary, by its own count, since those have the filter.
+    pub routed: u64,
     /// The epoch whose table tripped the guard, 0 while it has not.
     pub tripped: u64,
     /// Which table tripped: 1 comparison, 2 absolute.
@@ -66,6 +75,10 @@ pub struct Scrape {
 
 fn is_zero(value: &u64) -> bool {
     *value == 0
+}
+
+fn is_empty(cells: &[Cell; 2]) -> bool {
+    *cells == <[Cell; 2]>::default()
 }
 
 impl Cell {
@@ -152,33 +165,53 @@ impl Counts {
     /// Returns the requests of one arm and cohort.
     #[must_use]
     pub fn cell(&self, arm: Arm, cohort: Cohort) -> &Cell {
-        &self.cells[arm as usize][cohort as usize]
+        match cohort {
+            Cohort::Draw => &self.cells[arm as usize][0],
+            Cohort::Match => &self.cells[arm as usize][1],
+            Cohort::Sticky => &self.cells[arm as usize][2],
+            Cohort::Direct => &self.direct[arm as usize],
+        }
     }
 
     /// Returns the requests of one arm and cohort, to be changed.
     pub fn cell_mut(&mut self, arm: Arm, cohort: Cohort) -> &mut Cell {
-        &mut self.cells[arm as usize][cohort as usize]
+        match cohort {
+            Cohort::Draw => &mut self.cells[arm as usize][0],
+            Cohort::Match => &mut self.cells[arm as usize][1],
+            Cohort::Sticky => &mut self.cells[arm as usize][2],
+            Cohort::Direct => &mut self.direct[arm as usize],
+        }
+    }
+
+    /// Returns every cell.
+    fn cells_mut(&mut self) -> impl Iterator<Item = &mut Cell> {
+        self.cells.iter_mut().flatten().chain(&mut self.direct)
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.iter().flatten().chain(&self.direct)
     }
 
     /// Returns the requests of one arm, all cohorts together.
     #[must_use]
     pub fn arm(&self, arm: Arm) -> Cell {
         let mut sum = Cell::default();
-        self.cells[arm as usize].iter().for_each(|cell| sum.add(cell));
+        self.cells[arm as usize].iter().chain([&self.direct[arm as usize]]).for_each(|cell| sum.add(cell));
         sum
     }
 
     /// Adds `other` to this.
     pub fn add(&mut self, other: &Self) {
-        for (a, b) in self.cells.iter_mut().flatten().zip(other.cells.iter().flatten()) {
+        for (a, b) in self.cells_mut().zip(other.cells()) {
             a.add(b);
         }
-        self.refused += other.refused;
+        self.refused = self.refused.saturating_add(other.refused);
+        self.routed = self.routed.saturating_add(other.routed);
     }
 
     /// Takes every request that is under way for one that said nothing: its end will not be heard of.
     pub fn settle(&mut self) {
-        for cell in self.cells.iter_mut().flatten() {
+        for cell in self.cells_mut() {
             cell.unjudged = cell.unjudged.saturating_add(cell.unended());
         }
     }
@@ -187,10 +220,28 @@ impl Counts {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut delta = self.clone();
-        for (a, b) in delta.cells.iter_mut().flatten().zip(earlier.cells.iter().flatten()) {
+        for (a, b) in delta.cells_mut().zip(earlier.cells()) {
             *a = a.since(b);
         }
         delta.refused = delta.refused.saturating_sub(earlier.refused);
+        delta.routed = delta.routed.saturating_sub(earlier.routed);
         delta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_before_the_canarys_own_name_was_counted_is_read() {
+        let mut counts = Counts::default();
+        counts.cell_mut(Arm::Canary, Cohort::Sticky).count(Kind::Success, 3);
+        let stored = serde_json::to_string(&counts).unwrap();
+        assert!(!stored.contains("direct"), "an earlier Weir reads it too: {stored}");
+        assert_eq!(serde_json::from_str::<Counts>(&stored).unwrap(), counts);
+        counts.cell_mut(Arm::Canary, Cohort::Direct).count(Kind::Success, 2);
+        let read: Counts = serde_json::from_str(&serde_json::to_string(&counts).unwrap()).unwrap();
+        assert_eq!((read.arm(Arm::Canary).success, read.cell(Arm::Canary, Cohort::Draw).success), (5, 0));
     }
 }

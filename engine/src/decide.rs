@@ -7,6 +7,7 @@
 mod bound;
 mod check;
 mod idle;
+mod load_tests;
 mod progress;
 mod promote;
 mod rollback;

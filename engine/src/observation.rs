@@ -86,8 +86,8 @@ pub struct Gateway {
     pub acknowledged: Option<u64>,
     /// Whether requests on this canary's routes are known to pass the filter there.
     pub filtering: bool,
-    /// Whether its module knows how to split the requests that meet a condition, and those only.
-    pub splits_matched: bool,
+    /// Which additions to the contract its module knows ([`weir_wire::names::LEVEL`]).
+    pub level: u64,
 }
 
 /// What became of a call.

@@ -16,6 +16,11 @@ pub struct Plan {
     pub canary: String,
     /// `name.namespace` of the target, as it stands in event texts.
     pub target: String,
+    /// `name.namespace` of the canary's own Service, which load tests call.
+    pub canary_service: String,
+    /// Names of that Service which the Canary's own hosts cover: requests to them that come through a gateway go to the canary, as a
+    /// cohort of their own.
+    pub direct: Vec<String>,
     /// What the canary goes through before it is promoted, in order. Never empty.
     pub steps: Vec<Step>,
     /// After promotion the weight goes back by this much per interval; `None`: in one jump.
@@ -65,7 +70,10 @@ pub struct Step {
     pub matching: bool,
     /// Whether the weight is a share of the requests that meet a condition, and all others are the primary's.
     pub only_matched: bool,
-    /// Whether the built-in metrics are judged. Not where no request can reach the canary (blue/green before the switch).
+    /// Whether requests to the canary's own Service go to it.
+    pub direct: bool,
+    /// Whether the built-in metrics are judged. Not where no request can reach the canary (blue/green before the switch, where no load
+    /// test is seen).
     pub judged: bool,
     /// The step's number in its series of iterations (A/B, blue/green), from 1, and how many there are.
     pub iteration: Option<(u32, u32)>,
@@ -150,6 +158,8 @@ impl Plan {
         Self {
             canary: "shop.prod".into(),
             target: "shop.prod".into(),
+            canary_service: "shop-canary.prod".into(),
+            direct: Vec::new(),
             steps: Step::canary(ten, ten.saturating_add(ten).saturating_add(ten), false),
             promotion_step: None,
             interval: Span::seconds(5),
@@ -214,7 +224,7 @@ impl Step {
     /// Returns a step of a canary release.
     #[must_use]
     pub fn weight(weight: Weight, matching: bool) -> Self {
-        Self { weight, matching, only_matched: false, judged: true, iteration: None, confirm: false }
+        Self { weight, matching, only_matched: false, direct: false, judged: true, iteration: None, confirm: false }
     }
 
     /// Returns the steps of a canary release that goes up by `step` and ends at `max` exactly.
@@ -233,6 +243,12 @@ impl Step {
     #[must_use]
     pub fn of_matched(self) -> Self {
         Self { matching: false, only_matched: true, ..self }
+    }
+
+    /// Returns the same step with load tests, which are judged though nobody else's request may reach the canary.
+    #[must_use]
+    pub fn with_load_tests(self) -> Self {
+        Self { direct: true, judged: true, ..self }
     }
 
     /// Returns the steps of an A/B test: matching requests only, so many checks in a row.
@@ -254,6 +270,12 @@ impl Step {
     /// Returns whether any request can reach the canary.
     #[must_use]
     pub fn has_traffic(&self) -> bool {
+        self.has_users() || self.direct
+    }
+
+    /// Returns whether requests of users can, and not only those of load tests.
+    #[must_use]
+    pub fn has_users(&self) -> bool {
         self.matching || self.weight > Weight::ZERO
     }
 }

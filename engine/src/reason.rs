@@ -64,6 +64,8 @@ pub enum Reason {
     ModuleTooOld {
         /// The gateway.
         gateway: String,
+        /// What it does not know how to do.
+        what: &'static str,
     },
     /// The interval of a check runs.
     Analysing {
@@ -88,11 +90,15 @@ pub enum Reason {
         needed: u64,
         /// Whether all that is missing are requests of a canary that has been ready for some seconds.
         cold: bool,
+        /// Requests that the gateways served meanwhile, where enough did that some would have got to the canary, and none did.
+        unsplit: Option<u64>,
     },
     /// The `rollout` webhooks have answered, and no request was seen since the window began: what they send passes no filter.
     NoSyntheticLoad {
-        /// The target, whose Services they may call.
-        target: String,
+        /// The canary's own Service, which they may call.
+        service: String,
+        /// The name of it that gateways know, if they know one.
+        host: Option<String>,
         /// Time until the canary is taken back.
         left: Span,
     },
@@ -216,8 +222,10 @@ pub enum Cause {
     NoSyntheticLoad {
         /// The deadline.
         deadline: Span,
-        /// The target.
-        target: String,
+        /// The canary's own Service.
+        service: String,
+        /// The name of it that gateways know, if they know one.
+        host: Option<String>,
     },
     /// A `rollback` webhook said so.
     Webhook {
@@ -305,10 +313,9 @@ impl fmt::Display for Reason {
             Self::FilterOff { gateway } => {
                 write!(f, "gateway {gateway} does not have the filter on for its requests yet")
             }
-            Self::ModuleTooOld { gateway } => write!(
+            Self::ModuleTooOld { gateway, what } => write!(
                 f,
-                "the filter in gateway {gateway} is too old to split matching requests alone, and sends none to the canary: give it \
-                 the module of this Weir"
+                "the filter in gateway {gateway} is too old to {what}, and sends none to the canary: give it the module of this Weir"
             ),
             Self::NoGateway => f.write_str("no gateway is running, so no request can be split"),
             Self::NotAcknowledged { by, of, missing } => {
@@ -317,7 +324,12 @@ impl fmt::Display for Reason {
             Self::Analysing { left } => write!(f, "next check in {left}"),
             Self::WaitingForRequests { unended } => write!(f, "{unended} canary requests have not ended yet"),
             Self::WaitingForScrape { gateway } => write!(f, "waiting for the counters of {gateway}"),
-            Self::Insufficient { requests, needed, cold: false } => {
+            Self::Insufficient { requests, unsplit: Some(served), .. } => write!(
+                f,
+                "{requests} canary requests so far, though the gateways served {served} meanwhile: the split is at fault, not the \
+                 traffic; look at the gateways' logs and routes"
+            ),
+            Self::Insufficient { requests, needed, cold: false, .. } => {
                 write!(f, "{requests} canary requests so far, a check needs {needed}")
             }
             Self::Insufficient { requests, .. } => write!(
@@ -326,8 +338,8 @@ impl fmt::Display for Reason {
                  duration is not judged",
                 super::decide::WARM_UP
             ),
-            Self::NoSyntheticLoad { target, left } => {
-                write!(f, "{}; taken back in {left}", unseen(target))
+            Self::NoSyntheticLoad { service, host, left } => {
+                write!(f, "{}; taken back in {left}", unseen(service, host.as_deref()))
             }
             Self::Undecided { check, missing, left } => {
                 let checks = if *left == 1 { "check" } else { "checks" };
@@ -354,11 +366,12 @@ impl fmt::Display for Reason {
 }
 
 /// Says that a load test is not seen, and what to write instead.
-fn unseen(target: &str) -> String {
-    let (name, namespace) = target.split_once('.').unwrap_or((target, ""));
+fn unseen(service: &str, host: Option<&str>) -> String {
+    let which = host.map_or_else(|| "a host of the Canary".to_owned(), |host| format!("the host {host}"));
     format!(
-        "the rollout webhooks answered and no request was seen: what calls http://{name}-canary.{namespace} passes no gateway; let the load \
-         test call the gateway's address, with a host of the Canary (hey -host HOST http://GATEWAY/)"
+        "the rollout webhooks answered and no request was seen: what calls http://{service} passes no gateway; let the load test call the \
+         gateway's address, with {which} (hey -host {} http://GATEWAY/)",
+        host.unwrap_or("HOST")
     )
 }
 
@@ -375,7 +388,9 @@ impl fmt::Display for Cause {
             Self::Insufficient { deadline, requests, needed } => {
                 write!(f, "{requests} canary requests within {deadline}, a check needs {needed}")
             }
-            Self::NoSyntheticLoad { deadline, target } => write!(f, "within {deadline} {}", unseen(target)),
+            Self::NoSyntheticLoad { deadline, service, host } => {
+                write!(f, "within {deadline} {}", unseen(service, host.as_deref()))
+            }
             Self::Webhook { name } => write!(f, "the rollback webhook {name} said so"),
             Self::Aborted => f.write_str("aborted by a person"),
         }

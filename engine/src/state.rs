@@ -109,6 +109,12 @@ pub struct Run {
     pub undecided: u32,
     /// When the window was opened.
     pub window_opened: Timestamp,
+    /// Whether the `rollout` webhooks have answered since: a load test has been made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub load_made: bool,
+    /// When they were asked once more for a load test, since there were too few requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_asked: Option<Timestamp>,
     /// When all gateways were seen to use the step's split: the interval counts from here.
     pub window_since: Option<Timestamp>,
     /// Whether a check of this step passed, and only a gate or the primary holds the next one.
@@ -178,6 +184,9 @@ pub struct Traffic {
     pub matching: bool,
     /// Whether the weight is a share of the requests that meet a condition, and all others are the primary's.
     pub only_matched: bool,
+    /// Whether requests to the canary's own Service go to it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
     /// When it was asked for.
     pub since: Timestamp,
     /// Whether the canary serves because the primary cannot.
@@ -313,6 +322,12 @@ impl Traffic {
     /// Returns whether any request can reach the canary.
     #[must_use]
     pub fn reaches_canary(&self) -> bool {
+        self.reaches_users() || self.direct
+    }
+
+    /// Returns whether users' requests can, and not only those of load tests.
+    #[must_use]
+    pub fn reaches_users(&self) -> bool {
         self.matching || self.weight > Weight::ZERO
     }
 
@@ -321,10 +336,10 @@ impl Traffic {
     pub fn takes_away_from(&self, other: &Self) -> bool {
         let (narrows, widens) = (self.only_matched && !other.only_matched, !self.only_matched && other.only_matched);
         let less =
-            self.weight < other.weight || (other.matching && !self.matching) || (narrows && self.reaches_canary());
-        let adds =
-            self.weight > other.weight || (self.matching && !other.matching) || (widens && self.reaches_canary());
-        less && !adds
+            self.weight < other.weight || (other.matching && !self.matching) || (narrows && self.reaches_users());
+        let less = less || (other.direct && !self.direct);
+        let adds = self.weight > other.weight || (self.matching && !other.matching) || (widens && self.reaches_users());
+        less && !adds && (other.direct || !self.direct)
     }
 }
 

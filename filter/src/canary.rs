@@ -1,79 +1,21 @@
 //! One canary in one VM: what is asked of it now, and what was counted so far.
 //!
-//! The plan changes with every configuration; counters, streams and the latch outlive it.
+//! The [`Plan`] changes with every configuration; counters, streams and the latch outlive it.
 
 use weir_wire::names::{Arm, Cohort, Kind, Metric};
-use weir_wire::{Affinity, Limits, SLOTS, Weight};
+use weir_wire::{SLOTS, Weight};
 
 use crate::admission::Admission;
 use crate::affinity::{self, Client};
 use crate::breaker::NoEndpointBreaker;
-use crate::condition::Conditions;
 use crate::counters::Counters;
 use crate::draw::{self, Generator};
 use crate::guard::{Event, Guard, Trip};
-use crate::hashing;
 use crate::host::{Host, MetricKind};
 use crate::on_demand::OnDemand;
 use crate::outcome::{self, Ending, Outcome, Timing};
+use crate::plan::Plan;
 use crate::stream::Stream;
-
-/// What a configuration asks of a canary, compiled.
-#[derive(Debug, Default)]
-pub struct Plan {
-    token: String,
-    /// Hash of the run; 0 between rollouts.
-    run: u64,
-    epoch: u64,
-    weight: Weight,
-    conditions: Conditions,
-    /// Only requests that meet a condition are drawn; all others are the primary's.
-    only_matched: bool,
-    affinity: Option<Affinity>,
-    edges_ns: Vec<u64>,
-    admission: u32,
-    /// It serves because the primary cannot.
-    fallback: bool,
-    limits: Vec<Limits>,
-}
-
-impl Plan {
-    /// Compiles a canary of the configuration.
-    ///
-    /// # Errors
-    /// Gives the path of the field that cannot work and what is wrong with it.
-    pub fn compile(canary: &weir_wire::Canary) -> Result<Self, (String, String)> {
-        let (weight, conditions, at) = match &canary.matched {
-            Some(matched) => (matched.weight, &matched.conditions, "matched."),
-            None => (canary.weight, &canary.conditions, ""),
-        };
-        Ok(Self {
-            token: canary.token.clone(),
-            run: if canary.run.is_empty() { 0 } else { hashing::hash(canary.run.as_bytes()).max(1) },
-            epoch: canary.epoch,
-            weight,
-            conditions: Conditions::compile(conditions).map_err(|(path, problem)| (format!("{at}{path}"), problem))?,
-            only_matched: canary.matched.is_some(),
-            affinity: canary.affinity.clone(),
-            edges_ns: canary.latency_ms.iter().map(|edge| u64::from(*edge) * 1_000_000).collect(),
-            admission: canary.admission,
-            fallback: canary.fallback,
-            limits: canary.limits.clone(),
-        })
-    }
-
-    /// Returns whether a rollout is under way.
-    #[must_use]
-    pub fn is_run(&self) -> bool {
-        self.run != 0
-    }
-
-    /// Returns whether clients are given cookies.
-    #[must_use]
-    pub fn gives_cookies(&self) -> bool {
-        self.affinity.is_some() && self.weight > Weight::ZERO
-    }
-}
 
 /// What was chosen for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,21 +120,39 @@ impl Canary {
     // === A request comes ===
 
     /// Chooses the arm of the request of this callback, and counts the choice.
-    pub fn choose<H: Host>(&mut self, host: &mut H, generator: &mut Generator, armed: bool, now_ns: u64) -> Choice {
-        let (wanted, cohort, mut cookie) = self.route_wish(host, generator);
+    ///
+    /// `direct` says that it calls the canary's own Service. What the primary has to serve of those says nothing of either arm.
+    pub fn choose<H: Host>(
+        &mut self,
+        host: &mut H,
+        generator: &mut Generator,
+        armed: bool,
+        direct: bool,
+        now_ns: u64,
+    ) -> Choice {
+        let (wanted, cohort, mut cookie) = match direct {
+            true => (true, Cohort::Direct, None),
+            false => self.route_wish(host, generator),
+        };
         let mut arm = Arm::Primary;
         if wanted {
-            if !(armed || self.plan.fallback) || self.is_tripped(host) {
+            let stopped = !(armed || self.plan.fallback) || self.is_tripped(host);
+            if stopped && !direct {
                 cookie = None;
-            } else if !self.breaker.is_open(host, now_ns) && self.admission.admit(self.plan.admission, now_ns) {
+            } else if !stopped
+                && !self.breaker.is_open(host, now_ns)
+                && self.admission.admit(self.plan.admission, now_ns)
+            {
                 arm = Arm::Canary;
             } else {
                 self.counters.refused();
+                self.keep_cookies(host);
                 return Choice::Refused;
             }
         }
-        if arm == Arm::Canary {
-            host.set_request_header(weir_wire::TOKEN_HEADER, &self.plan.token);
+        match arm {
+            Arm::Canary => host.set_request_header(weir_wire::TOKEN_HEADER, &self.plan.token),
+            Arm::Primary => self.keep_cookies(host),
         }
         self.counters.count(self.plan.epoch, arm, cohort, Kind::Assigned);
         Choice::Given { arm, cohort, cookie }
@@ -213,8 +173,10 @@ impl Canary {
         match &plan.affinity {
             None => (draw::falls_within(generator.number(), plan.weight), Cohort::Draw, None),
             Some(affinity) => match affinity::client(host, affinity) {
-                Client::Returning(number) => {
-                    (affinity::falls_within(number, plan.run, plan.weight), Cohort::Sticky, None)
+                Client::Returning(number, had) => {
+                    let wanted = affinity::falls_within(number, plan.run, plan.weight);
+                    // Who moves to the canary brings its cookie from then on.
+                    (wanted, Cohort::Sticky, Some(number).filter(|_| wanted && had == Arm::Primary))
                 }
                 Client::New => {
                     // The proxy's randomness, since the client gets to see it: a few of the generator's own numbers give away
@@ -223,6 +185,16 @@ impl Canary {
                     (affinity::falls_within(number, plan.run, plan.weight), Cohort::Draw, Some(number))
                 }
             },
+        }
+    }
+
+    /// Leads a request to the primary past the route that ends its cookies, while clients are kept on their arms.
+    fn keep_cookies<H: Host>(&self, host: &mut H) {
+        if self.plan.gives_cookies()
+            && let Some(affinity) = &self.plan.affinity
+            && affinity::brings_cookie(host, affinity)
+        {
+            host.set_request_header(weir_wire::TOKEN_HEADER, weir_wire::KEPT);
         }
     }
 
@@ -251,10 +223,10 @@ impl Canary {
         }
     }
 
-    /// Returns the header that gives a client its number.
+    /// Returns the header that gives a client of an arm its number.
     #[must_use]
-    pub fn set_cookie(&self, number: u64) -> Option<String> {
-        self.plan.affinity.as_ref().map(|affinity| affinity::set_cookie(affinity, number))
+    pub fn set_cookie(&self, arm: Arm, number: u64) -> Option<String> {
+        self.plan.affinity.as_ref().map(|affinity| affinity::set_cookie(affinity, arm, number))
     }
 
     // === A request ends ===
@@ -276,7 +248,8 @@ impl Canary {
     fn count_end<H: Host>(&mut self, host: &mut H, stream: &Stream, ending: Ending, now_ns: u64) {
         let Ending { mut outcome, timing, client_error, .. } = ending;
         // Whoever chooses his arm can send it what makes it fail, again and again. That no condition is met is nobody's choice.
-        let chosen = stream.cohort == Cohort::Sticky || (stream.cohort, stream.arm) == (Cohort::Match, Arm::Canary);
+        let chosen = matches!(stream.cohort, Cohort::Sticky | Cohort::Direct)
+            || (stream.cohort, stream.arm) == (Cohort::Match, Arm::Canary);
         if outcome == Outcome::Failure
             && chosen
             && !host.connection().is_none_or(|connection| self.on_demand.counts(stream.epoch, connection))

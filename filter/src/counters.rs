@@ -14,15 +14,20 @@ use weir_wire::names::{Arm, Cohort, Kind, Metric};
 use crate::host::{Host, MetricKind};
 use crate::shared;
 
+/// Cohorts that the first module had, each on both arms.
+const FIRST_COHORTS: [Cohort; 3] = [Cohort::Draw, Cohort::Match, Cohort::Sticky];
 /// Arms by cohorts.
-const GROUPS: usize = Arm::ALL.len() * Cohort::ALL.len();
+const GROUPS: usize = Arm::ALL.len() * FIRST_COHORTS.len();
 /// Kinds of [`Kind`] that the first module had: four, and a bucket for each latency edge and the rest.
 const KINDS: usize = 4 + MAX_LATENCY_EDGES + 1;
 /// Kinds that came later: their cells stand behind all others, so that modules of different ages agree on a cell's bit.
 const LATER: [Kind; 2] = [Kind::Unjudged, Kind::ClientError];
 const FIRST_CELLS: usize = GROUPS * KINDS;
 const LATER_CELLS: usize = GROUPS * LATER.len();
-const CELLS: usize = FIRST_CELLS + LATER_CELLS;
+/// The cohort that came later has one arm, and all kinds: its cells stand behind those.
+const DIRECT_CELLS: usize = KINDS + LATER.len();
+const OLD_CELLS: usize = FIRST_CELLS + LATER_CELLS;
+const CELLS: usize = OLD_CELLS + DIRECT_CELLS;
 /// A bit for each place.
 const KNOWN: usize = (SLOTS as usize * CELLS + 2).div_ceil(8);
 
@@ -53,7 +58,10 @@ pub struct Counters {
 impl Counters {
     /// Counts one request of an epoch.
     pub fn count(&mut self, epoch: u64, arm: Arm, cohort: Cohort, kind: Kind) {
-        let index = cell_index(arm as usize * Cohort::ALL.len() + cohort as usize, kind);
+        let index = match cohort {
+            Cohort::Direct => direct_index(kind),
+            cohort => cell_index(arm as usize * FIRST_COHORTS.len() + cohort as usize, kind),
+        };
         // Both fit: there are 8 slots and a few hundred cells.
         self.add(Place::Cell { slot: (epoch % SLOTS) as u8, index: index as u16 });
     }
@@ -164,28 +172,31 @@ impl Place {
             Self::Refused => 1,
             Self::Cell { slot, index } => {
                 let (slot, index) = (usize::from(slot), usize::from(index));
-                match index.checked_sub(FIRST_CELLS) {
-                    None => 2 + slot * FIRST_CELLS + index,
-                    Some(later) => 2 + SLOTS as usize * FIRST_CELLS + slot * LATER_CELLS + later,
+                match (index.checked_sub(FIRST_CELLS), index.checked_sub(OLD_CELLS)) {
+                    (_, Some(direct)) => 2 + SLOTS as usize * OLD_CELLS + slot * DIRECT_CELLS + direct,
+                    (Some(later), _) => 2 + SLOTS as usize * FIRST_CELLS + slot * LATER_CELLS + later,
+                    _ => 2 + slot * FIRST_CELLS + index,
                 }
             }
         }
     }
 
     fn of_bit(bit: usize) -> Option<Self> {
-        let (slot, index) = match bit.checked_sub(2) {
-            None => return Some(if bit == 0 { Self::Late } else { Self::Refused }),
-            Some(bit) => match bit.checked_sub(SLOTS as usize * FIRST_CELLS) {
-                None => (bit / FIRST_CELLS, bit % FIRST_CELLS),
-                Some(later) => (later / LATER_CELLS, FIRST_CELLS + later % LATER_CELLS),
-            },
+        let Some(cell) = bit.checked_sub(2) else {
+            return Some(if bit == 0 { Self::Late } else { Self::Refused });
+        };
+        let beyond = |cells: usize| cell.checked_sub(SLOTS as usize * cells);
+        let (slot, index) = match (beyond(FIRST_CELLS), beyond(OLD_CELLS)) {
+            (_, Some(direct)) => (direct / DIRECT_CELLS, OLD_CELLS + direct % DIRECT_CELLS),
+            (Some(later), _) => (later / LATER_CELLS, FIRST_CELLS + later % LATER_CELLS),
+            _ => (cell / FIRST_CELLS, cell % FIRST_CELLS),
         };
         // Both fit, or the bit is one of the last byte's that mean nothing.
         (slot < SLOTS as usize).then_some(Self::Cell { slot: slot as u8, index: index as u16 })
     }
 
     fn is_assigned(self) -> bool {
-        matches!(self, Self::Cell { index, .. } if kind_of(index.into()).1 == Kind::Assigned)
+        matches!(self, Self::Cell { index, .. } if meaning(index.into()).2 == Kind::Assigned)
     }
 
     fn metric(self, id: &str) -> Metric<'_> {
@@ -193,13 +204,7 @@ impl Place {
             Self::Late => Metric::Late(id),
             Self::Refused => Metric::Refused(id),
             Self::Cell { slot, index } => {
-                let (group, kind) = kind_of(index.into());
-                let arm = if group / Cohort::ALL.len() == Arm::Primary as usize { Arm::Primary } else { Arm::Canary };
-                let cohort = match group % Cohort::ALL.len() {
-                    0 => Cohort::Draw,
-                    1 => Cohort::Match,
-                    _ => Cohort::Sticky,
-                };
+                let (arm, cohort, kind) = meaning(index.into());
                 Metric::Requests { id, slot, arm, cohort, kind }
             }
         }
@@ -220,21 +225,40 @@ fn cell_index(group: usize, kind: Kind) -> usize {
     }
 }
 
-/// Returns group and kind of a cell: what [`cell_index`] was given.
-fn kind_of(index: usize) -> (usize, Kind) {
-    if let Some(later) = index.checked_sub(FIRST_CELLS) {
-        let kind = LATER.get(later % LATER.len()).copied().unwrap_or(Kind::Unjudged);
-        return (later / LATER.len(), kind);
+/// Returns the cell of a request that called the canary by its name: as in the first group's, the later kinds behind.
+fn direct_index(kind: Kind) -> usize {
+    let first = cell_index(0, kind);
+    OLD_CELLS + first.checked_sub(FIRST_CELLS).map_or(first, |later| KINDS + later)
+}
+
+/// Returns what a cell counts: what its index was made from.
+fn meaning(index: usize) -> (Arm, Cohort, Kind) {
+    if let Some(direct) = index.checked_sub(OLD_CELLS) {
+        let kind = direct.checked_sub(KINDS).map_or_else(|| first_kind(direct), later_kind);
+        return (Arm::Canary, Cohort::Direct, kind);
     }
-    let kind = match index % KINDS {
+    let (group, kind) = match index.checked_sub(FIRST_CELLS) {
+        Some(later) => (later / LATER.len(), later_kind(later)),
+        None => (index / KINDS, first_kind(index)),
+    };
+    let arm = if group / FIRST_COHORTS.len() == Arm::Primary as usize { Arm::Primary } else { Arm::Canary };
+    let cohort = FIRST_COHORTS.get(group % FIRST_COHORTS.len()).copied();
+    (arm, cohort.unwrap_or(Cohort::Draw), kind)
+}
+
+fn later_kind(index: usize) -> Kind {
+    LATER.get(index % LATER.len()).copied().unwrap_or(Kind::Unjudged)
+}
+
+fn first_kind(index: usize) -> Kind {
+    match index % KINDS {
         0 => Kind::Assigned,
         1 => Kind::Success,
         2 => Kind::Failure,
         3 => Kind::Abandoned,
         // At most 30, by the number of edges.
         bucket => Kind::Latency((bucket - 4) as u8),
-    };
-    (index / KINDS, kind)
+    }
 }
 
 #[cfg(test)]
@@ -247,8 +271,9 @@ mod tests {
     #[test]
     fn every_counter_has_its_own_name() {
         let mut names = std::collections::BTreeSet::new();
-        for arm in Arm::ALL {
-            for cohort in Cohort::ALL {
+        for cohort in Cohort::ALL {
+            let arms = if cohort == Cohort::Direct { &Arm::ALL[1..] } else { &Arm::ALL };
+            for arm in arms.iter().copied() {
                 let kinds = [Kind::Assigned, Kind::Success, Kind::Failure, Kind::Abandoned];
                 for kind in kinds.into_iter().chain(LATER).chain((0..=30).map(Kind::Latency)) {
                     let mut counters = Counters::default();

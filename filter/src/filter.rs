@@ -5,13 +5,14 @@
 
 use weir_wire::{Config, ConfigError, RUN_TICK_MS, TICK_MS};
 
-use crate::canary::{Canary, Choice, Plan};
+use crate::canary::{Canary, Choice};
 use crate::draw::Generator;
 use crate::gauges::Gauges;
 use crate::hashing::{self, Map};
 use crate::host::{Host, Level};
 use crate::lookup::{Index, Target};
 use crate::outcome;
+use crate::plan::Plan;
 use crate::process::{self, Acceptance, Boot};
 use crate::stream::Streams;
 
@@ -196,10 +197,10 @@ impl Filter {
     /// Chooses the arm of a request; nothing if it belongs to no canary. `stream` is any number that no other request
     /// under way has.
     pub fn request<H: Host>(&mut self, host: &mut H, stream: u32) -> Option<Choice> {
-        let place = self.find(host)?;
+        let (place, direct) = self.find(host)?;
         let canary = self.canaries.get_mut(place)?.as_mut()?;
         let now_ns = host.monotonic_ns();
-        let choice = canary.choose(host, self.generator.as_mut()?, self.running.armed, now_ns);
+        let choice = canary.choose(host, self.generator.as_mut()?, self.running.armed, direct, now_ns);
         if canary.has_become_dirty() {
             self.dirty.push(place);
         }
@@ -217,17 +218,32 @@ impl Filter {
         }
     }
 
-    fn find<H: Host>(&self, host: &mut H) -> Option<usize> {
+    /// Returns the place of a request's canary, and whether the request calls the canary's own Service. Where the host was read to
+    /// find the canary, it is not read again.
+    fn find<H: Host>(&self, host: &mut H) -> Option<(usize, bool)> {
         let running = &self.running;
-        let target = match running.index.whatever_the_host() {
+        let index = &running.index;
+        let mut direct = None;
+        let target = match index.whatever_the_host() {
             Some(target) => target,
-            None => running.index.host(host.request_header(":authority")?)?,
+            None => {
+                let authority = host.request_header(":authority")?;
+                let target = index.host(authority)?;
+                if let Target::Canary(in_config) = target {
+                    direct = Some(index.is_direct(in_config, authority));
+                }
+                target
+            }
         };
         let in_config = match target {
             Target::Canary(in_config) => in_config,
-            Target::ByRoute => running.index.route(host.route_name()?)?,
+            Target::ByRoute => index.route(host.route_name()?)?,
         };
-        running.places.get(in_config).copied()
+        let direct = direct.unwrap_or_else(|| {
+            index.has_direct(in_config)
+                && host.request_header(":authority").is_some_and(|authority| index.is_direct(in_config, authority))
+        });
+        Some((running.places.get(in_config).copied()?, direct))
     }
 
     /// Adds to the headers of a response what its client is to be given.
@@ -235,7 +251,7 @@ impl Filter {
         if let Some(stream) = self.streams.get_mut(stream)
             && let Some(number) = stream.cookie
             && let Some(Some(canary)) = self.canaries.get(stream.canary)
-            && let Some(cookie) = canary.set_cookie(number)
+            && let Some(cookie) = canary.set_cookie(stream.arm, number)
         {
             host.add_response_header("set-cookie", &cookie);
         }

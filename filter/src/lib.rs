@@ -27,6 +27,7 @@ pub mod host;
 pub mod lookup;
 pub mod on_demand;
 pub mod outcome;
+pub mod plan;
 pub mod process;
 pub mod shared;
 pub mod simulated;

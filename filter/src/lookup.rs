@@ -3,6 +3,8 @@
 //! Hosts are what clients send: in any case, with or without a port. More specific entries win as in Envoy's own virtual
 //! hosts: the exact name, then the longest `*.suffix`, then `*`.
 
+use std::collections::BTreeMap;
+
 use weir_wire::{Config, Lookup};
 
 use crate::hashing::Map;
@@ -26,6 +28,8 @@ pub struct Index {
     suffixes: Map<Box<[u8]>, Target>,
     any: Option<Target>,
     routes: Map<Box<[u8]>, usize>,
+    /// Names of the canary's own Service, by the canary's place. Few canaries have any, and none has many.
+    direct: BTreeMap<usize, Box<[Box<[u8]>]>>,
 }
 
 impl Index {
@@ -42,6 +46,9 @@ impl Index {
                 };
                 for host in &canary.hosts {
                     index.add(host, target);
+                }
+                if !canary.direct.is_empty() {
+                    index.direct.insert(place, canary.direct.iter().map(|name| name.as_bytes().into()).collect());
                 }
                 if lookup == Lookup::Route {
                     if canary.hosts.is_empty() {
@@ -96,6 +103,19 @@ impl Index {
             }
         }
         self.any
+    }
+
+    /// Returns whether a canary's own Service has names that its requests may come by.
+    #[must_use]
+    pub fn has_direct(&self, place: usize) -> bool {
+        self.direct.contains_key(&place)
+    }
+
+    /// Returns whether one of a canary's requests, by its `:authority`, calls the canary's own Service.
+    #[must_use]
+    pub fn is_direct(&self, place: usize, authority: &[u8]) -> bool {
+        let host = without_port(authority);
+        self.direct.get(&place).is_some_and(|names| names.iter().any(|name| name.eq_ignore_ascii_case(host)))
     }
 
     /// Finds a route by its name.
@@ -190,6 +210,27 @@ mod tests {
         let open = index(&[(&[], &["shop/cart"]), (&["own.example.com"], &[])]);
         assert_eq!(open.host(b"anything"), Some(Target::ByRoute));
         assert_eq!(open.host(b"own.example.com"), Some(Target::Canary(1)));
+    }
+
+    #[test]
+    fn the_canarys_own_name_is_known_among_its_own_requests_in_any_case_and_with_a_port() {
+        let canary = |host: &str, direct: &[&str]| Canary {
+            hosts: vec![host.into()],
+            direct: direct.iter().map(ToString::to_string).collect(),
+            ..Canary::default()
+        };
+        let canaries = vec![canary("*", &["cart-canary", "cart-canary.shop"]), canary("other.example.com", &[])];
+        let index = Index::new(&Config { canaries, ..Config::default() });
+        for (place, authority, direct) in [
+            (0, "cart-canary.shop", true),
+            (0, "Cart-Canary:9898", true),
+            (0, "cart-canary.shop.svc", false),
+            (0, "cart.shop", false),
+            (1, "cart-canary.shop", false),
+        ] {
+            assert_eq!(index.is_direct(place, authority.as_bytes()), direct, "{place} {authority}");
+        }
+        assert!(index.has_direct(0) && !index.has_direct(1));
     }
 
     #[test]

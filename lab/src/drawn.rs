@@ -89,6 +89,7 @@ impl Drawn {
             slots: self.slots.clone(),
             late: 0,
             refused: self.refused,
+            routed: 0,
             tripped,
             trip_test,
         };

@@ -179,7 +179,7 @@ impl<'a> Simulation<'a> {
                 silent: false,
                 acknowledged,
                 filtering: true,
-                splits_matched: true,
+                level: weir_wire::names::LEVEL,
             });
         }
         seen

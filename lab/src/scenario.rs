@@ -76,7 +76,7 @@ impl Scenario {
         Span((1000.0 * (2.0 * steps + back + checks * (plan.interval.as_seconds() + 40.0) + 600.0)) as u64)
     }
 
-    /// The plan as it is simulated: conditions stand for whatever they are, cookies for nothing.
+    /// The plan as it is simulated: conditions stand for whatever they are, cookies and load tests for nothing.
     pub(super) fn simulated_plan(&self) -> Plan {
         let mut plan = self.plan.clone();
         let met = Condition {
@@ -85,6 +85,11 @@ impl Scenario {
         };
         plan.conditions = if plan.conditions.is_empty() { Vec::new() } else { vec![met] };
         plan.affinity = None;
+        // Load tests are other programs' affair, as webhooks are: what is simulated are users' requests.
+        plan.direct.clear();
+        for step in plan.steps.iter_mut().filter(|step| step.direct) {
+            (step.direct, step.judged) = (false, step.has_users());
+        }
         plan
     }
 }

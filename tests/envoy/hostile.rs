@@ -177,7 +177,7 @@ async fn a_client_that_chooses_the_canary_cannot_fail_it_alone() {
 /// A canary with a cookie, and a cookie that leads to it.
 async fn sticky() -> (Gateway, String) {
     let mut sticky = guarded();
-    sticky.affinity = Some(Affinity { cookie: "weir".into(), attributes: String::new() });
+    sticky.affinity = Some(Affinity { cookie: "weir".into(), ..Affinity::default() });
     let gateway = Gateway::start(&config(vec![sticky])).await;
     let mut client = Client::connect(gateway.address).await;
     for _ in 0..200 {

@@ -92,7 +92,7 @@ async fn a_vm_without_the_callback_for_cookies_does_all_the_rest() {
     assert_eq!(client.get("/status/500").await.status, 500);
     let metrics = gateway.metrics_when("both are counted", |metrics| metrics.arm(Arm::Canary)[0] == 2).await;
     assert_eq!(metrics.arm(Arm::Canary), [2, 1, 1, 0]);
-    gateway.push(&sticky(Some(Affinity { cookie: "weir".into(), attributes: String::new() }))).await;
+    gateway.push(&sticky(Some(Affinity { cookie: "weir".into(), ..Affinity::default() }))).await;
     assert!(client.get("/").await.header("set-cookie").starts_with("weir="));
     gateway.push(&sticky(None)).await;
     assert_eq!(client.get("/").await.header("set-cookie"), "");

@@ -16,7 +16,7 @@ async fn nonsense_in_headers_traps_nothing() {
         r#"[{"headers": {"x-a": {"regex": "(a|aa)*b"}}}, {"cookies": {"c": {"regex": ".*"}}}, {"queryParams": {"q": {"suffix": "x"}}}]"#,
     )
     .unwrap();
-    picky.affinity = Some(Affinity { cookie: "weir".into(), attributes: String::new() });
+    picky.affinity = Some(Affinity { cookie: "weir".into(), ..Affinity::default() });
     let gateway = Gateway::start(&config(vec![picky])).await;
     let long = "a".repeat(20_000);
     let lines: Vec<Vec<u8>> = vec![

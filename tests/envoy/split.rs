@@ -1,7 +1,7 @@
 //! Which requests go to the canary.
 
 use weir_wire::names::{Arm, Cohort, Kind};
-use weir_wire::{Affinity, Lookup, MatchedSplit, Weight};
+use weir_wire::{Affinity, Canary, Lookup, MatchedSplit, Weight};
 
 use crate::harness::client::{self, Client};
 use crate::harness::config::{TOKEN, canary, config};
@@ -133,10 +133,39 @@ async fn a_split_of_matching_requests_leaves_everybody_else_on_the_primary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_calls_the_canarys_own_service_through_the_gateway_gets_the_canary_and_is_no_draw() {
+    let mut canary = canary(0);
+    canary.hosts.push("*".into());
+    canary.direct = vec!["shop-canary".into(), "shop-canary.prod".into()];
+    let gateway = Gateway::start(&config(vec![canary.clone()])).await;
+    let mut client = Client::connect(gateway.address).await;
+    for (host, expected) in [
+        ("shop-canary.prod", "canary"),
+        ("Shop-Canary:9898", "canary"),
+        ("shop-canary.prod.svc", "primary"),
+        ("shop.example.com", "primary"),
+    ] {
+        assert_eq!(client.ask(host, "/", &[]).await.served_by(), expected, "{host}");
+    }
+    let metrics = gateway.metrics_when("all are counted", |metrics| metrics.arm(Arm::Primary)[1] == 2).await;
+    let of_canary = [Cohort::Direct, Cohort::Draw].map(|cohort| metrics.sum(Arm::Canary, cohort, Kind::Success));
+    assert_eq!(of_canary, [2, 0]);
+
+    // A configuration without the names takes them away, as a rollback does.
+    let taken = Canary { direct: Vec::new(), epoch: 2, ..canary };
+    gateway.push(&config(vec![taken])).await;
+    assert_eq!(client.ask("shop-canary.prod", "/", &[]).await.served_by(), "primary");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sticky_client_stays_and_clients_are_true_to_the_weight() {
     let sticky = |parts, epoch| {
         let mut canary = canary(parts);
-        canary.affinity = Some(Affinity { cookie: "weir-shop".into(), attributes: "; Path=/; HttpOnly".into() });
+        canary.affinity = Some(Affinity {
+            cookie: "weir-shop".into(),
+            attributes: "; Path=/; HttpOnly".into(),
+            ..Affinity::default()
+        });
         canary.epoch = epoch;
         canary
     };

@@ -54,3 +54,40 @@ async fn a_canary_with_affinity_added_beside_a_running_rollout_gives_cookies_and
     })
     .await;
 }
+
+#[tokio::test]
+async fn each_arm_has_its_cookie_during_a_release_and_both_are_ended_at_rest() {
+    let affinity = "interval: 600s, sessionAffinity: {cookieName: arm, primaryCookieName: home}";
+    let analysis = ANALYSIS.replace("interval: 1s", affinity).replace("[10, 30]", "[50]");
+    let mut site = Site::new();
+    let declare = |site: &Site, version: &str| {
+        let canary = canary("shop", "*", &analysis);
+        site.write("shop.yaml", &format!("{}---\n{canary}", site.process("shop", version, "")));
+    };
+    declare(&site, "v1");
+    site.start();
+    site.until("initialized", |view| view["phase"] == "Initialized").await;
+    let bring = async |cookie: &str| site.get(&[&format!("cookie: {cookie}")]).await.unwrap();
+    let ending = |name: &str| format!("set-cookie: {name}=ended; Max-Age=-1; Path=/");
+    let head = bring("a=b; home=0000000000000001").await.head;
+    assert!(head.contains(&ending("arm")) && head.contains(&ending("home")), "{head}");
+    assert!(!bring("a=home").await.head.contains("set-cookie"), "nobody else's");
+
+    declare(&site, "v2");
+    site.until("at the weight", |view| view["weight"] == 50.0 && view["applied"]["gateways"] == 1).await;
+    for (revision, name) in [("v1", "home"), ("v2", "arm")] {
+        let mut given = String::new();
+        while given.is_empty() {
+            let answer = site.get(&[]).await.unwrap();
+            let cookie = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap_or_default();
+            if answer.body.trim() == revision {
+                given = cookie.split(';').next().unwrap().to_owned();
+                assert!(given.starts_with(&format!("{name}=")), "{}", answer.head);
+            }
+        }
+        for _ in 0..5 {
+            let answer = bring(&given).await;
+            assert_eq!((answer.body.trim(), answer.head.contains("Max-Age=-1")), (revision, false), "{}", answer.head);
+        }
+    }
+}

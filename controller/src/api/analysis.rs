@@ -51,7 +51,8 @@ pub struct AnalysisSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub step_weight_promotion: Option<f64>,
-    /// Number of checks of an A/B test (with `match`) or of a blue/green release (without). At least 1.
+    /// Number of checks of an A/B test (with `match`) or of a blue/green release (without), whose canary is idle meanwhile but for load
+    /// tests. At least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub iterations: Option<i64>,
@@ -274,7 +275,8 @@ pub struct SessionAffinitySpec {
     /// Name of the cookie.
     #[schemars(length(max = limits::COOKIE))]
     pub cookie_name: String,
-    /// Has no effect: the one cookie keeps clients on either arm. Must differ from `cookieName`.
+    /// Name of a cookie of its own for the primary's clients; a route ends both cookies where no rollout is under way. Must differ from
+    /// `cookieName`. Default: one cookie for both, which is left to its age, since every rollout draws anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::COOKIE))]
     pub primary_cookie_name: Option<String>,

@@ -134,6 +134,12 @@ impl CanarySpec {
     pub fn apex(&self) -> &str {
         self.service.name.as_deref().unwrap_or(&self.target_ref.name)
     }
+
+    /// Returns the name of the canary's own Service.
+    #[must_use]
+    pub fn canary_service(&self) -> String {
+        format!("{}-canary", self.apex())
+    }
 }
 
 /// Returns the hosts whose requests are split: those of the service, and its name unless `*` is among them.

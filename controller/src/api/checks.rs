@@ -233,6 +233,29 @@ pub(super) fn webhooks(specs: &[WebhookSpec], p: &mut Problems) -> Vec<Webhook> 
     webhooks
 }
 
+/// Notes load tests that call the canary's own Service past the gateway: the commonest recipe there is, and no filter sees it. `direct`
+/// are the names of the Service that come through the gateway.
+pub(super) fn check_load_tests(spec: &CanarySpec, direct: &[String], p: &mut Problems) {
+    let service = spec.canary_service();
+    let of_canary = spec.service.hosts.iter().find(|host| !host.starts_with('*')).map(String::as_str);
+    let host = direct.first().map(String::as_str).or(of_canary).unwrap_or("HOST");
+    let address = format!("//{service}");
+    let calls = |text: &str| {
+        let mut rests = text.match_indices(&address).map(|(at, found)| &text[at + found.len()..]);
+        rests.any(|rest| rest.is_empty() || rest.starts_with(['.', ':', '/']) || rest.starts_with(char::is_whitespace))
+    };
+    for (i, webhook) in spec.analysis.webhooks.iter().enumerate() {
+        let sends = webhook.kind.as_deref().is_none_or(|kind| ["", "rollout"].contains(&kind));
+        for (key, _) in webhook.metadata.iter().filter(|(_, value)| sends && calls(value)) {
+            let text = format!(
+                "calls {service} past the gateway, where no filter sees it: call the gateway's address with the host {host} (hey -host \
+                 {host} http://GATEWAY/)"
+            );
+            p.remark(format!("spec.analysis.webhooks[{i}].metadata.{key}"), text);
+        }
+    }
+}
+
 fn check_timeout(field: &str, spec: &WebhookSpec, p: &mut Problems) {
     let Some(used) = p.keep(field, timeout(spec)) else { return };
     let given = spec.timeout.as_deref().and_then(|text| parse_duration(text).ok());

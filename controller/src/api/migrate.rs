@@ -88,19 +88,6 @@ fn differences(canary: &Object<CanarySpec>) -> Vec<Problem> {
             "names no gateway: Weir splits what comes through a gateway, and a release of this waits at NoGateway";
         found.push(Problem::new("spec.service.gateways", text));
     }
-    let name = spec.service.name.as_ref().unwrap_or(&spec.target_ref.name);
-    let own = Regex::new(&format!(r"//{}-canary([.:/\s]|$)", name.replace('.', "\\.")));
-    for (i, webhook) in spec.analysis.webhooks.iter().enumerate() {
-        let sends = webhook.kind.as_deref().is_none_or(|kind| kind == "rollout");
-        for (key, value) in webhook.metadata.iter().filter(|_| sends) {
-            if own.as_ref().is_ok_and(|own| own.is_match(value)) {
-                let text = format!(
-                    "calls {name}-canary past the gateway, where Weir does not see it: call a host of the Canary"
-                );
-                found.push(Problem::new(format!("spec.analysis.webhooks[{i}].metadata.{key}"), text));
-            }
-        }
-    }
     found
 }
 

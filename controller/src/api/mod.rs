@@ -31,6 +31,7 @@ pub mod service;
 mod serving;
 mod strategy;
 
+pub(crate) use affinity::EndedCookies;
 pub use analysis::AnalysisSpec;
 pub use canary::{AutoscalerRef, CanarySpec, ScalerReplicas, TargetRef, hosts};
 pub use checks::DEFAULT_LATENCY_MS;

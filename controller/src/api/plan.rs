@@ -1,12 +1,12 @@
 //! From a Canary as written to a plan that can work, or to everything that is wrong with it.
 
-use weir_engine::{Plan, Source, Span};
+use weir_engine::{Plan, Source, Span, Step, WebhookKind};
 use weir_wire::Weight;
 
 use super::affinity::cookie;
 use super::analysis::AnalysisSpec;
 use super::canary::CanarySpec;
-use super::checks::{checks, latency_edges, webhooks};
+use super::checks::{check_load_tests, checks, latency_edges, webhooks};
 use super::duration::parse_duration;
 use super::kinds::{AutoscalerKind, PROCESS, RouterKind, TargetKind};
 use super::object::{Object, name_problem};
@@ -72,16 +72,42 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
     let text = "has no effect: no built-in metric is judged";
     let judged = checks.iter().any(|check| check.source != Source::Template);
     p.remark_if(analysis.plain_bounds == Some(true) && !judged, "spec.analysis.plainBounds", text);
+    let webhooks = webhooks(&analysis.webhooks, p);
+    let has = |kind| webhooks.iter().any(|webhook| webhook.kind == kind);
+    let loads = has(WebhookKind::Rollout);
+    let direct = match loads || has(WebhookKind::PreRollout) {
+        true => serving::direct_names(namespace, spec),
+        false => Vec::new(),
+    };
+    if spec.target_ref.kind != PROCESS {
+        check_load_tests(spec, &direct, p);
+    }
+    let mut steps = strategy::steps(analysis, p);
+    if loads && !direct.is_empty() {
+        steps = steps.into_iter().map(Step::with_load_tests).collect();
+    }
+    if judged && steps.iter().any(|step| !step.judged) {
+        let host = format!("{}.{namespace}", spec.canary_service());
+        p.remark(
+            "spec.analysis.metrics",
+            format!(
+                "built-in metrics are judged from the switch on: no gateway sees a load test of the idle canary; to have it judged, add \
+                 {host} to service.hosts, and let a rollout webhook call the gateway with that host"
+            ),
+        );
+    }
     let plan = Plan {
         canary: format!("{name}.{namespace}"),
         target: format!("{}.{namespace}", spec.target_ref.name),
-        steps: strategy::steps(analysis, p),
+        canary_service: format!("{}.{namespace}", spec.canary_service()),
+        direct,
+        steps,
         promotion_step: promotion_step(analysis, p),
         interval: interval(analysis, p),
         threshold: threshold(analysis, p),
         latency_ms: latency_edges(&checks),
         checks,
-        webhooks: webhooks(&analysis.webhooks, p),
+        webhooks,
         min_requests: p.whole("spec.analysis.minRequests", analysis.min_requests, 10, 0..=1_000_000_000),
         plain_bounds: analysis.plain_bounds == Some(true),
         insufficient_deadline: analysis.insufficient_deadline_seconds.map(|seconds| {

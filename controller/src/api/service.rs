@@ -63,7 +63,7 @@ pub struct ServiceSpec {
     #[schemars(length(max = limits::GATEWAYS), inner(length(max = limits::ADDRESS)))]
     pub gateways: Vec<String>,
     /// Host names of the requests: `shop.example.com`, `*.example.com` or `*`. The name of the service is added unless `*` is
-    /// among them.
+    /// among them. One that covers `NAME-canary.NAMESPACE` lets load tests call the canary through the gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::HOSTS), inner(length(max = limits::HOST)))]
     pub hosts: Vec<String>,

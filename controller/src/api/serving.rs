@@ -52,6 +52,21 @@ pub(super) fn check(namespace: &str, spec: &CanarySpec, p: &mut Problems) {
     check_others(service, p);
 }
 
+/// Returns the names of the canary's own Service that the Canary's hosts cover: requests to them come by the Canary's routes.
+pub(super) fn direct_names(namespace: &str, spec: &CanarySpec) -> Vec<String> {
+    let service = spec.canary_service();
+    let domains = [String::new(), format!(".{namespace}"), format!(".{namespace}.svc")];
+    let full = format!("{service}.{namespace}.svc.cluster.local");
+    let covers = |host: &str, name: &str| match host.strip_prefix('*') {
+        Some(suffix) => name.ends_with(suffix),
+        // istiod takes a name without a dot for that of a Service of the namespace.
+        None => host == name || (!host.contains('.') && name == full && host == service),
+    };
+    let names = domains.iter().map(|domain| format!("{service}{domain}")).chain([full.clone()]);
+    let hosts: Vec<String> = spec.service.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    names.filter(|name| hosts.iter().any(|host| covers(host, name))).collect()
+}
+
 /// Returns what is wrong with a name as that of a service that gets a `-primary`.
 fn name_problem(name: &str) -> Option<String> {
     let limit = limits::SERVICE_NAME;

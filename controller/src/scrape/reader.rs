@@ -73,8 +73,13 @@ impl<'a> Reader<'a> {
         let Ok(line) = std::str::from_utf8(line) else { return Ok(()) };
         // Cheap before dear: most lines of a gateway are neither.
         if !line.starts_with(PREFIX) && !line.starts_with(CONCURRENCY) {
-            let route = filtered_route(line).filter(|id| self.knows(id));
-            self.report.filtering.extend(route.map(str::to_owned));
+            if let Some(id) = filtered_route(line).filter(|id| self.knows(id)) {
+                // Envoy's own, which has been a whole number since it began; what others may have made of it is no reason to doubt
+                // the rest.
+                let served = value(line).unwrap_or_default();
+                let routed = self.report.filtering.entry(id.to_owned()).or_default();
+                *routed = routed.saturating_add(served);
+            }
             return Ok(());
         }
         let name = &line[..line.find(['{', ' ']).unwrap_or(line.len())];

@@ -1,5 +1,7 @@
 //! What is read of a report, and what of it is believed.
 
+use std::collections::HashSet;
+
 use super::*;
 use proptest::prelude::*;
 use weir_wire::names::{Cohort, Kind};
@@ -102,6 +104,8 @@ fn the_counter_of_a_route_shows_that_the_filter_is_on_for_it() {
     for row in rows {
         let report = Report::parse(&format!("{row}\n{TEXT}")).unwrap();
         assert!(report.is_filtering(ID), "{row}");
+        let routed = report.scrape(ID, "g", Timestamp(0)).routed;
+        assert_eq!(routed, if row.ends_with(" 12") { 12 } else { 0 }, "the gateway's own count: {row}");
     }
     for row in [format!("envoy_vhost_x_route_{other}_upstream_rq_total{{}} 0"), "envoy_vhost_weir_".into()] {
         let report = Report::parse(&format!("{row}\n{TEXT}")).unwrap();

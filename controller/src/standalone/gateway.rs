@@ -102,9 +102,9 @@ impl Gateway {
         self.report.as_ref().is_some_and(|reported| reported.report.is_filtering(id))
     }
 
-    /// Returns whether Envoy's module knows how to split the requests that meet a condition, and those only.
-    pub(crate) fn splits_matched(&self) -> bool {
-        self.report.as_ref().is_some_and(|reported| reported.report.splits_matched())
+    /// Returns which additions to the contract Envoy's module knows.
+    pub(crate) fn level(&self) -> u64 {
+        self.report.as_ref().map_or(0, |reported| reported.report.level)
     }
 
     /// Says that a canary is no more.

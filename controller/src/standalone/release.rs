@@ -154,7 +154,7 @@ impl CanaryRuntime {
             silent: false,
             acknowledged: gateway.acknowledged(&self.id),
             filtering: gateway.is_filtering(&self.id),
-            splits_matched: gateway.splits_matched(),
+            level: gateway.level(),
         };
         Observation {
             target: api::revision(&self.memory.target.object.spec),

@@ -6,7 +6,7 @@ use super::envoy::admin::hosts;
 use super::envoy::config::{self, Files, Retries, Route, cluster_name};
 use super::files::replace_if_changed;
 use super::release::CanaryRuntime;
-use crate::api::{self, CanarySpec, Object, canary_id, canary_token, parse_duration};
+use crate::api::{self, CanarySpec, EndedCookies, Object, canary_id, canary_token, parse_duration};
 
 /// Envoy's conditions for a request that is tried again, where the user names none: Istio's.
 const RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
@@ -30,6 +30,7 @@ pub(crate) fn route(canary: &Object<CanarySpec>) -> Route {
         timeout: duration(&service.timeout),
         retries,
         http2: ["grpc", "http2", "h2c", "kubernetes.io/h2c"].contains(&protocol.as_str()),
+        ended: EndedCookies::of(&canary.spec.analysis),
         filtered: false,
     }
 }

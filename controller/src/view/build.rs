@@ -212,7 +212,7 @@ mod tests {
     fn a_rollout_is_seen_with_its_numbers() {
         let plan = a_plan();
         let (state, seen) = analysing(&plan);
-        let reason = Reason::Insufficient { requests: 23, needed: 30, cold: false };
+        let reason = Reason::Insufficient { requests: 23, needed: 30, cold: false, unsplit: None };
         let view = CanaryView::of("shop", "cart", &plan, &state, &seen, &reason);
         let quantile = |ms| Some(Quantile { ms, beyond: false });
         let canary = ArmView {

@@ -55,6 +55,7 @@ impl Pass<'_> {
         let mut bounds = Vec::new();
         if step.judged && self.plan.checks.iter().any(|check| check.source != Source::Template) {
             let answered = unpassed.is_empty() && self.plan.webhooks(WebhookKind::Rollout).next().is_some();
+            self.run_mut().load_made |= answered;
             let window = match self.judged_window(step, due, answered) {
                 Ok(window) => window,
                 Err(outcome) => return outcome,
@@ -93,7 +94,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Returns the requests since the window began, once they can be judged. `answered` says that `rollout` webhooks have.
+    /// Returns the requests since the window began, once they can be judged. `answered` says that the `rollout` webhooks of this check
+    /// have.
     fn judged_window(&mut self, step: Step, due: Timestamp, answered: bool) -> Result<Window, Outcome> {
         let stale = |name: &str| self.state.counters.scraped(name).is_none_or(|begun| begun < due + FLUSHED);
         if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.silent && stale(&gateway.name)) {
@@ -118,24 +120,19 @@ impl Pass<'_> {
                 let reason = self.take_back(Cause::Insufficient { deadline, requests, needed });
                 return Err(Outcome::Waiting(reason));
             }
-            let reason = self.module_too_old(step).or_else(|| self.no_synthetic_load(&window, opened, answered));
-            let insufficient = Reason::Insufficient { requests, needed, cold: requests >= needed };
+            let unsplit = self.unsplit(step, &window);
+            let insufficient = Reason::Insufficient { requests, needed, cold: requests >= needed, unsplit };
+            let reason = self.module_too_old(step).or_else(|| self.no_synthetic_load(step, &window, opened));
+            let (now, interval) = (self.now, self.plan.interval);
+            let run = self.run_mut();
+            if answered && now.since(run.load_asked.unwrap_or_default().max(due)) >= interval {
+                // The load test is made again, as in every interval: the one before was too small, or went elsewhere.
+                run.checks += 1;
+                run.load_asked = Some(now);
+            }
             return Err(Outcome::Waiting(reason.unwrap_or(insufficient)));
         }
         Ok(window)
-    }
-
-    /// Returns that a load test is not seen: it has been made, and no request of either arm was counted.
-    fn no_synthetic_load(&mut self, window: &Window, opened: Timestamp, answered: bool) -> Option<Reason> {
-        if !answered || Arm::ALL.iter().any(|arm| window.all.arm(*arm).assigned > 0) {
-            return None;
-        }
-        let (deadline, target) = (self.plan.progress_deadline, self.plan.target.clone());
-        let waited = self.now.since(opened);
-        if waited >= deadline {
-            return Some(self.take_back(Cause::NoSyntheticLoad { deadline, target }));
-        }
-        Some(Reason::NoSyntheticLoad { target, left: Span(deadline.0 - waited.0) })
     }
 
     /// Returns what a built-in metric does wrong where its plain value is judged: what a bad canary would not break, and where the

@@ -54,6 +54,9 @@ impl Pass<'_> {
             run.window_since = None;
             run.checks += 1;
         }
+        if let Some(hold) = self.lead_load_tests() {
+            return hold;
+        }
         let number = self.run().checks;
         match self.unpassed(WebhookKind::PreRollout, number, false).into_iter().next() {
             Some((name, None)) => Reason::WaitingForAnswer { name },
@@ -86,11 +89,8 @@ impl Pass<'_> {
                 return hold;
             }
         }
-        // Without the filter nothing would be split, and nobody would guard; later steps do not ask again.
-        if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.filtering && !gateway.silent) {
-            return Reason::FilterOff { gateway: gateway.name.clone() };
-        }
-        if let Some(hold) = self.module_too_old(step) {
+        // Later steps do not ask again.
+        if let Some(hold) = self.filter_off().or_else(|| self.module_too_old(step)) {
             return hold;
         }
         if let Some(hold) =
@@ -279,7 +279,7 @@ impl Pass<'_> {
         if anew {
             run.window = epoch;
             (run.window_retired, run.window_retired_warm) = (Counts::default(), Counts::default());
-            run.window_opened = now;
+            (run.window_opened, run.load_made) = (now, false);
         }
         run.window_since = None;
         run.checks += 1;

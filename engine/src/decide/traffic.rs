@@ -1,5 +1,6 @@
 //! Epochs: every stretch of one split has a number, which gateways acknowledge and which requests are counted under.
 
+use weir_wire::names::{DIRECT, MATCHED};
 use weir_wire::{SLOTS, Weight};
 
 use super::{Pass, Readiness, Reason, Severity};
@@ -24,22 +25,30 @@ pub(super) struct Split {
     weight: Weight,
     matching: bool,
     only_matched: bool,
+    direct: bool,
 }
 
 impl From<&Traffic> for Split {
     fn from(traffic: &Traffic) -> Self {
-        Self { weight: traffic.weight, matching: traffic.matching, only_matched: traffic.only_matched }
+        let Traffic { weight, matching, only_matched, direct, .. } = *traffic;
+        Self { weight, matching, only_matched, direct }
     }
 }
 
 impl From<Step> for Split {
     fn from(step: Step) -> Self {
-        Self { weight: step.weight, matching: step.matching, only_matched: step.only_matched }
+        let Step { weight, matching, only_matched, direct, .. } = step;
+        Self { weight, matching, only_matched, direct }
     }
 }
 
 impl Split {
-    /// Returns whether this sends requests to the canary that `other` does not.
+    /// Nobody but who calls the canary's own Service.
+    pub(super) fn load_tests() -> Self {
+        Self { direct: true, ..Self::default() }
+    }
+
+    /// Returns whether this sends users' requests to the canary that `other` does not.
     pub(super) fn adds_to(self, other: Self) -> bool {
         let widens = other.only_matched && !self.only_matched && self.weight > Weight::ZERO;
         self.weight > other.weight || (self.matching && !other.matching) || widens
@@ -122,7 +131,7 @@ impl Pass<'_> {
     }
 
     /// Asks the gateways for a split.
-    pub(super) fn split(&mut self, Split { weight, matching, only_matched }: Split) {
+    pub(super) fn split(&mut self, Split { weight, matching, only_matched, direct }: Split) {
         let old = &self.state.traffic;
         // An epoch must be newer than any that a gateway may still know of a Canary that was deleted and made again:
         // the first one starts at the clock's seconds.
@@ -134,7 +143,8 @@ impl Pass<'_> {
         let fallback = reaches && (self.state.canary_is_fallback || gives_way);
         let (run, since) = (String::new(), self.now);
         let (limits, filter) = (old.limits.clone(), old.filter);
-        let mut traffic = Traffic { run, epoch, weight, matching, only_matched, since, fallback, limits, filter };
+        let mut traffic =
+            Traffic { run, epoch, weight, matching, only_matched, direct, since, fallback, limits, filter };
         let guarding = self.guarding();
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
@@ -215,11 +225,23 @@ impl Pass<'_> {
         self.seen.gateways.iter().filter(|gateway| gateway.acknowledged >= epoch).count()
     }
 
-    /// Returns that a gateway's module does not know the step's split, and sends nothing to the canary.
+    /// Returns that a gateway does not have the filter on: without it nothing would be split, and nobody would guard.
+    pub(super) fn filter_off(&self) -> Option<Reason> {
+        let off = self.seen.gateways.iter().find(|gateway| !gateway.filtering && !gateway.silent)?;
+        Some(Reason::FilterOff { gateway: off.name.clone() })
+    }
+
+    /// Returns that a gateway's module does not know the step's split, and sends nothing to the canary. Load tests are missed only where
+    /// nobody else calls.
     pub(super) fn module_too_old(&self, step: Step) -> Option<Reason> {
-        let old = |gateway: &&Gateway| step.only_matched && !gateway.splits_matched;
+        let (needed, what) = match step {
+            Step { only_matched: true, .. } => (MATCHED, "split matching requests alone"),
+            Step { direct: true, .. } if !step.has_users() => (DIRECT, "know load tests by the canary's own name"),
+            _ => return None,
+        };
+        let old = |gateway: &&Gateway| gateway.level < needed;
         let gateway = self.seen.gateways.iter().find(old)?;
-        Some(Reason::ModuleTooOld { gateway: gateway.name.clone() })
+        Some(Reason::ModuleTooOld { gateway: gateway.name.clone(), what })
     }
 
     pub(super) fn not_acknowledged(&self) -> Reason {
@@ -286,7 +308,7 @@ impl Pass<'_> {
     /// Gives the canary its share when it is not analysed. One that it had of matching requests stays one of those.
     pub(super) fn fall_back(&mut self, weight: Weight) {
         match weight == self.state.traffic.weight && weight < Weight::FULL && weight > Weight::ZERO {
-            true => self.split(Split { matching: false, ..(&self.state.traffic).into() }),
+            true => self.split(Split { matching: false, direct: false, ..(&self.state.traffic).into() }),
             false => self.open_epoch(weight),
         }
     }

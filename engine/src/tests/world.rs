@@ -41,6 +41,8 @@ pub(super) struct World {
     /// Requests in each 100 ms, and how many of each arm's fail out of a hundred.
     pub(super) requests: u64,
     pub(super) canary_fails: u64,
+    /// Requests of a load test to the canary's own Service in each 100 ms; they fail as the canary's others do.
+    pub(super) load: u64,
     pub(super) primary_fails: u64,
     /// How many of the canary's requests out of a hundred are slower than every edge.
     pub(super) canary_slow: u64,
@@ -54,6 +56,7 @@ pub(super) struct World {
     pub(super) last: Option<Decision>,
     pub(super) failed_users: u64,
     pub(super) served: [u64; 2],
+    loaded: u64,
 }
 
 /// One gateway process.
@@ -66,6 +69,8 @@ pub(super) struct Pod {
     pub(super) tripped: u64,
     /// Whether it has never said anything.
     pub(super) silent: bool,
+    /// Requests on the canary's routes, by its own count.
+    pub(super) routed: u64,
 }
 
 pub(super) fn weight(percent: f64) -> Weight {
@@ -104,6 +109,7 @@ impl World {
             update_stops_primary: false,
             requests: 10,
             canary_fails: 0,
+            load: 0,
             primary_fails: 0,
             canary_slow: 0,
             not_found: [0; 2],
@@ -114,6 +120,7 @@ impl World {
             last: None,
             failed_users: 0,
             served: [0; 2],
+            loaded: 0,
         }
     }
 
@@ -138,7 +145,7 @@ impl World {
             silent: pod.silent,
             acknowledged: (!pod.silent).then_some(pod.traffic.epoch),
             filtering: self.switches && pod.traffic.filter == FilterMode::On,
-            splits_matched: self.splits_matched,
+            level: if self.splits_matched { weir_wire::names::LEVEL } else { 0 },
         };
         let sized = |workload: &Workload, absent| {
             let replicas = if workload.readiness == Readiness::Absent { absent } else { Some(2) };
@@ -261,6 +268,14 @@ impl World {
     pub(super) fn traffic(&mut self) {
         let pods = self.gateways.len() as u64;
         for pod in &mut self.gateways {
+            for _ in 0..if pod.traffic.direct && pod.tripped == 0 { self.load / pods } else { 0 } {
+                self.loaded += 1;
+                let failed = self.loaded * self.canary_fails / 100 > (self.loaded - 1) * self.canary_fails / 100;
+                let slot = &mut pod.slots[(pod.traffic.epoch % SLOTS) as usize];
+                let cell = slot.cell_mut(Arm::Canary, Cohort::Direct);
+                let ended = if failed { Kind::Failure } else { Kind::Success };
+                [Kind::Assigned, ended, Kind::Latency(0)].into_iter().for_each(|kind| cell.count(kind, 1));
+            }
             for i in 0..self.requests / pods {
                 let only_matched = pod.traffic.only_matched;
                 let matched = (pod.traffic.matching || only_matched) && i % 10 == 0;
@@ -304,6 +319,7 @@ impl Pod {
             slots: Default::default(),
             tripped: 0,
             silent: false,
+            routed: 0,
         }
     }
 
@@ -313,6 +329,7 @@ impl Pod {
             boot: self.boot,
             begun: now,
             slots: self.slots.clone(),
+            routed: self.routed,
             tripped: self.tripped,
             trip_test: u64::from(self.tripped > 0),
             ..Scrape::default()

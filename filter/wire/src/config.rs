@@ -67,6 +67,11 @@ pub struct Canary {
     /// before this field ([`crate::names::LEVEL`]) sends nothing to the canary, and not everybody's requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matched: Option<MatchedSplit>,
+    /// Hosts whose requests go to the canary whatever the weight, and are counted as [`crate::names::Cohort::Direct`]: names of
+    /// the canary's own Service, which load tests call. Exact, without port, and among this canary's requests only. A filter of
+    /// before this field ([`crate::names::LEVEL`]) knows none of them: to it they are requests like all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub direct: Vec<String>,
     /// Keeps a client on the arm that it was first drawn to.
     #[serde(default)]
     pub affinity: Option<Affinity>,
@@ -152,6 +157,10 @@ pub struct Affinity {
     /// Appended to the cookie as it stands, for instance `; Max-Age=86400; Path=/`.
     #[serde(default)]
     pub attributes: String,
+    /// Name of the cookie that clients of the primary get; `cookie` where there is none. With it a route ends both cookies at rest, so
+    /// requests that bring one get [`crate::KEPT`] while clients are kept. A filter of before this field gives `cookie` to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary_cookie: Option<String>,
 }
 
 /// The guard's integer tables for one epoch, as exact functions of the evidence (`limit` = least count that is a verdict).
@@ -295,7 +304,11 @@ impl Canary {
     #[must_use]
     pub fn reaches_canary(&self) -> bool {
         let of_matched = |split: &MatchedSplit| split.weight > Weight::ZERO && !split.conditions.is_empty();
-        self.weight > Weight::ZERO || !self.conditions.is_empty() || self.matched.as_ref().is_some_and(of_matched)
+        let own_name = !self.direct.is_empty();
+        self.weight > Weight::ZERO
+            || !self.conditions.is_empty()
+            || own_name
+            || self.matched.as_ref().is_some_and(of_matched)
     }
 
     /// Returns whether this takes requests away from the canary that `before` gave it.
@@ -303,7 +316,11 @@ impl Canary {
     pub fn takes_from(&self, before: &Self) -> bool {
         let share = |canary: &Self| canary.matched.as_ref().map_or(canary.weight, |matched| matched.weight);
         let narrows = before.weight > Weight::ZERO && self.matched.is_some();
-        share(self) < share(before) || narrows || (!before.conditions.is_empty() && self.conditions.is_empty())
+        let became = |empty: fn(&Self) -> bool| empty(self) && !empty(before);
+        share(self) < share(before)
+            || narrows
+            || became(|canary| canary.conditions.is_empty())
+            || became(|canary| canary.direct.is_empty())
     }
 
     fn check(&self) -> Result<(), (String, String)> {
@@ -327,6 +344,11 @@ impl Canary {
                 return fail(&format!("hosts[{i}]"), format!("{host:?} is not a host name, `*.suffix` or `*`"));
             }
         }
+        for (i, name) in self.direct.iter().enumerate() {
+            if name.is_empty() || name.contains(['*', '/', ' ', ':']) {
+                return fail(&format!("direct[{i}]"), format!("{name:?} is not a host name"));
+            }
+        }
         if self.latency_ms.len() > MAX_LATENCY_EDGES || self.latency_ms.windows(2).any(|pair| pair[0] >= pair[1]) {
             return fail("latency_ms", format!("must increase and have at most {MAX_LATENCY_EDGES} edges"));
         }
@@ -339,8 +361,12 @@ impl Canary {
         }
         if let Some(affinity) = &self.affinity {
             let token = |byte: u8| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte);
-            if affinity.cookie.is_empty() || !affinity.cookie.bytes().all(token) {
-                return fail("affinity.cookie", format!("{:?} is not a cookie name", affinity.cookie));
+            let names =
+                [Some(("cookie", &affinity.cookie)), affinity.primary_cookie.as_ref().map(|it| ("primary_cookie", it))];
+            for (field, name) in names.into_iter().flatten() {
+                if name.is_empty() || !name.bytes().all(token) {
+                    return fail(&format!("affinity.{field}"), format!("{name:?} is not a cookie name"));
+                }
             }
             // It goes into a header of the response as it stands.
             if !affinity.attributes.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {

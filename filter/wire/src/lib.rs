@@ -24,6 +24,9 @@ pub use weight::Weight;
 /// Removed from every client's request natively, before the route is chosen, and by the routes before the upstream.
 pub const TOKEN_HEADER: &str = "x-weir-token";
 
+/// What the header says of a request to the primary whose cookies must not be ended. No canary has it as its token: those are hashes.
+pub const KEPT: &str = "kept";
+
 /// Epochs that counters are kept apart for. The slot of an epoch is `epoch % SLOTS`.
 pub const SLOTS: u64 = 8;
 

@@ -28,8 +28,12 @@ pub const DISARMED: &str = "weir_disarmed";
 
 /// Which additions to the configuration the module knows.
 pub const LEVEL_NAME: &str = "weir_level";
-/// What this module knows. 1: [`crate::Canary::matched`].
-pub const LEVEL: u64 = 1;
+/// What this module knows: [`MATCHED`], [`DIRECT`].
+pub const LEVEL: u64 = 2;
+/// From this level on a module knows [`crate::Canary::matched`].
+pub const MATCHED: u64 = 1;
+/// From this level on a module knows [`crate::Canary::direct`].
+pub const DIRECT: u64 = 2;
 
 /// Which revision served a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +53,9 @@ pub enum Cohort {
     Match,
     /// The client's cookie.
     Sticky,
+    /// It called the canary's own Service by its name, as load tests do. Always the canary's. A filter of before this cohort never
+    /// counts it.
+    Direct,
 }
 
 /// What is counted.
@@ -89,7 +96,7 @@ impl Arm {
 
 impl Cohort {
     /// Every cohort.
-    pub const ALL: [Self; 3] = [Self::Draw, Self::Match, Self::Sticky];
+    pub const ALL: [Self; 4] = [Self::Draw, Self::Match, Self::Sticky, Self::Direct];
     /// Returns the word in metric names.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -97,6 +104,7 @@ impl Cohort {
             Self::Draw => "draw",
             Self::Match => "match",
             Self::Sticky => "sticky",
+            Self::Direct => "direct",
         }
     }
 }

@@ -36,6 +36,7 @@ fn the_first_epoch_of_a_run_means_the_same() {
             weight: Weight::new(500).unwrap(),
             conditions: vec![],
             matched: None,
+            direct: vec![],
             affinity: None,
             latency_ms: vec![1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000],
             admission: 10,
@@ -74,7 +75,11 @@ fn conditions_affinity_and_what_may_be_left_out_mean_the_same() {
         token: "t".into(),
         epoch: 1,
         conditions: vec![condition],
-        affinity: Some(Affinity { cookie: "weir-search".into(), attributes: "; Max-Age=86400; Path=/".into() }),
+        affinity: Some(Affinity {
+            cookie: "weir-search".into(),
+            attributes: "; Max-Age=86400; Path=/".into(),
+            ..Affinity::default()
+        }),
         admission: 10,
         ..Canary::default()
     };
@@ -152,6 +157,45 @@ fn a_split_of_matching_requests_means_the_same_and_nothing_to_a_filter_of_before
 }
 
 #[test]
+fn names_of_the_canarys_own_service_mean_the_same_and_nothing_to_a_filter_of_before_them() {
+    let canary = Canary {
+        id: "a3f09c11d2e4b877".into(),
+        name: "shop/cart".into(),
+        hosts: strings(&["*"]),
+        token: "7d0b5a2c91".into(),
+        run: "6f2c".into(),
+        epoch: 9,
+        direct: strings(&["cart-canary", "cart-canary.shop"]),
+        admission: 10,
+        ..Canary::default()
+    };
+    let config = golden("direct");
+    assert_eq!(config.canaries, [canary]);
+    let before = Canary { direct: Vec::new(), ..config.canaries[0].clone() };
+    assert!(config.canaries[0].reaches_canary() && !before.reaches_canary());
+    assert!(before.takes_from(&config.canaries[0]) && !config.canaries[0].takes_from(&before));
+    let patterns =
+        Config { canaries: vec![Canary { direct: strings(&["*.shop"]), ..config.canaries[0].clone() }], ..config };
+    let problem = patterns.check().unwrap_err().to_string();
+    assert_eq!(problem, "canaries[0] (shop/cart): direct[0]: \"*.shop\" is not a host name");
+}
+
+#[test]
+fn a_cookie_of_the_primarys_own_means_the_same() {
+    let affinity = Affinity {
+        cookie: "arm".into(),
+        attributes: "; Max-Age=86400; Path=/".into(),
+        primary_cookie: Some("home".into()),
+    };
+    let config = golden("cookies");
+    assert_eq!(config.canaries[0].affinity.as_ref(), Some(&affinity));
+    let unnamed = Affinity { primary_cookie: Some("a b".into()), ..affinity };
+    let canaries = vec![Canary { affinity: Some(unnamed), ..config.canaries[0].clone() }];
+    let problem = Config { canaries, ..config }.check().unwrap_err().to_string();
+    assert_eq!(problem, "canaries[0] (shop/cart): affinity.primary_cookie: \"a b\" is not a cookie name");
+}
+
+#[test]
 fn no_golden_is_forgotten() {
     let folder = format!("{}/golden/v1", env!("CARGO_MANIFEST_DIR"));
     let mut names: Vec<_> =
@@ -159,14 +203,14 @@ fn no_golden_is_forgotten() {
     names.sort();
     assert_eq!(
         names,
-        ["additions.json", "every-field.json", "first-epoch.json", "matched.json"],
+        ["additions.json", "cookies.json", "direct.json", "every-field.json", "first-epoch.json", "matched.json"],
         "each has a test above"
     );
 }
 
 #[test]
 fn what_is_written_reads_back() {
-    for name in ["first-epoch", "every-field", "additions", "matched"] {
+    for name in ["first-epoch", "every-field", "additions", "matched", "direct", "cookies"] {
         let config = golden(name);
         assert_eq!(Config::parse(&serde_json::to_vec(&config).unwrap()).unwrap(), config);
     }

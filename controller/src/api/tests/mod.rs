@@ -40,6 +40,8 @@ fn a_short_spec_has_the_documented_defaults() {
     let expected = Plan {
         canary: "cart.shop".into(),
         target: "cart.shop".into(),
+        canary_service: "cart-canary.shop".into(),
+        direct: vec![],
         steps: [50, 100].map(|percent| Step::weight(Weight::new(percent * 100).unwrap(), false)).to_vec(),
         promotion_step: None,
         interval: Span::seconds(60),

@@ -79,6 +79,38 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "{port: 80, gateways: [public], hosts: [shop.example.com]}",
+        "{stepWeight: 20, webhooks: [{name: load, url: \"http://t/\", metadata: {cmd: \"hey -z 1m http://cart-canary.shop:80/\"}}, \
+         {name: other, url: \"http://t/\", metadata: {cmd: \"hey http://cart-canary-2.shop/ http://cart.shop\"}}, \
+         {name: smoke, type: pre-rollout, url: \"http://t/\", metadata: {cmd: \"curl http://cart-canary/\"}}]}",
+        &[
+            "spec.analysis.webhooks[0].metadata.cmd: calls cart-canary past the gateway, where no filter sees it: call the gateway's \
+             address with the host shop.example.com (hey -host shop.example.com http://GATEWAY/)",
+        ],
+    ),
+    (
+        "{port: 80, gateways: [public], hosts: ['*']}",
+        "{stepWeight: 20, webhooks: [{name: load, type: rollout, url: \"http://t/\", metadata: {cmd: \"hey http://cart-canary\"}}]}",
+        &[
+            "spec.analysis.webhooks[0].metadata.cmd: calls cart-canary past the gateway, where no filter sees it: call the gateway's \
+             address with the host cart-canary (hey -host cart-canary http://GATEWAY/)",
+        ],
+    ),
+    // Blue/green is judged while idle where a gateway sees its load tests; elsewhere its author is told what is missing.
+    (
+        "{port: 80, gateways: [public], hosts: [shop.example.com]}",
+        "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}], webhooks: [{name: load, url: \"http://t/\"}]}",
+        &[
+            "spec.analysis.metrics: built-in metrics are judged from the switch on: no gateway sees a load test of the idle canary; to \
+             have it judged, add cart-canary.shop to service.hosts, and let a rollout webhook call the gateway with that host",
+        ],
+    ),
+    (
+        "{port: 80, gateways: [public], hosts: [shop.example.com, cart-canary.shop]}",
+        "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}], webhooks: [{name: load, url: \"http://t/\"}]}",
+        &[],
+    ),
+    (
         "{port: 80, apex: {labels: {app: a, weir.dev/canary: other}, annotations: {kustomize.toolkit.fluxcd.io/reconcile: \
          disabled, flagger.app/config: x}}}",
         "{stepWeight: 20, sessionAffinity: {cookieName: a, primaryCookieName: b, sameSite: None, partitioned: true}}",
@@ -88,7 +120,6 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
              say",
             "spec.service.apex.annotations.kustomize.toolkit.fluxcd.io/reconcile: has no effect: it says whose an object is, and \
              that is Weir's to say",
-            "spec.analysis.sessionAffinity.primaryCookieName: has no effect: the cookie of cookieName keeps clients on either arm",
             "spec.analysis.sessionAffinity.partitioned: needs secure: true: browsers refuse the cookie without it",
             "spec.analysis.sessionAffinity.sameSite: None needs secure: true: browsers refuse the cookie without it",
         ],
@@ -180,6 +211,29 @@ fn a_built_in_name_with_a_template_is_two_checks() {
         ["request-success-rate of rate", "request-duration of p99"],
         "answers come under the checks' names"
     );
+}
+
+#[test]
+fn load_tests_are_seen_by_the_names_of_the_canarys_service_that_its_hosts_cover() {
+    let analysis = "{iterations: 2, webhooks: [{name: load, url: \"http://t/\"}]}";
+    let full = "cart-canary.shop.svc.cluster.local";
+    for (hosts, names) in [
+        ("['*']", &["cart-canary", "cart-canary.shop", "cart-canary.shop.svc", full][..]),
+        ("['*.shop']", &["cart-canary.shop"]),
+        ("[shop.example.com, Cart-Canary.shop]", &["cart-canary.shop"]),
+        ("[cart-canary]", &["cart-canary", full]),
+        ("[shop.example.com, cart-canary.other]", &[]),
+    ] {
+        let service = format!("{{port: 80, gateways: [public], hosts: {hosts}}}");
+        let found = plan(&cluster_canary(&service, analysis)).unwrap();
+        assert_eq!(found.direct, names, "{hosts}");
+        assert!(found.steps.iter().all(|step| step.direct != names.is_empty()), "{hosts}");
+        assert_eq!(found.canary_service, "cart-canary.shop");
+        let quiet = plan(&cluster_canary(&service, "{iterations: 2}")).unwrap();
+        assert_eq!((quiet.direct.len(), quiet.steps), (0, Step::blue_green(2)), "without a load test nothing changes");
+    }
+    let named = plan(&cluster_canary("{port: 80, name: front, gateways: [public], hosts: ['*']}", analysis)).unwrap();
+    assert_eq!(named.direct[0], "front-canary");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Reports {
         let routed = report.is_some_and(|(_, report)| report.is_filtering(id));
         let filtering = self.everywhere.is_some() || routed;
         let silent = known.is_none_or(|known| !known.heard);
-        let splits_matched = report.is_some_and(|(_, report)| report.splits_matched());
-        (Gateway { name, silent, acknowledged, filtering, splits_matched }, scrape)
+        let level = report.map_or(0, |(_, report)| report.level);
+        (Gateway { name, silent, acknowledged, filtering, level }, scrape)
     }
 }

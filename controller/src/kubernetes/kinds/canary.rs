@@ -80,6 +80,10 @@ pub(crate) struct CanaryStatus {
     /// its content.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) tracked_configs: BTreeMap<String, String>,
+    /// What is left of the cookie of `sessionAffinity.cookieName` after a rollout: the gateway ends it where a client brings it. Only where
+    /// `primaryCookieName` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) previous_session_affinity_cookie: Option<String>,
     /// When the phase last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_transition_time: Option<String>,

@@ -11,7 +11,7 @@ use super::observe::{Observer, VERB, verb};
 use super::reconciler::Reconciler;
 use super::status::{hazards, missing, newly_stalled, no_effect, stalled, status, webhooks, without_figures};
 use crate::alerts::{Situation, images};
-use crate::api::CanarySpec;
+use crate::api::{CanarySpec, EndedCookies};
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::configs::{TrackedRevision, changed, unmarked};
 use crate::kubernetes::executor::Executor;
@@ -113,6 +113,8 @@ impl Platform for ReconcileContext<'_> {
         let mut new = status(old, &view, state, generation, bound, self.now);
         let tracked = self.resolved.as_ref().map(|resolved| resolved.tracked(stores));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
+        let cookies = EndedCookies::of(&self.spec.analysis).filter(|_| state.ended.is_some());
+        new.previous_session_affinity_cookie = cookies.map(|cookies| cookies.previous().to_owned());
         let waited_for = self.reconciler.grace.left(self.fault.as_ref(), old, self.now).is_some();
         if let Some((reason, problem)) = &self.fault {
             let said = if waited_for { missing } else { stalled };

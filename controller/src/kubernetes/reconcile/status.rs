@@ -61,6 +61,7 @@ pub(crate) fn status(
         iterations: Some(iteration.map_or(0, |run| i64::try_from(run.step).unwrap_or(0))),
         last_applied_spec: state.applied.as_ref().map(ToString::to_string),
         last_promoted_spec: state.promoted.as_ref().map(ToString::to_string),
+        previous_session_affinity_cookie: old.previous_session_affinity_cookie.clone(),
         last_transition_time: Some(rfc3339(state.since)),
         gateways: Some(GatewayStatus {
             serving: i64::try_from(view.applied.of).unwrap_or(0),

@@ -1,4 +1,5 @@
-//! The VirtualService of a Canary: requests with the token go to the canary, all others to the primary.
+//! The VirtualService of a Canary: requests with the token go to the canary, all others to the primary. Where the primary has a cookie of
+//! its own, a route before its last one ends both cookies at rest.
 //!
 //! Weights are nowhere in it: it is written when the Canary is made or edited, and never during a rollout.
 
@@ -8,7 +9,7 @@ use weir_wire::TOKEN_HEADER;
 use super::names::{Names, Ownership, held};
 use super::service::decorate;
 use crate::api::service::{Free, Retries, Rewrite};
-use crate::api::{CanarySpec, canary_token};
+use crate::api::{CanarySpec, EndedCookies, canary_token};
 use crate::gateway_config::RouteNames;
 
 /// Where requests go.
@@ -44,13 +45,20 @@ pub(crate) fn virtual_service(
         Arms::Both => {
             let token = canary_token(&names.namespace, &names.canary);
             let canary = destination(&names.canary_service());
-            let routes = [
-                route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary),
-                route(spec, &names.primary_route(), matches, destination(&names.primary_service())),
-            ];
             // A delegate with any rule for headers loses all rules of the VirtualService that delegates to it.
             let silent =
                 service.delegation == Some(true) && service.headers.is_none() && !inherited.contains_key("headers");
+            let to_primary = |matches: Vec<Value>| {
+                route(spec, &names.primary_route(), matches, destination(&names.primary_service()))
+            };
+            let ended = EndedCookies::of(&spec.analysis).filter(|_| !silent);
+            let ending = ended.and_then(|cookies| {
+                let bringing = with_cookies(&matches, &cookies.pattern);
+                (!bringing.is_empty()).then(|| (to_primary(bringing), cookies))
+            });
+            let to_canary = route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary);
+            let routes = [Some((to_canary, None)), ending.map(|(route, cookies)| (route, Some(cookies)))];
+            let routes = routes.into_iter().flatten().chain([(to_primary(matches), None)]);
             let inherit = |mut route: Value| {
                 for (field, value) in
                     inherited.iter().filter(|(field, _)| route.get(field.as_str()).is_none()).collect::<Vec<_>>()
@@ -59,7 +67,11 @@ pub(crate) fn virtual_service(
                 }
                 if silent { route } else { without_token(route) }
             };
-            routes.into_iter().map(inherit).collect()
+            let finished = |(route, cookies): (Value, Option<EndedCookies>)| match cookies {
+                Some(cookies) => with_endings(inherit(route), &cookies),
+                None => inherit(route),
+            };
+            routes.map(finished).collect()
         }
         Arms::Apex => vec![route(spec, &names.primary_route(), matches, destination(&names.apex))],
     };
@@ -112,6 +124,32 @@ fn with_token(matches: Vec<Value>, token: &str) -> Vec<Value> {
         // Whatever a user wrote there: without the token the canary's route, which stands first, would take everything.
         .map(|found| with_field(found, &["headers", TOKEN_HEADER], json!({"exact": token})))
         .collect()
+}
+
+/// Adds the condition on the cookies to each of the user's conditions, for requests that the filter does not lead past it. Where a user
+/// has a condition on cookies himself, none is ended.
+fn with_cookies(matches: &[Value], pattern: &str) -> Vec<Value> {
+    let any = [json!({})];
+    let matches = if matches.is_empty() { &any[..] } else { matches };
+    let free = |found: &&Value| found["headers"].as_object().is_none_or(|headers| !headers.contains_key("cookie"));
+    let with = |found: &Value| {
+        let found = with_field(found.clone(), &["headers", "cookie"], json!({"regex": pattern}));
+        // An empty condition is that the header is there at all.
+        with_field(found, &["withoutHeaders", TOKEN_HEADER], json!({}))
+    };
+    matches.iter().filter(free).map(with).collect()
+}
+
+/// Adds the answers' headers that end the cookies. A header can be added once under each spelling of its name.
+fn with_endings(route: Value, cookies: &EndedCookies) -> Value {
+    let added = route.pointer("/headers/response/add").and_then(Value::as_object).cloned().unwrap_or_default();
+    let spellings = ["set-cookie", "Set-Cookie", "SET-COOKIE", "Set-cookie"];
+    let free = spellings.into_iter().filter(|name| !added.contains_key(*name));
+    // Envoy takes what stands between two % for a variable.
+    let endings =
+        free.zip(&cookies.endings).map(|(name, ending)| (name.to_owned(), Value::from(ending.replace('%', "%%"))));
+    let added: Map<String, Value> = endings.chain(added.clone()).collect();
+    with_field(route, &["headers", "response", "add"], added.into())
 }
 
 fn route(spec: &CanarySpec, name: &str, matches: Vec<Value>, destination: Value) -> Value {

@@ -18,6 +18,7 @@ use weir_engine::Span;
 use weir_wire::names::Arm;
 use weir_wire::{Config, TOKEN_HEADER, plugin};
 
+use crate::api::EndedCookies;
 use crate::scrape::stat_prefix;
 
 /// Name of the filter.
@@ -61,6 +62,8 @@ pub(crate) struct Route {
     pub(crate) retries: Option<Retries>,
     /// Whether the processes speak HTTP/2 without TLS (gRPC).
     pub(crate) http2: bool,
+    /// Cookies that are ended where clients bring them and no rollout is under way.
+    pub(crate) ended: Option<EndedCookies>,
     /// Whether its requests pass the filter.
     pub(crate) filtered: bool,
 }
@@ -236,8 +239,10 @@ fn virtual_host(route: &Route) -> Value {
     let token = json!([{"name": TOKEN_HEADER, "string_match": {"exact": route.token}}]);
     let mut canary = json!({"name": route.name, "route": to("canary"), "match": {"prefix": "/", "headers": token}});
     let mut primary = json!({"name": route.name, "route": to("primary"), "match": {"prefix": "/"}});
+    let mut ending = route.ended.as_ref().map(|cookies| ending(primary.clone(), cookies));
     if route.filtered {
-        for (arm, to) in [(Arm::Primary, &mut primary), (Arm::Canary, &mut canary)] {
+        let arms = [(Arm::Primary, &mut primary), (Arm::Canary, &mut canary)];
+        for (arm, to) in arms.into_iter().chain(ending.as_mut().map(|route| (Arm::Primary, route))) {
             // Its counter is there before any request: so it shows that Envoy has the switch.
             to["stat_prefix"] = stat_prefix(&route.id, arm).into();
             to["typed_per_filter_config"] = json!({
@@ -245,12 +250,28 @@ fn virtual_host(route: &Route) -> Value {
             });
         }
     }
+    let routes: Vec<Value> = [Some(canary), ending, Some(primary)].into_iter().flatten().collect();
     json!({
         "name": route.name,
         "domains": route.hosts,
         "request_headers_to_remove": [TOKEN_HEADER],
-        "routes": [canary, primary],
+        "routes": routes,
     })
+}
+
+/// Returns the route that ends the cookies of clients that bring them, where the filter does not lead them past it.
+fn ending(to_primary: Value, cookies: &EndedCookies) -> Value {
+    let mut route = to_primary;
+    route["match"]["headers"] = json!([
+        {"name": "cookie", "string_match": {"safe_regex": {"regex": cookies.pattern}}},
+        {"name": TOKEN_HEADER, "present_match": false},
+    ]);
+    let add = |value: &String| {
+        let header = json!({"key": "set-cookie", "value": value.replace('%', "%%")});
+        json!({"header": header, "append_action": "APPEND_IF_EXISTS_OR_ADD"})
+    };
+    route["response_headers_to_add"] = cookies.endings.iter().map(add).collect();
+    route
 }
 
 /// What never reached a process is always safe to send again, to another replica if there is one. It hides nothing that

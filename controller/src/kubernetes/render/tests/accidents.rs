@@ -1,6 +1,9 @@
 //! What users have that would go wrong if it were only copied.
 
+use weir_wire::TOKEN_HEADER;
+
 use super::*;
+use crate::api::ServiceSpec;
 use crate::api::service::Free;
 
 #[test]
@@ -68,4 +71,48 @@ fn no_form_of_a_users_json_opens_the_canary_or_loses_the_token() {
             assert!(removed.contains(&weir_wire::TOKEN_HEADER.into()), "{own}: {routes:#}");
         }
     }
+}
+
+#[test]
+fn a_route_ends_both_cookies_where_the_primary_has_one_of_its_own_and_the_filter_leads_nobody_past_it() {
+    let (names, mut spec, _, _) = subject();
+    let render = |spec: &CanarySpec| {
+        let routes = virtual_service(&names, spec, Arms::Both, Ownership::Owned, false, &Map::new());
+        routes["spec"]["http"].as_array().unwrap().clone()
+    };
+    let with = |mut cookies: Value, spec: &CanarySpec| {
+        cookies["cookieName"] = "a.b".into();
+        let mut spec = spec.clone();
+        spec.analysis.session_affinity = Some(serde_json::from_value(cookies).unwrap());
+        spec
+    };
+    spec.service.r#match =
+        serde_json::from_value(json!([{"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/b"}}])).unwrap();
+    assert_eq!(render(&with(json!({}), &spec)).len(), 2, "one cookie is left to its age");
+
+    let both = with(json!({"primaryCookieName": "home", "path": "/100%", "secure": true}), &spec);
+    let http = render(&both);
+    let [canary, ending, primary] = &http[..] else { panic!("{http:#?}") };
+    assert_eq!((&ending["name"], &ending["route"]), (&primary["name"], &primary["route"]));
+    assert_ne!(canary["route"], primary["route"]);
+    for (condition, of_primary) in ending["match"].as_array().unwrap().iter().zip(primary["match"].as_array().unwrap())
+    {
+        assert_eq!(condition["headers"]["cookie"]["regex"], r"(.*; *)?(a\.b|home)=.*");
+        assert_eq!(condition["withoutHeaders"], json!({TOKEN_HEADER: {}}));
+        assert_eq!(condition["uri"], of_primary["uri"]);
+    }
+    let added = &ending["headers"]["response"]["add"];
+    assert_eq!(added["set-cookie"], "a.b=ended; Max-Age=-1; Path=/100%%; Secure");
+    assert_eq!(added["Set-Cookie"], "home=ended; Max-Age=-1; Path=/100%%; Secure");
+    assert!(primary["headers"]["response"]["add"].get("set-cookie").is_none());
+
+    // Whoever reads cookies himself, or is delegated to, keeps his routes as they are.
+    let own = json!([{"headers": {"cookie": {"exact": "x"}}}]);
+    let reader = CanarySpec {
+        service: ServiceSpec { r#match: serde_json::from_value(own).unwrap(), ..both.service.clone() },
+        ..both.clone()
+    };
+    let delegated = ServiceSpec { delegation: Some(true), headers: None, ..both.service.clone() };
+    let delegate = CanarySpec { service: delegated, ..both.clone() };
+    assert_eq!([render(&reader).len(), render(&delegate).len()], [2, 2]);
 }
