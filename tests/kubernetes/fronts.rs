@@ -222,7 +222,10 @@ async fn a_canary_of_the_mesh_that_nobody_with_a_sidecar_calls_is_told_so() {
     let bound =
         status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "GatewayBound").unwrap().clone();
     assert_eq!((bound["status"].as_str(), bound["reason"].as_str()), (Some("False"), Some("NoCaller")), "{bound}");
-    assert!(bound["message"].as_str().unwrap().contains("no request from inside of the mesh passes the filter"), "{bound}");
+    assert!(
+        bound["message"].as_str().unwrap().contains("no request from inside of the mesh passes the filter"),
+        "{bound}"
+    );
     // A rollout says why it does not go on.
     stage.release(&Release::good("v2"));
     until("the rollout says so too", || (stage.status()["reason"] == "NoCaller").then_some(())).await;

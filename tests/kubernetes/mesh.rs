@@ -44,7 +44,8 @@ impl Caller {
         sidecar: bool,
         headers: &[(&str, &str)],
     ) -> Self {
-        let (image, rate, url) = (variable("WEIR_DEMO_IMAGE"), rate.to_string(), format!("http://shop.{}/", stage.namespace));
+        let (image, rate, url) =
+            (variable("WEIR_DEMO_IMAGE"), rate.to_string(), format!("http://shop.{}/", stage.namespace));
         let mut arguments = vec!["load".to_owned(), "--url".into(), url, "--rate".into(), rate];
         arguments.extend(headers.iter().flat_map(|(name, value)| ["--header".to_owned(), format!("{name}: {value}")]));
         let arguments = serde_json::to_string(&arguments).unwrap();
@@ -207,5 +208,45 @@ async fn callers_in_another_namespace_take_part_once_an_admin_allows_it_and_leav
     kubectl(&["-n", &stage.namespace, "delete", "canary", "shop", "--wait"]);
     until("nothing of Weir is left there", || filters().is_empty().then_some(())).await;
     kubectl(&["delete", "namespace", web, "--wait=false"]);
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_come_and_go_in_mid_release_see_no_error() {
+    let stage = inside("mesh-moving", "").await;
+    let first = Caller::start(&stage, "first", 40, true).await;
+    stage.release_into_traffic(&Release::good("v2")).await;
+    let second = Caller::start(&stage, "second", 40, true).await;
+    let first = first.finish();
+    let status = stage.phase("Succeeded").await;
+    stage.rested().await;
+    let second = second.finish();
+    assert_eq!((first.failed(), second.failed()), (0, 0), "{first:?} {second:?}");
+    assert!(first.of("v2") > 0 && second.of("v2") > 0, "{first:?} {second:?}");
+    // What the first one counted is not lost with it.
+    let counted = status["evidence"]["canaryRequests"].as_u64().unwrap_or_default();
+    assert!(counted >= first.of("v2") / 2, "{counted}: {first:?}");
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_in_a_namespace_of_strict_mtls_is_split_as_any_other() {
+    let stage = Stage::bare("mesh-strict").await;
+    kubectl(&["label", "namespace", &stage.namespace, "istio-injection=enabled"]);
+    apply(&format!(
+        "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: default, namespace: {}}}, \
+         spec: {{mtls: {{mode: STRICT}}}}}}",
+        stage.namespace
+    ));
+    stage.release(&Release::good("v1"));
+    stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 120", STEPS);
+    stage.phase("Initialized").await;
+    stage.rested().await;
+    let caller = Caller::start(&stage, "caller", 100, true).await;
+    stage.release(&Release::good("v2"));
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let seen = caller.finish();
+    assert!(seen.failed() == 0 && seen.of("v1") > 0 && seen.of("v2") > 0, "{seen:?}");
     stage.strike();
 }

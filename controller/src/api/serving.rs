@@ -105,7 +105,10 @@ fn check_callers(service: &ServiceSpec, p: &mut Problems) {
         if let Some(namespace) = callers.namespace.as_deref().filter(|namespace| *namespace != "*")
             && namespace_problem(namespace)
         {
-            p.add(format!("{field}.namespace"), format!("{namespace:?} is not the name of a namespace: give one, or *"));
+            p.add(
+                format!("{field}.namespace"),
+                format!("{namespace:?} is not the name of a namespace: give one, or *"),
+            );
         }
         if service.callers[..i].contains(callers) {
             p.add(field, "is given twice; keep one");
@@ -230,10 +233,22 @@ mod tests {
         assert!(problems(serde_json::json!({"callers": some, "gateways": ["public", "mesh"]})).is_empty());
         assert!(problems(serde_json::json!({"callers": [{"namespace": "*", "labels": {"app": "a"}}, {}]})).is_empty());
         let rows = [
-            (serde_json::json!({"callers": some, "gateways": ["public"]}), "spec.service.callers: are for requests from inside"),
-            (serde_json::json!({"callers": [{"namespace": "Web"}]}), "spec.service.callers[0].namespace: \"Web\" is not the name"),
-            (serde_json::json!({"callers": [{"namespace": "web*"}]}), "spec.service.callers[0].namespace: \"web*\" is not"),
-            (serde_json::json!({"callers": [{"namespace": "a"}, {"namespace": "a"}]}), "spec.service.callers[1]: is given twice"),
+            (
+                serde_json::json!({"callers": some, "gateways": ["public"]}),
+                "spec.service.callers: are for requests from inside",
+            ),
+            (
+                serde_json::json!({"callers": [{"namespace": "Web"}]}),
+                "spec.service.callers[0].namespace: \"Web\" is not the name",
+            ),
+            (
+                serde_json::json!({"callers": [{"namespace": "web*"}]}),
+                "spec.service.callers[0].namespace: \"web*\" is not",
+            ),
+            (
+                serde_json::json!({"callers": [{"namespace": "a"}, {"namespace": "a"}]}),
+                "spec.service.callers[1]: is given twice",
+            ),
         ];
         for (service, expected) in rows {
             let found = problems(service);

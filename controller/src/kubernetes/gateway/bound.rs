@@ -133,7 +133,7 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
         said.push(format!("namespace {namespace} of spec.service.callers does not exist"));
     }
     let mut reason = if bound { "Bound" } else { "NoCaller" };
-    if let Some(namespace) = callers.refused.first() {
+    for namespace in callers.refused.iter().take(NAMED) {
         reason = if bound { "CallersElsewhere" } else { reason };
         said.push(match namespace == ROOT_NAMESPACE {
             true => format!("nothing in {namespace} can be a caller: what is written there holds in the whole mesh"),

@@ -237,8 +237,12 @@ impl GatewayRegistry {
     #[must_use]
     pub(super) fn outside(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<(String, String)> {
         let selectors = router::gateway_selectors(stores, names, spec);
-        let admitted: BTreeSet<String> =
-            self.all().iter().filter(|it| it.names.proxies == Proxies::Gateways && self.admits(stores, it)).map(|it| it.names.namespace.clone()).collect();
+        let admitted: BTreeSet<String> = self
+            .all()
+            .iter()
+            .filter(|it| it.names.proxies == Proxies::Gateways && self.admits(stores, it))
+            .map(|it| it.names.namespace.clone())
+            .collect();
         let outside = self.outside.lock();
         let found = selectors.iter().filter_map(|selector| outside.0.get(selector)).flatten();
         let found: BTreeMap<&String, &String> = found.filter(|(namespace, _)| !admitted.contains(*namespace)).collect();

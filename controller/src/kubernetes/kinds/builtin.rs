@@ -318,7 +318,10 @@ mod tests {
         let rows = [
             (json!({"containers": [proxy("router")]}), Proxy::Router),
             (json!({"containers": [app, proxy("sidecar")]}), Proxy::Sidecar),
-            (json!({"containers": [app], "initContainers": [{"name": "istio-init"}, proxy("sidecar")]}), Proxy::Sidecar),
+            (
+                json!({"containers": [app], "initContainers": [{"name": "istio-init"}, proxy("sidecar")]}),
+                Proxy::Sidecar,
+            ),
             (json!({"containers": [app], "initContainers": null}), Proxy::None),
             (json!({"containers": [{"name": "istio-proxy", "args": ["proxy"]}]}), Proxy::None),
         ];

@@ -85,7 +85,8 @@ impl Platform for ReconcileContext<'_> {
             resolved: self.resolved.as_ref().map_err(|(_, problem)| problem.as_str()),
             uncopied: self.reconciler.copies.problem.as_deref(),
             gateways: &self.gateways,
-            only_callers: callers(&self.reconciler.stores, &self.names, &self.spec).is_some_and(|callers| callers.alone),
+            only_callers: callers(&self.reconciler.stores, &self.names, &self.spec)
+                .is_some_and(|callers| callers.alone),
             state: &self.before,
             now: self.now,
         };

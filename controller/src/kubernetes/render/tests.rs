@@ -273,7 +273,11 @@ fn callers_get_the_filter_for_what_they_send_and_nothing_before_a_rollout() {
     let read = |object: Value| EnvoyFilter::new(serde_json::from_value(object).unwrap()).unwrap();
     let (at_rest, rolling) = (read(at_rest), read(rolling));
     assert_eq!(config_of(&rolling), Some(config));
-    assert_eq!(config_of(&at_rest).map(|config| config.canaries), Some(Vec::new()), "what is there is known to be Weir's");
+    assert_eq!(
+        config_of(&at_rest).map(|config| config.canaries),
+        Some(Vec::new()),
+        "what is there is known to be Weir's"
+    );
     assert_eq!([names_of(&at_rest), names_of(&rolling)], [Some(names.clone()), Some(names.clone())]);
     // Callers that are found by the labels of a gateway have objects of their own.
     let selector: Labels = [("istio".to_owned(), "ingressgateway".to_owned())].into();

@@ -98,7 +98,8 @@ pub(super) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec, has_pod
     let (word, why) = match (missing, named.first()) {
         (_, None) if spec.service.delegation == Some(true) && callers(stores, names, spec).is_none() => (
             "NotDelegated",
-            "spec.service.delegation: no VirtualService delegates to it, so none of its requests passes the filter".to_owned(),
+            "spec.service.delegation: no VirtualService delegates to it, so none of its requests passes the filter"
+                .to_owned(),
         ),
         (_, None) => return None,
         _ if has_pod => return None,

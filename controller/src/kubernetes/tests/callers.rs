@@ -102,7 +102,8 @@ async fn a_canary_that_nobody_with_a_sidecar_calls_says_so_and_what_to_do() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_in_another_namespace_take_part_where_an_admin_allows_it() {
-    let server = prepared(json!({"callers": [{"namespace": "web"}, {"namespace": "nowhere"}, {"namespace": "istio-system"}]}));
+    let server =
+        prepared(json!({"callers": [{"namespace": "web"}, {"namespace": "nowhere"}, {"namespace": "istio-system"}]}));
     server.apply("admin", &namespace("web", false));
     server.apply("admin", &namespace("istio-system", true));
     running(&server, "web", "client", true);
