@@ -7,6 +7,7 @@ use super::registry::{GatewayRegistry, selects};
 use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::api_server::object::AMBIENT;
 use crate::kubernetes::kinds::{Pod, Proxy};
 use crate::kubernetes::render::{FilterNames, Names, Proxies};
 use crate::kubernetes::router::{self, Callers};
@@ -128,6 +129,10 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
             "{count} pods there have no sidecar ({of}/{pod} is one): what they send goes to the primary, all of it. A namespace \
              with the label istio-injection=enabled gives one to every pod that is started from then on"
         ));
+    }
+    let ambient = without.iter().filter(|pod| pod.annotation(AMBIENT) == Some("enabled")).count();
+    if ambient > 0 {
+        said.push(format!("{ambient} of them are in ambient mode, where Istio's ztunnel routes and has no place for the filter"));
     }
     if let Some(namespace) = callers.missing.first() {
         said.push(format!("namespace {namespace} of spec.service.callers does not exist"));

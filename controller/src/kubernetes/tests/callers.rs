@@ -69,6 +69,9 @@ async fn a_canary_without_gateways_has_the_filter_in_the_sidecars_of_its_namespa
     running(&server, NAMESPACE, "client", true);
     running(&server, NAMESPACE, "old", false);
     running(&server, "elsewhere", "client", true);
+    running(&server, NAMESPACE, "ztunneled", false);
+    let redirection = json!({"ambient.istio.io/redirection": "enabled"});
+    server.edit("pods", NAMESPACE, "ztunneled", |pod| pod["metadata"]["annotations"] = redirection);
     let stage = Stage::start(&server);
     stage.reason("shop", "NotAcknowledged").await;
     assert_eq!(filters(&server), both_in(&[NAMESPACE]));
@@ -77,7 +80,8 @@ async fn a_canary_without_gateways_has_the_filter_in_the_sidecars_of_its_namespa
     assert_eq!(stage.status("shop")["gateways"]["serving"], 1);
     let [status, reason, message] = bound(&stage);
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Bound"));
-    assert!(message.contains("1 callers with a sidecar in shop") && message.contains("shop/old is one"), "{message}");
+    assert!(message.contains("1 callers with a sidecar in shop") && message.contains("2 pods there have no sidecar (shop/old is one)"), "{message}");
+    assert!(message.contains("1 of them are in ambient mode"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,11 +48,10 @@ impl Task {
                 self.scrapes.spawn(self.scraper.scrape(pod, address, &known));
             }
         }
+        // What is asked for while the round is under way follows it at once.
+        self.next_round = now + self.scrape_interval();
         if self.scrapes.is_empty() {
             self.end_round(now);
-        } else {
-            // What is asked for while the round is under way follows it at once.
-            self.next_round = now + self.scrape_interval();
         }
         self.next_round
     }
