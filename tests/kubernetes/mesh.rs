@@ -1,6 +1,7 @@
 //! Services that are called from inside of the mesh, by pods with real sidecars.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -77,10 +78,10 @@ spec:
     }
 
     /// Ends the traffic; returns what was seen.
-    fn finish(self) -> Seen {
+    fn finish(mut self) -> Seen {
         kubectl(&["-n", &self.namespace, "delete", "pod", &self.name, "--wait=false"]);
-        let said = self.said.wait_with_output().unwrap();
-        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        let mut text = String::new();
+        self.said.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         let report: Value = serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
         let count = |counts: &Value, field: &str| counts[field].as_u64().unwrap_or_default();
         let revisions = report["revisions"].as_object().unwrap().iter();
@@ -88,6 +89,14 @@ spec:
         let seen = Seen(seen.collect());
         println!("{}/{}: {seen:?}", self.namespace, self.name);
         seen
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // A test that has failed waits for no logs.
+        let _ = self.said.kill();
+        let _ = self.said.wait();
     }
 }
 
@@ -115,13 +124,13 @@ async fn a_good_release_is_promoted_through_the_sidecars_of_its_callers() {
     let stage = inside("mesh-good", "").await;
     let caller = Caller::start(&stage, "caller", 100, true).await;
     let bare = Caller::start(&stage, "bare", 20, false).await;
+    stage.release(&Release::good("v2"));
     until("the callers are counted", || {
         let (reason, message) = bound(&stage);
         let so = message.contains("1 callers with a sidecar") && message.contains("1 pods there have no sidecar");
         (reason == "Bound" && so).then_some(())
     })
     .await;
-    stage.release(&Release::good("v2"));
     let status = stage.phase("Succeeded").await;
     stage.rested().await;
     let (seen, of_bare) = (caller.finish(), bare.finish());
