@@ -132,7 +132,7 @@ async fn callers_in_another_namespace_take_part_where_an_admin_allows_it() {
     assert!(message.contains("nothing in istio-system can be a caller"), "{message}");
     // The permission is taken back.
     server.apply("admin", &namespace("web", false));
-    minutes(5).await;
+    minutes(2).await;
     assert_eq!(filters(&server), []);
 }
 
