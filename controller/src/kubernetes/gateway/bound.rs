@@ -132,7 +132,7 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
     }
     let ambient = without.iter().filter(|pod| pod.annotation(AMBIENT) == Some("enabled")).count();
     if ambient > 0 {
-        said.push(format!("{ambient} of them are in ambient mode, where Istio's ztunnel routes and has no place for the filter"));
+        said.push(format!("{ambient} of them are in ambient mode, where ztunnel routes and has no place for the filter"));
     }
     if let Some(namespace) = callers.missing.first() {
         said.push(format!("namespace {namespace} of spec.service.callers does not exist"));
