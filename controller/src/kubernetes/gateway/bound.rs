@@ -132,7 +132,9 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
     }
     let ambient = without.iter().filter(|pod| pod.annotation(AMBIENT) == Some("enabled")).count();
     if ambient > 0 {
-        said.push(format!("{ambient} of them are in ambient mode, where ztunnel routes and has no place for the filter"));
+        said.push(format!(
+            "{ambient} of them are in ambient mode, where ztunnel routes and has no place for the filter"
+        ));
     }
     if let Some(namespace) = callers.missing.first() {
         said.push(format!("namespace {namespace} of spec.service.callers does not exist"));
@@ -149,12 +151,12 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
         });
     }
     if !bound {
-        let instead = if !callers.alone { "" } else { ", or name a gateway in spec.service.gateways" };
-        let where_ = if listed.is_empty() { "any namespace of spec.service.callers".to_owned() } else { listed };
+        let instead = if callers.alone { ", or name a gateway in spec.service.gateways" } else { "" };
+        let place = if listed.is_empty() { "any namespace of spec.service.callers".to_owned() } else { listed };
         said.insert(
             0,
             format!(
-                "no pod with a sidecar runs in {where_}, so no request from inside of the mesh passes the filter: give the callers one, \
+                "no pod with a sidecar runs in {place}, so no request from inside of the mesh passes the filter: give the callers one, \
                  name their namespaces in spec.service.callers{instead}"
             ),
         );

@@ -80,7 +80,11 @@ async fn a_canary_without_gateways_has_the_filter_in_the_sidecars_of_its_namespa
     assert_eq!(stage.status("shop")["gateways"]["serving"], 1);
     let [status, reason, message] = bound(&stage);
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Bound"));
-    assert!(message.contains("1 callers with a sidecar in shop") && message.contains("2 pods there have no sidecar (shop/old is one)"), "{message}");
+    assert!(
+        message.contains("1 callers with a sidecar in shop")
+            && message.contains("2 pods there have no sidecar (shop/old is one)"),
+        "{message}"
+    );
     assert!(message.contains("1 of them are in ambient mode"), "{message}");
 }
 
