@@ -92,7 +92,7 @@ impl Bound {
             plain.reason = if callers.bound { callers.reason } else { plain.reason };
         }
         let Some((reason, _)) = found.first() else { return plain };
-        let split = bound.then(|| plain.message);
+        let split = bound.then_some(plain.message);
         let message: Vec<String> = split.into_iter().chain(found.iter().map(|(_, text)| text.clone())).collect();
         Self { bound, reason, message: message.join("; ") }
     }
