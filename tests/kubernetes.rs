@@ -28,6 +28,8 @@ mod kubectl;
 #[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/many.rs"]
 mod many;
+#[path = "kubernetes/mesh.rs"]
+mod mesh;
 #[path = "kubernetes/metrics.rs"]
 mod metrics;
 #[path = "kubernetes/outages.rs"]

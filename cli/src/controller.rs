@@ -52,6 +52,10 @@ pub(crate) struct ControllerArgs {
     /// Namespaces whose pods may be gateways, beside those that have the label `weir.dev/gateways: allowed`.
     #[arg(long, env = "WEIR_GATEWAY_NAMESPACES", value_delimiter = ',', default_value = "istio-system,istio-ingress")]
     gateway_namespaces: Vec<String>,
+    /// Namespaces whose pods may be callers of other namespaces' Canaries, beside those that have the label `weir.dev/callers:
+    /// allowed`; separated by commas, `*` is all.
+    #[arg(long, env = "WEIR_CALLER_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    caller_namespaces: Vec<String>,
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -96,6 +100,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         config_tracking: args.config_tracking,
         observe_at_rest: args.observe_at_rest,
         gateway_namespaces: args.gateway_namespaces,
+        caller_namespaces: args.caller_namespaces,
         cluster_domain: args.cluster_domain,
         shared_namespaces: args.shared_namespaces,
         address_rules: Arc::new(AddressRules::new(args.allowed_addresses)),

@@ -29,6 +29,14 @@ pub struct RequestMatch {
     pub since: Timestamp,
 }
 
+impl RequestMatch {
+    /// Returns how its requests are found in the sidecars of callers: by the route. A service has many names there.
+    #[must_use]
+    pub fn in_sidecars(&self) -> Self {
+        Self { hosts: Vec::new(), lookup: Lookup::Route, ..self.clone() }
+    }
+}
+
 /// Names of one Canary's routes, as gateways have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteNames {

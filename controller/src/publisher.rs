@@ -111,6 +111,13 @@ impl Publisher {
         }
     }
 
+    /// Has a gateway that does not take over what it is told waited for so long, and no longer.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Span) -> Self {
+        self.gateways.set_patience(patience);
+        self
+    }
+
     /// Returns a publisher that goes on with what an earlier controller pushed, without the Canaries that are gone.
     #[must_use]
     pub fn resume(
@@ -162,7 +169,7 @@ impl Publisher {
     /// where the filter does not run.
     pub fn acknowledged(&mut self, gateway: &str, asked_at: Timestamp, generation: Option<u64>) {
         // It may be what a switch has waited for.
-        self.changed |= self.gateways.acknowledged(gateway, asked_at, generation);
+        self.changed |= self.gateways.acknowledged(gateway, asked_at, generation, self.generation);
     }
 
     /// Forgets gateway processes that are gone.

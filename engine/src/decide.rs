@@ -321,7 +321,8 @@ impl Pass<'_> {
             | Reason::NoSyntheticLoad { .. }
             | Reason::Undecided { .. }
             | Reason::PrimaryNotReady { .. }
-            | Reason::NoGateway => {
+            | Reason::NoGateway
+            | Reason::NoCaller => {
                 format!("Halt {name} advancement {reason}")
             }
             Reason::Advanced { .. } | Reason::NewRevision => {

@@ -18,6 +18,8 @@ pub struct Observation {
     pub canary: Workload,
     /// Every gateway process that serves, terminating ones included.
     pub gateways: Vec<Gateway>,
+    /// Whether requests come from inside of the mesh alone: their gateways are the sidecars of the callers.
+    pub only_callers: bool,
     /// The newest scrape of each gateway that answered.
     pub scrapes: Vec<Scrape>,
     /// Answers to what earlier decisions asked, by [`super::CheckRequest::key`].

@@ -46,6 +46,8 @@ pub enum Reason {
     NotRoutable,
     /// No gateway runs.
     NoGateway,
+    /// Nothing that calls the Canary inside of the mesh has a sidecar, so no request can be split.
+    NoCaller,
     /// Some gateway does not use the split yet that was asked for.
     NotAcknowledged {
         /// Gateways that do.
@@ -253,6 +255,7 @@ impl Reason {
             Self::FilterOff { .. } => "FilterOff",
             Self::ModuleTooOld { .. } => "ModuleTooOld",
             Self::NoGateway => "NoGateway",
+            Self::NoCaller => "NoCaller",
             Self::NotAcknowledged { .. } => "NotAcknowledged",
             Self::Analysing { .. } => "Analysing",
             Self::WaitingForRequests { .. } => "WaitingForRequests",
@@ -318,6 +321,7 @@ impl fmt::Display for Reason {
                 "the filter in gateway {gateway} is too old to {what}, and sends none to the canary: give it the module of this Weir"
             ),
             Self::NoGateway => f.write_str("no gateway is running, so no request can be split"),
+            Self::NoCaller => f.write_str("no caller with a sidecar is running, so no request can be split"),
             Self::NotAcknowledged { by, of, missing } => {
                 write!(f, "{by} of {of} gateways use the split that was asked for; {missing} does not yet")
             }

@@ -214,18 +214,21 @@ async fn gateways_that_find_some_pods_both_and_others_not_are_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_of_the_mesh_alone_is_told_that_none_of_its_requests_is_split() {
+async fn a_canary_of_the_mesh_that_nobody_with_a_sidecar_calls_is_told_so() {
     let stage = Stage::bare("mesh").await;
     stage.release(&Release::good("v1"));
     stage.canary_of("{port: 80, targetPort: 8080, gateways: [mesh]}", "progressDeadlineSeconds: 120", STEPS);
     let status = stage.phase("Initialized").await;
     let bound =
         status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "GatewayBound").unwrap().clone();
-    assert_eq!((bound["status"].as_str(), bound["reason"].as_str()), (Some("False"), Some("MeshOnly")), "{bound}");
-    assert!(bound["message"].as_str().unwrap().contains("none of its requests passes the filter"), "{bound}");
+    assert_eq!((bound["status"].as_str(), bound["reason"].as_str()), (Some("False"), Some("NoCaller")), "{bound}");
+    assert!(
+        bound["message"].as_str().unwrap().contains("no request from inside of the mesh passes the filter"),
+        "{bound}"
+    );
     // A rollout says why it does not go on.
     stage.release(&Release::good("v2"));
-    until("the rollout says so too", || (stage.status()["reason"] == "NoGateway").then_some(())).await;
+    until("the rollout says so too", || (stage.status()["reason"] == "NoCaller").then_some(())).await;
     // With a gateway it goes on.
     stage.canary(STEPS);
     let _traffic = stage.traffic(50.0);

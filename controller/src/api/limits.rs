@@ -24,6 +24,10 @@ pub(super) const HOST: usize = 255;
 pub(super) const HOSTS: usize = 64;
 /// Gateways of a Canary.
 pub(super) const GATEWAYS: usize = 16;
+/// Groups of callers of a Canary.
+pub(super) const CALLERS: usize = 16;
+/// Labels of a group of callers.
+pub(super) const LABELS: usize = 8;
 /// Istio's HTTPMatchRequests of a Canary; each is part of two routes.
 pub(super) const ROUTES: usize = 32;
 /// Conditions of an A/B test. Each of them may be tried on every request.

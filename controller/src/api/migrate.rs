@@ -84,8 +84,8 @@ fn differences(canary: &Object<CanarySpec>) -> Vec<Problem> {
     let spec = &canary.spec;
     let mut found = Vec::new();
     if spec.service.gateways.iter().all(|gateway| gateway == "mesh") && spec.service.delegation != Some(true) {
-        let text =
-            "names no gateway: Weir splits what comes through a gateway, and a release of this waits at NoGateway";
+        let text = "names no gateway: requests are split in the sidecars of callers in the Canary's namespace; name callers elsewhere in \
+                    service.callers";
         found.push(Problem::new("spec.service.gateways", text));
     }
     found

@@ -18,6 +18,8 @@ use super::rules::{self, rules};
      "appProtocol tcp is not supported: only HTTP requests can be split and counted"),
     ("!has(self.gatewayRefs) || has(self.gateways)",
      "gatewayRefs are for the Gateway API, and Weir releases through Istio's gateways: give gateways"),
+    ("!has(self.callers) || !has(self.gateways) || 'mesh' in self.gateways || (has(self.delegation) && self.delegation)",
+     "callers are for requests from inside of the mesh, and gateways names no mesh: add mesh to gateways, or remove callers"),
     ("!has(self.meshName)", "meshName is for App Mesh, and Weir releases through Istio: remove it"),
     ("!has(self.backends)", "backends are for App Mesh, and Weir releases through Istio: remove them"),
 ])))]
@@ -58,10 +60,16 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::DURATION))]
     pub timeout: Option<String>,
-    /// Istio gateways that requests come through, `namespace/name`. Only requests through a gateway can be split.
+    /// Istio gateways that requests come through, `namespace/name`. `mesh`, alone or beside them, is for requests from inside of the
+    /// mesh, which are split in the sidecars of their callers. Default: `mesh`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::GATEWAYS), inner(length(max = limits::ADDRESS)))]
     pub gateways: Vec<String>,
+    /// Who calls the service inside of the mesh: the pods whose sidecars get the filter. Requests of others go to the primary.
+    /// Default: all pods of the Canary's namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = limits::CALLERS))]
+    pub callers: Vec<Callers>,
     /// Host names of the requests: `shop.example.com`, `*.example.com` or `*`. The name of the service is added unless `*` is
     /// among them. One that covers `NAME-canary.NAMESPACE` lets load tests call the canary through the gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -121,6 +129,20 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::HOSTS), inner(length(max = limits::HOST)))]
     pub backends: Vec<String>,
+}
+
+/// Some of those who call a service inside of the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Callers {
+    /// Their namespace; `*` is every one that may have callers: the Canary's own, and those with the label
+    /// `weir.dev/callers: allowed`. Default: the Canary's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63), regex(pattern = "^([*]|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"))]
+    pub namespace: Option<String>,
+    /// Labels of their pods. Default: all pods of the namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = limits::LABELS))]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A port's number or name.
@@ -202,4 +224,18 @@ pub struct UnmanagedMetadata {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::ENTRIES))]
     pub annotations: Vec<String>,
+}
+
+impl ServiceSpec {
+    /// Returns whether its routes hold for requests from inside of the mesh. Those of a delegated one are where the delegating one is.
+    #[must_use]
+    pub fn is_on_mesh(&self) -> bool {
+        self.delegation != Some(true) && on_mesh(&self.gateways)
+    }
+}
+
+/// Returns whether a VirtualService with these gateways holds for requests from inside of the mesh.
+#[must_use]
+pub fn on_mesh(gateways: &[String]) -> bool {
+    gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh")
 }

@@ -47,6 +47,7 @@ pub(super) fn check(namespace: &str, spec: &CanarySpec, p: &mut Problems) {
     if service.app_protocol.as_deref().is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp")) {
         p.add("spec.service.appProtocol", "tcp is not supported: only HTTP requests can be split and counted");
     }
+    check_callers(service, p);
     check_passed_on(service, p);
     check_metadata(service, p);
     check_others(service, p);
@@ -87,7 +88,7 @@ fn name_problem(name: &str) -> Option<String> {
 fn check_hosts(namespace: &str, service: &ServiceSpec, p: &mut Problems) {
     limits::count(p, "spec.service.hosts", "hosts", service.hosts.len(), limits::HOSTS);
     limits::count(p, "spec.service.gateways", "gateways", service.gateways.len(), limits::GATEWAYS);
-    let in_mesh = service.gateways.is_empty() || service.gateways.iter().any(|gateway| gateway == "mesh");
+    let in_mesh = service.is_on_mesh();
     let mut seen = BTreeSet::new();
     for (i, host) in service.hosts.iter().enumerate() {
         let field = format!("spec.service.hosts[{i}]");
@@ -104,6 +105,38 @@ fn check_hosts(namespace: &str, service: &ServiceSpec, p: &mut Problems) {
             p.add(field, format!("{host} is a service of {whose}: {what}"));
         }
     }
+}
+
+fn check_callers(service: &ServiceSpec, p: &mut Problems) {
+    limits::count(p, "spec.service.callers", "groups of callers", service.callers.len(), limits::CALLERS);
+    let on_mesh = service.is_on_mesh() || service.delegation == Some(true);
+    if !service.callers.is_empty() && !on_mesh {
+        let text = "are for requests from inside of the mesh, and gateways names no mesh: add mesh to gateways, or remove them";
+        p.add("spec.service.callers", text);
+    }
+    for (i, callers) in service.callers.iter().enumerate() {
+        let field = format!("spec.service.callers[{i}]");
+        limits::count(p, format!("{field}.labels"), "labels", callers.labels.len(), limits::LABELS);
+        if let Some(namespace) = callers.namespace.as_deref().filter(|namespace| *namespace != "*")
+            && namespace_problem(namespace)
+        {
+            p.add(
+                format!("{field}.namespace"),
+                format!("{namespace:?} is not the name of a namespace: give one, or *"),
+            );
+        }
+        if service.callers[..i].contains(callers) {
+            p.add(field, "is given twice; keep one");
+        }
+    }
+}
+
+/// Returns whether a text is no name of a namespace.
+fn namespace_problem(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [name.bytes().next(), name.bytes().last()];
+    let fits = ends.iter().all(|byte| byte.is_some_and(inner)) && name.bytes().all(|byte| inner(byte) || byte == b'-');
+    !fits || name.len() > 63
 }
 
 /// Returns whose services a host names inside of the mesh, if they are not all of this namespace. Kubernetes calls a service
@@ -195,4 +228,46 @@ fn check_others(service: &ServiceSpec, p: &mut Problems) {
     );
     let text = "has no effect: Weir leaves all labels and annotations alone that it did not set";
     p.remark_if(service.unmanaged_metadata.is_some(), "spec.service.unmanagedMetadata", text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(service: serde_json::Value) -> Vec<String> {
+        let service: ServiceSpec = serde_json::from_value(service).unwrap();
+        let mut p = Problems::new();
+        check_callers(&service, &mut p);
+        p.found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn callers_that_cannot_be_are_named_with_what_to_write() {
+        let some = serde_json::json!([{"namespace": "web"}]);
+        assert!(problems(serde_json::json!({"callers": some})).is_empty());
+        assert!(problems(serde_json::json!({"callers": some, "gateways": ["public", "mesh"]})).is_empty());
+        assert!(problems(serde_json::json!({"callers": [{"namespace": "*", "labels": {"app": "a"}}, {}]})).is_empty());
+        let rows = [
+            (
+                serde_json::json!({"callers": some, "gateways": ["public"]}),
+                "spec.service.callers: are for requests from inside",
+            ),
+            (
+                serde_json::json!({"callers": [{"namespace": "Web"}]}),
+                "spec.service.callers[0].namespace: \"Web\" is not the name",
+            ),
+            (
+                serde_json::json!({"callers": [{"namespace": "web*"}]}),
+                "spec.service.callers[0].namespace: \"web*\" is not",
+            ),
+            (
+                serde_json::json!({"callers": [{"namespace": "a"}, {"namespace": "a"}]}),
+                "spec.service.callers[1]: is given twice",
+            ),
+        ];
+        for (service, expected) in rows {
+            let found = problems(service);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub shared_namespaces: Vec<String>,
     /// Namespaces whose pods may be gateways, beside those that an admin has labelled so.
     pub gateway_namespaces: Vec<String>,
+    /// Namespaces whose pods may be callers of other namespaces' Canaries, beside those that an admin has labelled so; `*` is all.
+    pub caller_namespaces: Vec<String>,
     /// The cluster's domain.
     pub cluster_domain: String,
     /// Which addresses webhooks and metrics are not asked at.

@@ -32,7 +32,7 @@ use crate::kubernetes::settings::Settings;
 use crate::outbound::Outbound;
 use host_index::{HostIndex, affects};
 
-pub(crate) use gateway_namespaces::{ALLOWED, GATEWAYS_LABEL};
+pub(crate) use gateway_namespaces::{ALLOWED, CALLERS_LABEL, GATEWAYS_LABEL};
 pub(crate) use host_index::{covers, hosts, suffixes};
 
 /// Where the mesh's own rules are: they hold where a namespace has none.

@@ -16,8 +16,13 @@ use crate::api::{self, AlertProviderSpec, CanarySpec, MetricTemplateSpec, Object
 use crate::checks::{CheckRunner, Template};
 use crate::outbound::Outbound;
 
-/// What the observer of the workloads reads: nothing is made of it that could be compared here.
-const OBSERVED: [&str; 2] = ["analysis.primaryReadyThreshold", "analysis.canaryReadyThreshold"];
+/// What the observer of the workloads reads, and whoever looks for callers: nothing is made of it that could be compared here.
+const OBSERVED: [&str; 4] = [
+    "analysis.primaryReadyThreshold",
+    "analysis.canaryReadyThreshold",
+    "service.callers.namespace",
+    "service.callers.labels",
+];
 
 /// Specs that together have every field, each with a value that is not its default.
 fn documents() -> Vec<Value> {
@@ -96,6 +101,7 @@ fn documents() -> Vec<Value> {
         short(none(), json!({"mirror": true})),
         short(none(), json!({"match": [{"headers": {"a": {"exact": "b"}}, "sourceLabels": {"a": "b"}}]})),
         short(json!({"delegation": true}), none()),
+        short(json!({"callers": [{"namespace": "web", "labels": {"app": "a"}}]}), none()),
         short(json!({"meshName": "a"}), none()),
         short(json!({"backends": ["a"]}), none()),
         with("provider", "nginx".into()),

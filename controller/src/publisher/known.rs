@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use weir_engine::{FilterMode, Timestamp};
 use weir_wire::{Canary, Config};
 
-use super::Publisher;
 use super::content::LeftOut;
+use super::{ACK_GRACE, Publisher};
 use crate::gateway_config::RouteNames;
 
 impl Publisher {
@@ -19,6 +19,14 @@ impl Publisher {
     #[must_use]
     pub fn generation_without(&self, id: &str) -> Option<u64> {
         self.last_pushed.as_ref().filter(|_| !self.last.names(id)).map(|last| last.generation)
+    }
+
+    /// Returns the generation that a gateway runs which has no filter, where the last push had time to arrive and names no canary:
+    /// what it says is that nothing is split.
+    #[must_use]
+    pub fn generation_of_none(&self, asked_at: Timestamp) -> Option<u64> {
+        let last = self.last_pushed.as_ref().filter(|last| last.canaries.is_empty())?;
+        (asked_at >= self.pushed_at + ACK_GRACE).then_some(last.generation)
     }
 
     /// Returns the canaries whose routes are switched on in what was pushed last, with the generation that did it.

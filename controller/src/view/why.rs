@@ -168,6 +168,7 @@ pub(crate) fn advice(view: &CanaryView) -> String {
         (_, "NoSyntheticLoad") => "let the load test call the gateway, with a host of the Canary".to_owned(),
         (_, "ModuleTooOld") => "give the gateway that is named the module of this Weir".to_owned(),
         (_, "NoGateway") => "start the gateway: without it no request can be split".to_owned(),
+        (_, "NoCaller") => "give the callers a sidecar: without one no request can be split".to_owned(),
         (_, "FilterOff") => "wait; if it stays so, look whether its routes reach the gateway that is named".to_owned(),
         (_, "NotAcknowledged") => "wait; if it stays so, look at the logs of the gateway that is named".to_owned(),
         (_, "CanaryNotReady") => "look at the logs of the canary; it is taken back at the progress deadline".to_owned(),

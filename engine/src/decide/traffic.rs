@@ -253,6 +253,7 @@ impl Pass<'_> {
                 of: self.seen.gateways.len(),
                 missing: missing.name.clone(),
             },
+            None if self.seen.only_callers => Reason::NoCaller,
             None => Reason::NoGateway,
         }
     }

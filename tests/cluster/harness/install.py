@@ -5,13 +5,17 @@ Every step says what is wanted, so doing it again changes nothing.
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import image
 from layout import BIN, GATEWAY_IP, ISTIO, LOGS, NODE, SOURCE
 from report import Trouble, say, wait_until
 
+NFT = Path(shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "/usr/sbin/nft")
 MANIFESTS = SOURCE / "manifests"
 HUB = "weir.test"
 # name -> (entrypoint, what it holds)
@@ -22,6 +26,8 @@ IMAGES = {
     "proxyv2": ("/usr/local/bin/pilot-agent", {
         BIN / "pilot-agent": "/usr/local/bin/pilot-agent",
         BIN / "envoy": "/usr/local/bin/envoy",
+        # A pod with a sidecar has its connections led there by rules of its own network.
+        NFT: "/usr/bin/nft",
         ISTIO / "envoy_bootstrap.json": "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json",
     }),
 }

@@ -23,6 +23,9 @@ pub(crate) const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision"
 /// Annotations of a pod that say at which port Istio's agent answers: the user's own, and what the injection makes of it.
 pub(crate) const AGENT_PORTS: [&str; 2] = ["status.sidecar.istio.io/port", "prometheus.io/port"];
 
+/// Annotation of a pod that is in Istio's ambient mode.
+pub(crate) const AMBIENT: &str = "ambient.istio.io/redirection";
+
 /// What Weir looks at in one kind of object.
 pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
     /// API group; empty for the core group.
@@ -47,7 +50,8 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
     /// Drops what nobody looks at of the metadata, where the object is neither copied nor compared: of some there are very many.
     fn trim(metadata: &mut ObjectMeta) {
         if !Self::KEEP_RAW {
-            let looked_at = |key: &str| is_ours(key) || key == DEPLOYMENT_REVISION || AGENT_PORTS.contains(&key);
+            let known = [DEPLOYMENT_REVISION, AMBIENT];
+            let looked_at = |key: &str| is_ours(key) || known.contains(&key) || AGENT_PORTS.contains(&key);
             metadata.annotations = only(metadata.annotations.take(), looked_at);
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
                 // A pod's ReplicaSet is found by their labels, and there are very many pods.

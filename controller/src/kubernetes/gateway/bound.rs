@@ -1,14 +1,17 @@
 //! How a Canary's requests reach the filter, as its status says it: the condition `GatewayBound`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::registry::GatewayRegistry;
+use super::registry::{GatewayRegistry, selects};
 use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::clock::now;
-use crate::kubernetes::render::Names;
-use crate::kubernetes::router;
-use crate::kubernetes::stores::{ALLOWED, GATEWAYS_LABEL, Stores};
+use crate::kubernetes::api_server::object::AMBIENT;
+use crate::kubernetes::kinds::{Pod, Proxy};
+use crate::kubernetes::render::{FilterNames, Names, Proxies};
+use crate::kubernetes::router::{self, Callers};
+use crate::kubernetes::stores::{ALLOWED, CALLERS_LABEL, GATEWAYS_LABEL, ROOT_NAMESPACE, Stores};
 
 /// Longest list of pods in a status.
 const NAMED: usize = 5;
@@ -41,11 +44,19 @@ impl Bound {
         through: &[Arc<GatewayWorkload>],
     ) -> Self {
         let outside = registry.outside(stores, names, spec);
-        let has_pod = !outside.is_empty() || through.iter().any(|workload| workload.has_pod(stores));
-        if let Some((reason, message)) = router::unbound(stores, names, spec, has_pod) {
-            return Self { bound: false, reason, message };
-        }
+        let is_gateway = |workload: &&Arc<GatewayWorkload>| workload.names.proxies == Proxies::Gateways;
+        let gateways: Vec<_> = through.iter().filter(is_gateway).collect();
+        let has_pod = !outside.is_empty() || gateways.iter().any(|workload| workload.has_pod(stores));
+        let sidecars: Vec<_> = through.iter().filter(|workload| !is_gateway(workload)).collect();
+        let callers = router::callers(stores, names, spec);
+        let callers = callers.map(|callers| calling(stores, names, &callers, &sidecars));
         let mut found = Vec::new();
+        if let Some((reason, message)) = router::unbound(stores, names, spec, has_pod) {
+            match &callers {
+                Some(callers) if callers.bound => found.push((reason, message)),
+                _ => return Self { bound: false, reason, message },
+            }
+        }
         if let Some((namespace, _)) = outside.first() {
             let pods: Vec<String> = outside.iter().take(NAMED).map(|(of, pod)| format!("{of}/{pod}")).collect();
             let text = format!(
@@ -55,23 +66,100 @@ impl Bound {
             );
             found.push(("PodsElsewhere", text));
         }
-        let silent = through.iter().flat_map(|workload| workload.silent(stores, now())).take(NAMED);
-        let silent: Vec<String> = silent.collect();
+        let silent: Vec<String> = through.iter().flat_map(|workload| workload.silent(stores, now())).collect();
         if !silent.is_empty() {
+            let more = silent.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named: Vec<&str> = silent.iter().take(NAMED).map(String::as_str).collect();
             let text = format!(
-                "{} never acknowledged a configuration: no advance waits for it, and only before the canary or its primary goes \
-                 is it waited for, ten minutes",
-                silent.join(", ")
+                "{}{more} never acknowledged a configuration, or none for a while: no advance waits for it, and only before the canary \
+                 or its primary goes is it waited for, ten minutes",
+                named.join(", ")
             );
             found.push(("PodsSilent", text));
         }
         if let Some(why) = through.iter().find_map(|workload| workload.everywhere()) {
             found.push(("FilterEverywhere", format!("the filter sees all of the gateway's requests: {why}")));
         }
-        let Some((reason, _)) = found.first() else { return Self::plain() };
-        let bound = !through.is_empty() || outside.is_empty();
-        let split = bound.then(|| Self::plain().message);
+        let (mut plain, mut bound) = (Self::plain(), !gateways.is_empty() || outside.is_empty());
+        if let Some(callers) = callers {
+            if !callers.bound && !has_pod {
+                return callers;
+            }
+            bound = true;
+            let both = format!("{}; {}", plain.message, callers.message);
+            plain.message = if has_pod { both } else { callers.message };
+            plain.reason = if callers.bound { callers.reason } else { plain.reason };
+        }
+        let Some((reason, _)) = found.first() else { return plain };
+        let split = bound.then_some(plain.message);
         let message: Vec<String> = split.into_iter().chain(found.iter().map(|(_, text)| text.clone())).collect();
         Self { bound, reason, message: message.join("; ") }
     }
+}
+
+/// Returns what is so of those that call a Canary from inside of the mesh.
+fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<GatewayWorkload>]) -> Bound {
+    let taking_part: usize = sidecars.iter().map(|workload| workload.pods(stores).len()).sum();
+    let namespaces: BTreeSet<&str> = callers.taking_part.iter().map(|of| of.namespace.as_str()).collect();
+    let listed = namespaces.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    let more = namespaces.len().saturating_sub(NAMED);
+    let listed = if more > 0 { format!("{listed} and {more} more") } else { listed };
+    let bound = taking_part > 0;
+    let mut said = Vec::new();
+    if bound {
+        said.push(format!("requests of {taking_part} callers with a sidecar in {listed} are split"));
+    }
+    // A pod that is the Canary's own is called; whether it calls is nobody's to know.
+    let own = |pod: &Pod| pod.name().strip_prefix(names.target.as_str()).is_some_and(|rest| rest.starts_with('-'));
+    let without = |of: &FilterNames| {
+        let mut pods = stores.pods.of(&of.namespace);
+        pods.retain(|pod| {
+            let labels = pod.metadata.labels.as_ref();
+            let selected = of.selector.is_empty() || selects(&of.selector, labels);
+            let runs = pod.fields.status.phase == "Running" && pod.fields.proxy == Proxy::None && !pod.deleted();
+            selected && runs && !(of.namespace == names.namespace && own(pod))
+        });
+        pods
+    };
+    let without: Vec<Arc<Pod>> = callers.taking_part.iter().flat_map(without).collect();
+    if let Some(first) = without.first() {
+        let (count, of, pod) = (without.len(), first.namespace(), first.name());
+        said.push(format!(
+            "{count} pods there have no sidecar ({of}/{pod} is one): what they send goes to the primary, all of it. A namespace \
+             with the label istio-injection=enabled gives one to every pod that is started from then on"
+        ));
+    }
+    let ambient = without.iter().filter(|pod| pod.annotation(AMBIENT) == Some("enabled")).count();
+    if ambient > 0 {
+        said.push(format!(
+            "{ambient} of them are in ambient mode, where ztunnel routes and has no place for the filter"
+        ));
+    }
+    if let Some(namespace) = callers.missing.first() {
+        said.push(format!("namespace {namespace} of spec.service.callers does not exist"));
+    }
+    let mut reason = if bound { "Bound" } else { "NoCaller" };
+    for namespace in callers.refused.iter().take(NAMED) {
+        reason = if bound { "CallersElsewhere" } else { reason };
+        said.push(match namespace == ROOT_NAMESPACE {
+            true => format!("nothing in {namespace} can be a caller: what is written there holds in the whole mesh"),
+            false => format!(
+                "callers in {namespace} send everything to the primary: an admin lets their sidecars have the filter with kubectl label \
+                 namespace {namespace} {CALLERS_LABEL}={ALLOWED}"
+            ),
+        });
+    }
+    if !bound {
+        let instead = if callers.alone { ", or name a gateway in spec.service.gateways" } else { "" };
+        let place = if listed.is_empty() { "any namespace of spec.service.callers".to_owned() } else { listed };
+        said.insert(
+            0,
+            format!(
+                "no pod with a sidecar runs in {place}, so no request from inside of the mesh passes the filter: give the callers one, \
+                 name their namespaces in spec.service.callers{instead}"
+            ),
+        );
+    }
+    Bound { bound, reason, message: said.join("; ") }
 }

@@ -5,6 +5,7 @@
 
 use weir_engine::{Span, Timestamp};
 
+use crate::kubernetes::render::Proxies;
 use crate::publisher::Publisher;
 
 use super::reports::Reports;
@@ -20,6 +21,8 @@ const NOT_SEEN: &str = "the gateway's pods acknowledged routes with the filter s
 #[derive(Debug)]
 pub(super) struct Reach {
     everywhere: Option<String>,
+    /// What the gateway's pods are. In sidecars it is never on for all requests: those are to everything that a caller calls.
+    proxies: Proxies,
     /// Whether routes of any Canary were seen to be switched on: then the gateway does it.
     seen: bool,
     /// Since when some routes should be seen to be, and are not.
@@ -28,8 +31,8 @@ pub(super) struct Reach {
 
 impl Reach {
     /// Returns what an earlier controller left.
-    pub(super) fn new(everywhere: Option<String>) -> Self {
-        Self { everywhere, seen: false, unseen_since: None }
+    pub(super) fn new(everywhere: Option<String>, proxies: Proxies) -> Self {
+        Self { everywhere, proxies, seen: false, unseen_since: None }
     }
 
     /// Returns why the filter is on everywhere, where it is.
@@ -52,7 +55,7 @@ impl Reach {
             }
             return false;
         }
-        if !unseen || self.seen {
+        if !unseen || self.seen || self.proxies == Proxies::Sidecars {
             self.unseen_since = None;
             return false;
         }
@@ -95,7 +98,7 @@ mod tests {
             let publisher = Publisher::resume(Span(0), pushed, BTreeMap::new(), |_| true);
             let mut reports = Reports::default();
             reports.complete = true;
-            Self { publisher, reports, reach: Reach::new(everywhere.map(str::to_owned)), shows }
+            Self { publisher, reports, reach: Reach::new(everywhere.map(str::to_owned), Proxies::Gateways), shows }
         }
 
         fn set(&mut self, filter: FilterMode) {
@@ -116,7 +119,7 @@ mod tests {
                     "{}weir_boot{{}} 1\nweir_generation_0{{}} 8\nweir_vms_0{{}} 2\n",
                     if on { &route } else { "" }
                 );
-                self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()), true);
+                self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()), None, true);
                 if self.reach.advance(&self.publisher, &self.reports, now) {
                     changes.push((second, self.reach.everywhere().is_some()));
                 }

@@ -13,8 +13,9 @@ use super::task;
 use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::clock::now;
-use crate::kubernetes::kinds::{Labels, Pod};
-use crate::kubernetes::render::{FilterNames, Names, selector_of};
+use crate::kubernetes::kinds::canary::Canary;
+use crate::kubernetes::kinds::{Labels, Pod, Proxy};
+use crate::kubernetes::render::{FilterNames, Names, Proxies, names_of};
 use crate::kubernetes::router;
 use crate::kubernetes::stores::{GatewayListener, Key, Stores};
 
@@ -24,8 +25,10 @@ pub(crate) struct GatewayRegistry {
     workloads: Mutex<HashMap<FilterNames, Arc<GatewayWorkload>>>,
     selectors: Mutex<BTreeSet<Labels>>,
     outside: Mutex<Outside>,
+    /// Whoever any Canary is called by inside of the mesh.
+    callers: Mutex<BTreeSet<FilterNames>>,
     /// Selectors that find the same pods share one filter. By namespace, for each selector the one that names the filter.
-    canonical: Mutex<BTreeMap<String, BTreeMap<Labels, Labels>>>,
+    canonical: Mutex<BTreeMap<(String, Proxies), BTreeMap<Labels, Labels>>>,
     tasks: Mutex<JoinSet<()>>,
     /// Notified when gateways or their pods come or go.
     gateways_changed: Notify,
@@ -61,44 +64,37 @@ impl GatewayRegistry {
         let selectors = router::all_gateway_selectors(stores);
         // What is in a gateway is looked after though nobody names it any more.
         let live = stores.envoy_filters.all();
-        let mut found: BTreeSet<FilterNames> = live
-            .iter()
-            .map(|live| FilterNames { namespace: live.namespace().into(), selector: selector_of(live) })
-            .filter(|names| !names.selector.is_empty())
-            .collect();
+        let mut found: BTreeSet<FilterNames> = live.iter().filter_map(|live| names_of(live)).collect();
+        let callers = all_callers(stores);
         let mut outside = Outside::default();
         let mut routers = Vec::new();
         for pod in stores.pods.all() {
             let (namespace, labels) = (pod.namespace(), pod.metadata.labels.as_ref());
+            found.extend(of_namespace(&callers, namespace).filter(|names| names.selects(&pod)).cloned());
             let selected: Vec<&Labels> =
                 selectors.iter().filter(|selector| !selector.is_empty() && selects(selector, labels)).collect();
             if !stores.is_gateway_namespace(namespace) {
                 selected.into_iter().for_each(|selector| outside.insert(selector, &pod));
-            } else if selected.is_empty() && pod.fields.router && selectors.contains(&Labels::new()) {
+            } else if selected.is_empty() && pod.fields.proxy == Proxy::Router && selectors.contains(&Labels::new()) {
                 routers.push(pod);
             } else {
-                let names = |selector: &Labels| FilterNames { namespace: namespace.into(), selector: selector.clone() };
-                found.extend(selected.into_iter().map(names));
+                found.extend(selected.into_iter().map(|selector| gateway_of(namespace, selector.clone())));
             }
         }
         // A Gateway without a selector is for every gateway's pods, also those that no other one finds.
         for pod in routers {
-            let known = |names: &FilterNames| {
-                names.namespace == pod.namespace() && selects(&names.selector, pod.metadata.labels.as_ref())
-            };
-            if !found.iter().any(known) {
-                found.extend(
-                    own_labels(&pod).map(|selector| FilterNames { namespace: pod.namespace().into(), selector }),
-                );
+            if !found.iter().any(|names| names.selects(&pod)) {
+                found.extend(own_labels(&pod).map(|selector| gateway_of(pod.namespace(), selector)));
             }
         }
         *self.selectors.lock() = selectors;
         *self.outside.lock() = outside;
+        *self.callers.lock() = callers;
         let mut workloads = self.workloads.lock();
         for names in found {
             if let Entry::Vacant(free) = workloads.entry(names) {
                 let names = free.key().clone();
-                tracing::info!(namespace = names.namespace, selector = ?names.selector, "gateway found");
+                tracing::info!(namespace = names.namespace, proxies = ?names.proxies, selector = ?names.selector, "found");
                 let (workload, commands, reports) = GatewayWorkload::new(names, now());
                 let mut tasks = self.tasks.lock();
                 tasks.spawn(task::run(stores.clone(), self.clone(), workload.clone(), commands, reports));
@@ -118,20 +114,27 @@ impl GatewayRegistry {
                 spec,
             ));
         }
-        let mut found: BTreeMap<String, Found> = BTreeMap::new();
+        let mut found: BTreeMap<(String, Proxies), Found> = BTreeMap::new();
         let all = self.all();
         let every = used.contains(&Labels::new());
-        let counts = |of: &FilterNames| every || used.contains(&of.selector) || inserted(stores, of);
+        let callers = self.callers.lock().clone();
+        let counts = |of: &FilterNames| match of.proxies {
+            Proxies::Gateways => every || used.contains(&of.selector) || inserted(stores, of),
+            Proxies::Sidecars => callers.contains(of) || inserted(stores, of),
+        };
         for workload in all.iter().filter(|workload| counts(&workload.names)) {
-            let FilterNames { namespace, selector } = &workload.names;
+            let FilterNames { namespace, selector, proxies } = &workload.names;
             let pods = workload.pods(stores).iter().map(|pod| pod.name().to_owned()).collect();
-            found.entry(namespace.clone()).or_default().insert(selector.clone(), pods);
+            found.entry((namespace.clone(), *proxies)).or_default().insert(selector.clone(), pods);
         }
         let mut canonical = self.canonical.lock();
-        let assigned = found.iter().map(|(namespace, found)| {
-            let names = |selector: &Labels| FilterNames { namespace: namespace.clone(), selector: selector.clone() };
-            let before = canonical.get(namespace).cloned().unwrap_or_default();
-            (namespace.clone(), canonical_selectors(found, &before, |of| inserted(stores, &names(of))))
+        let assigned = found.iter().map(|(of, found)| {
+            let names = |selector: &Labels| {
+                let (namespace, proxies) = of.clone();
+                FilterNames { namespace, selector: selector.clone(), proxies }
+            };
+            let before = canonical.get(of).cloned().unwrap_or_default();
+            (of.clone(), canonical_selectors(found, &before, |selector| inserted(stores, &names(selector))))
         });
         let assigned = assigned.collect();
         let changed = *canonical != assigned;
@@ -142,17 +145,17 @@ impl GatewayRegistry {
     /// Returns the selector that stands for another one; none where it was not decided yet.
     fn canonical_selector(&self, names: &FilterNames) -> Option<FilterNames> {
         let canonical = self.canonical.lock();
-        let selector = canonical.get(&names.namespace)?.get(&names.selector)?;
-        Some(FilterNames { namespace: names.namespace.clone(), selector: selector.clone() })
+        let selector = canonical.get(&(names.namespace.clone(), names.proxies))?.get(&names.selector)?;
+        Some(FilterNames { selector: selector.clone(), ..names.clone() })
     }
 
     /// Returns another workload that has its filter in some of a workload's pods, or will have it before this one.
     pub(super) fn conflict(&self, stores: &Stores, workload: &GatewayWorkload) -> Option<Arc<GatewayWorkload>> {
         let pods = workload.pods(stores);
         self.all().into_iter().find(|other| {
-            other.names.namespace == workload.names.namespace
+            other.names.proxies == workload.names.proxies
                 && other.names != workload.names
-                && pods.iter().any(|pod| selects(&other.names.selector, pod.metadata.labels.as_ref()))
+                && pods.iter().any(|pod| other.names.selects(pod))
                 && (inserted(stores, &other.names) || (other.is_used() && other.names < workload.names))
         })
     }
@@ -170,9 +173,13 @@ impl GatewayRegistry {
             return None;
         }
         let text = |selector: &Labels| selector.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
+        let (what, whom) = match names.proxies {
+            Proxies::Gateways => ("Gateway selectors", "the two Gateways one selector"),
+            Proxies::Sidecars => ("Labels of callers", "the callers of both Canaries the same labels, or none"),
+        };
         Some(format!(
-            "Gateway selectors {} and {} find some pods of namespace {} both, and neither finds all pods of the other: one pod \
-             can have one filter only. Give the two Gateways one selector",
+            "{what} {} and {} find some pods of namespace {} both, and neither finds all pods of the other: one pod can have one \
+             filter only. Give {whom}",
             text(&names.selector),
             text(&other.names.selector),
             names.namespace
@@ -189,11 +196,18 @@ impl GatewayRegistry {
     pub(crate) fn of(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<Arc<GatewayWorkload>> {
         let selectors = router::gateway_selectors(stores, names, spec);
         let every = selectors.contains(&Labels::new());
+        let callers = router::callers(stores, names, spec).map(|callers| callers.taking_part).unwrap_or_default();
+        if !callers.is_subset(&self.callers.lock()) {
+            self.gateways_changed.notify_one();
+        }
         let mut all = self.all();
         all.retain(|workload| self.admits(stores, workload));
         let through = all.iter().filter(|workload| {
             let exists = || inserted(stores, &workload.names) || !workload.pods(stores).is_empty();
-            selectors.contains(&workload.names.selector) || (every && exists())
+            match workload.names.proxies {
+                Proxies::Gateways => selectors.contains(&workload.names.selector) || (every && exists()),
+                Proxies::Sidecars => callers.contains(&workload.names),
+            }
         });
         let mut decided: BTreeSet<FilterNames> = BTreeSet::new();
         for workload in through {
@@ -214,15 +228,21 @@ impl GatewayRegistry {
     #[must_use]
     fn admits(&self, stores: &Stores, workload: &GatewayWorkload) -> bool {
         let names = &workload.names;
-        stores.is_gateway_namespace(&names.namespace) || (inserted(stores, names) && workload.works(now()))
+        // Who may have callers is the Canary's to say, and the namespace's: the router knows.
+        let callers = names.proxies == Proxies::Sidecars;
+        callers || stores.is_gateway_namespace(&names.namespace) || (inserted(stores, names) && workload.works(now()))
     }
 
     /// Returns pods that a Canary's Gateways select in namespaces that are not allowed: namespace and name, one of each namespace.
     #[must_use]
     pub(super) fn outside(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<(String, String)> {
         let selectors = router::gateway_selectors(stores, names, spec);
-        let admitted: BTreeSet<String> =
-            self.all().iter().filter(|it| self.admits(stores, it)).map(|it| it.names.namespace.clone()).collect();
+        let admitted: BTreeSet<String> = self
+            .all()
+            .iter()
+            .filter(|it| it.names.proxies == Proxies::Gateways && self.admits(stores, it))
+            .map(|it| it.names.namespace.clone())
+            .collect();
         let outside = self.outside.lock();
         let found = selectors.iter().filter_map(|selector| outside.0.get(selector)).flatten();
         let found: BTreeMap<&String, &String> = found.filter(|(namespace, _)| !admitted.contains(*namespace)).collect();
@@ -249,17 +269,23 @@ impl GatewayListener for GatewayRegistry {
     }
 
     fn pod_changed(&self, pod: &Pod) {
-        let selectors = self.selectors.lock();
         // One without labels selects every gateway.
         let selected = |selector: &Labels| match selector.is_empty() {
-            true => pod.fields.router,
+            true => pod.fields.proxy == Proxy::Router,
             false => selects(selector, pod.metadata.labels.as_ref()),
         };
-        if selectors.iter().any(selected) {
-            drop(selectors);
-            self.gateways_changed.notify_one();
-            self.all().iter().for_each(|workload| workload.pods_changed());
+        let callers = of_namespace(&self.callers.lock(), pod.namespace()).filter(|names| names.selects(pod)).count();
+        let gateway = self.selectors.lock().iter().any(selected);
+        if !gateway && callers == 0 {
+            return;
         }
+        let all = self.all();
+        let mut known = all.iter().filter(|workload| workload.names.selects(pod)).peekable();
+        // Callers come and go: only where two selectors may find one of them is anything decided anew.
+        if gateway || callers > 1 || known.peek().is_none() {
+            self.gateways_changed.notify_one();
+        }
+        known.for_each(|workload| workload.pods_changed());
     }
 
     fn filter_changed(&self, namespace: &str) {
@@ -268,6 +294,26 @@ impl GatewayListener for GatewayRegistry {
             .filter(|workload| workload.names.namespace == namespace)
             .for_each(|workload| workload.objects_changed());
     }
+}
+
+/// Returns whoever any Canary is called by inside of the mesh.
+fn all_callers(stores: &Stores) -> BTreeSet<FilterNames> {
+    let canaries = stores.canaries.all();
+    let of = |canary: &Arc<Canary>| {
+        let spec = canary.fields.spec.as_ref().ok()?;
+        Some(router::callers(stores, &Names::new(canary.namespace(), canary.name(), "", spec), spec)?.taking_part)
+    };
+    canaries.iter().filter_map(of).flatten().collect()
+}
+
+/// Returns those of a namespace.
+fn of_namespace<'a>(all: &'a BTreeSet<FilterNames>, namespace: &'a str) -> impl Iterator<Item = &'a FilterNames> {
+    let first = gateway_of(namespace, Labels::new());
+    all.range(first..).take_while(move |names| names.namespace == namespace)
+}
+
+fn gateway_of(namespace: &str, selector: Labels) -> FilterNames {
+    FilterNames { namespace: namespace.into(), selector, proxies: Proxies::Gateways }
 }
 
 /// Pods that Gateways select in namespaces that are not allowed: by selector and namespace one of them.

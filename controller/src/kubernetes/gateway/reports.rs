@@ -5,16 +5,23 @@ use std::collections::BTreeMap;
 use weir_engine::{Gateway, Scrape, Span, Timestamp};
 
 use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::render::Proxies;
 use crate::publisher::{Epochs, LeftOut};
 use crate::scrape::Report;
 
 /// A pod that has acknowledged nothing for so long is named to people: until then it may be starting.
 const STARTING: Span = Span::seconds(30);
 
+/// A caller that hangs, or does not take over what it is told, is waited for so long. A gateway is waited for as long as it is
+/// ready: its readiness is Envoy's own, and a caller's is that of the program beside Envoy.
+pub(super) const PATIENCE: Span = Span::seconds(30);
+
 /// What is known of the pods of one gateway workload.
 #[derive(Default)]
 pub(super) struct Reports {
     pods: BTreeMap<String, PodReport>,
+    /// What the pods are.
+    pub(super) proxies: Proxies,
     /// Which generation carried which epoch.
     pub(super) epochs: Epochs,
     /// Whether each pod was asked once.
@@ -35,6 +42,8 @@ struct PodReport {
     asked_at: Timestamp,
     /// What it said last: nothing where the filter does not run.
     report: Option<Report>,
+    /// The newest generation that it is known to run.
+    runs: Option<u64>,
     /// Whether it has acknowledged anything since it is known.
     heard: bool,
     /// Why what it said last is not known, or not believed.
@@ -43,10 +52,23 @@ struct PodReport {
 
 impl Reports {
     /// Takes note of what a pod said, and whether it has acknowledged anything by now.
-    pub(super) fn insert(&mut self, pod: String, asked_at: Timestamp, report: Option<Report>, heard: bool) {
-        let problem = report.is_none().then(|| "it does not run the filter".to_owned());
+    pub(super) fn insert(
+        &mut self,
+        pod: String,
+        asked_at: Timestamp,
+        report: Option<Report>,
+        runs: Option<u64>,
+        heard: bool,
+    ) {
+        let problem = (report.is_none() && runs.is_none()).then(|| "it does not run the filter".to_owned());
         let known = self.pods.entry(pod).or_insert_with(|| PodReport { first_asked: asked_at, ..PodReport::default() });
-        *known = PodReport { first_asked: known.first_asked, asked_at, report, heard, problem };
+        *known = PodReport { first_asked: known.first_asked, asked_at, report, runs, heard, problem };
+    }
+
+    /// Returns whether a pod has not answered for so long that no advance waits for it.
+    pub(super) fn is_given_up(&self, pod: &str, now: Timestamp) -> bool {
+        let hangs = |known: &PodReport| known.problem.is_some() && now.since(known.asked_at) >= PATIENCE;
+        self.proxies == Proxies::Sidecars && self.pods.get(pod).is_some_and(hangs)
     }
 
     /// Takes note of a pod that did not answer, or whose answer is not believed: what it said before stands.
@@ -88,8 +110,9 @@ impl Reports {
 
     /// Returns the pods that have never acknowledged anything though they had the time, each with why.
     pub(super) fn silent(&self, now: Timestamp) -> impl Iterator<Item = (&str, &str)> {
-        let silent =
-            self.pods.iter().filter(move |(_, known)| !known.heard && now.since(known.first_asked) >= STARTING);
+        let silent = self.pods.iter().filter(move |(pod, known)| {
+            (!known.heard && now.since(known.first_asked) >= STARTING) || self.is_given_up(pod, now)
+        });
         silent.map(|(pod, known)| {
             (pod.as_str(), known.problem.as_deref().unwrap_or("its workers do not run the newest configuration"))
         })
@@ -97,16 +120,18 @@ impl Reports {
 
     /// Returns what a pod is known to use and has counted, for one Canary. `name` is the gateway's in observations.
     #[must_use]
-    pub(super) fn of(&self, pod: &str, name: String, id: &str) -> (Gateway, Option<Scrape>) {
+    pub(super) fn of(&self, pod: &str, name: String, id: &str, now: Timestamp) -> (Gateway, Option<Scrape>) {
         let known = self.pods.get(pod);
         let report = known.and_then(|known| Some((known.asked_at, known.report.as_ref()?)));
-        let generation = report.and_then(|(_, report)| report.generation());
+        let generation = known.and_then(|known| known.runs);
         let acknowledged = generation.and_then(|generation| self.epochs.acknowledged(id, generation));
         let scrape = report.map(|(asked_at, report)| report.scrape(id, &name, asked_at));
         let routed = report.is_some_and(|(_, report)| report.is_filtering(id));
         let filtering = self.everywhere.is_some() || routed;
-        let silent = known.is_none_or(|known| !known.heard);
-        let level = report.map_or(0, |(_, report)| report.level);
+        let silent = known.is_none_or(|known| !known.heard) || self.is_given_up(pod, now);
+        // A sidecar without the filter sends nobody to the canary, so it holds up nothing that a filter must know.
+        let none = self.proxies == Proxies::Sidecars && report.is_none();
+        let level = if none { u64::MAX } else { report.map_or(0, |(_, report)| report.level) };
         (Gateway { name, silent, acknowledged, filtering, level }, scrape)
     }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::header::ACCEPT;
+use tokio::sync::Semaphore;
 use weir_engine::{Span, Timestamp};
 
 use crate::http_client::{HttpClient, Limits};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::Pod;
+use crate::kubernetes::render::Proxies;
 use crate::scrape::{Reader, Report, ScrapeError};
 
 /// The port at which Envoy alone answers. pilot-agent's passes the query on to Envoy too, and adds what an application says.
@@ -29,9 +31,14 @@ const LIMITS: Limits = Limits { timeout: Duration::from_millis(900), body: 64 <<
 
 type Answer = Result<Option<Report>, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Pods that are asked at a time, of all workloads together: hundreds of callers take their turns.
+static TURNS: Semaphore = Semaphore::const_new(256);
+
 /// Asks pods.
 pub(super) struct Scraper {
     http: HttpClient,
+    /// What the pods are. A sidecar's agent passes on what the application beside it says, so only Envoy itself is asked.
+    proxies: Proxies,
     /// Pods that are read at their agent's port, until when.
     agents: HashMap<String, Timestamp>,
 }
@@ -47,8 +54,8 @@ pub(super) struct Scraped {
 }
 
 impl Scraper {
-    pub(super) fn new() -> Self {
-        Self { http: HttpClient::persistent(), agents: HashMap::new() }
+    pub(super) fn new(proxies: Proxies) -> Self {
+        Self { http: HttpClient::persistent(), proxies, agents: HashMap::new() }
     }
 
     /// Takes note of how a pod was read.
@@ -68,9 +75,17 @@ impl Scraper {
     ) -> impl Future<Output = Scraped> + use<> {
         let (http, known, agent) = (self.http.clone(), known.clone(), pod.agent_port());
         let (pod, address) = (pod.name().to_owned(), address.to_owned());
-        let asked_at = now();
-        let only_agent = self.agents.get(&pod).is_some_and(|until| *until > asked_at);
+        let only_agent = self.agents.get(&pod).is_some_and(|until| *until > now());
+        let only_envoy = self.proxies == Proxies::Sidecars;
         async move {
+            // Turns end with the process alone.
+            let _turn = TURNS.acquire().await;
+            let asked_at = now();
+            if only_envoy {
+                let report = ask(&http, &address, ENVOY, &known).await;
+                let report = report.map_err(|error| format!("its metrics cannot be read at port {ENVOY}: {error}"));
+                return Scraped { pod, asked_at, report, by_agent: false };
+            }
             let envoy = match only_agent {
                 true => None,
                 false => tokio::time::timeout(ENVOY_TIMEOUT, ask(&http, &address, ENVOY, &known)).await.ok(),

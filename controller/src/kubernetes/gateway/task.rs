@@ -20,10 +20,11 @@ use weir_wire::Canary;
 use super::objects::{Live, Objects};
 use super::reach::Reach;
 use super::registry::GatewayRegistry;
-use super::reports::Reports;
+use super::reports::{PATIENCE, Reports};
 use super::scrape::{Scraped, Scraper};
 use super::workload::{Command, GatewayWorkload, ScrapeRequest};
 use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::render::Proxies;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::publisher::{Desired, Publisher};
 use writes::Written;
@@ -99,6 +100,7 @@ impl Task {
             let (namespace, name) = canary.name.split_once('/').unwrap_or_default();
             stores.canaries.get(namespace, name).is_some()
         };
+        let proxies = workload.names.proxies;
         let publisher = match objects.live_config() {
             None => Publisher::new(DEBOUNCE),
             Some(Live { config, switched }) => {
@@ -106,8 +108,15 @@ impl Task {
                 Publisher::resume(DEBOUNCE, config, switched, is_alive)
             }
         };
-        let reach = Reach::new(objects.live_everywhere());
-        reports.send_modify(|reports| reports.everywhere = reach.everywhere().map(str::to_owned));
+        let publisher = match proxies {
+            Proxies::Gateways => publisher,
+            Proxies::Sidecars => publisher.with_patience(PATIENCE),
+        };
+        let reach = Reach::new(objects.live_everywhere(), proxies);
+        reports.send_modify(|reports| {
+            reports.proxies = proxies;
+            reports.everywhere = reach.everywhere().map(str::to_owned);
+        });
         workload.set_used(!publisher.is_empty());
         Self {
             stores,
@@ -119,7 +128,7 @@ impl Task {
             reach,
             insert_at: Timestamp(0),
             requests: HashMap::new(),
-            scraper: Scraper::new(),
+            scraper: Scraper::new(proxies),
             scrapes: JoinSet::new(),
             round_begun: Timestamp(0),
             next_round: Timestamp(0),

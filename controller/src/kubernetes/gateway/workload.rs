@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, watch};
 use weir_engine::{Gateway, Scrape, Span, Timestamp};
 
-use super::registry::selects;
 use super::reports::Reports;
+use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::Pod;
 use crate::kubernetes::kinds::canary::Fault;
-use crate::kubernetes::render::FilterNames;
+use crate::kubernetes::render::{FilterNames, Proxies};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::publisher::Desired;
 
@@ -151,17 +151,16 @@ impl GatewayWorkload {
     #[must_use]
     pub(crate) fn has_pod(&self, stores: &Stores) -> bool {
         let pods = stores.pods.of(&self.names.namespace);
-        pods.iter().any(|pod| selects(&self.names.selector, pod.metadata.labels.as_ref()))
+        pods.iter().any(|pod| self.names.selects(pod))
     }
 
-    /// Returns the pods that serve, terminating ones included.
+    /// Returns the pods that serve, terminating ones included. A caller sends requests before and after it is ready, too.
     #[must_use]
     pub(crate) fn pods(&self, stores: &Stores) -> Vec<Arc<Pod>> {
         let mut pods = stores.pods.of(&self.names.namespace);
         pods.retain(|pod| {
-            selects(&self.names.selector, pod.metadata.labels.as_ref())
-                && pod.fields.status.phase == "Running"
-                && (pod.fields.ready() || pod.deleted())
+            let serves = self.names.proxies == Proxies::Sidecars || pod.fields.ready() || pod.deleted();
+            serves && self.names.selects(pod) && pod.fields.status.phase == "Running"
         });
         pods
     }
@@ -170,10 +169,10 @@ impl GatewayWorkload {
     #[must_use]
     pub(crate) fn seen(&self, stores: &Stores, id: &str) -> (Vec<Gateway>, Vec<Scrape>) {
         let pods = self.pods(stores);
-        let reports = self.reports.borrow();
+        let (reports, now) = (self.reports.borrow(), now());
         let (mut gateways, mut scrapes) = (Vec::new(), Vec::new());
         for pod in pods {
-            let (gateway, scrape) = reports.of(pod.name(), format!("{}/{}", pod.namespace(), pod.name()), id);
+            let (gateway, scrape) = reports.of(pod.name(), format!("{}/{}", pod.namespace(), pod.name()), id, now);
             gateways.push(gateway);
             scrapes.extend(scrape);
         }

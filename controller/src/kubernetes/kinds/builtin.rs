@@ -108,9 +108,9 @@ impl ControllerRevision {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct PodView {
-    /// Whether it is a gateway by what it runs: Istio's proxy as a router.
-    #[serde(rename = "spec", deserialize_with = "runs_router")]
-    pub(crate) router: bool,
+    /// What it runs of Istio's proxy.
+    #[serde(rename = "spec", deserialize_with = "proxy_of")]
+    pub(crate) proxy: Proxy,
     /// What became of it.
     pub(crate) status: PodStatus,
 }
@@ -120,12 +120,27 @@ pub(crate) struct PodView {
 #[serde(default)]
 pub(crate) struct NamespaceView {}
 
-/// What a pod runs, as far as it tells a gateway from others.
+/// What a pod runs of Istio's proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Proxy {
+    /// Nothing.
+    #[default]
+    None,
+    /// A gateway's.
+    Router,
+    /// A sidecar, which all of the pod's requests pass.
+    Sidecar,
+}
+
+/// What a pod runs, as far as it tells gateways and callers from others.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct PodSpec {
     #[serde(deserialize_with = "or_empty")]
     containers: Vec<Container>,
+    /// A sidecar is one that goes on, beside the pod's containers, or else one of those.
+    #[serde(deserialize_with = "or_empty")]
+    init_containers: Vec<Container>,
 }
 
 /// A container of a pod.
@@ -136,9 +151,16 @@ struct Container {
     args: Vec<String>,
 }
 
-fn runs_router<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let spec = PodSpec::deserialize(deserializer)?;
-    Ok(spec.containers.iter().any(|container| container.args.starts_with(&["proxy".to_owned(), "router".to_owned()])))
+fn proxy_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Proxy, D::Error> {
+    let PodSpec { containers, init_containers } = PodSpec::deserialize(deserializer)?;
+    let runs = |of: &[Container], kind: &str| {
+        of.iter().any(|it| it.args.len() >= 2 && it.args[0] == "proxy" && it.args[1] == kind)
+    };
+    Ok(match () {
+        () if runs(&containers, "router") => Proxy::Router,
+        () if runs(&containers, "sidecar") || runs(&init_containers, "sidecar") => Proxy::Sidecar,
+        () => Proxy::None,
+    })
 }
 
 /// What became of a pod.
@@ -280,5 +302,32 @@ impl EndpointSliceView {
     #[must_use]
     pub(crate) fn any_ready(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.conditions.ready.unwrap_or(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_a_gateway_or_a_caller_by_what_it_runs_of_istios_proxy() {
+        let proxy = |kind: &str| json!({"name": "istio-proxy", "args": ["proxy", kind, "--domain", "x"]});
+        let app = json!({"name": "app", "args": ["serve"]});
+        let rows = [
+            (json!({"containers": [proxy("router")]}), Proxy::Router),
+            (json!({"containers": [app, proxy("sidecar")]}), Proxy::Sidecar),
+            (
+                json!({"containers": [app], "initContainers": [{"name": "istio-init"}, proxy("sidecar")]}),
+                Proxy::Sidecar,
+            ),
+            (json!({"containers": [app], "initContainers": null}), Proxy::None),
+            (json!({"containers": [{"name": "istio-proxy", "args": ["proxy"]}]}), Proxy::None),
+        ];
+        for (spec, expected) in rows {
+            let pod: PodView = serde_json::from_value(json!({"spec": spec})).unwrap();
+            assert_eq!(pod.proxy, expected, "{spec}");
+        }
     }
 }

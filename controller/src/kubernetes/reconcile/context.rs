@@ -18,8 +18,8 @@ use crate::kubernetes::executor::Executor;
 use crate::kubernetes::gateway::{Bound, GatewayWorkload};
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
-use crate::kubernetes::render::Names;
-use crate::kubernetes::router::request_match;
+use crate::kubernetes::render::{Names, Proxies};
+use crate::kubernetes::router::{callers, request_match};
 use crate::kubernetes::target::revision;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
@@ -85,6 +85,8 @@ impl Platform for ReconcileContext<'_> {
             resolved: self.resolved.as_ref().map_err(|(_, problem)| problem.as_str()),
             uncopied: self.reconciler.copies.problem.as_deref(),
             gateways: &self.gateways,
+            only_callers: callers(&self.reconciler.stores, &self.names, &self.spec)
+                .is_some_and(|callers| callers.alone),
             state: &self.before,
             now: self.now,
         };
@@ -170,8 +172,13 @@ impl Platform for ReconcileContext<'_> {
         match action {
             Action::Traffic(traffic) => {
                 let request_match = request_match(stores, &self.names, &self.spec, self.canary.made_at());
+                let in_sidecars = request_match.in_sidecars();
                 for workload in &self.gateways {
-                    workload.set_desired(Desired::of(&request_match, self.plan, traffic));
+                    let found = match workload.names.proxies {
+                        Proxies::Gateways => &request_match,
+                        Proxies::Sidecars => &in_sidecars,
+                    };
+                    workload.set_desired(Desired::of(found, self.plan, traffic));
                 }
                 // Those that the Canary named once and names no more.
                 self.reconciler.registry.remove_but(&self.reconciler.key, &self.reconciler.id, &self.gateways);

@@ -28,7 +28,9 @@ pub(crate) fn status(
     let message = match (state.phase, &state.ended) {
         // The reason is what is waited for; why is what people ask.
         (Phase::Failed, Some(_)) => format!("{}; {}", promoted_text(state, ""), view.message),
-        _ if view.reason == "NoGateway" && !bound.bound => format!("{}; {}", view.message, bound.message),
+        _ if ["NoGateway", "NoCaller"].contains(&view.reason.as_str()) && !bound.bound => {
+            format!("{}; {}", view.message, bound.message)
+        }
         _ => view.message.clone(),
     };
     let promoted = match state.phase {

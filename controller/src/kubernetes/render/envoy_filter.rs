@@ -1,4 +1,4 @@
-//! The two EnvoyFilters of a gateway workload.
+//! The two EnvoyFilters of a gateway workload, or of the sidecars of callers.
 //!
 //! The static one inserts the filter before the router, switched off and to be configured by ECDS, and removes the token from
 //! every client's request before a route is chosen. The small one is the configuration, and switches the filter on for the
@@ -14,7 +14,7 @@ use weir_wire::{Config, TOKEN_HEADER, plugin};
 
 use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::MANAGER;
-use crate::kubernetes::kinds::{EnvoyFilter, Labels};
+use crate::kubernetes::kinds::{EnvoyFilter, Labels, Pod, Proxy};
 use crate::scrape::stat_prefix;
 
 /// Names of the filter's objects for one gateway workload.
@@ -22,8 +22,30 @@ use crate::scrape::stat_prefix;
 pub(crate) struct FilterNames {
     /// Namespace of the gateway's pods, and of both objects.
     pub(crate) namespace: String,
-    /// Labels that select the gateway's pods.
+    /// Labels that select the pods. Of callers none: all pods of the namespace that have a sidecar.
     pub(crate) selector: Labels,
+    /// What the pods are.
+    pub(crate) proxies: Proxies,
+}
+
+/// What the pods of a workload are, that has the filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Proxies {
+    /// Gateways.
+    #[default]
+    Gateways,
+    /// Callers: the filter is in their sidecars, where their requests are routed.
+    Sidecars,
+}
+
+impl Proxies {
+    /// Returns Istio's word for where a patch applies.
+    fn context(self) -> &'static str {
+        match self {
+            Self::Gateways => "GATEWAY",
+            Self::Sidecars => "SIDECAR_OUTBOUND",
+        }
+    }
 }
 
 /// Where gateways get the module.
@@ -42,8 +64,25 @@ pub enum Module {
 
 impl FilterNames {
     fn short(&self) -> String {
-        let text = serde_json::to_string(&self.selector).unwrap_or_default();
+        let mut text = serde_json::to_string(&self.selector).unwrap_or_default();
+        if self.proxies == Proxies::Sidecars {
+            text.insert_str(0, "sidecars ");
+        }
         Sha256::digest(text)[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Returns whether a pod is one of the workload's.
+    #[must_use]
+    pub(crate) fn selects(&self, pod: &Pod) -> bool {
+        let labelled = || {
+            let labels = pod.metadata.labels.as_ref();
+            self.selector.iter().all(|(key, value)| labels.is_some_and(|labels| labels.get(key) == Some(value)))
+        };
+        let is_so = match self.proxies {
+            Proxies::Gateways => !self.selector.is_empty(),
+            Proxies::Sidecars => pod.fields.proxy == Proxy::Sidecar,
+        };
+        is_so && pod.namespace() == self.namespace && labelled()
     }
 
     /// Returns the name of the static object.
@@ -64,18 +103,21 @@ impl FilterNames {
     }
 }
 
+/// What the filter is until it is configured: rules that say nothing, and so allow everything.
+const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+
 /// Annotation of the static object: why the filter is on for all requests of the gateway.
 pub(crate) const EVERYWHERE: &str = "weir.dev/filter-everywhere";
 
 /// Renders the object that inserts the filter. `everywhere` says why it is on for all requests, where it is.
 #[must_use]
 pub(crate) fn static_filter(names: &FilterNames, everywhere: Option<&str>) -> Value {
-    let rbac = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+    let context = names.proxies.context();
     let wasm = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
     let manager = "envoy.filters.network.http_connection_manager";
     let insertion = json!({
         "applyTo": "HTTP_FILTER",
-        "match": {"context": "GATEWAY", "listener": {"filterChain": {"filter": {
+        "match": {"context": context, "listener": {"filterChain": {"filter": {
             "name": manager, "subFilter": {"name": "envoy.filters.http.router"},
         }}}},
         "patch": {"operation": "INSERT_BEFORE", "value": {
@@ -84,15 +126,15 @@ pub(crate) fn static_filter(names: &FilterNames, everywhere: Option<&str>) -> Va
             "config_discovery": {
                 "config_source": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"},
                 // Rules of RBAC that say nothing allow everything. The gateway never waits for the module.
-                "default_config": {"@type": rbac},
+                "default_config": {"@type": RBAC},
                 "apply_default_config_without_warming": true,
-                "type_urls": [wasm, rbac],
+                "type_urls": [wasm, RBAC],
             },
         }},
     });
     let removal = json!({
         "applyTo": "NETWORK_FILTER",
-        "match": {"context": "GATEWAY", "listener": {"filterChain": {"filter": {"name": manager}}}},
+        "match": {"context": context, "listener": {"filterChain": {"filter": {"name": manager}}}},
         "patch": {"operation": "MERGE", "value": {"typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "early_header_mutation_extensions": [{
@@ -128,12 +170,17 @@ pub(crate) fn config_filter(
         }
         Module::File(path) => json!({"local": {"filename": path}}),
     };
+    let typed_config = match names.proxies {
+        // A sidecar that has nothing to split does not pay for the module.
+        Proxies::Sidecars if config.canaries.is_empty() => json!({"@type": RBAC}),
+        _ => plugin::typed_config(code, config).unwrap_or_default(),
+    };
     let extension = json!({
         "applyTo": "EXTENSION_CONFIG",
-        "match": {"context": "GATEWAY"},
+        "match": {"context": names.proxies.context()},
         "patch": {"operation": "ADD", "value": {
             "name": names.resource(),
-            "typed_config": plugin::typed_config(code, config).unwrap_or_default(),
+            "typed_config": typed_config,
         }},
     });
     let mut patches = vec![extension];
@@ -153,7 +200,7 @@ pub(crate) fn config_filter(
 fn switch(names: &FilterNames, route: &str, stat_prefix: &str) -> Value {
     json!({
         "applyTo": "HTTP_ROUTE",
-        "match": {"context": "GATEWAY", "routeConfiguration": {"vhost": {"route": {"name": route}}}},
+        "match": {"context": names.proxies.context(), "routeConfiguration": {"vhost": {"route": {"name": route}}}},
         "patch": {"operation": "MERGE", "value": {
             "stat_prefix": stat_prefix,
             "typed_per_filter_config": {
@@ -195,14 +242,25 @@ pub(crate) fn everywhere(filter: &EnvoyFilter) -> Option<String> {
 pub(crate) fn config_of(filter: &EnvoyFilter) -> Option<Config> {
     let body = filter.body();
     let typed_config = body.pointer("/spec/configPatches/0/patch/value/typed_config")?;
+    if typed_config["@type"] == RBAC {
+        return Some(Config { version: weir_wire::config::VERSION, ..Config::default() });
+    }
     serde_json::from_str(plugin::configuration_of(typed_config)?).ok()
 }
 
-/// Reads which pods a live object is for.
+/// Reads which pods a live object is for; nothing where it is for none that Weir would choose.
 #[must_use]
-pub(crate) fn selector_of(filter: &EnvoyFilter) -> Labels {
-    let labels = filter.body().pointer("/spec/workloadSelector/labels").cloned().unwrap_or_default();
-    serde_json::from_value(labels).unwrap_or_default()
+pub(crate) fn names_of(filter: &EnvoyFilter) -> Option<FilterNames> {
+    let body = filter.body();
+    let labels = body.pointer("/spec/workloadSelector/labels").cloned().unwrap_or_default();
+    let selector: Labels = serde_json::from_value(labels).unwrap_or_default();
+    let context = body.pointer("/spec/configPatches/0/match/context").and_then(Value::as_str);
+    let proxies = match context == Some(Proxies::Sidecars.context()) {
+        true => Proxies::Sidecars,
+        false if selector.is_empty() => return None,
+        false => Proxies::Gateways,
+    };
+    Some(FilterNames { namespace: filter.namespace().into(), selector, proxies })
 }
 
 fn object(names: &FilterNames, name: &str, version: Option<&str>, patches: Vec<Value>) -> Value {
@@ -211,8 +269,9 @@ fn object(names: &FilterNames, name: &str, version: Option<&str>, patches: Vec<V
     metadata.insert("namespace".into(), names.namespace.clone().into());
     metadata.insert("labels".into(), json!({"app.kubernetes.io/managed-by": MANAGER}));
     metadata.extend(version.map(|version| ("resourceVersion".to_owned(), version.into())));
-    json!({
-        "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": metadata,
-        "spec": {"workloadSelector": {"labels": names.selector}, "priority": 10, "configPatches": patches},
-    })
+    let mut spec = json!({"priority": 10, "configPatches": patches});
+    if !names.selector.is_empty() {
+        spec["workloadSelector"] = json!({"labels": names.selector});
+    }
+    json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": metadata, "spec": spec})
 }

@@ -15,7 +15,7 @@ pub(crate) use configs::{CONFIGS, Configs, STARTED_WITH, copy, copy_name, digest
 pub(crate) use destination_rule::destination_rule;
 pub use envoy_filter::Module;
 pub(crate) use envoy_filter::{
-    EVERYWHERE, FilterNames, config_filter, config_of, everywhere, selector_of, static_filter, switched_of,
+    EVERYWHERE, FilterNames, Proxies, config_filter, config_of, everywhere, names_of, static_filter, switched_of,
 };
 pub(crate) use labels::ArmLabels;
 pub(crate) use names::{CANARY_LABEL, Names, Ownership, REVISION, concerns, owned};

@@ -11,7 +11,7 @@ use crate::gateway_config::RouteNames;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::api_server::object::Cached;
 use crate::kubernetes::kinds::config::ConfigKind;
-use crate::kubernetes::kinds::{EnvoyFilter, Target};
+use crate::kubernetes::kinds::{EnvoyFilter, Labels, Target};
 
 mod accidents;
 
@@ -239,7 +239,7 @@ fn requests_with_the_token_go_to_the_canary_and_all_others_to_the_primary() {
 #[test]
 fn the_filter_is_inserted_once_and_configured_apart() {
     let selector = [("istio".to_owned(), "ingressgateway".to_owned())].into();
-    let names = FilterNames { namespace: "istio-ingress".into(), selector };
+    let names = FilterNames { namespace: "istio-ingress".into(), selector, proxies: Proxies::Gateways };
     let canary = Canary { id: "6b31d19cc274a06a".into(), name: "shop/cart".into(), ..Canary::default() };
     let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary], ..Config::default() };
     // A checksum of digits alone would be a number if anything lost its quotes.
@@ -254,6 +254,37 @@ fn the_filter_is_inserted_once_and_configured_apart() {
         let live = EnvoyFilter::new(serde_json::from_value(static_filter(&names, why)).unwrap()).unwrap();
         assert_eq!(everywhere(&live).as_deref(), why);
     }
+}
+
+#[test]
+fn callers_get_the_filter_for_what_they_send_and_nothing_before_a_rollout() {
+    let names = FilterNames { namespace: "web".into(), selector: Labels::new(), proxies: Proxies::Sidecars };
+    let canary = Canary { id: "6b31d19cc274a06a".into(), name: "shop/cart".into(), ..Canary::default() };
+    let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary], ..Config::default() };
+    let module = Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
+    let routes = RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()] };
+    let switched = [("6b31d19cc274a06a".to_owned(), routes)].into();
+    let none = Config { canaries: Vec::new(), ..config.clone() };
+    let at_rest = config_filter(&names, &module, &none, &[].into(), None);
+    golden("callers.yaml", &[static_filter(&names, None), at_rest.clone()]);
+    let rolling = config_filter(&names, &module, &config, &switched, None);
+    let text = rolling.to_string();
+    assert!(text.matches("SIDECAR_OUTBOUND").count() == 3 && !text.contains("GATEWAY"), "{text}");
+    let read = |object: Value| EnvoyFilter::new(serde_json::from_value(object).unwrap()).unwrap();
+    let (at_rest, rolling) = (read(at_rest), read(rolling));
+    assert_eq!(config_of(&rolling), Some(config));
+    assert_eq!(
+        config_of(&at_rest).map(|config| config.canaries),
+        Some(Vec::new()),
+        "what is there is known to be Weir's"
+    );
+    assert_eq!([names_of(&at_rest), names_of(&rolling)], [Some(names.clone()), Some(names.clone())]);
+    // Callers that are found by the labels of a gateway have objects of their own.
+    let selector: Labels = [("istio".to_owned(), "ingressgateway".to_owned())].into();
+    let gateway = FilterNames { selector: selector.clone(), proxies: Proxies::Gateways, ..names.clone() };
+    let callers = FilterNames { selector, ..names };
+    assert_ne!([gateway.listener(), gateway.config()], [callers.listener(), callers.config()]);
+    assert_eq!(names_of(&read(static_filter(&callers, None))), Some(callers));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Istio as a router: a `VirtualService` with the routes, `Gateway`s that requests come through, and a `DestinationRule` for
 //! each arm.
 
+mod callers;
 mod host_owner;
 mod policy;
 mod request_match;
@@ -18,6 +19,8 @@ use crate::kubernetes::kinds::{Labels, gateway_name};
 use crate::kubernetes::render::{self, Arms, Names, Ownership};
 use crate::kubernetes::stores::Stores;
 
+pub(crate) use callers::Callers;
+pub(super) use callers::callers;
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::taken_hosts;
 pub(super) use request_match::request_match;
@@ -88,22 +91,17 @@ fn gateways(stores: &Stores, names: &Names, spec: &CanarySpec) -> BTreeSet<(Stri
     roots.flat_map(|root| own(&root.fields.spec.gateways, root.namespace())).collect()
 }
 
-/// Returns why none of a Canary's requests passes a gateway, if that is so: the word for it, and a sentence.
+/// Returns why none of a Canary's requests passes one of the gateways that it names, if that is so: the word for it, and a sentence.
 pub(super) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec, has_pod: bool) -> Option<Fault> {
     let named = gateways(stores, names, spec);
     let missing = named.iter().find(|(namespace, name)| stores.gateways.get(namespace, name).is_none());
     let (word, why) = match (missing, named.first()) {
-        (_, None) => match spec.service.delegation {
-            Some(true) => (
-                "MeshOnly",
-                "spec.service.delegation: no VirtualService delegates to it from a gateway, so none of its requests passes the filter"
-                    .to_owned(),
-            ),
-            _ => (
-                "MeshOnly",
-                "spec.service.gateways names no gateway: none of its requests passes the filter".to_owned(),
-            ),
-        },
+        (_, None) if spec.service.delegation == Some(true) && callers(stores, names, spec).is_none() => (
+            "NotDelegated",
+            "spec.service.delegation: no VirtualService delegates to it, so none of its requests passes the filter"
+                .to_owned(),
+        ),
+        (_, None) => return None,
         _ if has_pod => return None,
         (Some((namespace, name)), _) => (
             "GatewayMissing",

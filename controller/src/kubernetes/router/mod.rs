@@ -24,7 +24,7 @@ pub(in crate::kubernetes) use apex::PORTS;
 #[cfg(test)]
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};
-pub(crate) use istio::TakenHost;
+pub(crate) use istio::{Callers, TakenHost};
 
 /// Returns why the routes can be neither made nor adopted: one word, and a sentence.
 fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
@@ -38,6 +38,14 @@ fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<
 pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
     match names.router {
         RouterKind::Istio => istio::foreign_policy(stores, names),
+    }
+}
+
+/// Returns who calls a Canary from inside of the mesh, if it is called from there at all.
+#[must_use]
+pub(crate) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Callers> {
+    match names.router {
+        RouterKind::Istio => istio::callers(stores, names, spec),
     }
 }
 
@@ -57,8 +65,8 @@ pub(crate) fn taken_hosts(stores: &Stores, names: &Names, spec: &CanarySpec) -> 
     }
 }
 
-/// Returns why none of a Canary's requests passes a gateway, if that is so: the word for it, and a sentence. `has_pod` says whether
-/// its gateways have a pod.
+/// Returns why none of a Canary's requests passes one of the gateways that it names, if that is so: the word for it, and a sentence.
+/// `has_pod` says whether its gateways have a pod.
 #[must_use]
 pub(crate) fn unbound(stores: &Stores, names: &Names, spec: &CanarySpec, has_pod: bool) -> Option<Fault> {
     match names.router {

@@ -1,17 +1,30 @@
-//! Which namespaces may have gateways: those that the chart names, and those that an admin has labelled.
+//! Which namespaces may have gateways, and which callers of Canaries elsewhere: those that the chart names, and those that an admin
+//! has labelled.
 
-use super::Stores;
+use super::{ROOT_NAMESPACE, Stores};
 
 /// Label of a namespace whose pods may be gateways: whoever may write pods there may not set it.
 pub(crate) const GATEWAYS_LABEL: &str = "weir.dev/gateways";
-/// Its value.
+/// Label of a namespace whose pods may be callers of other namespaces' Canaries: their sidecars get the filter.
+pub(crate) const CALLERS_LABEL: &str = "weir.dev/callers";
+/// The value of both.
 pub(crate) const ALLOWED: &str = "allowed";
 
 impl Stores {
     /// Returns whether pods of a namespace may be gateways.
     pub(crate) fn is_gateway_namespace(&self, namespace: &str) -> bool {
-        let labelled =
-            || self.namespaces.get("", namespace).is_some_and(|it| it.label(GATEWAYS_LABEL) == Some(ALLOWED));
-        self.settings.gateway_namespaces.iter().any(|known| known == namespace) || labelled()
+        self.settings.gateway_namespaces.iter().any(|known| known == namespace)
+            || self.is_labelled(namespace, GATEWAYS_LABEL)
+    }
+
+    /// Returns whether sidecars of a namespace may have the filter, for a Canary of the namespace `of`. What is written into the
+    /// mesh's root namespace holds everywhere, so nobody's may there.
+    pub(crate) fn may_call(&self, of: &str, namespace: &str) -> bool {
+        let named = || self.settings.caller_namespaces.iter().any(|known| known == namespace || known == "*");
+        namespace != ROOT_NAMESPACE && (of == namespace || named() || self.is_labelled(namespace, CALLERS_LABEL))
+    }
+
+    fn is_labelled(&self, namespace: &str, label: &str) -> bool {
+        self.namespaces.get("", namespace).is_some_and(|it| it.label(label) == Some(ALLOWED))
     }
 }

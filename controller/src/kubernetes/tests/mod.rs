@@ -5,6 +5,7 @@
 
 mod accidents;
 mod alerts;
+mod callers;
 mod calls;
 mod faults;
 mod hashes;

@@ -78,6 +78,7 @@ impl Stage {
             module_file: None,
             config_tracking: true,
             gateway_namespaces: vec!["istio-ingress".into(), "istio-system".into()],
+            caller_namespaces: Vec::new(),
             cluster_domain: "cluster.local".into(),
             address_rules: Arc::default(),
             event_webhook: None,

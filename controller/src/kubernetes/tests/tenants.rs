@@ -9,7 +9,7 @@ use weir_wire::{Canary, Weight};
 use super::server::{Answer, ApiServer};
 use super::stage::{NAMESPACE, Stage, canary, deployment, object, routes};
 use crate::gateway_config::RouteNames;
-use crate::kubernetes::render::{FilterNames, Module, config_filter};
+use crate::kubernetes::render::{FilterNames, Module, Proxies, config_filter};
 use crate::publisher::{Desired, Next, Publisher};
 
 /// A pod with the labels of the ingress gateway.
@@ -293,6 +293,7 @@ impl Gateway {
         let names = FilterNames {
             namespace: "istio-ingress".into(),
             selector: BTreeMap::from([("istio".into(), "ingressgateway".into())]),
+            proxies: Proxies::Gateways,
         };
         let module =
             Module::Remote { uri: "http://weir.weir-system.svc.cluster.local:8080/m".into(), sha256: "0".repeat(64) };

@@ -9,6 +9,7 @@ use super::{IDLE_SCRAPE, Task};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::gateway::scrape::Scraped;
 use crate::kubernetes::gateway::workload::ScrapeRequest;
+use crate::kubernetes::render::Proxies;
 use crate::scrape::Report;
 
 /// How often while a push is not acknowledged, which a switch of the filter may wait for.
@@ -40,18 +41,17 @@ impl Task {
             reports.retain(is_known);
             false
         });
-        self.publisher.retain_gateways(is_known);
+        self.publisher.retain_gateways(|name| is_known(name) && !self.reports.borrow().is_given_up(name, now));
         let known = Arc::new(self.publisher.known());
         for pod in &pods {
             if let Some(address) = pod.fields.status.pod_ip.as_deref() {
                 self.scrapes.spawn(self.scraper.scrape(pod, address, &known));
             }
         }
+        // What is asked for while the round is under way follows it at once.
+        self.next_round = now + self.scrape_interval();
         if self.scrapes.is_empty() {
             self.end_round(now);
-        } else {
-            // What is asked for while the round is under way follows it at once.
-            self.next_round = now + self.scrape_interval();
         }
         self.next_round
     }
@@ -62,10 +62,18 @@ impl Task {
             let Scraped { pod, asked_at, report, .. } = scraped;
             match report.and_then(|report| self.believed(&pod, asked_at, report)) {
                 Ok(report) => {
-                    let generation = report.as_ref().and_then(Report::generation);
+                    let generation = match &report {
+                        Some(report) => report.generation(),
+                        // What it was told is the stand-in, which says nothing.
+                        None if self.workload.names.proxies == Proxies::Sidecars => {
+                            self.publisher.generation_of_none(asked_at)
+                        }
+                        None => None,
+                    };
                     self.publisher.acknowledged(&pod, asked_at, generation);
                     let heard = self.publisher.is_heard(&pod);
-                    self.reports.send_modify(|reports| reports.insert(pod, asked_at, report, heard));
+                    let runs = generation.filter(|generation| self.publisher.is_handed_out(*generation));
+                    self.reports.send_modify(|reports| reports.insert(pod, asked_at, report, runs, heard));
                     self.wake(|request, failures| request.failures != failures);
                 }
                 Err(problem) => self.reports.send_modify(|reports| reports.unanswered(pod, asked_at, problem)),

@@ -7,6 +7,7 @@ use weir_wire::Config;
 use super::{IDLE_SCRAPE, Task};
 use crate::kubernetes::api_server::apply::{ActError, is_status};
 use crate::kubernetes::gateway::objects::{Insertion, Live};
+use crate::kubernetes::render::Proxies;
 use crate::publisher::{Next, Push, PushReason};
 use crate::telemetry::Chain;
 
@@ -46,7 +47,9 @@ impl Task {
                     self.insert_at = now + INSERTION_RETRY;
                 }
                 // Where pods may not be gateways it stays until its Canaries have left, and comes no more.
-                Insertion::Missing if !self.stores.is_gateway_namespace(&self.workload.names.namespace) => {}
+                Insertion::Missing
+                    if self.workload.names.proxies == Proxies::Gateways
+                        && !self.stores.is_gateway_namespace(&self.workload.names.namespace) => {}
                 Insertion::Missing | Insertion::Needed => {
                     let insert = self.objects.insert(self.reach.everywhere());
                     self.writing = Some(Box::pin(async move { Written::Inserted(insert.await) }));

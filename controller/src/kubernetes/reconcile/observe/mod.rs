@@ -47,6 +47,8 @@ pub(crate) struct Observer<'a> {
     pub(crate) uncopied: Option<&'a str>,
     /// The gateways that requests come through.
     pub(crate) gateways: &'a [Arc<GatewayWorkload>],
+    /// Whether they are sidecars of callers alone.
+    pub(crate) only_callers: bool,
     /// What the engine remembers.
     pub(crate) state: &'a State,
     /// The time of the observation.
@@ -76,6 +78,7 @@ impl Observer<'_> {
             ),
             canary: self.canary(&seen, analysis.canary_ready_threshold, &mut endpoints.canary),
             target: seen,
+            only_callers: self.only_callers,
             autoscaler: Autoscaler { minimum, sizes_primary },
             update_stops_primary: self
                 .target

@@ -1,0 +1,62 @@
+//! Who calls a Canary from inside of the mesh: the pods whose sidecars route its requests.
+
+use std::collections::BTreeSet;
+
+use super::gateways;
+use crate::api::CanarySpec;
+use crate::api::service::{Callers as Group, on_mesh};
+use crate::kubernetes::render::{FilterNames, Names, Proxies};
+use crate::kubernetes::stores::Stores;
+
+/// Who calls a Canary from inside of the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Callers {
+    /// Namespaces and labels of those that may take part.
+    pub(crate) taking_part: BTreeSet<FilterNames>,
+    /// Namespaces that may not.
+    pub(crate) refused: BTreeSet<String>,
+    /// Namespaces that do not exist.
+    pub(crate) missing: BTreeSet<String>,
+    /// Whether none of its requests comes through a gateway.
+    pub(crate) alone: bool,
+}
+
+/// Returns who calls a Canary from inside of the mesh, if it is called from there at all.
+pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Callers> {
+    if !is_on_mesh(stores, names, spec) {
+        return None;
+    }
+    let everybody = [Group::default()];
+    let groups = if spec.service.callers.is_empty() { &everybody[..] } else { &spec.service.callers };
+    let mut callers = Callers { alone: gateways(stores, names, spec).is_empty(), ..Callers::default() };
+    for Group { namespace, labels } in groups {
+        let own = names.namespace.as_str();
+        let all = namespace.as_deref() == Some("*");
+        let mut namespaces = BTreeSet::from([namespace.as_deref().filter(|_| !all).unwrap_or(own).to_owned()]);
+        if all {
+            namespaces.extend(stores.namespaces.all().iter().map(|it| it.name().to_owned()));
+            namespaces.retain(|namespace| stores.may_call(own, namespace));
+        }
+        for namespace in namespaces {
+            if namespace != own && stores.namespaces.get("", &namespace).is_none() {
+                callers.missing.insert(namespace);
+            } else if stores.may_call(own, &namespace) {
+                let selector = labels.clone();
+                callers.taking_part.insert(FilterNames { namespace, selector, proxies: Proxies::Sidecars });
+            } else {
+                callers.refused.insert(namespace);
+            }
+        }
+    }
+    Some(callers)
+}
+
+fn is_on_mesh(stores: &Stores, names: &Names, spec: &CanarySpec) -> bool {
+    if spec.service.delegation != Some(true) {
+        return spec.service.is_on_mesh();
+    }
+    let index = stores.host_index();
+    let mut roots =
+        index.roots().iter().filter(|root| root.delegates_to(&names.namespace, &names.apex).next().is_some());
+    roots.any(|root| on_mesh(&root.fields.spec.gateways))
+}

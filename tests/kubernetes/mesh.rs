@@ -1,0 +1,261 @@
+//! Services that are called from inside of the mesh, by pods with real sidecars.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::STEPS;
+use super::kubectl::{apply, kubectl, object, run, until};
+use super::stage::{Release, Stage, variable};
+
+/// A pod that sends requests to the stage's service by its name.
+struct Caller {
+    namespace: String,
+    name: String,
+    said: Child,
+}
+
+/// What a caller saw: by revision, what was answered and what failed.
+#[derive(Debug)]
+struct Seen(BTreeMap<String, (u64, u64)>);
+
+impl Seen {
+    fn failed(&self) -> u64 {
+        self.0.values().map(|(_, failed)| failed).sum()
+    }
+
+    fn of(&self, revision: &str) -> u64 {
+        self.0.get(revision).map_or(0, |(ok, failed)| ok + failed)
+    }
+}
+
+impl Caller {
+    /// Starts a caller in the stage's namespace.
+    async fn start(stage: &Stage, name: &str, rate: u32, sidecar: bool) -> Self {
+        Self::start_in(&stage.namespace, stage, name, rate, sidecar, &[]).await
+    }
+
+    async fn start_in(
+        namespace: &str,
+        stage: &Stage,
+        name: &str,
+        rate: u32,
+        sidecar: bool,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let (image, rate, url) =
+            (variable("WEIR_DEMO_IMAGE"), rate.to_string(), format!("http://shop.{}/", stage.namespace));
+        let mut arguments = vec!["load".to_owned(), "--url".into(), url, "--rate".into(), rate];
+        arguments.extend(headers.iter().flat_map(|(name, value)| ["--header".to_owned(), format!("{name}: {value}")]));
+        let arguments = serde_json::to_string(&arguments).unwrap();
+        // What runs as the proxy's own user passes no sidecar.
+        apply(&format!(
+            r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: {namespace}
+  labels: {{app: {name}, sidecar.istio.io/inject: "{sidecar}"}}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 15
+  containers:
+  - name: client
+    image: {image}
+    imagePullPolicy: IfNotPresent
+    args: {arguments}
+    securityContext: {{runAsUser: 1000}}
+    resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+"#
+        ));
+        kubectl(&["-n", namespace, "wait", &format!("pod/{name}"), "--for=condition=Ready", "--timeout=90s"]);
+        let mut logs = Command::new("kubectl");
+        logs.args(["-n", namespace, "logs", "-f", name, "-c", "client"]).stdout(Stdio::piped());
+        Self { namespace: namespace.into(), name: name.into(), said: logs.spawn().unwrap() }
+    }
+
+    /// Ends the traffic; returns what was seen.
+    fn finish(mut self) -> Seen {
+        kubectl(&["-n", &self.namespace, "delete", "pod", &self.name, "--wait=false"]);
+        let mut text = String::new();
+        self.said.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let report: Value = serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let count = |counts: &Value, field: &str| counts[field].as_u64().unwrap_or_default();
+        let revisions = report["revisions"].as_object().unwrap().iter();
+        let seen = revisions.map(|(revision, it)| (revision.clone(), (count(it, "ok"), count(it, "failed"))));
+        let seen = Seen(seen.collect());
+        println!("{}/{}: {seen:?}", self.namespace, self.name);
+        seen
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // A test that has failed waits for no logs.
+        let _ = self.said.kill();
+        let _ = self.said.wait();
+    }
+}
+
+/// Makes a service that only the mesh calls, and waits until it is looked after.
+async fn inside(name: &str, more: &str) -> Stage {
+    let stage = Stage::bare(name).await;
+    stage.release(&Release::good("v1"));
+    stage.canary_of(&format!("{{port: 80, targetPort: 8080{more}}}"), "progressDeadlineSeconds: 120", STEPS);
+    stage.phase("Initialized").await;
+    stage.rested().await;
+    stage
+}
+
+/// The condition `GatewayBound` of the Canary: its reason and its message.
+fn bound(stage: &Stage) -> (String, String) {
+    let status = stage.status();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let found = conditions.into_iter().find(|it| it["type"] == "GatewayBound").unwrap_or_default();
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (text("reason"), text("message"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_release_is_promoted_through_the_sidecars_of_its_callers() {
+    let stage = inside("mesh-good", "").await;
+    let caller = Caller::start(&stage, "caller", 100, true).await;
+    let bare = Caller::start(&stage, "bare", 20, false).await;
+    stage.release(&Release::good("v2"));
+    until("the callers are counted", || {
+        let (reason, message) = bound(&stage);
+        let so = message.contains("1 callers with a sidecar") && message.contains("1 pods there have no sidecar");
+        (reason == "Bound" && so).then_some(())
+    })
+    .await;
+    let status = stage.phase("Succeeded").await;
+    stage.rested().await;
+    let (seen, of_bare) = (caller.finish(), bare.finish());
+    assert_eq!((seen.failed(), of_bare.failed()), (0, 0), "{seen:?} {of_bare:?}");
+    assert!(seen.of("v1") > 0 && seen.of("v2") > 0, "{seen:?}");
+    assert!(status["evidence"]["canaryRequests"].as_u64() > Some(50), "{}", status["evidence"]);
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_release_costs_its_callers_a_handful_and_those_without_a_sidecar_nothing() {
+    let stage = inside("mesh-bad", "").await;
+    let caller = Caller::start(&stage, "caller", 100, true).await;
+    let bare = Caller::start(&stage, "bare", 20, false).await;
+    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v2") });
+    let status = stage.phase("Failed").await;
+    stage.rested().await;
+    let (seen, of_bare) = (caller.finish(), bare.finish());
+    println!("{}", status["message"]);
+    assert!((1..=5).contains(&seen.failed()), "{seen:?}");
+    assert_eq!((of_bare.failed(), of_bare.of("v2")), (0, 0), "{of_bare:?}");
+    // The canary is gone: whoever could send the token would be answered by nobody.
+    let routes = object(&stage.namespace, "virtualservice", "shop").unwrap();
+    let token = routes["spec"]["http"][0]["match"][0]["headers"]["x-weir-token"]["exact"].as_str().unwrap().to_owned();
+    let forged = [("x-weir-token", token.as_str())];
+    let forger = Caller::start_in(&stage.namespace, &stage, "forger", 50, true, &forged).await;
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let seen = forger.finish();
+    assert!(seen.failed() == 0 && seen.of("v1") > 50, "{seen:?}");
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_behind_a_gateway_and_the_mesh_has_one_weight_and_one_evidence() {
+    let stage = Stage::bare("mesh-both").await;
+    stage.release(&Release::good("v1"));
+    let service = format!("{{port: 80, targetPort: 8080, gateways: [public, mesh], hosts: [{}]}}", stage.host());
+    stage.canary_of(&service, "progressDeadlineSeconds: 120", STEPS);
+    stage.phase("Initialized").await;
+    stage.rested().await;
+    let caller = Caller::start(&stage, "caller", 50, true).await;
+    let traffic = stage.traffic(50.0);
+    stage.release_into_traffic(&Release::good("v2")).await;
+    let status = stage.status();
+    assert!(status["gateways"]["serving"].as_u64() >= Some(2), "{}", status["gateways"]);
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let (seen, tally) = (caller.finish(), traffic.finish().await);
+    assert_eq!((seen.failed(), tally.totals().1), (0, 0), "{seen:?} {:?}", tally.summary());
+    assert!(seen.of("v2") > 0 && tally.of("v2").ok > 0, "{seen:?} {:?}", tally.summary());
+    // A bad one is taken back by what both have counted.
+    let (caller, traffic) = (Caller::start(&stage, "again", 50, true).await, stage.traffic(50.0));
+    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v3") });
+    stage.phase("Failed").await;
+    stage.rested().await;
+    let (seen, tally) = (caller.finish(), traffic.finish().await);
+    let failed = seen.failed() + tally.totals().1;
+    println!("behind both: {failed} failed");
+    assert!((1..=10).contains(&failed), "{seen:?} {:?}", tally.summary());
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_in_another_namespace_take_part_once_an_admin_allows_it_and_leave_nothing_behind() {
+    let web = "weir-test-mesh-web";
+    let _ = run("kubectl", &["delete", "namespace", web, "--ignore-not-found", "--wait"], "");
+    kubectl(&["create", "namespace", web]);
+    let stage = inside("mesh-apart", &format!(", callers: [{{namespace: {web}}}]")).await;
+    let caller = Caller::start_in(web, &stage, "caller", 100, true, &[]).await;
+    until("the namespace is named with what to do", || {
+        bound(&stage).1.contains(&format!("kubectl label namespace {web} weir.dev/callers=allowed")).then_some(())
+    })
+    .await;
+    stage.release(&Release::good("v2"));
+    until("the rollout waits for a caller", || (stage.status()["reason"] == "NoCaller").then_some(())).await;
+    let filters = || kubectl(&["-n", web, "get", "envoyfilters", "-o", "name"]);
+    assert_eq!(filters(), "");
+    kubectl(&["label", "namespace", web, "weir.dev/callers=allowed"]);
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let seen = caller.finish();
+    assert_eq!(seen.failed(), 0, "{seen:?}");
+    assert!(seen.of("v2") > 0, "{seen:?}");
+    kubectl(&["-n", &stage.namespace, "delete", "canary", "shop", "--wait"]);
+    until("nothing of Weir is left there", || filters().is_empty().then_some(())).await;
+    kubectl(&["delete", "namespace", web, "--wait=false"]);
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_come_and_go_in_mid_release_see_no_error() {
+    let stage = inside("mesh-moving", "").await;
+    let first = Caller::start(&stage, "first", 40, true).await;
+    stage.release_into_traffic(&Release::good("v2")).await;
+    let second = Caller::start(&stage, "second", 40, true).await;
+    let first = first.finish();
+    let status = stage.phase("Succeeded").await;
+    stage.rested().await;
+    let second = second.finish();
+    assert_eq!((first.failed(), second.failed()), (0, 0), "{first:?} {second:?}");
+    assert!(first.of("v2") > 0 && second.of("v2") > 0, "{first:?} {second:?}");
+    // What the first one counted is not lost with it.
+    let counted = status["evidence"]["canaryRequests"].as_u64().unwrap_or_default();
+    assert!(counted >= first.of("v2") / 2, "{counted}: {first:?}");
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_in_a_namespace_of_strict_mtls_is_split_as_any_other() {
+    let stage = Stage::bare("mesh-strict").await;
+    kubectl(&["label", "namespace", &stage.namespace, "istio-injection=enabled"]);
+    apply(&format!(
+        "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: default, namespace: {}}}, \
+         spec: {{mtls: {{mode: STRICT}}}}}}",
+        stage.namespace
+    ));
+    stage.release(&Release::good("v1"));
+    stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 120", STEPS);
+    stage.phase("Initialized").await;
+    stage.rested().await;
+    let caller = Caller::start(&stage, "caller", 100, true).await;
+    stage.release(&Release::good("v2"));
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let seen = caller.finish();
+    assert!(seen.failed() == 0 && seen.of("v1") > 0 && seen.of("v2") > 0, "{seen:?}");
+    stage.strike();
+}
