@@ -80,7 +80,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
     let module = match (args.module_url.strip_prefix("file://"), args.module_sha256) {
         (Some(path), None) => Module::File(path.to_owned()),
         (Some(_), Some(_)) => bail!("--module-sha256 has no meaning for a file: its name should say what is in it"),
-        (None, sha256) if served => Module::Remote { uri: args.module_url, sha256: sha256.unwrap_or_default() },
+        (None, sha256) if served => Module::Own { uri: args.module_url, sha256: sha256.unwrap_or_default() },
         (None, Some(sha256)) => Module::Remote { uri: args.module_url, sha256 },
         (None, None) => bail!("--module-sha256 is missing: gateways run nothing that is not pinned"),
     };

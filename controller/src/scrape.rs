@@ -141,6 +141,14 @@ impl Report {
         self.filtering.contains(id)
     }
 
+    /// Returns how many requests of a canary the process has given an arm.
+    #[must_use]
+    pub fn assigned(&self, id: &str) -> u64 {
+        let Some(known) = self.places.get(id).and_then(|place| self.canaries.get(*place)) else { return 0 };
+        let cells = known.slots.iter().flat_map(|slot| [slot.arm(Arm::Primary), slot.arm(Arm::Canary)]);
+        cells.fold(0, |sum, cell| sum.saturating_add(cell.assigned))
+    }
+
     /// Returns whether its module knows how to split the requests that meet a condition, and those only.
     #[must_use]
     pub fn splits_matched(&self) -> bool {
@@ -170,8 +178,9 @@ impl Report {
     #[must_use]
     pub fn trouble(&self, id: &str) -> u64 {
         let Some(known) = self.places.get(id).and_then(|place| self.canaries.get(*place)) else { return 0 };
-        let bad = known.slots.iter().map(|slot| slot.arm(Arm::Canary)).map(|cell| cell.failure + cell.abandoned);
-        bad.sum::<u64>() + known.tripped
+        let cells = known.slots.iter().map(|slot| slot.arm(Arm::Canary));
+        // What a pod says may be anything.
+        cells.fold(known.tripped, |sum, cell| sum.saturating_add(cell.failure).saturating_add(cell.abandoned))
     }
 
     /// Returns what the process counted for one canary; zeros for one that it has not met yet.

@@ -74,7 +74,7 @@ impl GatewayRegistry {
                 selectors.iter().filter(|selector| !selector.is_empty() && selects(selector, labels)).collect();
             if !stores.is_gateway_namespace(namespace) {
                 selected.into_iter().for_each(|selector| outside.insert(selector, &pod));
-            } else if selected.is_empty() && pod.fields.router && selectors.contains(&Labels::new()) {
+            } else if selected.is_empty() && pod.fields.router.is_some() && selectors.contains(&Labels::new()) {
                 routers.push(pod);
             } else {
                 let names = |selector: &Labels| FilterNames { namespace: namespace.into(), selector: selector.clone() };
@@ -252,7 +252,7 @@ impl GatewayListener for GatewayRegistry {
         let selectors = self.selectors.lock();
         // One without labels selects every gateway.
         let selected = |selector: &Labels| match selector.is_empty() {
-            true => pod.fields.router,
+            true => pod.fields.router.is_some(),
             false => selects(selector, pod.metadata.labels.as_ref()),
         };
         if selectors.iter().any(selected) {

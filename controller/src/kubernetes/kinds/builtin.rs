@@ -108,9 +108,9 @@ impl ControllerRevision {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct PodView {
-    /// Whether it is a gateway by what it runs: Istio's proxy as a router.
-    #[serde(rename = "spec", deserialize_with = "runs_router")]
-    pub(crate) router: bool,
+    /// Istio's proxy as a router, where it runs one: then it is a gateway.
+    #[serde(rename = "spec", deserialize_with = "router")]
+    pub(crate) router: Option<Router>,
     /// What became of it.
     pub(crate) status: PodStatus,
 }
@@ -119,6 +119,13 @@ pub(crate) struct PodView {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct NamespaceView {}
+
+/// A proxy that is a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Router {
+    /// Which Istio it is of, by its image's tag: the first two numbers, where it has such.
+    pub(crate) istio: Option<(u32, u32)>,
+}
 
 /// What a pod runs, as far as it tells a gateway from others.
 #[derive(Default, Deserialize)]
@@ -134,11 +141,21 @@ struct PodSpec {
 struct Container {
     #[serde(deserialize_with = "or_empty")]
     args: Vec<String>,
+    image: String,
 }
 
-fn runs_router<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn router<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Router>, D::Error> {
     let spec = PodSpec::deserialize(deserializer)?;
-    Ok(spec.containers.iter().any(|container| container.args.starts_with(&["proxy".to_owned(), "router".to_owned()])))
+    let is_router = |container: &&Container| container.args.starts_with(&["proxy".to_owned(), "router".to_owned()]);
+    Ok(spec.containers.iter().find(is_router).map(|container| Router { istio: version(&container.image) }))
+}
+
+/// Returns the first two numbers of an image's tag: of `registry:5000/proxyv2:1.22.3-distroless@sha256:…` 1 and 22.
+fn version(image: &str) -> Option<(u32, u32)> {
+    let name = image.split('@').next()?.rsplit('/').next()?;
+    let (_, tag) = name.split_once(':')?;
+    let mut numbers = tag.trim_start_matches('v').split(['.', '-']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// What became of a pod.

@@ -29,6 +29,13 @@ pub(crate) struct FilterNames {
 /// Where gateways get the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Module {
+    /// From this controller, which has brought it: what it calls is known.
+    Own {
+        /// `http://…`.
+        uri: String,
+        /// Of the module.
+        sha256: String,
+    },
     /// From an HTTP server or a registry; the agent beside Envoy fetches and checks it.
     Remote {
         /// `http://…`, `https://…` or `oci://…`.
@@ -123,17 +130,21 @@ pub(crate) fn config_filter(
 ) -> Value {
     let code = match module {
         // The sha256 stays a string through `json!`: an all-digit one in YAML would be a number.
-        Module::Remote { uri, sha256 } => {
+        Module::Own { uri, sha256 } | Module::Remote { uri, sha256 } => {
             json!({"remote": {"http_uri": {"uri": uri, "cluster": "_", "timeout": "30s"}, "sha256": sha256}})
         }
         Module::File(path) => json!({"local": {"filename": path}}),
+    };
+    let typed_config = match module {
+        Module::Own { .. } => plugin::typed_config(code, config),
+        Module::Remote { .. } | Module::File(_) => plugin::typed_config_of_another(code, config),
     };
     let extension = json!({
         "applyTo": "EXTENSION_CONFIG",
         "match": {"context": "GATEWAY"},
         "patch": {"operation": "ADD", "value": {
             "name": names.resource(),
-            "typed_config": plugin::typed_config(code, config).unwrap_or_default(),
+            "typed_config": typed_config.unwrap_or_default(),
         }},
     });
     let mut patches = vec![extension];

@@ -8,7 +8,7 @@ use weir_wire::TOKEN_HEADER;
 use super::names::{Names, Ownership, held};
 use super::service::decorate;
 use crate::api::service::{Free, Retries, Rewrite};
-use crate::api::{CanarySpec, canary_token};
+use crate::api::CanarySpec;
 use crate::gateway_config::RouteNames;
 
 /// Where requests go.
@@ -42,10 +42,9 @@ pub(crate) fn virtual_service(
     };
     let http = match arms {
         Arms::Both => {
-            let token = canary_token(&names.namespace, &names.canary);
             let canary = destination(&names.canary_service());
             let routes = [
-                route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary),
+                route(spec, &names.canary_route(), with_token(matches.clone(), &names.token), canary),
                 route(spec, &names.primary_route(), matches, destination(&names.primary_service())),
             ];
             // A delegate with any rule for headers loses all rules of the VirtualService that delegates to it.

@@ -6,6 +6,7 @@
 mod accidents;
 mod alerts;
 mod calls;
+mod crowds;
 mod faults;
 mod hashes;
 mod hazards;

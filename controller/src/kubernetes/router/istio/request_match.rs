@@ -48,6 +48,7 @@ pub(in super::super) fn request_match(
         // Hosts only narrow down which Canaries are tried. Of a delegated VirtualService they are the delegating one's: left out.
         hosts,
         routes,
+        token: names.token.clone(),
         since,
         lookup: if alone { Lookup::Host } else { Lookup::Route },
     }

@@ -137,6 +137,8 @@ impl ApiServer {
         } else {
             inner.stuck.remove(deployment)
         };
+        let namespaces = inner.store.objects.keys().map(|key| key.1.clone()).collect();
+        rules::control(&mut inner.store, &inner.stuck, &namespaces);
         inner.settle();
     }
 
@@ -330,7 +332,9 @@ impl Inner {
 
     /// Has the controllers of Kubernetes act, and tells whoever watches.
     fn settle(&mut self) {
-        rules::control(&mut self.store, &self.stuck);
+        let changed = |change: &Change| change.last["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let namespaces: BTreeSet<String> = self.store.changes[self.delivered..].iter().map(changed).collect();
+        rules::control(&mut self.store, &self.stuck, &namespaces);
         for change in &self.store.changes[self.delivered..] {
             self.watches.iter().for_each(|watch| watch.tell(change));
         }
