@@ -94,7 +94,10 @@ fn measure(port: u16, requests: usize) -> Result<Vec<f64>, String> {
         let own = scope.spawn(|| -> Result<(), String> {
             let mut socket = connect(port)?;
             let slow = format!("{}b", "a".repeat(8_000));
-            let head = format!("GET /?a={slow} HTTP/1.1\r\nhost: {}\r\nx-a: {slow}\r\ncookie: a={slow}\r\n\r\n", variants::OTHER);
+            let head = format!(
+                "GET /?a={slow} HTTP/1.1\r\nhost: {}\r\nx-a: {slow}\r\ncookie: a={slow}\r\n\r\n",
+                variants::OTHER
+            );
             while !done.load(Ordering::Relaxed) {
                 ask(&mut socket, head.as_bytes())?;
                 std::thread::sleep(OWN);

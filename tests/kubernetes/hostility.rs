@@ -33,7 +33,8 @@ impl Tenants {
              [\"*.{name}.example.com\"]}}]}}}}\n"
         );
         let namespaces = tenants.namespaces().chain([tenants.hostile()]);
-        let namespaces = namespaces.map(|of| format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {of}}}}}\n"));
+        let namespaces =
+            namespaces.map(|of| format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {of}}}}}\n"));
         apply(&(gateway + &namespaces.collect::<String>()));
         let each = |number: usize| {
             let of = tenants.namespace(number);
@@ -100,12 +101,14 @@ impl Tenants {
                 (0..60).map(|i| format!("{}.h{number}-{i}.{}.example.com", "h".repeat(60), self.name)).collect();
             let patterns: Vec<String> =
                 (0..16).map(|i| format!("{{headers: {{x-a: {{regex: \"(?:a*){{200}}{number}{i}\"}}}}}}")).collect();
-            let analysis = format!("{{interval: 10s, iterations: 1000, threshold: 2, match: [{}]}}", patterns.join(", "));
+            let analysis =
+                format!("{{interval: 10s, iterations: 1000, threshold: 2, match: [{}]}}", patterns.join(", "));
             attempts.push(deployment(&of, &name, "v1", &[]));
             attempts.push(self.canary(&of, &name, &hosts, &analysis));
         }
         // A pattern that would stop a worker, a neighbour's host, the mesh's, and an object of Weir's own words.
-        let worst = "{interval: 10s, iterations: 10, threshold: 2, match: [{headers: {x-a: {regex: \"(?:a*){20000}\"}}}]}";
+        let worst =
+            "{interval: 10s, iterations: 10, threshold: 2, match: [{headers: {x-a: {regex: \"(?:a*){20000}\"}}}]}";
         attempts.push(self.canary(&of, "worst", &["worst.example.com".into()], worst));
         attempts.push(self.canary(&of, "thief", &[self.host(0)], QUICK));
         let mesh = format!("{{port: 80, hosts: [shop.{}.svc.cluster.local, \"*.example.com\"]}}", self.namespace(0));
@@ -115,11 +118,13 @@ impl Tenants {
         // Calls that hang, at addresses that nobody should call, as many as there may be.
         let hooks: Vec<String> = (0..16)
             .map(|i| {
-                let address = ["http://169.254.169.254/latest", "http://127.0.0.1:8090/", "http://10.255.255.1:81/"][i % 3];
+                let address =
+                    ["http://169.254.169.254/latest", "http://127.0.0.1:8090/", "http://10.255.255.1:81/"][i % 3];
                 format!("{{name: h{i}, type: rollback, url: \"{address}\", timeout: 60s}}")
             })
             .collect();
-        let analysis = format!("{{interval: 1s, threshold: 1000, stepWeights: [50], webhooks: [{}]}}", hooks.join(", "));
+        let analysis =
+            format!("{{interval: 1s, threshold: 1000, stepWeights: [50], webhooks: [{}]}}", hooks.join(", "));
         attempts.push(deployment(&of, "caller", "v1", &[]));
         attempts.push(self.canary(&of, "caller", &[format!("caller.{}.example.com", self.name)], &analysis));
         // Names that somebody else has or will have.

@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn a_token_cannot_be_guessed_from_the_names() {
         let tokens = ["", "6f5c2d1e-0000-4000-8000-000000000001", "6f5c2d1e-0000-4000-8000-000000000002"];
-        let tokens: std::collections::BTreeSet<_> = tokens.iter().map(|uid| canary_token("shop", "cart", uid)).collect();
+        let tokens: std::collections::BTreeSet<_> =
+            tokens.iter().map(|uid| canary_token("shop", "cart", uid)).collect();
         assert_eq!(tokens.len(), 3);
     }
 

@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn requests_are_found_by_their_routes_where_the_filter_is_on_for_all() {
         let name = |name: &str| vec![name.to_owned()];
-        let canary = Canary { id: "a3f09c11d2e4b877".into(), hosts: name("shop"), token: "t".into(), ..Canary::default() };
+        let canary =
+            Canary { id: "a3f09c11d2e4b877".into(), hosts: name("shop"), token: "t".into(), ..Canary::default() };
         let canary = Canary { routes: name("shop/cart"), ..canary };
         let desired = Desired { canary, filter: FilterMode::On, routes: RouteNames::default(), since: Timestamp(0) };
         let mut publisher = Publisher::new(Span(0));

@@ -106,12 +106,18 @@ mod tests {
 
     #[test]
     fn a_module_of_another_release_loses_no_call_and_calls_nobody() {
-        let with = Config { canaries: vec![Canary { affinity: Some(Affinity::default()), ..Canary::default() }], ..Config::default() };
+        let with = Config {
+            canaries: vec![Canary { affinity: Some(Affinity::default()), ..Canary::default() }],
+            ..Config::default()
+        };
         let allowed: Vec<_> = of_another_module().collect();
         assert!(needed(&with).all(|name| allowed.contains(&name)));
         for outside in ["http_call", "grpc", "foreign", "send_local_response", "queue"] {
             assert!(!allowed.iter().any(|name| name.contains(outside)), "{outside}");
         }
-        assert!(VM_OF_ANOTHER_MODULE != vm_configuration(&with) && VM_OF_ANOTHER_MODULE != vm_configuration(&Config::default()));
+        assert!(
+            VM_OF_ANOTHER_MODULE != vm_configuration(&with)
+                && VM_OF_ANOTHER_MODULE != vm_configuration(&Config::default())
+        );
     }
 }

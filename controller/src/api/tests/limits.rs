@@ -174,7 +174,8 @@ fn a_canary_at_every_limit_at_once_is_planned_and_its_entry_has_a_bounded_size()
         format!("{{headers: {{{}}}}}", terms.join(", "))
     };
     let conditions: Vec<String> = (0..16).map(terms).collect();
-    let webhooks: Vec<String> = (0..16).map(|i| format!("{{name: w{i}, url: \"http://t/{}\"}}", "u".repeat(500))).collect();
+    let webhooks: Vec<String> =
+        (0..16).map(|i| format!("{{name: w{i}, url: \"http://t/{}\"}}", "u".repeat(500))).collect();
     let metric = |i| format!("{{name: m{i}, templateRef: {{name: a}}, thresholdRange: {{max: 1}}}}");
     let metrics: Vec<String> = (0..16).map(metric).collect();
     let mut canary = canary_with(&format!(
@@ -204,5 +205,8 @@ fn a_canary_at_every_limit_at_once_is_planned_and_its_entry_has_a_bounded_size()
     let fitted = crate::gateway_budget::fit(vec![claim], &std::collections::BTreeMap::new());
     // Everything at once is more than one Canary may have in a gateway, and told as such. Less of one of them fits.
     let told: Vec<&String> = fitted.left_out.values().collect();
-    assert!(fitted.canaries.len() + told.len() == 1 && told.iter().all(|text| text.contains("is the limit")), "{told:?}");
+    assert!(
+        fitted.canaries.len() + told.len() == 1 && told.iter().all(|text| text.contains("is the limit")),
+        "{told:?}"
+    );
 }

@@ -68,7 +68,7 @@ impl Bound {
         let id = canary_id(&names.namespace, &names.canary);
         if let Some(workload) = through.iter().find(|workload| workload.shows_no_route(&id)) {
             let text = format!(
-                "the gateways in namespace {} show none of the Canary's routes, so it gets no weight: does a server of the Gateway                  admit its hosts, and has istiod taken its VirtualService (istioctl proxy-config route)? Where a                  proxyStatsMatcher hides vhost.*.route.* they are seen once requests are counted",
+                "the gateways in namespace {} show none of the Canary's routes, so it gets no weight: does a server of the Gateway                  admit its hosts, and has istiod taken its routes (istioctl proxy-config route)? Where a                  proxyStatsMatcher hides vhost.*.route.* they are seen once requests are counted",
                 workload.names.namespace
             );
             found.push(("RoutesUnseen", text));

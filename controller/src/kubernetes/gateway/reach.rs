@@ -16,7 +16,7 @@ use super::reports::Reports;
 /// Routes that are not seen to be switched on so long after all pods acknowledged the push are told to people.
 const SWITCH_TIMEOUT: Span = Span::seconds(10);
 /// Why it is on everywhere, where the gateway cannot do it.
-const UNABLE: &str = "the gateway's proxy is older than Istio 1.22, and may know no filter that routes switch on";
+const UNABLE: &str = "a proxy of the gateway is older than release 1.22 of the mesh, and may know no filter that routes switch on";
 /// Why it was on everywhere to earlier versions of Weir, where routes were not seen.
 const NOT_SEEN: &str = "the gateway's pods acknowledged routes with the filter switched on, and do not show them";
 
@@ -55,8 +55,7 @@ impl Reach {
         now: Timestamp,
     ) -> bool {
         let on = publisher.switched().filter(|(_, since)| publisher.is_acknowledged(*since));
-        let (shown, hidden): (Vec<&str>, Vec<&str>) =
-            on.map(|(id, _)| id).partition(|id| reports.is_filtering(id));
+        let (shown, hidden): (Vec<&str>, Vec<&str>) = on.map(|(id, _)| id).partition(|id| reports.is_filtering(id));
         self.unseen.retain(|id, _| hidden.contains(&id.as_str()));
         for id in &hidden {
             self.unseen.entry((*id).to_owned()).or_insert(now);

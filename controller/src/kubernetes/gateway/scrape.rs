@@ -142,7 +142,10 @@ mod tests {
             assert_eq!(report.scrape(ID, "pod", Timestamp(0)).refused, 7);
         }
         assert!(asked("404 Not Found", vec![TEXT.into()]).await.is_err());
-        assert!(asked("200 OK", vec![b"envoy_x{} 1\n".to_vec()]).await.unwrap().is_none(), "the filter does not run there");
+        assert!(
+            asked("200 OK", vec![b"envoy_x{} 1\n".to_vec()]).await.unwrap().is_none(),
+            "the filter does not run there"
+        );
     }
 
     #[tokio::test]
@@ -153,7 +156,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_of_other_peoples_counters_leaves_nothing_in_memory() {
-        let strangers = |i: usize| (0..4_000).map(|j| format!("weir_{:016x}_late{{}} 1\n", i * 4_000 + j)).collect::<String>();
+        let strangers =
+            |i: usize| (0..4_000).map(|j| format!("weir_{:016x}_late{{}} 1\n", i * 4_000 + j)).collect::<String>();
         let mut pieces: Vec<Vec<u8>> = (0..20).map(|i| strangers(i).into_bytes()).collect();
         pieces.push(TEXT.into());
         let report = asked("200 OK", pieces).await.unwrap().unwrap();

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use weir_engine::{
-    Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Replicas, Revision, Severity, Span, State, Timestamp,
+    Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Replicas, Revision, Severity, Span, State,
+    Timestamp,
 };
 use weir_wire::Weight;
 

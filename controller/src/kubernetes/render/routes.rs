@@ -7,8 +7,8 @@ use weir_wire::TOKEN_HEADER;
 
 use super::names::{Names, Ownership, held};
 use super::service::decorate;
-use crate::api::service::{Free, Retries, Rewrite};
 use crate::api::CanarySpec;
+use crate::api::service::{Free, Retries, Rewrite};
 use crate::gateway_config::RouteNames;
 
 /// Where requests go.

@@ -261,7 +261,8 @@ fn a_module_from_elsewhere_is_not_kept_from_calls_that_a_newer_one_may_need() {
     let names = FilterNames { namespace: "istio-ingress".into(), selector: [("a".to_owned(), "b".to_owned())].into() };
     let allowed = |module: &Module| {
         let written = config_filter(&names, module, &Config::default(), &std::collections::BTreeMap::new(), None);
-        let list = "/spec/configPatches/0/patch/value/typed_config/config/capability_restriction_config/allowed_capabilities";
+        let list =
+            "/spec/configPatches/0/patch/value/typed_config/config/capability_restriction_config/allowed_capabilities";
         written.pointer(list).and_then(Value::as_object).cloned().unwrap()
     };
     let (uri, sha256) = ("x".to_owned(), "0".to_owned());

@@ -193,5 +193,9 @@ async fn canaries_at_rest_are_in_no_configuration_and_cost_no_write_and_those_un
         let largest = server.all(plural).iter().map(|object| object.to_string().len()).max().unwrap_or_default();
         assert!(largest < 1 << 20, "{plural}: {largest}");
     }
-    println!("{all} Canaries, {few} under way, controller and API server together: {} {}", memory("VmRSS"), memory("VmHWM"));
+    println!(
+        "{all} Canaries, {few} under way, controller and API server together: {} {}",
+        memory("VmRSS"),
+        memory("VmHWM")
+    );
 }

@@ -15,6 +15,7 @@ mod ownership;
 mod passes;
 mod plugin;
 mod references;
+mod rights;
 mod server;
 mod stage;
 mod tenants;

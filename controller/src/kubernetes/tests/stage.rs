@@ -77,6 +77,7 @@ impl Stage {
             module: Module::Own { uri: "http://weir/module.wasm".into(), sha256: "00".into() },
             module_file: None,
             config_tracking: true,
+            watch_namespaces: server.allowed(),
             gateway_namespaces: vec!["istio-ingress".into(), "istio-system".into()],
             cluster_domain: "cluster.local".into(),
             address_rules: Arc::default(),

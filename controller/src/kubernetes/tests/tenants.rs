@@ -318,7 +318,8 @@ async fn the_token_is_not_to_be_guessed_and_changes_under_no_rollout() {
     let stage = Stage::initialized().await;
     let as_earlier = |server: &ApiServer| {
         server.edit("virtualservices", "shop", "shop", |routes| {
-            routes["spec"]["http"][0]["match"][0]["headers"][weir_wire::TOKEN_HEADER]["exact"] = of_names.clone().into();
+            routes["spec"]["http"][0]["match"][0]["headers"][weir_wire::TOKEN_HEADER]["exact"] =
+                of_names.clone().into();
         });
     };
     let server = stage.kill();
