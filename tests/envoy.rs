@@ -4,6 +4,8 @@
 
 mod harness;
 
+#[path = "envoy/crowd.rs"]
+mod crowd;
 #[path = "envoy/guard.rs"]
 mod guard;
 #[path = "envoy/hostile.rs"]

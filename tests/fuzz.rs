@@ -1,5 +1,5 @@
 //! Everything that parses bytes of others, under bytes that nobody would write: a configuration, a gateway's metrics, cookies,
-//! hosts and paths of clients, gRPC frames, a map of headers.
+//! hosts and paths of clients, gRPC frames, a map of headers, users' regular expressions and objects.
 //!
 //! A plain mutator over a fixed corpus, with a fixed seed: it needs no nightly compiler and no instrumentation (cargo-fuzz does),
 //! finds the same on every machine, and a failure names the input. Generators of valid values (proptest, arbitrary) would be
@@ -8,10 +8,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use weir_controller::api::{self, Known};
+use weir_controller::rollout::{Span, Timestamp};
+use weir_controller::scrape::Reader;
 use weir_filter::Filter;
+use weir_filter::condition::Conditions;
 use weir_filter::headers::Headers;
 use weir_filter::simulated::SimulatedHost;
-use weir_wire::{Affinity, Canary, Config, Weight};
+use weir_wire::{Affinity, Canary, Condition, Config, StringMatch, Weight};
 
 /// Inputs for each target in one round: seconds of a debug build.
 const ROUND: usize = 3_000;
@@ -120,9 +124,53 @@ fn a_configuration_is_taken_whole_or_refused_whatever_it_is() {
 #[test]
 fn a_gateways_metrics_are_read_or_refused_whatever_they_are() {
     fuzz("scrape", |input| {
-        if let Ok(text) = std::str::from_utf8(input) {
-            let _ = weir_controller::scrape::Report::parse(text);
+        let read = |pieces: usize| {
+            let mut reader = Reader::of(None);
+            input.chunks(pieces).try_for_each(|piece| reader.read(piece)).and_then(|()| reader.finish())
+        };
+        let whole = read(input.len().max(1));
+        assert_eq!(read(7), whole, "it comes in pieces, cut anywhere");
+        if let Ok(report) = whole {
+            let text = String::from_utf8_lossy(input);
+            for id in text.split(['_', '{']).filter(|part| part.len() == 16) {
+                let _ = (report.scrape(id, "pod", Timestamp(1)), report.trouble(id), report.assigned(id));
+            }
+            let _ = (report.generation(), report.implausible(&report, Span(0)));
         }
+    });
+}
+
+#[test]
+fn patterns_of_users_are_refused_or_end() {
+    fuzz("pattern", |input| {
+        let text = String::from_utf8_lossy(input);
+        let (pattern, value) = text.split_once('\n').unwrap_or((&text, ""));
+        let test = StringMatch::Regex(pattern.to_owned());
+        let condition = Condition { headers: [("x-a".to_owned(), test)].into(), ..Condition::default() };
+        if let Ok(conditions) = Conditions::compile(&[condition]) {
+            let mut host = SimulatedHost::default();
+            host.request = vec![("x-a".into(), value.into())];
+            let _ = conditions.are_met(&mut host);
+        }
+    });
+}
+
+#[test]
+fn objects_of_users_are_planned_or_refused_with_the_field() {
+    fuzz("object", |input| {
+        let text = String::from_utf8_lossy(input);
+        for document in api::read(&text, "f").into_iter().flatten() {
+            match document.object {
+                Known::Canary(canary) => {
+                    let problems = api::plan(&canary).err().unwrap_or_default();
+                    assert!(problems.iter().all(|problem| !problem.to_string().is_empty()));
+                    let _ = (api::remarks(&canary), api::hosts(&canary));
+                }
+                Known::Process(process) => drop(api::process(&process)),
+                _ => {}
+            }
+        }
+        let _ = api::migrate(&text, "f");
     });
 }
 

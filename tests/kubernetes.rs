@@ -21,6 +21,8 @@ mod fleet;
 mod fronts;
 #[path = "kubernetes/hazards.rs"]
 mod hazards;
+#[path = "kubernetes/hostility.rs"]
+mod hostility;
 #[path = "kubernetes/installing.rs"]
 mod installing;
 #[path = "kubernetes/kubectl.rs"]

@@ -49,6 +49,10 @@ pub(crate) struct ControllerArgs {
     /// Whether requests pass the filter, and are counted, between rollouts too, whatever a Canary says.
     #[arg(long, env = "WEIR_OBSERVE_AT_REST", default_value_t = false, action = clap::ArgAction::Set)]
     observe_at_rest: bool,
+    /// Namespaces whose Canaries are looked after, separated by commas; all where there are none. With some, rights in those, and in the
+    /// gateways' namespaces, suffice.
+    #[arg(long, env = "WEIR_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    watch_namespaces: Vec<String>,
     /// Namespaces whose pods may be gateways, beside those that have the label `weir.dev/gateways: allowed`.
     #[arg(long, env = "WEIR_GATEWAY_NAMESPACES", value_delimiter = ',', default_value = "istio-system,istio-ingress")]
     gateway_namespaces: Vec<String>,
@@ -84,7 +88,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
     let module = match (args.module_url.strip_prefix("file://"), args.module_sha256) {
         (Some(path), None) => Module::File(path.to_owned()),
         (Some(_), Some(_)) => bail!("--module-sha256 has no meaning for a file: its name should say what is in it"),
-        (None, sha256) if served => Module::Remote { uri: args.module_url, sha256: sha256.unwrap_or_default() },
+        (None, sha256) if served => Module::Own { uri: args.module_url, sha256: sha256.unwrap_or_default() },
         (None, Some(sha256)) => Module::Remote { uri: args.module_url, sha256 },
         (None, None) => bail!("--module-sha256 is missing: gateways run nothing that is not pinned"),
     };
@@ -99,6 +103,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         module_file: served.then_some(args.module),
         config_tracking: args.config_tracking,
         observe_at_rest: args.observe_at_rest,
+        watch_namespaces: args.watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
         gateway_namespaces: args.gateway_namespaces,
         caller_namespaces: args.caller_namespaces,
         cluster_domain: args.cluster_domain,

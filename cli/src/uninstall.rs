@@ -8,14 +8,22 @@ use weir_controller::telemetry::{self, LogFormat};
 
 /// Delete all Canaries of a cluster and wait until their traffic is given back. The controller must still run.
 #[derive(Args)]
-pub(crate) struct UninstallArgs {}
+pub(crate) struct UninstallArgs {
+    /// Namespaces whose Canaries are deleted, separated by commas; all where there are none.
+    #[arg(long, env = "WEIR_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    watch_namespaces: Vec<String>,
+    /// Namespaces that may have gateways: the filter is waited for to go from there, where not all namespaces are looked after.
+    #[arg(long, env = "WEIR_GATEWAY_NAMESPACES", value_delimiter = ',', default_value = "istio-system,istio-ingress")]
+    gateway_namespaces: Vec<String>,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// When the cluster cannot be reached or refuses.
-pub(crate) async fn run(_: UninstallArgs) -> Result<()> {
+pub(crate) async fn run(args: UninstallArgs) -> Result<()> {
     telemetry::init(LogFormat::Text);
     let client = kube::Client::try_default().await.context("find the cluster")?;
-    uninstall(client).await.context("uninstall")
+    let watched: Vec<String> = args.watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
+    uninstall(client, &watched, &args.gateway_namespaces).await.context("uninstall")
 }

@@ -23,6 +23,8 @@ pub struct RequestMatch {
     pub hosts: Vec<String>,
     /// Its routes.
     pub routes: RouteNames,
+    /// Value of the token header that its routes to the canary match; empty where it is made of the names.
+    pub token: String,
     /// Which of the two tells.
     pub lookup: Lookup,
     /// When the Canary was made.
@@ -61,7 +63,7 @@ pub fn next_generation(stored: u64, now: Timestamp) -> u64 {
 /// Renders one Canary.
 #[must_use]
 pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Canary {
-    let RequestMatch { namespace, name, hosts, routes, lookup, .. } = request_match;
+    let RequestMatch { namespace, name, hosts, routes, token, lookup, .. } = request_match;
     // A plan that has lost its conditions sends nobody until the step is taken again.
     let matched = MatchedSplit { weight: traffic.weight, conditions: plan.conditions.clone() };
     let matched = Some(matched).filter(|_| traffic.only_matched && traffic.weight > Weight::ZERO);
@@ -71,7 +73,7 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
         hosts: hosts.clone(),
         routes: routes.primary.clone(),
         lookup: *lookup,
-        token: canary_token(namespace, name),
+        token: if token.is_empty() { canary_token(namespace, name, "") } else { token.clone() },
         run: traffic.run.clone(),
         epoch: traffic.epoch,
         weight: if traffic.only_matched { Weight::ZERO } else { traffic.weight },
@@ -129,7 +131,7 @@ mod tests {
             hosts: vec!["cart".into()],
             routes: vec![],
             lookup: Lookup::Host,
-            token: canary_token("shop", "cart"),
+            token: canary_token("shop", "cart", ""),
             run: "6f2c".into(),
             epoch: 9,
             weight: Weight::new(500).unwrap(),

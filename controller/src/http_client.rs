@@ -141,6 +141,35 @@ impl HttpClient {
         };
         tokio::time::timeout(limits.timeout, answer).await.unwrap_or(Err(HttpError::Timeout(limits.timeout)))
     }
+
+    /// Asks, and hands the body of an answer that is a success over as it comes in: none of it is kept. Returns the status.
+    ///
+    /// # Errors
+    /// When there is no whole answer within the limits, or `take` does not want it.
+    pub async fn send_through<E: Error>(
+        &self,
+        request: Request<Full<Bytes>>,
+        limits: Limits,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<StatusCode, HttpError> {
+        let hint = if request.uri().scheme_str() == Some("https") { self.hint } else { "" };
+        let answer = async {
+            let response = self.client.request(request).await.map_err(|error| broken(&error, hint))?;
+            let (Parts { status, .. }, mut body) = response.into_parts();
+            let mut left = limits.body;
+            while status.is_success()
+                && let Some(frame) = body.frame().await
+            {
+                let frame = frame.map_err(|error| HttpError::Broken(format!("{status}, and then {}", root(&error))))?;
+                let Ok(data) = frame.into_data() else { continue };
+                let too_long = HttpError::TooLong { status, limit: limits.body };
+                left = left.checked_sub(data.len()).ok_or(too_long)?;
+                take(&data).map_err(|error| HttpError::Broken(error.to_string()))?;
+            }
+            Ok(status)
+        };
+        tokio::time::timeout(limits.timeout, answer).await.unwrap_or(Err(HttpError::Timeout(limits.timeout)))
+    }
 }
 
 /// A connection that was opened by other means than an address.

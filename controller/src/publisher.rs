@@ -67,6 +67,8 @@ pub struct Publisher {
     urgent: bool,
     /// Whether what gateways can read is not what was pushed.
     drifted: bool,
+    /// Whether the filter is on for all requests of the gateway.
+    by_route: bool,
     /// What was pushed last.
     last_pushed: Option<Config>,
     /// What that was made of.
@@ -97,6 +99,7 @@ impl Publisher {
             changed: false,
             urgent: false,
             drifted: false,
+            by_route: false,
             last_pushed: None,
             last: Last::default(),
             generation: 0,
@@ -181,6 +184,13 @@ impl Publisher {
     /// not answer would not by another push either.
     pub fn outdated(&self) -> impl Iterator<Item = &str> {
         self.gateways.outdated(self.pushed_at + ACK_GRACE, self.generation)
+    }
+
+    /// Says whether the filter is on for all requests of the gateway. Then a host does not tell whose they are: an Ingress or an
+    /// HTTPRoute, which nobody watches here, may have a part of them.
+    pub fn find_by_route(&mut self, by_route: bool) {
+        self.changed |= self.by_route != by_route;
+        self.by_route = by_route;
     }
 
     /// Says that what gateways can read is not what was pushed.
@@ -297,7 +307,10 @@ impl Publisher {
     }
 
     fn content(&self) -> (Content, BTreeMap<String, LeftOut>) {
-        let next = self.last.towards(&self.desired, |generation| self.is_acknowledged(generation));
+        let mut next = self.last.towards(&self.desired, |generation| self.is_acknowledged(generation));
+        if self.by_route {
+            next.find_by_route();
+        }
         next.fitted(&self.desired, &self.last)
     }
 

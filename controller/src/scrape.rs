@@ -141,6 +141,14 @@ impl Report {
         self.filtering.contains_key(id)
     }
 
+    /// Returns how many requests of a canary the process has given an arm.
+    #[must_use]
+    pub fn assigned(&self, id: &str) -> u64 {
+        let Some(known) = self.places.get(id).and_then(|place| self.canaries.get(*place)) else { return 0 };
+        let cells = known.slots.iter().flat_map(|slot| [slot.arm(Arm::Primary), slot.arm(Arm::Canary)]);
+        cells.fold(0, |sum, cell| sum.saturating_add(cell.assigned))
+    }
+
     /// Returns how many VMs run `generation`.
     #[must_use]
     pub fn vms(&self, generation: u64) -> u64 {
@@ -164,8 +172,9 @@ impl Report {
     #[must_use]
     pub fn trouble(&self, id: &str) -> u64 {
         let Some(known) = self.places.get(id).and_then(|place| self.canaries.get(*place)) else { return 0 };
-        let bad = known.slots.iter().map(|slot| slot.arm(Arm::Canary)).map(|cell| cell.failure + cell.abandoned);
-        bad.sum::<u64>() + known.tripped
+        let cells = known.slots.iter().map(|slot| slot.arm(Arm::Canary));
+        // What a pod says may be anything.
+        cells.fold(known.tripped, |sum, cell| sum.saturating_add(cell.failure).saturating_add(cell.abandoned))
     }
 
     /// Returns what the process counted for one canary; zeros for one that it has not met yet.

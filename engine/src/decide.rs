@@ -32,6 +32,8 @@ const SOON: Span = Span(RUN_TICK_MS as u64);
 const RUNNING: Span = Span::seconds(1);
 /// Time between two looks at a canary without a run.
 const RESTING: Span = Span::seconds(10);
+/// After this a gateway that has not acknowledged a split is looked at less often: it may never do.
+const UNANSWERED: Span = Span::seconds(60);
 /// After a failed canary request the gateways are looked at often, for this long.
 const WATCHFUL: Span = Span::seconds(5);
 
@@ -286,7 +288,14 @@ impl Pass<'_> {
             return Span(SOON.0 / 4);
         }
         if !self.acknowledged(self.state.traffic.epoch) && !self.seen.gateways.is_empty() {
-            return SOON;
+            let waited = self.now.since(self.state.traffic.since);
+            let settled = !matches!(self.state.phase, Phase::Initializing | Phase::Terminating | Phase::Terminated);
+            match settled && self.state.run.is_none() && !self.state.traffic.reaches_canary() {
+                // Of a gateway that never answers nobody at rest wants anything, and there may be thousands.
+                true if waited >= WATCHFUL => return RESTING,
+                false if waited >= UNANSWERED => return RUNNING,
+                _ => return SOON,
+            }
         }
         match &self.state.run {
             None if self.state.phase == Phase::Initializing => RUNNING,

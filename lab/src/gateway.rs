@@ -58,10 +58,10 @@ pub(super) enum Gateway {
 }
 
 impl Gateway {
-    pub(super) fn new(scenario: &Scenario, name: String, boot: u64, rng: &mut StdRng) -> Self {
+    pub(super) fn new(scenario: &Scenario, hostile: f64, name: String, boot: u64, rng: &mut StdRng) -> Self {
         match scenario.fidelity {
             Fidelity::Sums => Self::Drawn(Box::new(Drawn::new(scenario, name, boot))),
-            Fidelity::Requests => Self::Real(Box::new(Real::new(scenario, name, rng))),
+            Fidelity::Requests => Self::Real(Box::new(Real::new(scenario, hostile, name, rng))),
         }
     }
 

@@ -18,6 +18,7 @@ mod behaviour;
 mod bound;
 mod drawn;
 mod gateway;
+mod hostile;
 mod real;
 mod rollout;
 mod scenario;
@@ -25,6 +26,6 @@ mod summary;
 
 pub use behaviour::{Behaviour, Latency};
 pub use bound::{lower_bound, upper_bound};
-pub use rollout::{End, Played, play};
+pub use rollout::{End, Played, play, play_against};
 pub use scenario::{Fidelity, Onset, Scenario};
 pub use summary::{Figures, Spread, Summary};

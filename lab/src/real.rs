@@ -15,6 +15,7 @@ use weir_wire::RUN_TICK_MS;
 use weir_wire::names::Arm;
 
 use super::gateway::{Load, Served};
+use super::hostile::Manner;
 use super::scenario::{MATCHING, Scenario};
 use weir_controller::api::canary_id;
 use weir_controller::gateway_config::{self, RequestMatch, next_generation};
@@ -35,6 +36,8 @@ pub(super) struct Real {
     /// Requests per nanosecond.
     rate: f64,
     matching: f64,
+    /// Share of the requests that hostile clients send.
+    hostile: f64,
     generation: u64,
     pushed: VecDeque<(u64, u64, Vec<u8>)>,
     /// Which epoch a generation asked for.
@@ -46,11 +49,11 @@ pub(super) struct Real {
     streams: u32,
 }
 
-/// The end of a request: when, which stream, in which VM, and its status.
-type End = (u64, u32, usize, u16);
+/// The end of a request: when, which stream, in which VM, its status, and what its client does.
+type End = (u64, u32, usize, u16, Manner);
 
 impl Real {
-    pub(super) fn new(scenario: &Scenario, name: String, rng: &mut StdRng) -> Self {
+    pub(super) fn new(scenario: &Scenario, hostile: f64, name: String, rng: &mut StdRng) -> Self {
         let mut main = SimulatedHost::default();
         main.seed = rng.random();
         let vm = |_| {
@@ -65,6 +68,7 @@ impl Real {
             vms: (0..=scenario.workers).map(vm).collect(),
             rate: scenario.rps / 1e9 / f64::from(scenario.gateways),
             matching: scenario.matching,
+            hostile,
             generation: 0,
             pushed: VecDeque::new(),
             epochs: Vec::new(),
@@ -165,17 +169,15 @@ impl Real {
             false => 200,
         };
         let latency = (behaviour.latency.draw(rng) * 1e6) as u64;
-        self.ends.push(Reverse((now + latency, stream, vm, status)));
+        let is_hostile = self.hostile > 0.0 && rng.random_bool(self.hostile);
+        let manner = if is_hostile { Manner::draw(rng, to_canary) } else { Manner::Polite };
+        self.ends.push(Reverse((now + latency + manner.delay_ns(), stream, vm, status, manner)));
     }
 
     fn end(&mut self) {
-        let Some(Reverse((_, stream, vm, status))) = self.ends.pop() else { return };
+        let Some(Reverse((_, stream, vm, status, manner))) = self.ends.pop() else { return };
         let (filter, host) = &mut self.vms[vm];
-        host.response.clear();
-        host.response.push((":status".into(), status.to_string()));
-        filter.response(host, stream);
-        filter.response_body(host, stream, 1, true);
-        filter.ended(host, stream);
+        manner.end(filter, host, stream, status);
     }
 
     pub(super) fn scrape(&self, now: Timestamp) -> (Option<Scrape>, Option<u64>) {

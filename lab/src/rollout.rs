@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::gateway::{Gateway, Load, Served};
-use super::scenario::Scenario;
+use super::scenario::{Fidelity, Scenario};
 use weir_engine::{
     Action, CheckRequest, CheckResult, Observation, Outcome, Phase, Plan, Readiness, Replicas, Revision, Span, State,
     Timestamp, WebhookKind, Workload, decide,
@@ -50,7 +50,17 @@ pub struct Played {
 /// Plays one rollout; the same seed gives the same one.
 #[must_use]
 pub fn play(scenario: &Scenario, seed: u64) -> Played {
-    let mut simulation = Simulation::new(scenario, seed);
+    played(scenario, 0.0, seed)
+}
+
+/// Plays one rollout, request by request, while hostile clients send this share of the requests.
+#[must_use]
+pub fn play_against(scenario: &Scenario, hostile: f64, seed: u64) -> Played {
+    played(&Scenario { fidelity: Fidelity::Requests, ..scenario.clone() }, hostile, seed)
+}
+
+fn played(scenario: &Scenario, hostile: f64, seed: u64) -> Played {
+    let mut simulation = Simulation::new(scenario, hostile, seed);
     simulation.initialize();
     simulation.release()
 }
@@ -73,10 +83,13 @@ struct Simulation<'a> {
 }
 
 impl<'a> Simulation<'a> {
-    fn new(scenario: &'a Scenario, seed: u64) -> Self {
+    fn new(scenario: &'a Scenario, hostile: f64, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let gateways = (0..scenario.gateways)
-            .map(|i| Gateway::new(scenario, format!("gateway-{i}"), rng.random_range(1..u64::from(u32::MAX)), &mut rng))
+            .map(|i| {
+                let (name, boot) = (format!("gateway-{i}"), rng.random_range(1..u64::from(u32::MAX)));
+                Gateway::new(scenario, hostile, name, boot, &mut rng)
+            })
             .collect();
         Self {
             plan: scenario.simulated_plan(),

@@ -5,7 +5,7 @@
 //! figure is the process's run time, from the kernel's scheduler and in nanoseconds, over the requests that were answered;
 //! what is compared is its ratio to the base of the same round.
 //!
-//! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder|pushes] [--protocol http1|http2|tls]
+//! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder|pushes|limits] [--protocol http1|http2|tls]
 //! [--rounds N] [--requests N] [--only NAME,…] [--against MODULE]`
 
 mod cost;
@@ -13,6 +13,7 @@ mod crossings;
 mod envoy;
 #[allow(dead_code, reason = "shared with the other measurements")]
 mod figures;
+mod limits;
 mod load;
 mod protocol;
 mod pushed;
@@ -57,7 +58,7 @@ impl Arguments {
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
-                "split" | "calls" | "ladder" | "pushes" => read.suite = argument,
+                "split" | "calls" | "ladder" | "pushes" | "limits" => read.suite = argument,
                 "--protocol" => read.protocol = Protocol::of(&value()?)?,
                 "--rounds" => read.rounds = value()?.parse().map_err(|error| format!("--rounds: {error}"))?,
                 "--requests" => read.requests = value()?.parse().map_err(|error| format!("--requests: {error}"))?,
@@ -65,7 +66,7 @@ impl Arguments {
                 "--only" => read.only = value()?.split(',').map(str::to_owned).collect(),
                 _ => {
                     return Err(format!(
-                        "{argument} is not known: [split|calls|ladder|pushes] [--protocol http1|http2|tls] [--rounds N] [--requests N] [--only NAME,…] [--against MODULE]"
+                        "{argument} is not known: [split|calls|ladder|pushes|limits] [--protocol http1|http2|tls] [--rounds N] [--requests N] [--only NAME,…] [--against MODULE]"
                     ));
                 }
             }
@@ -86,6 +87,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let upstream = Envoy::start("upstream", &variants::upstream())?;
+    if arguments.suite == "limits" {
+        return limits::run(upstream.port, arguments.rounds, arguments.requests);
+    }
     if arguments.suite == "pushes" {
         return pushed::run(upstream.port, arguments.rounds);
     }

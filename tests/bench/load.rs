@@ -64,7 +64,8 @@ fn client(socket: &mut TcpStream, left: &AtomicUsize) -> Result<usize, String> {
     Ok(answered)
 }
 
-fn is_complete(answer: &[u8]) -> bool {
+/// Returns whether an answer is there to its end.
+pub(crate) fn is_complete(answer: &[u8]) -> bool {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());

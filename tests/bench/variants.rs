@@ -8,7 +8,10 @@ use weir_wire::{Canary, Config, Lookup, Weight};
 use crate::crossings::empty_module;
 use crate::envoy::root;
 
-const HOST: &str = "shop.example.com";
+/// The host of most requests.
+pub(crate) const HOST: &str = "shop.example.com";
+/// The host of the second canary.
+pub(crate) const OTHER: &str = "service-2.example.com";
 const TOKEN: &str = "7d0b5a2c91";
 
 /// One gateway to measure.
@@ -84,7 +87,7 @@ pub(crate) fn split(upstream: u16, against: Option<&Path>) -> Result<Vec<Variant
     Ok(list)
 }
 
-fn code(module: &Path) -> Result<Value, String> {
+pub(crate) fn code(module: &Path) -> Result<Value, String> {
     let module = module.canonicalize().map_err(|error| format!("{}: {error}; run filter/build", module.display()))?;
     Ok(json!({"local": {"filename": module.to_string_lossy()}}))
 }
@@ -95,7 +98,7 @@ pub(crate) fn with_idle(idle: usize) -> Config {
     config(std::iter::once(canary(1, Lookup::Host, 1_000)).chain(idle).collect())
 }
 
-fn canary(number: usize, lookup: Lookup, weight: u32) -> Canary {
+pub(crate) fn canary(number: usize, lookup: Lookup, weight: u32) -> Canary {
     let run = if weight > 0 { "r1".to_owned() } else { String::new() };
     let host = if number == 1 { HOST.to_owned() } else { format!("service-{number}.example.com") };
     Canary {
@@ -121,7 +124,7 @@ fn canary(number: usize, lookup: Lookup, weight: u32) -> Canary {
     }
 }
 
-fn config(canaries: Vec<Canary>) -> Config {
+pub(crate) fn config(canaries: Vec<Canary>) -> Config {
     Config { version: weir_wire::config::VERSION, generation: 1, armed_until: u64::MAX, canaries, ..Config::default() }
 }
 
@@ -139,7 +142,7 @@ pub(crate) fn delivered(config: &Config) -> Result<Value, String> {
 }
 
 /// Leaves out the callbacks that a configuration does not need, as the controller does.
-fn restrict(filter: &mut Value, config: &Config) {
+pub(crate) fn restrict(filter: &mut Value, config: &Config) {
     let allowed: serde_json::Map<_, _> =
         weir_wire::capabilities::needed(config).map(|name| (name.to_owned(), json!({}))).collect();
     filter["typed_config"]["config"]["capability_restriction_config"] = json!({"allowed_capabilities": allowed});

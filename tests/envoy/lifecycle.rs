@@ -154,6 +154,30 @@ async fn a_process_that_starts_with_a_stale_configuration_serves_the_primary_unt
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_serves_for_its_primary_loses_no_request_while_weir_is_away_and_gateways_restart() {
+    // A failed promotion, and nobody has renewed the configuration for the ten minutes that gateways wait.
+    let mut alone = canary(10_000);
+    (alone.fallback, alone.run) = (true, "r2".into());
+    let mut config = config(vec![alone]);
+    (config.armed_until, config.expires_at) = (now() - 660, now() - 60);
+    let mut gateway = Gateway::start(&config).await;
+    gateway.primary.stop().await;
+    for restart in [false, true] {
+        if restart {
+            gateway.restart(&serde_json::to_string(&config).unwrap()).await;
+            gateway.acknowledged(&config).await;
+        }
+        let mut client = Client::connect(gateway.address).await;
+        for _ in 0..100 {
+            let answer = client.get("/").await;
+            assert_eq!((answer.status, answer.served_by()), (200, "canary"), "restarted: {restart}");
+        }
+        // What would take every other canary's requests has come to pass.
+        gateway.metrics_when("it is known to be late", |metrics| metrics.get(Metric::Disarmed) == 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_configuration_is_refused_with_one_line_and_the_previous_one_stays() {
     let gateway = Gateway::start(&config(vec![canary(10_000)])).await;
     let mut client = Client::connect(gateway.address).await;

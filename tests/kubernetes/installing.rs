@@ -69,10 +69,19 @@ fn every_value_of_the_chart_does_what_it_says() {
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
     let pinned = format!("image: weir:0.1.0@sha256:{}", "a".repeat(64));
-    let rows: [(&[&str], &[&str]); 16] = [
+    let rows: [(&[&str], &[&str]); 17] = [
         (
             &["--set", "gatewayNamespaces={a,b}"],
             &["WEIR_GATEWAY_NAMESPACES, value: \"a,b\"", "resources: [namespaces]"],
+        ),
+        (
+            &["--set", "watchNamespaces={shop,cart}"],
+            &[
+                "WEIR_WATCH_NAMESPACES, value: \"shop,cart\"",
+                "kind: RoleBinding",
+                "name: weir-watch-gateways",
+                "namespace: cart",
+            ],
         ),
         (&["--set", "observeAtRest=true"], &["WEIR_OBSERVE_AT_REST, value: \"true\""]),
         (&["--set", "replicas=2"], &["replicas: 2", "kind: PodDisruptionBudget", "maxUnavailable: 1"]),
@@ -141,6 +150,8 @@ fn every_value_of_the_chart_does_what_it_says() {
         let refused = rendered(&["--set", wrong]).unwrap_err();
         assert!(refused.contains("values don't meet the specifications of the schema"), "{wrong}: {refused}");
     }
+    let some = rendered(&["--set", "watchNamespaces={shop}"]).unwrap();
+    assert!(!some.contains("kind: ClusterRole"), "rights in some namespaces, and none in the cluster:\n{some}");
     let none = rendered(&["--set", "replicas=2,podDisruptionBudget.enabled=false"]).unwrap();
     assert!(!none.contains("PodDisruptionBudget"));
 }
@@ -154,7 +165,7 @@ fn what_the_chart_and_the_folder_for_kustomize_install_is_the_same() {
     assert_eq!(kept, text.trim(), "manifests/generate writes it anew");
 }
 
-/// Weir without the policy, back again when this value goes.
+/// Weir as it is installed without other values, back again when this value goes.
 struct Policy;
 
 impl Drop for Policy {
@@ -199,6 +210,22 @@ async fn weirs_account_is_held_to_what_weir_does_and_weir_works_all_the_same() {
     let external = r#"{"spec": {"externalIPs": ["192.0.2.1"]}}"#;
     let patch = ["-n", namespace, "patch", "service", "shop", "--type=merge", "-p", external];
     assert!(refused(&patch, "").contains("no Service external addresses"));
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_in_some_namespaces_suffice_for_the_canaries_there() {
+    let stage = Stage::alone("roles").await;
+    let _cluster_wide = Policy;
+    install_with(&["--set", &format!("watchNamespaces={{{}}}", stage.namespace)]);
+    run("kubectl", &["get", "clusterrole", "weir"], "").expect_err("Weir has rights in the whole cluster");
+    stage.initialize(STEPS).await;
+    let traffic = stage.traffic(50.0);
+    stage.release(&Release::good("v2"));
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    stage.stops_a_bad_release("v3").await;
+    assert_eq!(traffic.finish().await.of("v2").failed, 0);
     stage.strike();
 }
 

@@ -12,10 +12,16 @@ pub fn canary_id(namespace: &str, name: &str) -> String {
     hash(["canary", namespace, name])
 }
 
-/// Returns the value of the token header that leads to the canary: a routing key, not a secret.
+/// Returns the value of the token header that leads to the canary. It is a routing key, and gateways take it out of what clients
+/// send. But where a request comes another way, by a sidecar or before a gateway has the filter, whoever knows it chooses his arm
+/// uncounted. So it is not to be guessed: the uid is random, and only who may read the Canary knows it. Without one (the same for
+/// [`weir standalone`](crate::standalone), whose one listener always takes it out) it is made of the names alone.
 #[must_use]
-pub fn canary_token(namespace: &str, name: &str) -> String {
-    hash(["token", namespace, name])
+pub fn canary_token(namespace: &str, name: &str, uid: &str) -> String {
+    match uid {
+        "" => hash(["token", namespace, name]),
+        uid => hash(["token", namespace, name, uid]),
+    }
 }
 
 /// Returns the identity of what a process runs: everything in its spec but the number of replicas.
@@ -51,9 +57,18 @@ mod tests {
     fn ids_never_change() {
         // They are in the counters of running gateways: a changed hash would lose every count.
         assert_eq!(canary_id("shop", "cart"), "6b31d19cc274a06a");
-        assert_ne!(canary_id("shop", "cart"), canary_token("shop", "cart"));
+        assert_eq!(canary_token("shop", "cart", ""), "7774dac1958b565c");
+        assert_ne!(canary_id("shop", "cart"), canary_token("shop", "cart", ""));
         assert_ne!(canary_id("sho", "pcart"), canary_id("shop", "cart"));
         assert!(weir_wire::names::is_id(&canary_id("", "")));
+    }
+
+    #[test]
+    fn a_token_cannot_be_guessed_from_the_names() {
+        let tokens = ["", "6f5c2d1e-0000-4000-8000-000000000001", "6f5c2d1e-0000-4000-8000-000000000002"];
+        let tokens: std::collections::BTreeSet<_> =
+            tokens.iter().map(|uid| canary_token("shop", "cart", uid)).collect();
+        assert_eq!(tokens.len(), 3);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) resolved: Option<&'a TrackedRevision>,
     /// What was written last.
     pub(crate) written: &'a Written,
+    /// Whether the canary stands in for a primary that cannot serve: routes lead there, whether or not a gateway has the filter.
+    pub(crate) stands_in: bool,
 }
 
 /// Annotation of a Service by which Istio is told which namespaces know it, as a list with commas.

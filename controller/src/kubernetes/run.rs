@@ -139,7 +139,7 @@ fn module(settings: &mut Settings) -> Result<Option<Served>, RunError> {
     let Some(file) = settings.module_file.clone() else { return Ok(None) };
     let bytes = std::fs::read(&file).map_err(|source| RunError::Module { path: file, source })?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if let Module::Remote { uri, sha256 } = &mut settings.module {
+    if let Module::Own { uri, sha256 } = &mut settings.module {
         *uri = uri.replace(SERVED, &path(&digest));
         sha256.clone_from(&digest);
     }

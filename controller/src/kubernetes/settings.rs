@@ -1,5 +1,6 @@
 //! How the controller was started.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +38,9 @@ pub struct Settings {
     pub alerts: AlertSettings,
     /// Namespaces whose AlertProviders, and MetricTemplates with credentials, every Canary may use, beside Weir's own.
     pub shared_namespaces: Vec<String>,
+    /// Namespaces whose Canaries are looked after; all of the cluster where there are none. Then nothing is watched elsewhere but
+    /// gateways, in their namespaces, and what is lent.
+    pub watch_namespaces: Vec<String>,
     /// Namespaces whose pods may be gateways, beside those that an admin has labelled so.
     pub gateway_namespaces: Vec<String>,
     /// Namespaces whose pods may be callers of other namespaces' Canaries, beside those that an admin has labelled so; `*` is all.
@@ -45,4 +49,28 @@ pub struct Settings {
     pub cluster_domain: String,
     /// Which addresses webhooks and metrics are not asked at.
     pub address_rules: Arc<AddressRules>,
+}
+
+impl Settings {
+    /// Returns whether only some namespaces are watched, so that rights in those suffice.
+    #[must_use]
+    pub(crate) fn is_restricted(&self) -> bool {
+        !self.watch_namespaces.is_empty()
+    }
+
+    /// Returns where something is watched that Canaries have, and also in these namespaces; nothing for everywhere.
+    #[must_use]
+    pub(crate) fn watched_with(&self, others: &[&[String]]) -> Vec<String> {
+        if !self.is_restricted() {
+            return Vec::new();
+        }
+        let all: BTreeSet<&String> = self.watch_namespaces.iter().chain(others.iter().copied().flatten()).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Returns where the filter's objects are watched; nothing for everywhere.
+    #[must_use]
+    pub(crate) fn filters_watched(&self) -> Vec<String> {
+        if self.is_restricted() { self.gateway_namespaces.clone() } else { Vec::new() }
+    }
 }

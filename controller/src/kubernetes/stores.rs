@@ -2,6 +2,7 @@
 
 mod gateway_namespaces;
 mod host_index;
+mod lending;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -11,9 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::alerts::http::Http;
-use crate::alerts::{Alerts, Provider, Transport};
+use crate::alerts::{Alerts, Transport};
 use crate::api::{CanarySpec, TargetKind};
-use crate::checks::Template;
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::object::{Cached, Projection};
@@ -37,9 +37,6 @@ pub(crate) use host_index::{covers, hosts, suffixes};
 
 /// Where the mesh's own rules are: they hold where a namespace has none.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
-
-/// Annotation of an object that Canaries of every namespace may name.
-const SHARED: &str = "weir.dev/shared";
 
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
@@ -158,35 +155,48 @@ impl Stores {
     /// Starts every watch.
     pub(crate) fn start_watches(self: &Arc<Self>, listener: &Arc<impl GatewayListener>) {
         let own = format!("app.kubernetes.io/managed-by={MANAGER}");
-        self.watch(&self.canaries, None, |stores, canary| {
+        let settings = &self.settings;
+        let (tenants, filters) = (settings.watched_with(&[]), settings.filters_watched());
+        let with_gateways = settings.watched_with(&[&settings.gateway_namespaces]);
+        let with_lenders =
+            settings.watched_with(&[&settings.shared_namespaces, std::slice::from_ref(&settings.namespace)]);
+        self.watch(&self.canaries, None, &tenants, |stores, canary| {
             stores.wake(&(canary.namespace().into(), canary.name().into()));
             stores.canaries_changed.notify_one();
         });
-        self.watch(&self.deployments, None, |stores, deployment| stores.wake_around(deployment));
-        self.watch(&self.scalers, None, |stores, scaler| stores.wake_around(scaler));
-        self.watch(&self.services, None, |stores, service| stores.wake_around(service));
-        self.watch(&self.destination_rules, None, |stores, rule| stores.wake_ruled(rule));
-        self.watch(&self.replica_sets, None, |stores, set| stores.wake_owner(set));
+        self.watch(&self.deployments, None, &tenants, |stores, deployment| stores.wake_around(deployment));
+        self.watch(&self.scalers, None, &tenants, |stores, scaler| stores.wake_around(scaler));
+        self.watch(&self.services, None, &tenants, |stores, service| stores.wake_around(service));
+        self.watch(
+            &self.destination_rules,
+            None,
+            &settings.watched_with(&[&[ROOT_NAMESPACE.to_owned()]]),
+            |stores, rule| stores.wake_ruled(rule),
+        );
+        self.watch(&self.replica_sets, None, &tenants, |stores, set| stores.wake_owner(set));
         let hears = listener.clone();
-        self.watch(&self.pods, None, move |stores, pod| {
+        self.watch(&self.pods, None, &with_gateways, move |stores, pod| {
             stores.wake_owner(pod);
             hears.pod_changed(pod);
         });
+        // Rights in some namespaces do not show the others: then only those of the settings have gateways.
+        if !settings.is_restricted() {
+            let hears = listener.clone();
+            self.watch(&self.namespaces, None, &[], move |stores, _| {
+                hears.gateway_changed();
+                stores.wake_all();
+            });
+        }
+        self.watch(&self.slices, Some(own.clone()), &tenants, |stores, slice| stores.wake_labelled(slice));
+        self.watch(&self.revisions, Some(own.clone()), &tenants, |_, _| {});
         let hears = listener.clone();
-        self.watch(&self.namespaces, None, move |stores, _| {
-            hears.gateway_changed();
-            stores.wake_all();
-        });
-        self.watch(&self.slices, Some(own.clone()), |stores, slice| stores.wake_labelled(slice));
-        self.watch(&self.revisions, Some(own.clone()), |_, _| {});
-        let hears = listener.clone();
-        self.watch(&self.gateways, None, move |stores, _| {
+        self.watch(&self.gateways, None, &with_gateways, move |stores, _| {
             hears.gateway_changed();
             stores.wake_all();
         });
         // As it was when it was last told of: what Weir writes itself is in the cache before.
         let mut known: HashMap<Key, VirtualServiceBody> = HashMap::new();
-        self.watch(&self.virtual_services, None, move |stores, routes| {
+        self.watch(&self.virtual_services, None, &with_gateways, move |stores, routes| {
             *stores.host_index.lock() = None;
             stores.wake_around(routes);
             let key = (routes.namespace().to_owned(), routes.name().to_owned());
@@ -201,18 +211,18 @@ impl Stores {
             }
         });
         let hears = listener.clone();
-        self.watch(&self.envoy_filters, Some(own), move |_, filter| hears.filter_changed(filter.namespace()));
-        self.watch(&self.templates, None, |stores, template| {
+        self.watch(&self.envoy_filters, Some(own), &filters, move |_, filter| hears.filter_changed(filter.namespace()));
+        self.watch(&self.templates, None, &with_lenders, |stores, template| {
             let name = template.name();
             stores.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));
         });
-        self.watch(&self.alert_providers, None, |stores, provider| {
+        self.watch(&self.alert_providers, None, &with_lenders, |stores, provider| {
             let name = provider.name();
             stores.wake_where(None, |_, spec| spec.analysis.alerts.iter().any(|alert| alert.provider_ref.name == name));
         });
         if self.settings.config_tracking {
-            self.watch(&self.config_maps, None, |stores, config| stores.wake_readers(config));
-            self.watch(&self.secrets, None, |stores, config| stores.wake_readers(config));
+            self.watch(&self.config_maps, None, &tenants, |stores, config| stores.wake_readers(config));
+            self.watch(&self.secrets, None, &tenants, |stores, config| stores.wake_readers(config));
         }
     }
 
@@ -220,12 +230,13 @@ impl Stores {
         self: &Arc<Self>,
         cache: &Arc<Cache<V>>,
         selector: Option<String>,
+        namespaces: &[String],
         mut changed: impl FnMut(&Stores, &Cached<V>) + Send + 'static,
     ) {
-        let (stores, cache) = (self.clone(), cache.clone());
+        let (stores, cache, namespaces) = (self.clone(), cache.clone(), namespaces.to_vec());
         tokio::spawn(async move {
             let client = stores.api.client.clone();
-            cache.run(client, selector.as_deref(), move |object| changed(&stores, object)).await;
+            cache.run(client, selector.as_deref(), &namespaces, move |object| changed(&stores, object)).await;
         });
     }
 
@@ -238,7 +249,9 @@ impl Stores {
         self.replica_sets.wait_until_synced().await;
         self.revisions.wait_until_synced().await;
         self.pods.wait_until_synced().await;
-        self.namespaces.wait_until_synced().await;
+        if !self.settings.is_restricted() {
+            self.namespaces.wait_until_synced().await;
+        }
         self.services.wait_until_synced().await;
         self.slices.wait_until_synced().await;
         self.gateways.wait_until_synced().await;
@@ -264,47 +277,6 @@ impl Stores {
             TargetKind::Deployment => self.deployments.of(namespace).into_iter().map(Target::Deployment),
         };
         TargetKind::ALL.iter().flat_map(of_kind).collect()
-    }
-
-    /// Returns what a Canary of the namespace `of` may know of a MetricTemplate. One of another namespace that sends credentials
-    /// along would lend them to whoever names it.
-    pub(crate) fn template(&self, of: &str, namespace: &str, name: &str) -> Template {
-        let Some(template) = self.templates.get(namespace, name) else {
-            return if self.templates.has_synced() { Template::Missing } else { Template::NotKnownYet };
-        };
-        let spec = match &template.fields.spec {
-            Ok(spec) => spec.clone(),
-            Err(problem) => return Template::Unusable(problem.clone()),
-        };
-        match spec.provider.credentials() {
-            Some(what) if !self.may_use(of, &template) => Template::Unusable(format!(
-                "it sends {what}, so a Canary of another namespace may use it only where it says so: give it the annotation \
-                 {SHARED}: \"true\", or name a template of {of}"
-            )),
-            _ => Template::Found(spec),
-        }
-    }
-
-    /// Returns whether Canaries of the namespace `of` may use an object with what it keeps to itself: it is their own, of Weir's
-    /// own namespace, of one that the administrator named, or its owner says so.
-    fn may_use<V: Projection>(&self, of: &str, object: &Cached<V>) -> bool {
-        let namespace = object.namespace();
-        let own = [of, self.settings.namespace.as_str()].contains(&namespace);
-        let named = self.settings.shared_namespaces.iter().any(|shared| shared == namespace);
-        own || named || [object.annotation(SHARED), object.label(SHARED)].contains(&Some("true"))
-    }
-
-    /// Returns what a Canary's namespace may know of an AlertProvider.
-    pub(crate) fn alert_provider(&self, of: &str, namespace: &str, name: &str) -> Provider {
-        let Some(provider) = self.alert_providers.get(namespace, name) else {
-            return if self.alert_providers.has_synced() { Provider::Missing } else { Provider::NotKnownYet };
-        };
-        if !self.may_use(of, &provider) {
-            return Provider::Unusable(format!(
-                "it is of another namespace and not shared: give it the annotation {SHARED}: \"true\", or name one of {of}"
-            ));
-        }
-        provider.fields.spec.clone().map_or_else(Provider::Unusable, Provider::Found)
     }
 
     /// Returns what wakes the reconciler of a Canary.

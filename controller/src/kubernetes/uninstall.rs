@@ -17,18 +17,23 @@ use crate::kubernetes::kinds::canary::CanaryView;
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Deletes every Canary, and returns when none is left and no gateway has the filter.
+/// Deletes every Canary, of these namespaces where there are some, and returns when none is left and no gateway has the filter.
 ///
 /// # Errors
 /// When the API refuses to list or delete.
-pub async fn uninstall(client: Client) -> kube::Result<()> {
-    let all = |resource: &ApiResource| Api::<DynamicObject>::all_with(client.clone(), resource);
-    let canaries = all(&resource::<CanaryView>());
-    let filters = all(&resource::<EnvoyFilterView>());
+pub async fn uninstall(client: Client, watched: &[String], gateways: &[String]) -> kube::Result<()> {
+    let of = |resource: ApiResource, namespaces: &[String]| -> Vec<Api<DynamicObject>> {
+        match watched.is_empty() {
+            true => vec![Api::all_with(client.clone(), &resource)],
+            false => namespaces.iter().map(|of| Api::namespaced_with(client.clone(), of, &resource)).collect(),
+        }
+    };
+    let canaries = of(resource::<CanaryView>(), watched);
+    let filters = of(resource::<EnvoyFilterView>(), gateways);
     let own = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let mut asked = Vec::new();
     loop {
-        let left = canaries.list(&ListParams::default()).await?.items;
+        let left = list(&canaries, &ListParams::default()).await?;
         for canary in &left {
             if canary.metadata.deletion_timestamp.is_some() || asked.contains(&canary.metadata.uid) {
                 continue;
@@ -39,7 +44,7 @@ pub async fn uninstall(client: Client) -> kube::Result<()> {
             info!(namespace, canary = name, "deleted");
             asked.push(canary.metadata.uid.clone());
         }
-        let filters = filters.list(&own).await?.items;
+        let filters = list(&filters, &own).await?;
         if left.is_empty() && filters.is_empty() {
             info!("nothing is left");
             return Ok(());
@@ -47,4 +52,12 @@ pub async fn uninstall(client: Client) -> kube::Result<()> {
         info!(canaries = left.len(), filters = filters.len(), "waiting");
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn list(apis: &[Api<DynamicObject>], parameters: &ListParams) -> kube::Result<Vec<DynamicObject>> {
+    let mut all = Vec::new();
+    for api in apis {
+        all.extend(api.list(parameters).await?.items);
+    }
+    Ok(all)
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use weir_engine::{FilterMode, Plan, Timestamp, Traffic};
-use weir_wire::{Canary, Config, ConfigError};
+use weir_wire::{Canary, Config, ConfigError, Lookup};
 
-use crate::gateway_budget::{Claim, fit, sizes};
+use crate::gateway_budget::{Claim, Size, fit, sizes};
 use crate::gateway_config::{RequestMatch, RouteNames, entry};
 
 /// What one canary should have.
@@ -45,6 +45,13 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// Has requests found by the names of their routes, which are the canaries' own.
+    pub(super) fn find_by_route(&mut self) {
+        for canary in self.canaries.values_mut().filter(|canary| !canary.routes.is_empty()) {
+            canary.lookup = Lookup::Route;
+        }
+    }
+
     /// Returns what fits into the gateway's object and is taken by its filter, and why the rest is left out: one Canary must
     /// not keep all others from being told anything.
     pub(super) fn fitted(
@@ -92,8 +99,8 @@ fn refused(canaries: &mut Vec<Canary>) -> Vec<(String, LeftOut)> {
 #[derive(Debug, Default)]
 pub(super) struct Last {
     content: Content,
-    /// By canary, the bytes of its own text.
-    sizes: BTreeMap<String, usize>,
+    /// By canary, how large its entry is.
+    sizes: BTreeMap<String, Size>,
     /// By canary, the generation that first named it.
     named_since: BTreeMap<String, u64>,
     /// By canary, the generation that switched its routes on, or off.
@@ -163,5 +170,39 @@ impl Last {
             }
         }
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_engine::Span;
+
+    use super::*;
+    use crate::publisher::{Next, Publisher};
+
+    #[test]
+    fn requests_are_found_by_their_routes_where_the_filter_is_on_for_all() {
+        let name = |name: &str| vec![name.to_owned()];
+        let canary =
+            Canary { id: "a3f09c11d2e4b877".into(), hosts: name("shop"), token: "t".into(), ..Canary::default() };
+        let canary = Canary { routes: name("shop/cart"), ..canary };
+        let desired = Desired { canary, filter: FilterMode::On, routes: RouteNames::default(), since: Timestamp(0) };
+        let mut publisher = Publisher::new(Span(0));
+        publisher.set_desired(desired);
+        let mut now = Timestamp(1_795_395_000_000);
+        let mut lookup = |publisher: &mut Publisher, everywhere: bool| {
+            publisher.find_by_route(everywhere);
+            for _ in 0..5 {
+                publisher.acknowledged("pod", now, Some(publisher.generation()));
+                if let Next::Push(push) = publisher.next(now) {
+                    publisher.pushed(push, now);
+                }
+                now = now + Span::seconds(1);
+            }
+            publisher.last_pushed().unwrap().canaries[0].lookup
+        };
+        assert_eq!(lookup(&mut publisher, false), Lookup::Host);
+        assert_eq!(lookup(&mut publisher, true), Lookup::Route);
+        assert_eq!(lookup(&mut publisher, false), Lookup::Host);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn route(canary: &Object<CanarySpec>) -> Route {
         name: canary.to_string(),
         id: canary_id(namespace, name),
         hosts: api::hosts(canary),
-        token: canary_token(namespace, name),
+        token: canary_token(namespace, name, ""),
         timeout: duration(&service.timeout),
         retries,
         http2: ["grpc", "http2", "h2c", "kubernetes.io/h2c"].contains(&protocol.as_str()),

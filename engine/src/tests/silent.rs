@@ -80,3 +80,29 @@ fn where_every_gateway_is_silent_nothing_advances() {
     assert!(!world.state.traffic.reaches_canary());
     assert_eq!(world.code(), "NotAcknowledged");
 }
+
+#[test]
+fn a_gateway_that_never_answers_keeps_no_canary_at_rest_busy() {
+    let revision = Revision("v1".into());
+    let primary = Workload {
+        revision: Some(revision.clone()),
+        readiness: Readiness::Ready,
+        available: true,
+        ..Workload::default()
+    };
+    let gateway =
+        Gateway { name: "edge".into(), silent: true, acknowledged: None, filtering: false, splits_matched: false };
+    let seen = Observation {
+        target: revision.clone(),
+        primary,
+        canary: Workload { revision: Some(revision.clone()), ..Workload::default() },
+        gateways: vec![gateway],
+        ..Observation::default()
+    };
+    let [promoted, installed, applied] = [(); 3].map(|()| Some(revision.clone()));
+    let traffic = Traffic { epoch: 7, since: Timestamp(1_000), ..Traffic::default() };
+    let state = State { phase: Phase::Initialized, promoted, installed, applied, traffic, ..State::default() };
+    let looks = |after: u64| decide(&Plan::example(), &state, &seen, Timestamp(1_000 + after * 1_000)).recheck_after;
+    assert!(looks(1) < Span::seconds(1), "it may be about to");
+    assert_eq!(looks(30), Span::seconds(10), "and there may be thousands of Canaries");
+}

@@ -14,11 +14,28 @@ const NAME: &str = "weir";
 /// # Errors
 /// When the configuration has no JSON form.
 pub fn typed_config(code: Value, config: &Config) -> serde_json::Result<Value> {
-    let allowed: Map<_, _> = capabilities::needed(config).map(|name| (name.to_owned(), json!({}))).collect();
+    restricted(code, config, capabilities::needed(config), capabilities::vm_configuration(config))
+}
+
+/// As [`typed_config`], for a module that is not of this release: it may need more than this release's does.
+///
+/// # Errors
+/// When the configuration has no JSON form.
+pub fn typed_config_of_another(code: Value, config: &Config) -> serde_json::Result<Value> {
+    restricted(code, config, capabilities::of_another_module(), capabilities::VM_OF_ANOTHER_MODULE)
+}
+
+fn restricted(
+    code: Value,
+    config: &Config,
+    allowed: impl Iterator<Item = &'static str>,
+    vm_configuration: &str,
+) -> serde_json::Result<Value> {
+    let allowed: Map<_, _> = allowed.map(|name| (name.to_owned(), json!({}))).collect();
     let mut typed = unrestricted(code, &serde_json::to_string(config)?);
     let plugin = &mut typed["config"];
     plugin["capability_restriction_config"] = json!({"allowed_capabilities": allowed});
-    plugin["vm_config"]["configuration"] = text(capabilities::vm_configuration(config));
+    plugin["vm_config"]["configuration"] = text(vm_configuration);
     Ok(typed)
 }
 

@@ -4,3 +4,4 @@
 mod bounds;
 mod equal_revisions;
 mod forecasts;
+mod hostile;

@@ -165,3 +165,48 @@ fn what_weir_adds_to_must_have_the_form_that_it_adds_to() {
         assert_eq!(problem(service), Some(format!("spec.service.{field}")), "{service}");
     }
 }
+
+#[test]
+fn a_canary_at_every_limit_at_once_is_planned_and_its_entry_has_a_bounded_size() {
+    let hosts: Vec<String> = (0..64).map(|i| format!("{}.{i}.example.com", "h".repeat(63))).collect();
+    let terms = |i: usize| {
+        let terms: Vec<String> = (0..8).map(|j| format!("x-{j}: {{regex: \"(?:a*){{9}}{i}{j}\"}}")).collect();
+        format!("{{headers: {{{}}}}}", terms.join(", "))
+    };
+    let conditions: Vec<String> = (0..16).map(terms).collect();
+    let webhooks: Vec<String> =
+        (0..16).map(|i| format!("{{name: w{i}, url: \"http://t/{}\"}}", "u".repeat(500))).collect();
+    let metric = |i| format!("{{name: m{i}, templateRef: {{name: a}}, thresholdRange: {{max: 1}}}}");
+    let metrics: Vec<String> = (0..16).map(metric).collect();
+    let mut canary = canary_with(&format!(
+        "iterations: 1000\nmatch: [{}]\nsessionAffinity: {{cookieName: {}, path: /{}}}\nwebhooks: [{}]\nmetrics: [{}]",
+        conditions.join(", "),
+        "c".repeat(100),
+        "p".repeat(300),
+        webhooks.join(", "),
+        metrics.join(", ")
+    ));
+    canary.spec.service.hosts = hosts;
+    let began = std::time::Instant::now();
+    let reading = reading("shop", "cart", &canary.spec);
+    println!("the plan of a Canary at every limit takes {:?} in this build", began.elapsed());
+    let plan = reading.plan.unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert!(reading.remarks.iter().all(|remark| !remark.text.contains("is the limit")), "{:?}", reading.remarks);
+    assert_eq!((plan.conditions.len(), plan.steps.len(), plan.webhooks.len()), (16, 1000, 16));
+    let traffic = weir_engine::Traffic { matching: true, run: "r".into(), ..weir_engine::Traffic::default() };
+    let request_match = crate::gateway_config::RequestMatch {
+        namespace: "shop".into(),
+        name: "cart".into(),
+        hosts: canary.spec.service.hosts.clone(),
+        ..crate::gateway_config::RequestMatch::default()
+    };
+    let entry = crate::gateway_config::entry(&request_match, &plan, &traffic);
+    let claim = crate::gateway_budget::Claim { canary: entry, routes: crate::gateway_config::RouteNames::default() };
+    let fitted = crate::gateway_budget::fit(vec![claim], &std::collections::BTreeMap::new());
+    // Everything at once is more than one Canary may have in a gateway, and told as such. Less of one of them fits.
+    let told: Vec<&String> = fitted.left_out.values().collect();
+    assert!(
+        fitted.canaries.len() + told.len() == 1 && told.iter().all(|text| text.contains("is the limit")),
+        "{told:?}"
+    );
+}

@@ -69,24 +69,39 @@ impl<V: Projection> Cache<V> {
         *self.synced.borrow()
     }
 
-    /// Keeps the copy up to date, for ever; tells of every object that changed or went.
+    /// Keeps the copy up to date, for ever, in these namespaces, or everywhere where there are none; tells of every object that
+    /// changed or went.
     pub(crate) async fn run(
         self: Arc<Self>,
         client: Client,
         selector: Option<&str>,
+        namespaces: &[String],
         mut changed: impl FnMut(&Cached<V>) + Send,
     ) {
-        let mut events = events::<V>(client, selector);
-        let mut fresh = Objects::new();
-        while let Some(event) = events.next().await {
+        let everywhere = namespaces.is_empty().then_some(None);
+        let scopes: Vec<Option<&str>> =
+            everywhere.into_iter().chain(namespaces.iter().map(|namespace| Some(namespace.as_str()))).collect();
+        let streams = scopes
+            .iter()
+            .enumerate()
+            .map(|(at, scope)| events::<V>(client.clone(), selector, *scope).map(move |event| (at, event)).boxed());
+        let mut events = futures::stream::select_all(streams);
+        // By the place of its scope, what a watch has listed so far, and whether it has listed everything.
+        let mut listed: Vec<(Objects<V>, bool)> = scopes.iter().map(|_| (Objects::new(), false)).collect();
+        while let Some((at, event)) = events.next().await {
             match event {
-                Ok(Event::Init) => fresh.clear(),
+                Ok(Event::Init) => listed[at].0.clear(),
                 Ok(Event::InitApply(object)) => {
                     if let Some(object) = read(object) {
-                        fresh.insert(key(&object), object);
+                        listed[at].0.insert(key(&object), object);
                     }
                 }
-                Ok(Event::InitDone) => self.replace(std::mem::take(&mut fresh), &mut changed),
+                Ok(Event::InitDone) => {
+                    let fresh = std::mem::take(&mut listed[at].0);
+                    listed[at].1 = true;
+                    let complete = listed.iter().all(|(_, done)| *done);
+                    self.replace(scopes[at], fresh, complete, &mut changed);
+                }
                 Ok(Event::Apply(object)) => {
                     let Some(object) = read(object) else { continue };
                     let older = self.write(|objects| {
@@ -111,10 +126,26 @@ impl<V: Projection> Cache<V> {
         }
     }
 
-    /// Takes over a complete list, and tells of what is not as it was.
-    fn replace(&self, fresh: Objects<V>, changed: &mut impl FnMut(&Cached<V>)) {
-        let old = self.write(|objects| std::mem::replace(objects, fresh.clone()));
-        self.synced.send_replace(true);
+    /// Takes over a complete list of a namespace, or of all, and tells of what is not as it was. `complete` says whether nothing is
+    /// unknown any more.
+    fn replace(
+        &self,
+        namespace: Option<&str>,
+        fresh: Objects<V>,
+        complete: bool,
+        changed: &mut impl FnMut(&Cached<V>),
+    ) {
+        let old = self.write(|objects| {
+            let is_listed = |(of, _): &(Box<str>, Box<str>)| namespace.is_none_or(|namespace| **of == *namespace);
+            let (old, others): (Objects<V>, Objects<V>) =
+                std::mem::take(objects).into_iter().partition(|(key, _)| is_listed(key));
+            *objects = others;
+            objects.extend(fresh.clone());
+            old
+        });
+        if complete {
+            self.synced.send_replace(true);
+        }
         let version = |object: &Arc<Cached<V>>| object.metadata.resource_version.clone();
         for (key, object) in &fresh {
             if old.get(key).map(version) != Some(version(object)) {
@@ -147,6 +178,7 @@ impl<V: Projection> Cache<V> {
 fn events<V: Projection>(
     client: Client,
     selector: Option<&str>,
+    namespace: Option<&str>,
 ) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
     let config = Config {
         label_selector: selector.map(str::to_owned),
@@ -154,16 +186,21 @@ fn events<V: Projection>(
         page_size: Some(V::PAGE),
         ..Config::default()
     };
-    watch(client, &resource::<V>(), config)
+    watch(client, &resource::<V>(), namespace, config)
 }
 
 /// Compiled once, and not once for each kind.
 fn watch(
     client: Client,
     resource: &ApiResource,
+    namespace: Option<&str>,
     config: Config,
 ) -> BoxStream<'static, Result<Event<DynamicObject>, watcher::Error>> {
-    watcher(Api::all_with(client, resource), config).default_backoff().boxed()
+    let api = match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, resource),
+        None => Api::all_with(client, resource),
+    };
+    watcher(api, config).default_backoff().boxed()
 }
 
 /// One object that cannot be read must not stop the watch of all.

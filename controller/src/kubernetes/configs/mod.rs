@@ -28,6 +28,11 @@ use crate::kubernetes::stores::Stores;
 
 pub(crate) use copies::{Copies, ensure, missing_copy};
 
+/// Bytes of a hash that name a revision, as ever: with others, an upgrade would release every Canary anew.
+const SHORT: usize = 5;
+/// As many as name one whose short name another one has.
+const LONG: usize = 8;
+
 /// A revision of the target, and the configs that are part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrackedRevision {
@@ -76,7 +81,11 @@ pub(crate) fn resolve_revision(
         };
         return Ok(match state.live_revisions().find(same) {
             Some(revision) => recorded_revision(stores, names, revision, &template),
-            None => TrackedRevision { revision: plain, configs: Configs::new(), former: Configs::new(), copied: false },
+            None => {
+                let found =
+                    TrackedRevision { revision: plain, configs: Configs::new(), former: Configs::new(), copied: false };
+                told_apart(stores, names, found, &template)
+            }
         });
     }
     let known = state.revisions().any(|revision| *revision == plain);
@@ -91,7 +100,26 @@ pub(crate) fn resolve_revision(
     let is_known = |resolved: &TrackedRevision| state.revisions().any(|revision| *revision == resolved.revision);
     let mut found = if !is_known(&resolved) && is_known(&former) { former.clone() } else { resolved };
     found.former = former.configs;
-    Ok(found)
+    Ok(told_apart(stores, names, found, &template))
+}
+
+/// Has a template that has a kept one's name, and is another one, be called by more of its hash: its name is short enough that somebody
+/// could make two that share it, and the second one would pass for analysed.
+fn told_apart(stores: &Stores, names: &Names, mut found: TrackedRevision, template: &Value) -> TrackedRevision {
+    let Some(kept) = stores.revisions.get(&names.namespace, &names.snapshot(&found.revision.0)) else { return found };
+    let recorded = recorded(stores, names, &found.revision).unwrap_or_default();
+    if shares_name(&found.revision, template, &template_of(&kept.data()), &recorded) {
+        let digest = found.copied.then(|| digest(&found.configs));
+        let texts: Vec<String> = std::iter::once(template.to_string()).chain(digest).collect();
+        found.revision = hashed(&texts.iter().map(String::as_str).collect::<Vec<_>>(), LONG);
+    }
+    found
+}
+
+/// Returns whether a kept template is called so, as its hash says, and is not this one.
+fn shares_name(revision: &Revision, template: &Value, kept: &Value, recorded: &Configs) -> bool {
+    let named = || plain(kept) == *revision || short(&[&kept.to_string(), &digest(recorded)]) == *revision;
+    kept != template && named()
 }
 
 /// Gives what a target declares its name. `known` is whether the state speaks of its template alone, and `recorded` what was
@@ -138,7 +166,7 @@ pub(crate) fn recorded_revision(
         revision: revision.clone(),
         configs,
         former: Configs::new(),
-        copied: *revision != plain(template),
+        copied: *revision != plain(template) && *revision != hashed(&[&template.to_string()], LONG),
     }
 }
 
@@ -153,9 +181,13 @@ fn plain(template: &Value) -> Revision {
 }
 
 fn short(texts: &[&str]) -> Revision {
+    hashed(texts, SHORT)
+}
+
+fn hashed(texts: &[&str], bytes: usize) -> Revision {
     let mut hash = Sha256::new();
     texts.iter().for_each(|text| hash.update(text));
-    Revision(hash.finalize()[..5].iter().map(|byte| format!("{byte:02x}")).collect())
+    Revision(hash.finalize()[..bytes].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Looks at what a pod template refers to.
@@ -219,6 +251,22 @@ mod tests {
         assert!(changed.copied && changed.revision != first.revision);
         // Once nothing speaks of it any more, what it read is as new as anything.
         assert!(named(&template(), configs("a"), false, None).copied);
+    }
+
+    #[test]
+    fn two_templates_with_one_short_name_are_two_revisions() {
+        // Found by trying a million.
+        let [one, other] = [131_920, 662_156].map(|number| {
+            let container = json!({"image": format!("cart:{number}"), "name": "cart"});
+            json!({"metadata": {"labels": {"app": "cart"}}, "spec": {"containers": [container]}})
+        });
+        let none = Configs::new();
+        let name = plain(&one);
+        assert_eq!((name.0.as_str(), &name), ("dd0a4d4a9b", &plain(&other)));
+        assert!(shares_name(&name, &other, &one, &none) && !shares_name(&name, &one, &one, &none));
+        assert_ne!(hashed(&[&one.to_string()], LONG), hashed(&[&other.to_string()], LONG));
+        // What is kept in another form than today's was not named by it: that is no news.
+        assert!(!shares_name(&name, &one, &template(), &none));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::registry::{GatewayRegistry, selects};
 use super::workload::GatewayWorkload;
-use crate::api::CanarySpec;
+use crate::api::{CanarySpec, canary_id};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::api_server::object::AMBIENT;
 use crate::kubernetes::kinds::{Pod, Proxy};
@@ -77,6 +77,14 @@ impl Bound {
                 named.join(", ")
             );
             found.push(("PodsSilent", text));
+        }
+        let id = canary_id(&names.namespace, &names.canary);
+        if let Some(workload) = through.iter().find(|workload| workload.shows_no_route(&id)) {
+            let text = format!(
+                "the gateways in namespace {} show none of the Canary's routes, so it gets no weight: does a server of the Gateway                  admit its hosts, and has istiod taken its routes (istioctl proxy-config route)? Where a                  proxyStatsMatcher hides vhost.*.route.* they are seen once requests are counted",
+                workload.names.namespace
+            );
+            found.push(("RoutesUnseen", text));
         }
         if let Some(why) = through.iter().find_map(|workload| workload.everywhere()) {
             found.push(("FilterEverywhere", format!("the filter sees all of the gateway's requests: {why}")));

@@ -1,7 +1,11 @@
 //! Whether the filter of a gateway is off but on the routes of Canaries that need it, or on for all requests.
 //!
 //! Off is what it should be. It is on everywhere while the gateway has it from a version of Weir that knew nothing else, until
-//! every rollout under way is shown to have its routes switched on; and where the gateway does not do it.
+//! every rollout under way is shown to have its routes switched on; and where the gateway is known to be unable to do it. That
+//! some routes are not seen is no such knowledge: they may never have reached the gateway, and one Canary's mistake would have
+//! everybody's requests pay. Its status says so then, and no weight is given.
+
+use std::collections::BTreeMap;
 
 use weir_engine::{Span, Timestamp};
 
@@ -10,12 +14,13 @@ use crate::publisher::Publisher;
 
 use super::reports::Reports;
 
-/// Routes that are not seen to be switched on so long after all pods acknowledged the push never will be.
+/// Routes that are not seen to be switched on so long after all pods acknowledged the push are told to people.
 const SWITCH_TIMEOUT: Span = Span::seconds(10);
-/// Why it is on everywhere, where the gateway does not do it.
-const NOT_SEEN: &str = "the gateway's pods acknowledged routes with the filter switched on, and do not show them: istiod or \
-                        Envoy may not know `stat_prefix` or `typed_per_filter_config`, or a proxyStatsMatcher hides \
-                        `vhost.*.route.*`";
+/// Why it is on everywhere, where the gateway cannot do it.
+const UNABLE: &str =
+    "a proxy of the gateway is older than release 1.22 of the mesh, and may know no filter that routes switch on";
+/// Why it was on everywhere to earlier versions of Weir, where routes were not seen.
+const NOT_SEEN: &str = "the gateway's pods acknowledged routes with the filter switched on, and do not show them";
 
 /// Whether the filter is on everywhere.
 #[derive(Debug)]
@@ -25,14 +30,14 @@ pub(super) struct Reach {
     proxies: Proxies,
     /// Whether routes of any Canary were seen to be switched on: then the gateway does it.
     seen: bool,
-    /// Since when some routes should be seen to be, and are not.
-    unseen_since: Option<Timestamp>,
+    /// By canary, since when its routes should be seen to be, and are not.
+    unseen: BTreeMap<String, Timestamp>,
 }
 
 impl Reach {
     /// Returns what an earlier controller left.
     pub(super) fn new(everywhere: Option<String>, proxies: Proxies) -> Self {
-        Self { everywhere, proxies, seen: false, unseen_since: None }
+        Self { everywhere, proxies, seen: false, unseen: BTreeMap::new() }
     }
 
     /// Returns why the filter is on everywhere, where it is.
@@ -40,38 +45,47 @@ impl Reach {
         self.everywhere.as_deref()
     }
 
-    /// Decides anew; returns whether it changed.
-    pub(super) fn advance(&mut self, publisher: &Publisher, reports: &Reports, now: Timestamp) -> bool {
-        let mut on = publisher.switched().filter(|(_, since)| publisher.is_acknowledged(*since)).peekable();
-        let any = on.peek().is_some();
-        let unseen = on.any(|(id, _)| !reports.is_filtering(id));
-        self.seen |= any && !unseen;
+    /// Returns the canaries whose routes should be seen to be switched on for some time, and are not.
+    pub(super) fn missing(&self, now: Timestamp) -> impl Iterator<Item = &String> {
+        self.unseen.iter().filter(move |(_, since)| now.since(**since) >= SWITCH_TIMEOUT).map(|(id, _)| id)
+    }
+
+    /// Decides anew; returns whether it changed. `unable` says whether the gateway is known to be unable to switch it by routes.
+    pub(super) fn advance(
+        &mut self,
+        publisher: &Publisher,
+        reports: &Reports,
+        unable: impl FnOnce() -> bool,
+        now: Timestamp,
+    ) -> bool {
+        let on = publisher.switched().filter(|(_, since)| publisher.is_acknowledged(*since));
+        let (shown, hidden): (Vec<&str>, Vec<&str>) = on.map(|(id, _)| id).partition(|id| reports.is_filtering(id));
+        self.unseen.retain(|id, _| hidden.contains(&id.as_str()));
+        for id in &hidden {
+            self.unseen.entry((*id).to_owned()).or_insert(now);
+        }
+        self.seen |= !shown.is_empty() && reports.any_heard();
         if self.everywhere.is_some() {
-            let not_done = self.everywhere.as_deref() == Some(NOT_SEEN) && !self.seen;
-            let ready = reports.complete && !unseen && !not_done && !publisher.is_switching();
+            let of_earlier = self.everywhere.as_deref().is_some_and(|why| why.starts_with(NOT_SEEN));
+            let not_done = !self.seen && (of_earlier || unable());
+            let ready = reports.complete && hidden.is_empty() && !not_done && !publisher.is_switching();
             if ready && publisher.switched().all(|(_, since)| publisher.is_acknowledged(since)) {
                 self.everywhere = None;
                 return true;
             }
             return false;
         }
-        if !unseen || self.seen || self.proxies == Proxies::Sidecars {
-            self.unseen_since = None;
+        // Where it is never on for all, nothing else is to be decided.
+        if self.seen || self.proxies == Proxies::Sidecars || self.missing(now).next().is_none() || !unable() {
             return false;
         }
-        let since = *self.unseen_since.get_or_insert(now);
-        if now.since(since) < SWITCH_TIMEOUT {
-            return false;
-        }
-        self.everywhere = Some(NOT_SEEN.to_owned());
+        self.everywhere = Some(UNABLE.to_owned());
         true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use weir_wire::names::Arm;
     use weir_wire::{Canary, Config};
 
@@ -90,6 +104,7 @@ mod tests {
         reports: Reports,
         reach: Reach,
         shows: bool,
+        unable: bool,
     }
 
     impl Life {
@@ -98,7 +113,8 @@ mod tests {
             let publisher = Publisher::resume(Span(0), pushed, BTreeMap::new(), |_| true);
             let mut reports = Reports::default();
             reports.complete = true;
-            Self { publisher, reports, reach: Reach::new(everywhere.map(str::to_owned), Proxies::Gateways), shows }
+            let reach = Reach::new(everywhere.map(str::to_owned), Proxies::Gateways);
+            Self { publisher, reports, reach, shows, unable: false }
         }
 
         fn set(&mut self, filter: FilterMode) {
@@ -120,7 +136,7 @@ mod tests {
                     if on { &route } else { "" }
                 );
                 self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()), None, true);
-                if self.reach.advance(&self.publisher, &self.reports, now) {
+                if self.reach.advance(&self.publisher, &self.reports, || self.unable, now) {
                     changes.push((second, self.reach.everywhere().is_some()));
                 }
                 if let Next::Push(push) = self.publisher.next(now) {
@@ -142,16 +158,35 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_does_not_show_the_switch_has_the_filter_on_everywhere_and_keeps_it() {
+    fn routes_that_never_reach_a_gateway_are_told_of_and_leave_the_filter_off_for_everybody_else() {
         let mut life = Life::begin(None, false);
+        life.set(FilterMode::On);
+        // Switched on at 1, acknowledged at 2.
+        assert_eq!(life.changes(0, 12), []);
+        assert_eq!(life.reach.missing(NOW + Span::seconds(11)).count(), 0);
+        assert_eq!(life.changes(12, 600), []);
+        assert_eq!(life.reach.missing(NOW + Span::seconds(12)).collect::<Vec<_>>(), [ID]);
+        life.shows = true;
+        assert_eq!(life.changes(600, 610), []);
+        assert_eq!(life.reach.missing(NOW + Span::seconds(700)).count(), 0, "they are there now");
+    }
+
+    #[test]
+    fn a_gateway_that_is_known_to_be_unable_has_the_filter_on_everywhere_and_keeps_it() {
+        let mut life = Life::begin(None, false);
+        life.unable = true;
         assert_eq!(life.changes(0, 10), []);
         life.set(FilterMode::On);
         assert_eq!(life.changes(10, 60), [(22, true)]);
         life.set(FilterMode::Off);
         assert_eq!(life.changes(60, 120), [], "the next rollout would only find out again");
-        // A later controller reads why, and goes on so.
-        let why = life.reach.everywhere().map(str::to_owned);
-        let mut later = Life::begin(why.as_deref(), true);
+        life.unable = false;
+        assert_eq!(life.changes(120, 130), [(120, false)], "its proxies are others now");
+    }
+
+    #[test]
+    fn a_gateway_that_an_earlier_weir_held_for_unable_goes_on_so_until_it_shows_a_route() {
+        let mut later = Life::begin(Some(NOT_SEEN), true);
         assert_eq!(later.changes(120, 130), []);
         later.set(FilterMode::On);
         assert_eq!(later.changes(130, 140), [(132, false)], "what it did not do then it does now");

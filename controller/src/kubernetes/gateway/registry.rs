@@ -75,7 +75,7 @@ impl GatewayRegistry {
                 selectors.iter().filter(|selector| !selector.is_empty() && selects(selector, labels)).collect();
             if !stores.is_gateway_namespace(namespace) {
                 selected.into_iter().for_each(|selector| outside.insert(selector, &pod));
-            } else if selected.is_empty() && pod.fields.proxy == Proxy::Router && selectors.contains(&Labels::new()) {
+            } else if selected.is_empty() && pod.fields.proxy.is_router() && selectors.contains(&Labels::new()) {
                 routers.push(pod);
             } else {
                 found.extend(selected.into_iter().map(|selector| gateway_of(namespace, selector.clone())));
@@ -271,7 +271,7 @@ impl GatewayListener for GatewayRegistry {
     fn pod_changed(&self, pod: &Pod) {
         // One without labels selects every gateway.
         let selected = |selector: &Labels| match selector.is_empty() {
-            true => pod.fields.proxy == Proxy::Router,
+            true => pod.fields.proxy.is_router(),
             false => selects(selector, pod.metadata.labels.as_ref()),
         };
         let callers = of_namespace(&self.callers.lock(), pod.namespace()).filter(|names| names.selects(pod)).count();

@@ -1,6 +1,6 @@
 //! What the pods of a gateway workload say, as everybody may read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_engine::{Gateway, Scrape, Span, Timestamp};
 
@@ -24,10 +24,14 @@ pub(super) struct Reports {
     pub(super) proxies: Proxies,
     /// Which generation carried which epoch.
     pub(super) epochs: Epochs,
+    /// Since when the filter should be on for a canary's routes, by id.
+    on_since: BTreeMap<String, Timestamp>,
     /// Whether each pod was asked once.
     pub(super) complete: bool,
     /// Why the filter is on for all requests of the gateway, where it is.
     pub(super) everywhere: Option<String>,
+    /// The canaries, by id, whose routes should be seen to be switched on, and are not.
+    pub(super) missing: BTreeSet<String>,
     /// By id, what has no place in the configuration.
     pub(super) left_out: BTreeMap<String, LeftOut>,
     /// By the object, which of the gateway's own writes the API server refuses.
@@ -48,6 +52,15 @@ struct PodReport {
     heard: bool,
     /// Why what it said last is not known, or not believed.
     problem: Option<String>,
+    /// The canaries whose requests its filter was seen to count since it should be on for their routes: a proxyStatsMatcher may
+    /// hide the routes' own counters.
+    counting: BTreeSet<String>,
+}
+
+impl PodReport {
+    fn is_filtering(&self, id: &str) -> bool {
+        self.counting.contains(id) || self.report.as_ref().is_some_and(|report| report.is_filtering(id))
+    }
 }
 
 impl Reports {
@@ -62,13 +75,34 @@ impl Reports {
     ) {
         let problem = (report.is_none() && runs.is_none()).then(|| "it does not run the filter".to_owned());
         let known = self.pods.entry(pod).or_insert_with(|| PodReport { first_asked: asked_at, ..PodReport::default() });
-        *known = PodReport { first_asked: known.first_asked, asked_at, report, runs, heard, problem };
+        let mut counting = std::mem::take(&mut known.counting);
+        // Where it is on everywhere, counts say nothing of the routes.
+        if let (Some(new), Some(last), None) = (&report, &known.report, &self.everywhere)
+            && new.boot == last.boot
+        {
+            let asked_since = |since: Timestamp| known.asked_at >= since;
+            let grown = |id: &str| new.assigned(id) > last.assigned(id);
+            let on = self.on_since.iter().filter(|(id, since)| asked_since(**since) && grown(id));
+            counting.extend(on.map(|(id, _)| id.clone()));
+        } else {
+            counting.clear();
+        }
+        *known = PodReport { first_asked: known.first_asked, asked_at, report, runs, heard, problem, counting };
     }
 
     /// Returns whether a pod has not answered for so long that no advance waits for it.
     pub(super) fn is_given_up(&self, pod: &str, now: Timestamp) -> bool {
         let hangs = |known: &PodReport| known.problem.is_some() && now.since(known.asked_at) >= PATIENCE;
         self.proxies == Proxies::Sidecars && self.pods.get(pod).is_some_and(hangs)
+    }
+
+    /// Takes note of whether the filter should be on for a canary's routes from now on.
+    pub(super) fn switch(&mut self, id: &str, on: bool, now: Timestamp) {
+        if on {
+            self.on_since.entry(id.to_owned()).or_insert(now);
+        } else if self.on_since.remove(id).is_some() {
+            self.pods.values_mut().for_each(|known| known.counting.retain(|counted| counted != id));
+        }
     }
 
     /// Takes note of a pod that did not answer, or whose answer is not believed: what it said before stands.
@@ -98,8 +132,8 @@ impl Reports {
     /// Returns whether the filter is on for a canary's requests in every pod that has acknowledged anything.
     #[must_use]
     pub(super) fn is_filtering(&self, id: &str) -> bool {
-        let mut heard = self.pods.values().filter(|known| known.heard).filter_map(|known| known.report.as_ref());
-        heard.all(|report| report.is_filtering(id))
+        let mut heard = self.pods.values().filter(|known| known.heard && known.report.is_some());
+        heard.all(|known| known.is_filtering(id))
     }
 
     /// Returns whether any pod has acknowledged anything.
@@ -126,12 +160,47 @@ impl Reports {
         let generation = known.and_then(|known| known.runs);
         let acknowledged = generation.and_then(|generation| self.epochs.acknowledged(id, generation));
         let scrape = report.map(|(asked_at, report)| report.scrape(id, &name, asked_at));
-        let routed = report.is_some_and(|(_, report)| report.is_filtering(id));
+        let routed = known.is_some_and(|known| known.is_filtering(id));
         let filtering = self.everywhere.is_some() || routed;
         let silent = known.is_none_or(|known| !known.heard) || self.is_given_up(pod, now);
         // A sidecar without the filter sends nobody to the canary, so it holds up nothing that a filter must know.
         let none = self.proxies == Proxies::Sidecars && report.is_none();
         let level = if none { u64::MAX } else { report.map_or(0, |(_, report)| report.level) };
         (Gateway { name, silent, acknowledged, filtering, level }, scrape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "a3f09c11d2e4b877";
+
+    fn said(boot: u64, requests: u64) -> Option<Report> {
+        let text = format!(
+            "weir_{ID}_1_primary_draw_assigned{{}} {requests}\nweir_boot{{}} {boot}\nweir_generation_0{{}} 8\nweir_vms_0{{}} 2\n"
+        );
+        Some(Report::parse(&text).unwrap())
+    }
+
+    #[test]
+    fn requests_that_are_counted_show_the_switch_where_the_routes_counters_are_hidden() {
+        let mut reports = Reports::default();
+        let hear = |reports: &mut Reports, at: u64, boot, requests| {
+            reports.insert("pod".into(), Timestamp(at), said(boot, requests), None, true);
+            reports.is_filtering(ID)
+        };
+        assert!(!hear(&mut reports, 1, 1, 5) && !hear(&mut reports, 2, 1, 6), "of a rollout before");
+        reports.switch(ID, true, Timestamp(3));
+        assert!(!hear(&mut reports, 4, 1, 7), "it may have been counted before the switch");
+        assert!(!hear(&mut reports, 5, 1, 7) && hear(&mut reports, 6, 1, 8) && hear(&mut reports, 7, 1, 8));
+        assert!(!hear(&mut reports, 8, 2, 9), "another process has to show it anew");
+        assert!(hear(&mut reports, 9, 2, 10));
+        reports.switch(ID, false, Timestamp(10));
+        assert!(!hear(&mut reports, 11, 2, 11));
+        // Counts of a filter that is on for all requests say nothing of the routes.
+        reports.everywhere = Some("it is old".into());
+        reports.switch(ID, true, Timestamp(12));
+        assert!(!hear(&mut reports, 13, 2, 12) && !hear(&mut reports, 14, 2, 13));
     }
 }

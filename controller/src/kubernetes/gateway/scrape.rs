@@ -26,7 +26,7 @@ const ENVOY_TIMEOUT: Duration = Duration::from_millis(400);
 const PATH: &str = "/stats/prometheus?filter=%5E(wasmcustom%5C.weir_%7Cserver%5C.concurrency\
                     %7Cvhost%5C..*%5C.route%5C.weir_.*%5C.upstream_rq_total%24)";
 /// A pod that does not answer by then is asked again in the next round. The body is more than a gateway says that has met
-/// thousands of canaries in its life; nothing is kept of it but what is of canaries that are known now.
+/// thousands of canaries in its life; it is never in memory, and nothing is kept of it but what is of canaries that are known now.
 const LIMITS: Limits = Limits { timeout: Duration::from_millis(900), body: 64 << 20 };
 
 type Answer = Result<Option<Report>, Box<dyn std::error::Error + Send + Sync>>;
@@ -110,15 +110,72 @@ async fn ask(http: &HttpClient, address: &str, port: u16, known: &HashSet<String
     let request = Request::get(format!("http://{host}:{port}{PATH}"));
     // pilot-agent complains in its log of whoever names none.
     let request = request.header(ACCEPT, "text/plain").body(http_body_util::Full::default())?;
-    let answer = http.send(request, LIMITS).await?;
-    if !answer.status.is_success() {
-        return Err(format!("status {}", answer.status).into());
-    }
+    // Read as it comes in: a thousand pods that send what they like take no more memory than what is known of their canaries.
     let mut reader = Reader::of(Some(known));
-    reader.read(&answer.whole()?)?;
+    let status = http.send_through(request, LIMITS, |piece| reader.read(piece)).await?;
+    if !status.is_success() {
+        return Err(format!("status {status}").into());
+    }
     match reader.finish() {
         Ok(report) => Ok(Some(report)),
         Err(ScrapeError::NoFilter) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const ID: &str = "a3f09c11d2e4b877";
+
+    /// Answers one request with a head and these pieces, and returns what [`ask`] makes of them.
+    async fn asked(head: &str, pieces: Vec<Vec<u8>>) -> Answer {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let head = format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(head.as_bytes()).await;
+            for piece in pieces {
+                let _ = stream.write_all(&piece).await;
+            }
+            let _ = stream.shutdown().await;
+        });
+        ask(&HttpClient::persistent(), "127.0.0.1", port, &HashSet::from([ID.to_owned()])).await
+    }
+
+    const TEXT: &str = "weir_a3f09c11d2e4b877_refused{} 7\nweir_boot{} 9\nweir_generation_0{} 8\nweir_vms_0{} 2\n";
+
+    #[tokio::test]
+    async fn a_report_is_read_however_it_is_cut_into_pieces() {
+        for length in [1, 3, 40, TEXT.len()] {
+            let pieces = TEXT.as_bytes().chunks(length).map(<[u8]>::to_vec).collect();
+            let report = asked("200 OK", pieces).await.unwrap().unwrap();
+            assert_eq!(report.scrape(ID, "pod", Timestamp(0)).refused, 7);
+        }
+        assert!(asked("404 Not Found", vec![TEXT.into()]).await.is_err());
+        assert!(
+            asked("200 OK", vec![b"envoy_x{} 1\n".to_vec()]).await.unwrap().is_none(),
+            "the filter does not run there"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_sends_other_things_than_lines_is_left_off_at_the_first_of_them() {
+        let error = asked("200 OK", vec![vec![b'x'; 1 << 20]; 8]).await.unwrap_err().to_string();
+        assert!(error.contains("a line of more than"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_other_peoples_counters_leaves_nothing_in_memory() {
+        let strangers =
+            |i: usize| (0..4_000).map(|j| format!("weir_{:016x}_late{{}} 1\n", i * 4_000 + j)).collect::<String>();
+        let mut pieces: Vec<Vec<u8>> = (0..20).map(|i| strangers(i).into_bytes()).collect();
+        pieces.push(TEXT.into());
+        let report = asked("200 OK", pieces).await.unwrap().unwrap();
+        assert_eq!(report, Report::parse(TEXT).unwrap(), "80,000 strangers are none of its canaries");
     }
 }

@@ -141,7 +141,10 @@ impl Task {
             Command::Remove(key, id) => {
                 self.requests.remove(&key);
                 if self.publisher.remove(&id) {
-                    self.reports.send_modify(|reports| reports.epochs.forget(&id));
+                    self.reports.send_modify(|reports| {
+                        reports.epochs.forget(&id);
+                        reports.switch(&id, false, now());
+                    });
                 }
             }
             Command::RequestScrape(key, request) => {
@@ -164,6 +167,10 @@ impl Task {
 
     fn set_desired(&mut self, desired: Desired) {
         let Desired { canary, filter, .. } = &desired;
+        self.reports.send_if_modified(|reports| {
+            reports.switch(&canary.id, *filter == FilterMode::On, now());
+            false
+        });
         let absent = !canary.reaches_canary() && self.publisher.left_out().contains_key(&canary.id);
         if (*filter == FilterMode::Off || absent)
             && let Some(generation) = self.publisher.generation_without(&canary.id)

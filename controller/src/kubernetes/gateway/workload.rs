@@ -28,6 +28,9 @@ pub(crate) struct GatewayWorkload {
     since: Timestamp,
 }
 
+/// The oldest Istio whose gateways routes can switch the filter on in: that of the requirements.
+const OLDEST: (u32, u32) = (1, 22);
+
 /// A gateway that has the filter from before its namespace had to be allowed is kept for so long without a word of it.
 const GRACE: Span = Span::seconds(600);
 
@@ -163,6 +166,19 @@ impl GatewayWorkload {
             serves && self.names.selects(pod) && pod.fields.status.phase == "Running"
         });
         pods
+    }
+
+    /// Returns whether a pod's proxy is known to be older than what routes can switch the filter on in.
+    #[must_use]
+    pub(super) fn is_unable(&self, stores: &Stores) -> bool {
+        let istio = |pod: &Arc<Pod>| pod.fields.proxy.istio();
+        self.pods(stores).iter().filter_map(istio).any(|istio| istio < OLDEST)
+    }
+
+    /// Returns whether pods acknowledged that a canary's routes are switched on, and have not shown them for some time.
+    #[must_use]
+    pub(super) fn shows_no_route(&self, id: &str) -> bool {
+        self.reports.borrow().missing.contains(id)
     }
 
     /// Returns what the pods are known to use and have counted, for one Canary.

@@ -127,9 +127,27 @@ pub(crate) enum Proxy {
     #[default]
     None,
     /// A gateway's.
-    Router,
+    Router {
+        /// Which Istio it is of, by its image's tag: the first two numbers, where it has such.
+        istio: Option<(u32, u32)>,
+    },
     /// A sidecar, which all of the pod's requests pass.
     Sidecar,
+}
+
+impl Proxy {
+    /// Returns whether it is a gateway's.
+    pub(crate) fn is_router(self) -> bool {
+        matches!(self, Self::Router { .. })
+    }
+
+    /// Returns which Istio a gateway's is of, where its image says so.
+    pub(crate) fn istio(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Router { istio } => istio,
+            Self::None | Self::Sidecar => None,
+        }
+    }
 }
 
 /// What a pod runs, as far as it tells gateways and callers from others.
@@ -149,18 +167,25 @@ struct PodSpec {
 struct Container {
     #[serde(deserialize_with = "or_empty")]
     args: Vec<String>,
+    image: String,
 }
 
 fn proxy_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Proxy, D::Error> {
     let PodSpec { containers, init_containers } = PodSpec::deserialize(deserializer)?;
-    let runs = |of: &[Container], kind: &str| {
-        of.iter().any(|it| it.args.len() >= 2 && it.args[0] == "proxy" && it.args[1] == kind)
-    };
-    Ok(match () {
-        () if runs(&containers, "router") => Proxy::Router,
-        () if runs(&containers, "sidecar") || runs(&init_containers, "sidecar") => Proxy::Sidecar,
-        () => Proxy::None,
-    })
+    let runs = |container: &&Container, kind: &str| container.args.starts_with(&["proxy".to_owned(), kind.to_owned()]);
+    if let Some(router) = containers.iter().find(|it| runs(it, "router")) {
+        return Ok(Proxy::Router { istio: version(&router.image) });
+    }
+    let sidecar = containers.iter().chain(&init_containers).any(|it| runs(&it, "sidecar"));
+    Ok(if sidecar { Proxy::Sidecar } else { Proxy::None })
+}
+
+/// Returns the first two numbers of an image's tag: of `registry:5000/proxyv2:1.22.3-distroless@sha256:…` 1 and 22.
+fn version(image: &str) -> Option<(u32, u32)> {
+    let name = image.split('@').next()?.rsplit('/').next()?;
+    let (_, tag) = name.split_once(':')?;
+    let mut numbers = tag.trim_start_matches('v').split(['.', '-']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// What became of a pod.
@@ -314,9 +339,14 @@ mod tests {
     #[test]
     fn a_pod_is_a_gateway_or_a_caller_by_what_it_runs_of_istios_proxy() {
         let proxy = |kind: &str| json!({"name": "istio-proxy", "args": ["proxy", kind, "--domain", "x"]});
+        let of = |image: &str| json!({"image": image, "args": ["proxy", "router"]});
         let app = json!({"name": "app", "args": ["serve"]});
         let rows = [
-            (json!({"containers": [proxy("router")]}), Proxy::Router),
+            (json!({"containers": [proxy("router")]}), Proxy::Router { istio: None }),
+            (
+                json!({"containers": [of("registry:5000/proxyv2:1.22.3-distroless")]}),
+                Proxy::Router { istio: Some((1, 22)) },
+            ),
             (json!({"containers": [app, proxy("sidecar")]}), Proxy::Sidecar),
             (
                 json!({"containers": [app], "initContainers": [{"name": "istio-init"}, proxy("sidecar")]}),

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use weir_engine::{
-    Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Revision, Severity, Span, State, Timestamp,
+    Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Replicas, Revision, Severity, Span, State,
+    Timestamp,
 };
+use weir_wire::Weight;
 
 use super::observe::{Observer, VERB, verb};
 use super::reconciler::Reconciler;
@@ -19,7 +21,7 @@ use crate::kubernetes::gateway::{Bound, GatewayWorkload};
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::render::{Names, Proxies};
-use crate::kubernetes::router::{callers, request_match};
+use crate::kubernetes::router::{callers, leads_to_canary, request_match};
 use crate::kubernetes::target::revision;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
@@ -43,6 +45,8 @@ pub(super) struct ReconcileContext<'a> {
     pub(super) now: Timestamp,
     pub(super) finalized: bool,
     pub(super) before: State,
+    /// Whether the canary stands in for the primary, by what was decided last.
+    pub(super) stands_in: bool,
 }
 
 impl ReconcileContext<'_> {
@@ -54,6 +58,7 @@ impl ReconcileContext<'_> {
             target: self.target.as_ref(),
             resolved: self.resolved.as_ref().ok(),
             written: &self.reconciler.written,
+            stands_in: self.stands_in,
         }
     }
 
@@ -102,6 +107,7 @@ impl Platform for ReconcileContext<'_> {
 
     async fn persist(&mut self, decision: &Decision) -> Result<(), ActError> {
         let (plan, state, stores) = (self.plan, &decision.state, &self.reconciler.stores.clone());
+        self.stands_in = state.canary_is_fallback && state.traffic.fallback && state.traffic.weight == Weight::FULL;
         // Nothing is made before it stands: what is made must be given back.
         if !self.finalized {
             self.reconciler.finalizer(self.canary, true).await?;
@@ -197,11 +203,21 @@ impl Platform for ReconcileContext<'_> {
                 self.executor().primary(revision, *replicas, *follow_autoscaler).await?;
             }
             Action::Canary { revision, replicas, fresh_for } => {
+                // Nothing of the canary goes while routes lead to it by themselves.
+                if *replicas == Replicas::Exactly(0) && !self.stands_in && self.reconciler.may_lead_to_canary {
+                    if leads_to_canary(stores, &self.names) {
+                        self.executor().route().await?;
+                    }
+                    self.reconciler.may_lead_to_canary = false;
+                }
                 let run = fresh_for.as_deref();
                 let mark = of(revision).zip(run).and_then(|((target, it), run)| unmarked(stores, target, it, run));
                 self.executor().canary(*replicas, mark.as_deref()).await?;
             }
-            Action::Route => self.executor().route().await?,
+            Action::Route => {
+                self.reconciler.may_lead_to_canary |= self.stands_in;
+                self.executor().route().await?;
+            }
             Action::Unroute => self.executor().unroute().await?,
             Action::Prune { revisions, live } => {
                 // While it cannot be told what the target reads, nothing of it is dropped.

@@ -25,7 +25,7 @@ use crate::kubernetes::configs::{Copies, resolve_revision};
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{apex_conflict, taken_hosts};
+use crate::kubernetes::router::{apex_conflict, taken_hosts, token_under_way};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::scaler::missing_autoscaler;
@@ -65,6 +65,8 @@ pub(crate) struct Reconciler {
     pub(super) seen: Observation,
     /// What is to be known before a release, where it was looked at.
     pub(super) hazards: Option<Vec<String>>,
+    /// Whether routes may lead to the canary by themselves.
+    pub(super) may_lead_to_canary: bool,
     /// Passes that failed.
     pub(super) retry: Retry,
     /// What is missing, and may be on its way.
@@ -110,6 +112,7 @@ impl Reconciler {
             checks,
             seen: Observation::default(),
             hazards: None,
+            may_lead_to_canary: true,
             retry: Retry::default(),
             grace: Grace::default(),
             written: Written::default(),
@@ -162,7 +165,7 @@ impl Reconciler {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         };
         plan.observe_at_rest |= self.stores.settings.observe_at_rest;
-        let names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
+        let mut names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
         if let Some(problem) = names.problem() {
             return self.refuse(canary, ("NameTooLong", problem)).await;
         }
@@ -197,6 +200,9 @@ impl Reconciler {
                 stored_state(&canary.fields.status).map_err(ActError::Precondition)?
             }
         };
+        if state.run.is_some() || state.canary_is_fallback || state.traffic.reaches_canary() {
+            names.token = token_under_way(&self.stores, &names);
+        }
         let resolved = resolve_revision(&self.stores, &names, target.as_ref(), &state);
         let fault =
             fault.or_else(|| resolved.as_ref().err().cloned()).or_else(|| missing_autoscaler(&self.stores, &names));
@@ -237,6 +243,7 @@ impl Reconciler {
             now: at,
             finalized,
             before,
+            stands_in: false,
         };
         let passed = pass(&mut context, plan, &mut state, at).await;
         let gateways = context.gateways;

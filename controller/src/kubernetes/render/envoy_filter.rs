@@ -51,6 +51,13 @@ impl Proxies {
 /// Where gateways get the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Module {
+    /// From this controller, which has brought it: what it calls is known.
+    Own {
+        /// `http://…`.
+        uri: String,
+        /// Of the module.
+        sha256: String,
+    },
     /// From an HTTP server or a registry; the agent beside Envoy fetches and checks it.
     Remote {
         /// `http://…`, `https://…` or `oci://…`.
@@ -165,22 +172,23 @@ pub(crate) fn config_filter(
 ) -> Value {
     let code = match module {
         // The sha256 stays a string through `json!`: an all-digit one in YAML would be a number.
-        Module::Remote { uri, sha256 } => {
+        Module::Own { uri, sha256 } | Module::Remote { uri, sha256 } => {
             json!({"remote": {"http_uri": {"uri": uri, "cluster": "_", "timeout": "30s"}, "sha256": sha256}})
         }
         Module::File(path) => json!({"local": {"filename": path}}),
     };
-    let typed_config = match names.proxies {
+    let typed_config = match (names.proxies, module) {
         // A sidecar that has nothing to split does not pay for the module.
-        Proxies::Sidecars if config.canaries.is_empty() => json!({"@type": RBAC}),
-        _ => plugin::typed_config(code, config).unwrap_or_default(),
+        (Proxies::Sidecars, _) if config.canaries.is_empty() => Ok(json!({"@type": RBAC})),
+        (_, Module::Own { .. }) => plugin::typed_config(code, config),
+        (_, Module::Remote { .. } | Module::File(_)) => plugin::typed_config_of_another(code, config),
     };
     let extension = json!({
         "applyTo": "EXTENSION_CONFIG",
         "match": {"context": names.proxies.context()},
         "patch": {"operation": "ADD", "value": {
             "name": names.resource(),
-            "typed_config": typed_config,
+            "typed_config": typed_config.unwrap_or_default(),
         }},
     });
     let mut patches = vec![extension];

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::limits::SERVICE_NAME;
-use crate::api::{AutoscalerKind, CanarySpec, GROUP, RouterKind, TargetKind, VERSION};
+use crate::api::{AutoscalerKind, CanarySpec, GROUP, RouterKind, TargetKind, VERSION, canary_token};
 use crate::kubernetes::api_server::{MANAGED_BY, MANAGER};
 use crate::kubernetes::kinds::Labels;
 
@@ -29,6 +29,8 @@ pub(crate) struct Names {
     pub(crate) canary: String,
     /// The Canary's uid, for ownership.
     pub(crate) uid: String,
+    /// Value of the token header that leads to the canary.
+    pub(crate) token: String,
     /// Who sends requests to the arms.
     pub(crate) router: RouterKind,
     /// The target's kind, and the primary's.
@@ -49,6 +51,7 @@ impl Names {
             namespace: namespace.into(),
             canary: canary.into(),
             uid: uid.into(),
+            token: canary_token(namespace, canary, uid),
             // A spec of another kind has no plan, so nothing is made of it.
             router: RouterKind::of(spec.provider.as_deref()).unwrap_or_default(),
             kind: TargetKind::of(&spec.target_ref.kind).unwrap_or_default(),

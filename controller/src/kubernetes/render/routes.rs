@@ -9,7 +9,7 @@ use weir_wire::TOKEN_HEADER;
 use super::names::{Names, Ownership, held};
 use super::service::decorate;
 use crate::api::service::{Free, Retries, Rewrite};
-use crate::api::{CanarySpec, EndedCookies, canary_token};
+use crate::api::{CanarySpec, EndedCookies};
 use crate::gateway_config::RouteNames;
 
 /// Where requests go.
@@ -43,7 +43,6 @@ pub(crate) fn virtual_service(
     };
     let http = match arms {
         Arms::Both => {
-            let token = canary_token(&names.namespace, &names.canary);
             let canary = destination(&names.canary_service());
             // A delegate with any rule for headers loses all rules of the VirtualService that delegates to it.
             let silent =
@@ -56,7 +55,7 @@ pub(crate) fn virtual_service(
                 let bringing = with_cookies(&matches, &cookies.pattern);
                 (!bringing.is_empty()).then(|| (to_primary(bringing), cookies))
             });
-            let to_canary = route(spec, &names.canary_route(), with_token(matches.clone(), &token), canary);
+            let to_canary = route(spec, &names.canary_route(), with_token(matches.clone(), &names.token), canary);
             let routes = [Some((to_canary, None)), ending.map(|(route, cookies)| (route, Some(cookies)))];
             let routes = routes.into_iter().flatten().chain([(to_primary(matches), None)]);
             let inherit = |mut route: Value| {

@@ -243,7 +243,7 @@ fn the_filter_is_inserted_once_and_configured_apart() {
     let canary = Canary { id: "6b31d19cc274a06a".into(), name: "shop/cart".into(), ..Canary::default() };
     let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary], ..Config::default() };
     // A checksum of digits alone would be a number if anything lost its quotes.
-    let module = Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
+    let module = Module::Own { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
     let routes = RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()] };
     let switched = [("6b31d19cc274a06a".to_owned(), routes)].into();
     let written = config_filter(&names, &module, &config, &switched, Some("4711"));
@@ -285,6 +285,27 @@ fn callers_get_the_filter_for_what_they_send_and_nothing_before_a_rollout() {
     let callers = FilterNames { selector, ..names };
     assert_ne!([gateway.listener(), gateway.config()], [callers.listener(), callers.config()]);
     assert_eq!(names_of(&read(static_filter(&callers, None))), Some(callers));
+}
+
+#[test]
+fn a_module_from_elsewhere_is_not_kept_from_calls_that_a_newer_one_may_need() {
+    let names = FilterNames {
+        namespace: "istio-ingress".into(),
+        selector: [("a".to_owned(), "b".to_owned())].into(),
+        proxies: Proxies::Gateways,
+    };
+    let allowed = |module: &Module| {
+        let written = config_filter(&names, module, &Config::default(), &std::collections::BTreeMap::new(), None);
+        let list =
+            "/spec/configPatches/0/patch/value/typed_config/config/capability_restriction_config/allowed_capabilities";
+        written.pointer(list).and_then(Value::as_object).cloned().unwrap()
+    };
+    let (uri, sha256) = ("x".to_owned(), "0".to_owned());
+    let own = allowed(&Module::Own { uri: uri.clone(), sha256: sha256.clone() });
+    for other in [Module::Remote { uri, sha256 }, Module::File("/m.wasm".into())] {
+        let other = allowed(&other);
+        assert!(own.keys().all(|name| other.contains_key(name)) && other.len() > own.len() + 15);
+    }
 }
 
 #[test]

@@ -2,16 +2,18 @@
 //! each arm.
 
 mod callers;
+mod export;
 mod host_owner;
 mod policy;
 mod request_match;
 
 use std::collections::BTreeSet;
 
-use serde_json::Map;
+use serde_json::{Map, Value, json};
+use weir_wire::TOKEN_HEADER;
 
 use super::apex::{Origin, origin, restore_of};
-use crate::api::CanarySpec;
+use crate::api::{CanarySpec, canary_token};
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::executor::{Executor, foreign, owned_by_other};
 use crate::kubernetes::kinds::canary::Fault;
@@ -54,6 +56,30 @@ pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec)
             foreign_destinations.join(", ")
         );
         ("RoutesElsewhere", problem)
+    })
+}
+
+/// Returns the token of a Canary's routes while a rollout is under way: routes and filter change it at two moments, and what the
+/// filter gives the canary in between would go to the primary. So one that an earlier Weir made of the names stays until its end.
+pub(super) fn token_under_way(stores: &Stores, names: &Names) -> String {
+    let earlier = canary_token(&names.namespace, &names.canary, "");
+    let live = stores.virtual_services.get(&names.namespace, &names.apex);
+    let body = live.map(|live| live.body()["spec"].take()).unwrap_or_default();
+    let of = |value: &Value, field: &str| value[field].as_array().cloned().unwrap_or_default();
+    let matches = of(&body, "http").into_iter().flat_map(|route| of(&route, "match"));
+    let mut tokens = matches.map(|found| found["headers"][TOKEN_HEADER]["exact"].clone());
+    if tokens.any(|token| token == earlier.as_str()) { earlier } else { names.token.clone() }
+}
+
+/// Returns whether the routes lead to the canary by themselves, without the filter.
+pub(super) fn leads_to_canary(stores: &Stores, names: &Names) -> bool {
+    let live = stores.virtual_services.get(&names.namespace, &names.apex);
+    live.is_some_and(|live| {
+        let body = live.body();
+        let ours = |route: &&Value| route["name"] == names.primary_route().as_str();
+        let route = body["spec"]["http"].as_array().into_iter().flatten().find(ours);
+        let host = route.and_then(|route| route.pointer("/route/0/destination/host"));
+        host.is_some_and(|host| *host == names.canary_service().as_str())
     })
 }
 
@@ -123,13 +149,26 @@ pub(super) async fn restore_routes(stores: &Stores, namespace: &str, canary: &st
 impl Executor<'_> {
     pub(super) async fn make_virtual_service(&self, multiport: bool) -> Result<(), ActError> {
         let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
+        let narrow = export::is_narrow(self.stores, self.names, self.spec, before.as_deref());
         let settings = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
-        let routes =
-            |ownership| render::virtual_service(self.names, self.spec, Arms::Both, ownership, multiport, &settings);
+        let routes = |ownership| {
+            let mut routes =
+                render::virtual_service(self.names, self.spec, Arms::Both, ownership, multiport, &settings);
+            if self.stands_in {
+                // A gateway that starts without Weir has no filter, and would send everything to a primary that cannot serve.
+                let to_canary = routes["spec"]["http"][0]["route"].clone();
+                let all = routes["spec"]["http"].as_array_mut().into_iter().flatten();
+                all.for_each(|route| route["route"] = to_canary.clone());
+            }
+            routes
+        };
         let mut wanted = self.held(&self.stores.virtual_services, routes)?;
         // An adopted one says it itself, and one that is delegated to must be known where the other one is.
         if wanted["metadata"].get("ownerReferences").is_some() && self.spec.service.delegation != Some(true) {
             self.export(&mut wanted);
+            if narrow {
+                wanted["spec"]["exportTo"] = json!(["."]);
+            }
         }
         self.ensure(&self.stores.virtual_services, &wanted).await
     }

@@ -49,6 +49,22 @@ pub(crate) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Opti
     }
 }
 
+/// Returns the token of a Canary's routes while a rollout is under way.
+#[must_use]
+pub(crate) fn token_under_way(stores: &Stores, names: &Names) -> String {
+    match names.router {
+        RouterKind::Istio => istio::token_under_way(stores, names),
+    }
+}
+
+/// Returns whether the routes lead to the canary by themselves, without the filter.
+#[must_use]
+pub(crate) fn leads_to_canary(stores: &Stores, names: &Names) -> bool {
+    match names.router {
+        RouterKind::Istio => istio::leads_to_canary(stores, names),
+    }
+}
+
 /// Returns how the requests of a Canary are found on a gateway.
 #[must_use]
 pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec, since: Timestamp) -> RequestMatch {

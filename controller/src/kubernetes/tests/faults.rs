@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::server::{Answer, ApiServer};
 use super::stage::{Stage, canary, deployment};
@@ -127,4 +127,35 @@ async fn the_loop_of_a_canary_that_panics_is_started_again_and_says_so() {
     let told = stage.events().into_keys().filter(|text| text.contains("index out of bounds")).count();
     assert!(told >= 1, "{:?}", stage.events());
     supervisor.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_lead_to_a_canary_that_stands_in_for_its_primary_until_that_serves_again() {
+    let to = |stage: &Stage| {
+        let routes = stage.get("virtualservices", "shop")["spec"]["http"].clone();
+        let to = |route: &Value| route["route"][0]["destination"]["host"].as_str().unwrap().to_owned();
+        routes.as_array().unwrap().iter().map(to).collect::<Vec<_>>()
+    };
+    let stage = Stage::initialized().await;
+    stage.server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
+    stage.phase("shop", "Progressing").await;
+    stage.rest().await;
+    assert_eq!(to(&stage), ["shop-canary", "shop-primary"]);
+    let server = stage.kill();
+    // A promotion failed: nothing but the canary serves.
+    server.stick("shop-primary", true);
+    server.edit("canaries", "shop", "shop", |canary| {
+        let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
+        state["canary_is_home"] = true.into();
+        state["traffic"]["weight"] = 10_000.into();
+        state["traffic"]["fallback"] = true.into();
+        canary["status"]["state"] = state.to_string().into();
+    });
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    // A gateway that starts without Weir, and so without its filter, sends everything to the canary.
+    assert_eq!(to(&stage), ["shop-canary", "shop-canary"], "{:#}", stage.status("shop"));
+    server.stick("shop-primary", false);
+    stage.rest().await;
+    assert_eq!(to(&stage), ["shop-canary", "shop-primary"], "{:#}", stage.status("shop"));
 }

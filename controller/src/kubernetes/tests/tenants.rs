@@ -1,16 +1,9 @@
-//! Many tenants on one gateway: whose pods, whose hosts, and whose place in its configuration.
-
-use std::collections::BTreeMap;
+//! Many tenants on one gateway: whose pods, whose hosts, and whose requests.
 
 use serde_json::{Value, json};
-use weir_engine::{FilterMode, Span, Timestamp};
-use weir_wire::{Canary, Weight};
 
 use super::server::{Answer, ApiServer};
 use super::stage::{NAMESPACE, Stage, canary, deployment, object, routes};
-use crate::gateway_config::RouteNames;
-use crate::kubernetes::render::{FilterNames, Module, Proxies, config_filter};
-use crate::publisher::{Desired, Next, Publisher};
 
 /// A pod with the labels of the ingress gateway.
 fn gateway_pod(namespace: &str, name: &str) -> Value {
@@ -21,7 +14,7 @@ fn gateway_pod(namespace: &str, name: &str) -> Value {
     })
 }
 
-fn serving(server: &ApiServer, namespace: &str, name: &str) {
+pub(super) fn serving(server: &ApiServer, namespace: &str, name: &str) {
     server.apply("kubelet", &gateway_pod(namespace, name));
     server.edit("pods", namespace, name, |pod| {
         pod["status"] = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
@@ -36,7 +29,7 @@ fn namespace(name: &str, allowed: bool) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
-fn gateway(selector: Value, hosts: &[&str]) -> Value {
+pub(super) fn gateway(selector: Value, hosts: &[&str]) -> Value {
     let spec = json!({"selector": selector, "servers": [{"port": {"number": 80}, "hosts": hosts}]});
     let mut gateway = object("networking.istio.io/v1", "Gateway", "public", spec);
     gateway["metadata"]["namespace"] = "istio-ingress".into();
@@ -252,107 +245,93 @@ async fn a_service_of_another_namespace_is_refused_in_the_mesh_by_any_of_its_nam
     assert_eq!(NAMESPACE, "shop");
 }
 
-const NOW: Timestamp = Timestamp(1_795_395_000_000);
+#[tokio::test(start_paused = true)]
+async fn in_the_mesh_other_hosts_than_the_services_own_are_routed_for_its_namespace_only() {
+    let exported = |stage: &Stage| stage.get("virtualservices", "shop")["spec"]["exportTo"].clone();
+    for (hosts, expected) in [
+        (json!([]), Value::Null),
+        (json!(["shop", "Shop.shop.svc.cluster.local", "shop.shop"]), Value::Null),
+        (json!(["api.partner.example"]), json!(["."])),
+        (json!(["*.example"]), json!(["."])),
+    ] {
+        let server = ApiServer::default();
+        server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+        server.apply("flux", &canary("shop", json!({"hosts": hosts})));
+        let stage = Stage::start(&server);
+        stage.phase("shop", "Initialized").await;
+        assert_eq!(exported(&stage), expected, "{hosts}");
+        // Nor by an edit.
+        stage.edit("canaries", "shop", |canary| canary["spec"]["service"]["hosts"] = json!(["api.partner.example"]));
+        stage.rest().await;
+        assert_eq!(exported(&stage), json!(["."]), "{hosts}");
+    }
+    // On a gateway it has to be exported; and a Service that is not for everybody has routes that are not either.
+    let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+    server.apply("flux", &on_gateway(&["shop.example.com"]));
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    assert_eq!(exported(&stage), Value::Null);
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    let annotations = json!({"networking.istio.io/exportTo": "., front"});
+    server.apply("flux", &canary("shop", json!({"apex": {"annotations": annotations}})));
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    assert_eq!(exported(&stage), json!([".", "front"]));
+}
 
-fn desired(number: usize, filter: FilterMode, weight: u32) -> Desired {
-    let name = format!("team-{number}/shopping-cart");
-    let table = |from: u32| (0..64).map(|i| [from + i * 7, 3 + i / 2]).collect::<Vec<[u32; 2]>>();
-    let limits = weir_wire::Limits {
-        epoch: 9,
-        comparison: table(0),
-        absolute: table(3),
-        end: [441, 444],
-        beyond: [vec![[36, 9_000], [40, 4_000]], vec![[36, 9_000]]],
+#[tokio::test(start_paused = true)]
+async fn what_was_routed_for_the_whole_mesh_before_goes_on_so() {
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    server.apply("flux", &canary("shop", json!({"hosts": ["shop.internal.example"]})));
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    let server = stage.kill();
+    // As an earlier version made it.
+    server.edit("virtualservices", "shop", "shop", |routes| {
+        routes["spec"].as_object_mut().unwrap().remove("exportTo");
+    });
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    assert_eq!(stage.get("virtualservices", "shop")["spec"]["exportTo"], Value::Null);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_is_not_to_be_guessed_and_changes_under_no_rollout() {
+    let token = |stage: &Stage| {
+        let routes = stage.get("virtualservices", "shop");
+        routes["spec"]["http"][0]["match"][0]["headers"][weir_wire::TOKEN_HEADER]["exact"].as_str().unwrap().to_owned()
     };
-    let canary = Canary {
-        id: format!("{number:016x}"),
-        name: name.clone(),
-        hosts: vec![format!("cart.team-{number}.example.com")],
-        routes: vec![name.clone()],
-        token: format!("{number:016x}"),
-        run: if filter == FilterMode::Off { String::new() } else { "19a2b3c4d5e-68".into() },
-        epoch: 9,
-        weight: Weight::new(weight).unwrap(),
-        latency_ms: crate::api::DEFAULT_LATENCY_MS.to_vec(),
-        limits: if weight > 0 { vec![limits.clone(), limits.clone(), limits] } else { Vec::new() },
-        ..Canary::default()
+    let of_names = crate::api::canary_token("shop", "shop", "");
+    let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+    serving(&server, "istio-ingress", "edge");
+    server.apply("flux", &on_gateway(&["shop.example.com"]));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "NotAcknowledged").await;
+    assert_ne!(token(&stage), of_names);
+    let uid = stage.get("canaries", "shop")["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert_eq!(token(&stage), crate::api::canary_token("shop", "shop", &uid));
+    stage.kill();
+    // An earlier version made it of the names: it is another one before the next rollout.
+    let stage = Stage::initialized().await;
+    let as_earlier = |server: &ApiServer| {
+        server.edit("virtualservices", "shop", "shop", |routes| {
+            routes["spec"]["http"][0]["match"][0]["headers"][weir_wire::TOKEN_HEADER]["exact"] =
+                of_names.clone().into();
+        });
     };
-    let routes = RouteNames { primary: vec![name.clone()], canary: vec![format!("{name}/canary")] };
-    Desired { canary, filter, routes, since: Timestamp(number as u64) }
-}
-
-/// A gateway whose pod acknowledges everything: its publisher, and the largest object that was written.
-struct Gateway {
-    publisher: Publisher,
-    largest: usize,
-    now: Timestamp,
-}
-
-impl Gateway {
-    fn settle(&mut self) {
-        let names = FilterNames {
-            namespace: "istio-ingress".into(),
-            selector: BTreeMap::from([("istio".into(), "ingressgateway".into())]),
-            proxies: Proxies::Gateways,
-        };
-        let module =
-            Module::Remote { uri: "http://weir.weir-system.svc.cluster.local:8080/m".into(), sha256: "0".repeat(64) };
-        for _ in 0..10 {
-            self.publisher.acknowledged("pod", self.now, Some(self.publisher.generation()));
-            if let Next::Push(push) = self.publisher.next(self.now) {
-                let object = config_filter(&names, &module, &push.config, &push.switched, None);
-                self.largest = self.largest.max(object.to_string().len());
-                self.publisher.pushed(push, self.now);
-            }
-            self.now = self.now + Span::seconds(1);
-        }
-    }
-
-    fn weight(&self, number: usize) -> Option<u32> {
-        let last = self.publisher.last_pushed()?;
-        let id = format!("{number:016x}");
-        last.canaries.iter().find(|canary| canary.id == id).map(|canary| canary.weight.parts().into())
-    }
-}
-
-#[test]
-fn ten_thousand_at_rest_and_five_hundred_under_way_fit_into_one_mebibyte_and_a_rollback_too() {
-    let mut gateway = Gateway { publisher: Publisher::new(Span(500)), largest: 0, now: NOW };
-    for number in 500..10_500 {
-        gateway.publisher.set_desired(desired(number, FilterMode::Off, 0));
-    }
-    for weight in [0, 500] {
-        for number in 0..500 {
-            gateway.publisher.set_desired(desired(number, FilterMode::On, weight));
-        }
-        gateway.settle();
-    }
-    let last = gateway.publisher.last_pushed().unwrap();
-    assert_eq!((last.canaries.len(), gateway.publisher.last_switched().len()), (500, 500));
-    assert!(gateway.publisher.left_out().is_empty(), "{:?}", gateway.publisher.left_out().values().next());
-    println!("500 rollouts and 10,000 at rest: an object of {} bytes at most", gateway.largest);
-    assert!(gateway.largest < 1 << 20, "{}", gateway.largest);
-    // Everything that a hostile tenant may write, for as many Canaries as he likes.
-    let hosts: Vec<String> = (0..64).map(|i| format!("{}{i}.example.com", "h".repeat(200))).collect();
-    for number in 20_000..20_200 {
-        let mut hostile = desired(number, FilterMode::On, 500);
-        hostile.canary.hosts = hosts.iter().map(|host| format!("{number}{host}")).collect();
-        gateway.publisher.set_desired(hostile);
-    }
-    gateway.settle();
-    assert!(gateway.largest < 1 << 20, "{}", gateway.largest);
-    assert!((0..500).all(|number| gateway.weight(number) == Some(500)), "nobody else is left out");
-    for (reason, text) in gateway.publisher.left_out().values() {
-        assert!(*reason == "GatewayFull" && text.contains("bytes"), "{text}");
-    }
-    // Every rollback has its place, all of them at once too.
-    for number in 0..500 {
-        gateway.publisher.set_desired(desired(number, FilterMode::On, 0));
-        if number == 0 {
-            gateway.settle();
-            assert_eq!((gateway.weight(0), gateway.weight(1)), (Some(0), Some(500)));
-        }
-    }
-    gateway.settle();
-    assert!((0..500).all(|number| gateway.weight(number) == Some(0)) && gateway.largest < 1 << 20);
+    let server = stage.kill();
+    as_earlier(&server);
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    assert_ne!(token(&stage), of_names, "at rest nobody sends it");
+    stage.server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
+    stage.phase("shop", "Progressing").await;
+    let server = stage.kill();
+    as_earlier(&server);
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    assert_eq!(token(&stage), of_names, "routes and filter would change at two moments");
 }

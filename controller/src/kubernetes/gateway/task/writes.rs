@@ -1,5 +1,7 @@
 //! The writes of a gateway workload's task: one at a time, what takes requests away from a canary first.
 
+use std::collections::BTreeSet;
+
 use tracing::{debug, info, warn};
 use weir_engine::{Span, Timestamp};
 use weir_wire::Config;
@@ -33,12 +35,7 @@ impl Task {
         if self.writing.is_some() {
             return now + IDLE_SCRAPE;
         }
-        if self.reach.advance(&self.publisher, &self.reports.borrow(), now) {
-            let why = self.reach.everywhere().map(str::to_owned);
-            let namespace = &self.workload.names.namespace;
-            info!(namespace, everywhere = why, "the filter's reach changes");
-            self.reports.send_modify(|reports| reports.everywhere = why);
-        }
+        self.advance_reach(now);
         // A rollback does not wait for the filter's insertion: without the filter no request goes to a canary.
         if !self.publisher.is_empty() && !self.publisher.is_urgent() && now >= self.insert_at {
             match self.objects.insertion(&self.workload, self.reach.everywhere(), now) {
@@ -89,6 +86,23 @@ impl Task {
             }
         });
         now + IDLE_SCRAPE
+    }
+
+    /// Decides whether the filter is on for all requests, and tells the Canaries whose routes are not seen.
+    fn advance_reach(&mut self, now: Timestamp) {
+        let (workload, stores) = (&self.workload, &self.stores);
+        let unable = || workload.is_unable(stores);
+        if self.reach.advance(&self.publisher, &self.reports.borrow(), unable, now) {
+            let why = self.reach.everywhere().map(str::to_owned);
+            info!(namespace = workload.names.namespace, everywhere = why, "the filter's reach changes");
+            self.reports.send_modify(|reports| reports.everywhere = why);
+        }
+        self.publisher.find_by_route(self.reach.everywhere().is_some());
+        let missing: BTreeSet<String> = self.reach.missing(now).cloned().collect();
+        if self.reports.borrow().missing != missing {
+            self.reports.send_modify(|reports| reports.missing = missing);
+            self.wake_all();
+        }
     }
 
     /// Tells the Canaries that have no place in the configuration, and those that have one again.

@@ -34,10 +34,40 @@ fn specificity(spec: &Value, rule: &DestinationRule, service: &str, domain: &str
     let host = spec["host"].as_str()?.to_ascii_lowercase();
     match host.strip_prefix('*') {
         Some(suffix) => service.ends_with(suffix).then_some(suffix.len()),
-        // A name without a dot is in the rule's own namespace.
-        None if host.contains('.') => {
-            (host == service || format!("{host}.svc.{domain}") == service).then_some(usize::MAX)
-        }
+        // As istiod reads them: a name without a dot is in the rule's own namespace, and one with a dot is whole. `shop.ns` is a
+        // host of its own to it, though DNS would find the service by it.
+        None if host.contains('.') => (host == service).then_some(usize::MAX),
         None => (format!("{host}.{}.svc.{domain}", rule.namespace()) == service).then_some(usize::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rule_is_the_services_where_istiod_reads_its_host_so() {
+        let service = "cart.shop.svc.cluster.local";
+        let rows = [
+            ("cart", true),
+            ("Cart", true),
+            ("cart.shop.svc.cluster.local", true),
+            ("*.shop.svc.cluster.local", true),
+            ("*", true),
+            ("cart.shop", false),
+            ("cart.shop.svc", false),
+            ("cart.other.svc.cluster.local", false),
+            ("shop", false),
+        ];
+        for (host, expected) in rows {
+            let object = json!({
+                "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+                "metadata": {"name": "user", "namespace": "shop"}, "spec": {"host": host},
+            });
+            let spec = object["spec"].clone();
+            let rule = DestinationRule::new(serde_json::from_value(object).unwrap()).unwrap();
+            assert_eq!(specificity(&spec, &rule, service, "cluster.local").is_some(), expected, "{host}");
+        }
     }
 }

@@ -28,7 +28,8 @@ pub(in super::super) fn request_match(
     // route does, which is the Canary's own.
     let admitted = if delegated { None } else { admitted_hosts(stores, names, spec, &hosts) };
     let elsewhere = |hosts: &[String]| overlaps_elsewhere(stores, &names.namespace, hosts);
-    let alone = spec.service.r#match.is_empty() && !shared();
+    // Where not everybody's routes are known, any host may be another's too.
+    let alone = spec.service.r#match.is_empty() && !stores.settings.is_restricted() && !shared();
     let alone = alone && admitted.as_ref().is_some_and(|admitted| !elsewhere(admitted));
     let hosts = if delegated { Vec::new() } else { admitted.unwrap_or(hosts) };
     let mut routes = route_names(names, spec);
@@ -48,6 +49,7 @@ pub(in super::super) fn request_match(
         // Hosts only narrow down which Canaries are tried. Of a delegated VirtualService they are the delegating one's: left out.
         hosts,
         routes,
+        token: names.token.clone(),
         since,
         lookup: if alone { Lookup::Host } else { Lookup::Route },
     }

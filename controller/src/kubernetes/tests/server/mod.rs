@@ -19,7 +19,7 @@ use kube::client::Body as Sent;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use request::{Target, key, key_of, kind};
+use request::{Target, key, key_of, kind, merge_patch};
 use store::{Change, Key, Store, Writer};
 
 /// Time that every answer takes.
@@ -73,11 +73,15 @@ struct Inner {
     /// Kinds that nobody can list, and what is answered instead.
     unlisted: BTreeMap<String, u16>,
     lists: BTreeMap<String, usize>,
+    /// Namespaces that the controller has rights in; everywhere where there are none.
+    allowed: Vec<String>,
     delivered: usize,
 }
 
 struct Watch {
     plural: String,
+    /// Empty for all.
+    namespace: String,
     label: Option<(String, String)>,
     sender: UnboundedSender<Bytes>,
 }
@@ -124,6 +128,16 @@ impl ApiServer {
         self.inner().script = Some(Box::new(script));
     }
 
+    /// Gives the controller rights in these namespaces, Weir's own and the gateways' only.
+    pub(in crate::kubernetes) fn allow(&self, namespaces: &[&str]) {
+        self.inner().allowed = namespaces.iter().map(|namespace| (*namespace).to_owned()).collect();
+    }
+
+    /// Returns the namespaces that the controller has rights in; nothing for all.
+    pub(in crate::kubernetes) fn allowed(&self) -> Vec<String> {
+        self.inner().allowed.clone()
+    }
+
     /// Has everything answered as usual again.
     pub(in crate::kubernetes) fn behave(&self) {
         self.inner().script = None;
@@ -137,6 +151,8 @@ impl ApiServer {
         } else {
             inner.stuck.remove(deployment)
         };
+        let namespaces = inner.store.objects.keys().map(|key| key.1.clone()).collect();
+        rules::control(&mut inner.store, &inner.stuck, &namespaces);
         inner.settle();
     }
 
@@ -288,6 +304,12 @@ impl Inner {
     }
 
     fn read(&mut self, target: &Target) -> Response<Body> {
+        let own = ["istio-ingress", "istio-system", "weir-system", "default"];
+        let namespace = target.key.1.as_str();
+        if !self.allowed.is_empty() && !own.contains(&namespace) && !self.allowed.iter().any(|it| it == namespace) {
+            let message = format!("{} {:?}: no rights there", target.key.0, namespace);
+            return respond(403, &Refusal { code: 403, reason: "Forbidden", message }.body());
+        }
         let label = target.value("labelSelector").map(|text| {
             let (key, value) = text.split_once('=').unwrap();
             (key.to_owned(), value.to_owned())
@@ -295,7 +317,8 @@ impl Inner {
         if target.value("watch").as_deref() == Some("true") {
             let (sender, receiver) = unbounded_channel::<Bytes>();
             let since: u64 = target.value("resourceVersion").unwrap_or_default().parse().unwrap_or_default();
-            let watch = Watch { plural: target.key.0.clone(), label, sender };
+            let (plural, namespace, _) = target.key.clone();
+            let watch = Watch { plural, namespace, label, sender };
             self.store.changes.iter().filter(|change| change.version > since).for_each(|change| watch.tell(change));
             self.watches.push(watch);
             let stream = futures::stream::unfold(receiver, |mut receiver| async move {
@@ -330,7 +353,9 @@ impl Inner {
 
     /// Has the controllers of Kubernetes act, and tells whoever watches.
     fn settle(&mut self) {
-        rules::control(&mut self.store, &self.stuck);
+        let changed = |change: &Change| change.last["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let namespaces: BTreeSet<String> = self.store.changes[self.delivered..].iter().map(changed).collect();
+        rules::control(&mut self.store, &self.stuck, &namespaces);
         for change in &self.store.changes[self.delivered..] {
             self.watches.iter().for_each(|watch| watch.tell(change));
         }
@@ -340,7 +365,8 @@ impl Inner {
 
 impl Watch {
     fn tell(&self, change: &Change) {
-        if change.plural != self.plural {
+        let namespace = change.last["metadata"]["namespace"].as_str().unwrap_or_default();
+        if change.plural != self.plural || ![namespace, ""].contains(&self.namespace.as_str()) {
             return;
         }
         let sees = |object: &Option<Value>| object.as_ref().is_some_and(|object| has(object, self.label.as_ref()));
@@ -363,17 +389,4 @@ fn respond(code: u16, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = code.try_into().unwrap();
     response
-}
-
-fn merge_patch(object: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else { return object.clone_from(patch) };
-    if !object.is_object() {
-        *object = json!({});
-    }
-    for (field, value) in patch {
-        match value {
-            Value::Null => drop(object.as_object_mut().unwrap().remove(field)),
-            value => merge_patch(&mut object[field], value),
-        }
-    }
 }

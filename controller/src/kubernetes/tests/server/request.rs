@@ -67,3 +67,17 @@ pub(super) fn kind(plural: &str) -> String {
     let found = kinds.into_iter().find(|kind| key_of(&json!({"kind": kind})).0 == plural);
     found.unwrap_or(plural).to_owned()
 }
+
+/// Merges a patch into an object, as RFC 7396 has it.
+pub(super) fn merge_patch(object: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else { return object.clone_from(patch) };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (field, value) in patch {
+        match value {
+            Value::Null => drop(object.as_object_mut().unwrap().remove(field)),
+            value => merge_patch(&mut object[field], value),
+        }
+    }
+}

@@ -84,10 +84,18 @@ fn finds(selector: &Map<String, Value>, labels: &Map<String, Value>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
+fn objects(store: &Store, plural: &str, namespaces: &BTreeSet<String>) -> Vec<(Key, Value)> {
+    let of = |namespace: &String| {
+        let from: Key = (plural.to_owned(), namespace.clone(), String::new());
+        let rest = store.objects.range(from.clone()..);
+        rest.take_while(move |(key, _)| (&key.0, &key.1) == (&from.0, &from.1)).map(|(k, v)| (k.clone(), v.clone()))
+    };
+    namespaces.iter().flat_map(of).collect()
+}
+
 /// What the controllers of Deployments and of EndpointSlices do: every pod is up at once, but for Deployments that are `stuck`.
-pub(super) fn control(store: &mut Store, stuck: &BTreeSet<String>) {
-    let deployments: Vec<(Key, Value)> =
-        store.objects.iter().filter(|(key, _)| key.0 == "deployments").map(|(k, v)| (k.clone(), v.clone())).collect();
+pub(super) fn control(store: &mut Store, stuck: &BTreeSet<String>, namespaces: &BTreeSet<String>) {
+    let deployments = objects(store, "deployments", namespaces);
     let writer = |subresource| Writer { manager: "kube-controller-manager", force: true, subresource };
     let frame = |key: &Key, version: &str, kind: &str| json!({"apiVersion": version, "kind": kind, "metadata": {"name": key.2, "namespace": key.1}});
     for (key, deployment) in &deployments {
@@ -102,8 +110,7 @@ pub(super) fn control(store: &mut Store, stuck: &BTreeSet<String>) {
         });
         let _ = store.apply(key.clone(), &status, &writer("status"));
     }
-    let services: Vec<(Key, Value)> =
-        store.objects.iter().filter(|(key, _)| key.0 == "services").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let services = objects(store, "services", namespaces);
     for (key, service) in &services {
         let selector = service["spec"]["selector"].as_object().cloned().unwrap_or_default();
         let endpoints: Vec<Value> = deployments

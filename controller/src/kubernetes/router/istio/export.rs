@@ -1,0 +1,36 @@
+//! Whose requests in the mesh the routes of a Canary are for.
+//!
+//! A VirtualService of the mesh changes where requests of every namespace go. Whoever may make Canaries may have those of his own
+//! service, as far as the Service itself is exported. Other hosts (of somebody's ServiceEntry, for instance, which nobody watches
+//! here) are routed for his own namespace only.
+
+use serde_json::Value;
+
+use crate::api::CanarySpec;
+use crate::kubernetes::kinds::VirtualService;
+use crate::kubernetes::render::Names;
+use crate::kubernetes::stores::Stores;
+
+/// Returns whether a Canary's own VirtualService is for its namespace only. On gateways it has to be exported, and who has which host
+/// there is known.
+pub(super) fn is_narrow(stores: &Stores, names: &Names, spec: &CanarySpec, live: Option<&VirtualService>) -> bool {
+    let service = &spec.service;
+    if service.delegation == Some(true) || service.gateways.iter().any(|gateway| gateway != "mesh") {
+        return false;
+    }
+    let (apex, namespace, domain) = (&names.apex, &names.namespace, &stores.settings.cluster_domain);
+    let own = [
+        apex.clone(),
+        format!("{apex}.{namespace}"),
+        format!("{apex}.{namespace}.svc"),
+        format!("{apex}.{namespace}.svc.{domain}"),
+    ];
+    let others: Vec<&String> =
+        service.hosts.iter().filter(|host| !own.iter().any(|own| own.eq_ignore_ascii_case(host))).collect();
+    // What was routed for everybody before there was this rule goes on so.
+    let has_been = |live: &VirtualService| {
+        let hosts = &live.fields.spec.hosts;
+        live.body()["spec"]["exportTo"] == Value::Null && others.iter().all(|host| hosts.contains(host))
+    };
+    !others.is_empty() && !live.is_some_and(has_been)
+}
