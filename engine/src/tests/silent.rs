@@ -90,8 +90,7 @@ fn a_gateway_that_never_answers_keeps_no_canary_at_rest_busy() {
         available: true,
         ..Workload::default()
     };
-    let gateway =
-        Gateway { name: "edge".into(), silent: true, acknowledged: None, filtering: false, splits_matched: false };
+    let gateway = Gateway { name: "edge".into(), silent: true, acknowledged: None, filtering: false, level: 0 };
     let seen = Observation {
         target: revision.clone(),
         primary,

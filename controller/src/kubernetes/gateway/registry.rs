@@ -14,7 +14,7 @@ use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::canary::Canary;
-use crate::kubernetes::kinds::{Labels, Pod, Proxy};
+use crate::kubernetes::kinds::{Labels, Pod};
 use crate::kubernetes::render::{FilterNames, Names, Proxies, names_of};
 use crate::kubernetes::router;
 use crate::kubernetes::stores::{GatewayListener, Key, Stores};
