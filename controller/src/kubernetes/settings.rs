@@ -68,9 +68,10 @@ impl Settings {
         all.into_iter().cloned().collect()
     }
 
-    /// Returns where the filter's objects are watched; nothing for everywhere.
+    /// Returns where gateways and callers may be, which the filter is written for; nothing for everywhere.
     #[must_use]
-    pub(crate) fn filters_watched(&self) -> Vec<String> {
-        if self.is_restricted() { self.gateway_namespaces.clone() } else { Vec::new() }
+    pub(crate) fn watched_with_proxies(&self) -> Vec<String> {
+        let callers: Vec<String> = self.caller_namespaces.iter().filter(|name| *name != "*").cloned().collect();
+        self.watched_with(&[&self.gateway_namespaces, &callers])
     }
 }

@@ -156,8 +156,8 @@ impl Stores {
     pub(crate) fn start_watches(self: &Arc<Self>, listener: &Arc<impl GatewayListener>) {
         let own = format!("app.kubernetes.io/managed-by={MANAGER}");
         let settings = &self.settings;
-        let (tenants, filters) = (settings.watched_with(&[]), settings.filters_watched());
-        let with_gateways = settings.watched_with(&[&settings.gateway_namespaces]);
+        let tenants = settings.watched_with(&[]);
+        let with_proxies = settings.watched_with_proxies();
         let with_lenders =
             settings.watched_with(&[&settings.shared_namespaces, std::slice::from_ref(&settings.namespace)]);
         self.watch(&self.canaries, None, &tenants, |stores, canary| {
@@ -175,7 +175,7 @@ impl Stores {
         );
         self.watch(&self.replica_sets, None, &tenants, |stores, set| stores.wake_owner(set));
         let hears = listener.clone();
-        self.watch(&self.pods, None, &with_gateways, move |stores, pod| {
+        self.watch(&self.pods, None, &with_proxies, move |stores, pod| {
             stores.wake_owner(pod);
             hears.pod_changed(pod);
         });
@@ -190,13 +190,13 @@ impl Stores {
         self.watch(&self.slices, Some(own.clone()), &tenants, |stores, slice| stores.wake_labelled(slice));
         self.watch(&self.revisions, Some(own.clone()), &tenants, |_, _| {});
         let hears = listener.clone();
-        self.watch(&self.gateways, None, &with_gateways, move |stores, _| {
+        self.watch(&self.gateways, None, &with_proxies, move |stores, _| {
             hears.gateway_changed();
             stores.wake_all();
         });
         // As it was when it was last told of: what Weir writes itself is in the cache before.
         let mut known: HashMap<Key, VirtualServiceBody> = HashMap::new();
-        self.watch(&self.virtual_services, None, &with_gateways, move |stores, routes| {
+        self.watch(&self.virtual_services, None, &with_proxies, move |stores, routes| {
             *stores.host_index.lock() = None;
             stores.wake_around(routes);
             let key = (routes.namespace().to_owned(), routes.name().to_owned());
@@ -211,7 +211,9 @@ impl Stores {
             }
         });
         let hears = listener.clone();
-        self.watch(&self.envoy_filters, Some(own), &filters, move |_, filter| hears.filter_changed(filter.namespace()));
+        self.watch(&self.envoy_filters, Some(own), &with_proxies, move |_, filter| {
+            hears.filter_changed(filter.namespace())
+        });
         self.watch(&self.templates, None, &with_lenders, |stores, template| {
             let name = template.name();
             stores.wake_where(None, |_, spec| spec.analysis.metrics.iter().any(|metric| metric.asks(name)));

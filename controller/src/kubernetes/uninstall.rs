@@ -29,7 +29,7 @@ pub async fn uninstall(client: Client, watched: &[String], gateways: &[String]) 
         }
     };
     let canaries = of(resource::<CanaryView>(), watched);
-    let filters = of(resource::<EnvoyFilterView>(), gateways);
+    let filters = of(resource::<EnvoyFilterView>(), &[watched, gateways].concat());
     let own = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let mut asked = Vec::new();
     loop {

@@ -360,4 +360,18 @@ mod tests {
             assert_eq!(pod.proxy, expected, "{spec}");
         }
     }
+
+    #[test]
+    fn a_proxys_release_is_read_from_its_images_tag() {
+        for (image, expected) in [
+            ("docker.io/istio/proxyv2:1.21.6", Some((1, 21))),
+            ("registry:5000/istio/proxyv2:v1.22.0-distroless@sha256:00ff", Some((1, 22))),
+            ("registry:5000/proxyv2", None),
+            ("proxyv2:latest", None),
+            ("proxyv2@sha256:00ff", None),
+            ("", None),
+        ] {
+            assert_eq!(version(image), expected, "{image}");
+        }
+    }
 }
