@@ -72,7 +72,8 @@ fn at_limits(mut canary: Canary) -> Canary {
     };
     canary.conditions = (0..16).map(condition).collect();
     let attributes = format!("; Path=/{}", "p".repeat(500));
-    canary.affinity = Some(weir_wire::Affinity { cookie: "c".repeat(200), attributes });
+    canary.affinity =
+        Some(weir_wire::Affinity { cookie: "c".repeat(200), attributes, ..weir_wire::Affinity::default() });
     canary.latency_ms = (1..=30).map(|edge| edge * 100).collect();
     let table = || (0..64).map(|i| [3 + i * 7, 3 + i]).collect::<Vec<[u32; 2]>>();
     canary.limits = (0..3)
