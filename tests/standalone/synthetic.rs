@@ -18,7 +18,7 @@ fn declare(site: &Site, version: &str) {
          metrics: [{{name: request-success-rate, thresholdRange: {{min: 99}}}}]}}",
         site.listen
     );
-    let canary = canary("shop", "*", &analysis);
+    let canary = canary("shop", "*\", \"shop-canary.default", &analysis);
     site.write("shop.yaml", &format!("{}---\n{canary}", site.process("shop", version, "")));
 }
 

@@ -59,6 +59,8 @@ pub(super) fn direct_names(namespace: &str, spec: &CanarySpec) -> Vec<String> {
     let domains = [String::new(), format!(".{namespace}"), format!(".{namespace}.svc")];
     let full = format!("{service}.{namespace}.svc.cluster.local");
     let covers = |host: &str, name: &str| match host.strip_prefix('*') {
+        // It was written for users: whoever may reach the gateway could send the name, and choose the canary.
+        Some("") => false,
         Some(suffix) => name.ends_with(suffix),
         // istiod takes a name without a dot for that of a Service of the namespace.
         None => host == name || (!host.contains('.') && name == full && host == service),
