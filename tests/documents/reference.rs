@@ -14,7 +14,7 @@ fn product() -> String {
 
 #[test]
 fn the_reasons_page_has_every_reason() {
-    let code = read("engine/src/reason.rs");
+    let code = read("engine/src/reason.rs") + &read("engine/src/reason/cause.rs");
     let given: BTreeSet<String> = code
         .lines()
         .filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\","))
@@ -128,7 +128,7 @@ fn the_alerts_page_says_how_severe_every_event_of_a_rollout_is() {
         }
     }
     assert!(checked > 20, "{checked}");
-    let causes = read("engine/src/reason.rs");
+    let causes = read("engine/src/reason/cause.rs");
     let causes = causes.split("impl Cause {").nth(1).unwrap().split("\n}\n").next().unwrap().to_owned();
     for cause in causes.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(rows.iter().any(|(event, _)| event == cause), "the page lacks {cause}");
