@@ -6,7 +6,7 @@
 //! what is compared is its ratio to the base of the same round.
 //!
 //! `cargo run -p weir-tests --release --features bench --bin bench-gateway -- [split|calls|ladder|pushes|limits] [--protocol http1|http2|tls]
-//! [--rounds N] [--requests N] [--only NAME,…] [--against MODULE]`
+//! [--rounds N] [--requests N] [--only NAME]… [--against MODULE]`
 
 mod cost;
 mod crossings;
@@ -63,10 +63,10 @@ impl Arguments {
                 "--rounds" => read.rounds = value()?.parse().map_err(|error| format!("--rounds: {error}"))?,
                 "--requests" => read.requests = value()?.parse().map_err(|error| format!("--requests: {error}"))?,
                 "--against" => read.against = Some(value()?.into()),
-                "--only" => read.only = value()?.split(',').map(str::to_owned).collect(),
+                "--only" => read.only.push(value()?),
                 _ => {
                     return Err(format!(
-                        "{argument} is not known: [split|calls|ladder|pushes|limits] [--protocol http1|http2|tls] [--rounds N] [--requests N] [--only NAME,…] [--against MODULE]"
+                        "{argument} is not known: [split|calls|ladder|pushes|limits] [--protocol http1|http2|tls] [--rounds N] [--requests N] [--only NAME]… [--against MODULE]"
                     ));
                 }
             }
