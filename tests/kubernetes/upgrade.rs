@@ -139,6 +139,7 @@ async fn an_upgrade_over_a_canary_at_rest_restarts_no_pod_stalls_nothing_and_los
     stage.strike();
 }
 
+#[cfg(feature = "kubernetes-full")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_in_mid_rollout_goes_on_where_it_stood() {
     let stage = Stage::bare_alone("midway").await;
