@@ -335,3 +335,23 @@ fn no_file_names_a_registry_or_a_path_of_one_machine() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A line that is broken without a `\` leaves the next one's indentation in what people read.
+#[test]
+fn no_sentence_for_people_has_a_gap() {
+    let engine_and_controller = files("controller/src").into_iter().chain(files("engine/src"));
+    // Tables of a terminal have columns.
+    let sentences = |path: &String| path.ends_with(".rs") && !is_test_file(path) && !path.contains("/view/");
+    let mut gaps = Vec::new();
+    for path in engine_and_controller.filter(sentences) {
+        for (number, line) in code(&path).lines().enumerate().filter(|(_, line)| line.contains('"')) {
+            let begin = line.find('"').unwrap_or_default();
+            let end = line.rfind('"').unwrap_or_default();
+            let inside = line.get(begin..end).unwrap_or_default();
+            if inside.split("    ").count() > 1 {
+                gaps.push(format!("{path}:{}", number + 1));
+            }
+        }
+    }
+    assert!(gaps.is_empty(), "sentences with gaps: {gaps:?}");
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weir_wire::SLOTS;
 
-use super::counts::{Counts, Scrape};
+use super::counts::{Counts, Scrape, is_zero};
 use super::time::Timestamp;
 
 /// What the gateways have counted for one Canary.
@@ -134,10 +134,6 @@ impl CounterHistory {
     pub fn scraped(&self, gateway: &str) -> Option<Timestamp> {
         self.gateways.get(gateway).map(|account| account.begun)
     }
-}
-
-fn is_zero(value: &u64) -> bool {
-    *value == 0
 }
 
 /// Returns the epoch that owns a slot while `newest` is the newest epoch; nothing for slots that were never used.

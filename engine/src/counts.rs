@@ -73,7 +73,7 @@ pub struct Scrape {
     pub trip_test: u64,
 }
 
-fn is_zero(value: &u64) -> bool {
+pub(super) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 

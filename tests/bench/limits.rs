@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use weir_wire::{Canary, Lookup};
 
-use crate::envoy::{Envoy, root};
+use crate::envoy::Envoy;
 use crate::variants::{self, Variant};
 
 /// Between two requests of the Canary's own clients: one in a hundred of what one client of another host sends.
@@ -48,17 +48,15 @@ pub(crate) fn run(upstream: u16, rounds: usize, requests: usize) -> Result<(), S
 
 /// An ordinary canary, and one at every limit at once, each beside requests to another host.
 fn variants(upstream: u16) -> Result<Vec<Variant>, String> {
-    let code = variants::code(&root().join("target/weir-filter.wasm"))?;
-    let variant = |name: &str, canary: Canary| {
+    let variant = |name: &str, canary: Canary| -> Result<Variant, String> {
         let config = variants::config(vec![canary]);
-        let mut filter = variants::wasm(&code, &serde_json::to_string(&config).unwrap_or_default());
-        variants::restrict(&mut filter, &config);
+        let filter = variants::delivered(&config)?;
         let routes = variants::by_token();
         let bootstrap = variants::bootstrap(&json!([filter, variants::router()]), &routes, upstream);
-        Variant { name: name.to_owned(), bootstrap, calls: 0 }
+        Ok(Variant { name: name.to_owned(), bootstrap, calls: 0 })
     };
     let ordinary = variants::canary(2, Lookup::Host, 1_000);
-    Ok(vec![variant("an ordinary Canary", ordinary.clone()), variant("a Canary at every limit", at_limits(ordinary))])
+    Ok(vec![variant("an ordinary Canary", ordinary.clone())?, variant("a Canary at every limit", at_limits(ordinary))?])
 }
 
 /// As much of everything as a Canary may have.

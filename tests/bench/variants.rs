@@ -87,7 +87,7 @@ pub(crate) fn split(upstream: u16, against: Option<&Path>) -> Result<Vec<Variant
     Ok(list)
 }
 
-pub(crate) fn code(module: &Path) -> Result<Value, String> {
+fn code(module: &Path) -> Result<Value, String> {
     let module = module.canonicalize().map_err(|error| format!("{}: {error}; run filter/build", module.display()))?;
     Ok(json!({"local": {"filename": module.to_string_lossy()}}))
 }
@@ -142,7 +142,7 @@ pub(crate) fn delivered(config: &Config) -> Result<Value, String> {
 }
 
 /// Leaves out the callbacks that a configuration does not need, as the controller does.
-pub(crate) fn restrict(filter: &mut Value, config: &Config) {
+fn restrict(filter: &mut Value, config: &Config) {
     let allowed: serde_json::Map<_, _> =
         weir_wire::capabilities::needed(config).map(|name| (name.to_owned(), json!({}))).collect();
     filter["typed_config"]["config"]["capability_restriction_config"] = json!({"allowed_capabilities": allowed});

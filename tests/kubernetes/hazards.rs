@@ -5,9 +5,7 @@ use super::kubectl::{apply, kubectl, until};
 use super::stage::{Release, Stage};
 
 fn condition(stage: &Stage, kind: &str) -> String {
-    let conditions = stage.status()["conditions"].as_array().cloned().unwrap_or_default();
-    let found = conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
-    found["message"].as_str().unwrap_or_default().to_owned()
+    stage.condition(kind).1
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,11 +112,7 @@ async fn inside(name: &str, more: &str) -> Stage {
 
 /// The condition `GatewayBound` of the Canary: its reason and its message.
 fn bound(stage: &Stage) -> (String, String) {
-    let status = stage.status();
-    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    let found = conditions.into_iter().find(|it| it["type"] == "GatewayBound").unwrap_or_default();
-    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
-    (text("reason"), text("message"))
+    stage.condition("GatewayBound")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -339,6 +339,14 @@ spec:
         object(&self.namespace, "canary", "shop").map(|canary| canary["status"].clone()).unwrap_or_default()
     }
 
+    /// Returns reason and message of a condition of the Canary, empty where it has none such.
+    pub(crate) fn condition(&self, kind: &str) -> (String, String) {
+        let conditions = self.status()["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        (text("reason"), text("message"))
+    }
+
     /// Waits for a phase; returns the status.
     pub(crate) async fn phase(&self, wanted: &str) -> Value {
         let mut last = Value::Null;

@@ -42,14 +42,14 @@ impl Bound {
         names: &Names,
         spec: &CanarySpec,
         through: &[Arc<GatewayWorkload>],
+        callers: Option<&Callers>,
     ) -> Self {
         let outside = registry.outside(stores, names, spec);
         let is_gateway = |workload: &&Arc<GatewayWorkload>| workload.names.proxies == Proxies::Gateways;
         let gateways: Vec<_> = through.iter().filter(is_gateway).collect();
         let has_pod = !outside.is_empty() || gateways.iter().any(|workload| workload.has_pod(stores));
         let sidecars: Vec<_> = through.iter().filter(|workload| !is_gateway(workload)).collect();
-        let callers = router::callers(stores, names, spec);
-        let callers = callers.map(|callers| calling(stores, names, &callers, &sidecars));
+        let callers = callers.map(|callers| calling(stores, names, callers, &sidecars));
         let mut found = Vec::new();
         if let Some((reason, message)) = router::unbound(stores, names, spec, has_pod) {
             match &callers {
@@ -68,20 +68,19 @@ impl Bound {
         }
         let silent: Vec<String> = through.iter().flat_map(|workload| workload.silent(stores, now())).collect();
         if !silent.is_empty() {
-            let more = silent.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let named: Vec<&str> = silent.iter().take(NAMED).map(String::as_str).collect();
             let text = format!(
-                "{}{more} never acknowledged a configuration, or none for a while: no advance waits for it, and only before the canary \
+                "{} never acknowledged a configuration, or none for a while: no advance waits for it, and only before the canary \
                  or its primary goes is it waited for, ten minutes",
-                named.join(", ")
+                listed(silent.iter().map(String::as_str))
             );
             found.push(("PodsSilent", text));
         }
         let id = canary_id(&names.namespace, &names.canary);
         if let Some(workload) = through.iter().find(|workload| workload.shows_no_route(&id)) {
             let text = format!(
-                "the gateways in namespace {} show none of the Canary's routes, so it gets no weight: does a server of the Gateway                  admit its hosts, and has istiod taken its routes (istioctl proxy-config route)? Where a                  proxyStatsMatcher hides vhost.*.route.* they are seen once requests are counted",
+                "the gateways in namespace {} show none of the Canary's routes, so it gets no weight: does a server of the Gateway \
+                 admit its hosts, and has istiod taken its routes (istioctl proxy-config route)? Where a proxyStatsMatcher hides \
+                 vhost.*.route.* they are seen once requests are counted",
                 workload.names.namespace
             );
             found.push(("RoutesUnseen", text));
@@ -106,13 +105,18 @@ impl Bound {
     }
 }
 
+/// Returns the first few names, and how many more there are.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let named = names.take(NAMED).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
 /// Returns what is so of those that call a Canary from inside of the mesh.
 fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<GatewayWorkload>]) -> Bound {
     let taking_part: usize = sidecars.iter().map(|workload| workload.pods(stores).len()).sum();
     let namespaces: BTreeSet<&str> = callers.taking_part.iter().map(|of| of.namespace.as_str()).collect();
-    let listed = namespaces.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    let more = namespaces.len().saturating_sub(NAMED);
-    let listed = if more > 0 { format!("{listed} and {more} more") } else { listed };
+    let listed = listed(namespaces.into_iter());
     let bound = taking_part > 0;
     let mut said = Vec::new();
     if bound {

@@ -16,7 +16,7 @@ use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::kinds::{Labels, Pod};
 use crate::kubernetes::render::{FilterNames, Names, Proxies, names_of};
-use crate::kubernetes::router;
+use crate::kubernetes::router::{self, Callers};
 use crate::kubernetes::stores::{GatewayListener, Key, Stores};
 
 /// All gateway workloads.
@@ -191,12 +191,19 @@ impl GatewayRegistry {
         self.tasks.lock().abort_all();
     }
 
-    /// Returns the workloads that a Canary's requests come through.
+    /// Returns the workloads that a Canary's requests come through: its gateways, and the sidecars of its callers.
     #[must_use]
-    pub(crate) fn of(&self, stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<Arc<GatewayWorkload>> {
+    pub(crate) fn of(
+        &self,
+        stores: &Stores,
+        names: &Names,
+        spec: &CanarySpec,
+        callers: Option<&Callers>,
+    ) -> Vec<Arc<GatewayWorkload>> {
         let selectors = router::gateway_selectors(stores, names, spec);
         let every = selectors.contains(&Labels::new());
-        let callers = router::callers(stores, names, spec).map(|callers| callers.taking_part).unwrap_or_default();
+        let nobody = BTreeSet::new();
+        let callers = callers.map_or(&nobody, |callers| &callers.taking_part);
         if !callers.is_subset(&self.callers.lock()) {
             self.gateways_changed.notify_one();
         }

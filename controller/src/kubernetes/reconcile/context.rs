@@ -21,7 +21,7 @@ use crate::kubernetes::gateway::{Bound, GatewayWorkload};
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::render::{Names, Proxies};
-use crate::kubernetes::router::{callers, leads_to_canary, request_match};
+use crate::kubernetes::router::{Callers, leads_to_canary, request_match};
 use crate::kubernetes::target::revision;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
@@ -40,6 +40,7 @@ pub(super) struct ReconcileContext<'a> {
     pub(super) plan: &'a Plan,
     pub(super) target: Option<Target>,
     pub(super) resolved: Result<TrackedRevision, Fault>,
+    pub(super) callers: Option<Callers>,
     pub(super) gateways: Vec<Arc<GatewayWorkload>>,
     pub(super) fault: Option<Fault>,
     pub(super) now: Timestamp,
@@ -90,8 +91,7 @@ impl Platform for ReconcileContext<'_> {
             resolved: self.resolved.as_ref().map_err(|(_, problem)| problem.as_str()),
             uncopied: self.reconciler.copies.problem.as_deref(),
             gateways: &self.gateways,
-            only_callers: callers(&self.reconciler.stores, &self.names, &self.spec)
-                .is_some_and(|callers| callers.alone),
+            only_callers: self.callers.as_ref().is_some_and(|callers| callers.alone),
             state: &self.before,
             now: self.now,
         };
@@ -117,7 +117,8 @@ impl Platform for ReconcileContext<'_> {
         let generation = self.canary.metadata.generation.unwrap_or_default();
         let old = self.reconciler.stored.as_ref().map_or(&self.canary.fields.status, |(status, _)| status);
         let at = self.reconciler.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
-        let bound = Bound::of(stores, &self.reconciler.registry, &self.names, &self.spec, &self.gateways);
+        let callers = self.callers.as_ref();
+        let bound = Bound::of(stores, &self.reconciler.registry, &self.names, &self.spec, &self.gateways, callers);
         let mut new = status(old, &view, state, generation, bound, self.now);
         let tracked = self.resolved.as_ref().map(|resolved| resolved.tracked(stores));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());

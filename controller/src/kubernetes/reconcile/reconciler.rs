@@ -25,7 +25,7 @@ use crate::kubernetes::configs::{Copies, resolve_revision};
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{apex_conflict, taken_hosts, token_under_way};
+use crate::kubernetes::router::{apex_conflict, callers, taken_hosts, token_under_way};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::scaler::missing_autoscaler;
@@ -186,7 +186,8 @@ impl Reconciler {
         {
             return Ok(LISTING);
         }
-        let gateways = self.registry.of(&self.stores, &names, &spec);
+        let callers = callers(&self.stores, &names, &spec);
+        let gateways = self.registry.of(&self.stores, &names, &spec, callers.as_ref());
         let excluded = gateways.iter().find_map(|workload| self.registry.excluded(&self.stores, workload));
         let taken = foreign
             .or_else(|| taken(&self.stores, &names, canary))
@@ -238,6 +239,7 @@ impl Reconciler {
             plan,
             target,
             resolved,
+            callers,
             gateways,
             fault,
             now: at,

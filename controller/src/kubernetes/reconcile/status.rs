@@ -172,15 +172,28 @@ pub(crate) fn alerts_failing(
     generation: i64,
     now: Timestamp,
 ) -> Option<Event> {
-    new.conditions.retain(|condition| condition.kind != ALERTS_FAILING);
-    if problems.is_empty() {
-        return None;
-    }
     let message = problems.join("; ");
-    let told = old.conditions.iter().any(|condition| condition.kind == ALERTS_FAILING && condition.message == message);
     let text: String = format!("alerts are not delivered: {message}").chars().take(EVENT_TEXT / 2).collect();
-    new.conditions.extend(conditions(old, generation, now, [(ALERTS_FAILING, "True", "NotDelivered", message)]));
-    (!told).then(|| Event::new(Severity::Warning, "AlertNotDelivered", text))
+    let is_changed = list(old, new, (ALERTS_FAILING, "NotDelivered"), message, generation, now);
+    is_changed.then(|| Event::new(Severity::Warning, "AlertNotDelivered", text))
+}
+
+/// Has a condition list something, or be gone where there is nothing to list; returns whether it is news.
+fn list(
+    old: &CanaryStatus,
+    new: &mut CanaryStatus,
+    (kind, reason): (&str, &str),
+    message: String,
+    generation: i64,
+    now: Timestamp,
+) -> bool {
+    new.conditions.retain(|condition| condition.kind != kind);
+    if message.is_empty() {
+        return false;
+    }
+    let told = old.conditions.iter().any(|condition| condition.kind == kind && condition.message == message);
+    new.conditions.extend(conditions(old, generation, now, [(kind, "True", reason, message)]));
+    !told
 }
 
 /// The condition of what is to be known before a release. It is there only where there is something.
@@ -197,17 +210,12 @@ pub(crate) fn hazards(
     generation: i64,
     now: Timestamp,
 ) -> Option<Event> {
-    new.conditions.retain(|condition| condition.kind != HAZARD);
-    let before = old.conditions.iter().find(|condition| condition.kind == HAZARD);
     let Some(hazards) = hazards else {
-        new.conditions.extend(before.cloned());
+        new.conditions.retain(|condition| condition.kind != HAZARD);
+        new.conditions.extend(old.conditions.iter().find(|condition| condition.kind == HAZARD).cloned());
         return None;
     };
-    if hazards.is_empty() {
-        return None;
-    }
     let message = hazards.join("; ");
-    let told = before.is_some_and(|before| before.message == message);
     let mut text = message.clone();
     if text.len() > EVENT_TEXT {
         let mut end = EVENT_TEXT - HAZARDS_MORE.len();
@@ -217,8 +225,8 @@ pub(crate) fn hazards(
         text.truncate(end);
         text += HAZARDS_MORE;
     }
-    new.conditions.extend(conditions(old, generation, now, [(HAZARD, "True", "BeforeRelease", message)]));
-    (!told).then(|| Event::new(Severity::Warning, HAZARD, text))
+    let is_changed = list(old, new, (HAZARD, "BeforeRelease"), message, generation, now);
+    is_changed.then(|| Event::new(Severity::Warning, HAZARD, text))
 }
 
 /// The condition that lists fields of the spec that have no effect, or less than they say. It is there only where there are some.
@@ -234,13 +242,8 @@ pub(crate) fn no_effect(
     generation: i64,
     now: Timestamp,
 ) -> Option<Event> {
-    new.conditions.retain(|condition| condition.kind != NO_EFFECT);
-    if remarks.is_empty() {
-        return None;
-    }
     let message = remarks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    let known = old.conditions.iter().any(|condition| condition.kind == NO_EFFECT && condition.message == message);
-    new.conditions.extend(conditions(old, generation, now, [(NO_EFFECT, "True", "FieldsWithoutEffect", message)]));
+    let is_changed = list(old, new, (NO_EFFECT, "FieldsWithoutEffect"), message, generation, now);
     let mut text = "accepted, but without the effect that they describe (the condition NoEffect says why):".to_owned();
     for (i, Problem { field, .. }) in remarks.iter().enumerate() {
         if text.len() + field.len() > EVENT_TEXT {
@@ -250,7 +253,7 @@ pub(crate) fn no_effect(
         text += if i == 0 { " " } else { ", " };
         text += field;
     }
-    (!known).then(|| Event::new(Severity::Warning, NO_EFFECT, text))
+    is_changed.then(|| Event::new(Severity::Warning, NO_EFFECT, text))
 }
 
 /// Returns a status without its figures, which change with every request, and without the engine's memory. What differs otherwise is

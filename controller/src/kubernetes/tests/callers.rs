@@ -36,10 +36,7 @@ fn prepared(service: Value) -> ApiServer {
 
 /// The condition `GatewayBound`: status, reason and message.
 fn bound(stage: &Stage) -> [String; 3] {
-    let status = stage.status("shop");
-    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    let found = conditions.into_iter().find(|it| it["type"] == "GatewayBound").unwrap_or_default();
-    ["status", "reason", "message"].map(|field| found[field].as_str().unwrap_or_default().to_owned())
+    stage.condition("shop", "GatewayBound")
 }
 
 /// Which namespaces have how many of the filter's objects.

@@ -23,21 +23,14 @@ fn objects() -> ApiServer {
     server
 }
 
-async fn initialized(server: &ApiServer) -> Stage {
-    let stage = Stage::start(server);
-    stage.phase("shop", "Initialized").await;
-    stage.rest().await;
-    stage
-}
-
 fn hash(stage: &Stage) -> String {
     stage.status("shop")["trackedConfigs"]["secret/keys"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_hash_of_a_secret_is_another_one_in_every_cluster_and_the_same_after_a_restart() {
-    let stage = initialized(&objects()).await;
-    let elsewhere = initialized(&objects()).await;
+    let stage = Stage::initialized_of(&objects()).await;
+    let elsewhere = Stage::initialized_of(&objects()).await;
     let first = hash(&stage);
     assert_ne!(first, hash(&elsewhere));
     assert_ne!(stage.status("shop")["lastAppliedSpec"], elsewhere.status("shop")["lastAppliedSpec"]);
@@ -52,7 +45,7 @@ async fn the_hash_of_a_secret_is_another_one_in_every_cluster_and_the_same_after
 async fn an_upgrade_starts_no_release_for_the_hashes_of_secrets_without_a_key() {
     let server = objects();
     server.script(|write| (write.name == KEY).then_some(Answer::Refused(403, "Forbidden", "no right")));
-    let stage = initialized(&server).await;
+    let stage = Stage::initialized_of(&server).await;
     let (former, revision) = (hash(&stage), stage.status("shop")["lastPromotedSpec"].clone());
     server.behave();
     let stage = Stage::start(&stage.kill());

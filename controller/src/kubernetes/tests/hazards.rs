@@ -15,18 +15,10 @@ fn server() -> ApiServer {
     server
 }
 
-async fn initialized(server: &ApiServer) -> Stage {
-    let stage = Stage::start(server);
-    stage.phase("shop", "Initialized").await;
-    stage.rest().await;
-    stage
-}
-
 /// Returns what the condition says.
 fn told(stage: &Stage) -> String {
-    let conditions = stage.status("shop")["conditions"].as_array().cloned().unwrap_or_default();
-    let found = conditions.into_iter().find(|condition| condition["type"] == "Hazard").unwrap_or_default();
-    found["message"].as_str().unwrap_or_default().to_owned()
+    let [_, _, message] = stage.condition("shop", "Hazard");
+    message
 }
 
 fn selecting(version: &str, kind: &str, spec: Value) -> Value {
@@ -56,7 +48,7 @@ async fn every_policy_that_would_lose_the_primary_is_named_before_the_first_rele
     let server = server();
     let all = policies(&json!({"app": "shop"}));
     all.iter().for_each(|policy| server.apply("flux", policy));
-    let stage = initialized(&server).await;
+    let stage = Stage::initialized_of(&server).await;
     let message = told(&stage);
     for policy in &all {
         let named = format!("{} {}", policy["kind"].as_str().unwrap(), policy["metadata"]["name"].as_str().unwrap());
@@ -93,7 +85,7 @@ async fn policies_that_find_both_arms_or_neither_are_no_news() {
     server.apply("flux", &before);
     let monitor = json!({"selector": {"matchLabels": {"app": "shop"}}});
     server.apply("flux", &object("monitoring.coreos.com/v1", "ServiceMonitor", "shop", monitor));
-    let stage = initialized(&server).await;
+    let stage = Stage::initialized_of(&server).await;
     assert_eq!(told(&stage), "");
 }
 
@@ -107,7 +99,7 @@ async fn a_rule_about_the_targets_pods_a_service_of_theirs_and_a_policy_of_the_m
         selecting("security.istio.io/v1", "PeerAuthentication", json!({"selector": {"matchLabels": {"app": "shop"}}}));
     of_mesh["metadata"]["namespace"] = "istio-system".into();
     server.apply("admin", &of_mesh);
-    let stage = initialized(&server).await;
+    let stage = Stage::initialized_of(&server).await;
     let message = told(&stage);
     for part in [
         "NetworkPolicy db has a rule for the pods of shop",
@@ -125,7 +117,7 @@ async fn kinds_that_are_not_served_or_not_to_be_read_are_harmless_and_asked_for_
         server.refuse_lists(plural, code);
     }
     server.apply("flux", &policies(&json!({"app": "shop"}))[1]);
-    let stage = initialized(&server).await;
+    let stage = Stage::initialized_of(&server).await;
     let message = told(&stage);
     assert!(message.starts_with("PodDisruptionBudget ") && !message.contains(';'), "{message}");
     assert!(server.lists("servicemonitors") <= 1, "{}", server.lists("servicemonitors"));
@@ -196,7 +188,7 @@ async fn a_volume_for_many_or_one_that_nobody_knows_stops_nothing() {
         }
         server.apply("flux", &with_claim());
         server.apply("flux", &canary("shop", json!({})));
-        let stage = initialized(&server).await;
+        let stage = Stage::initialized_of(&server).await;
         assert!(!stage.is("shop", "Hazard"), "{modes:?}");
     }
 }
@@ -206,7 +198,7 @@ async fn a_canary_that_worked_with_a_volume_for_a_single_writer_goes_on_and_is_t
     let server = ApiServer::default();
     server.apply("flux", &with_claim());
     server.apply("flux", &canary("shop", json!({})));
-    let server = initialized(&server).await.kill();
+    let server = Stage::initialized_of(&server).await.kill();
     server.apply("flux", &claim(&["ReadWriteOnce"]));
     let stage = Stage::start(&server);
     stage.rest().await;
@@ -221,6 +213,6 @@ async fn a_port_of_the_machine_is_named() {
         json!([{"containerPort": 8080, "hostPort": 8080, "protocol": "TCP"}]);
     server.apply("flux", &target);
     server.apply("flux", &canary("shop", json!({})));
-    let stage = initialized(&server).await;
+    let stage = Stage::initialized_of(&server).await;
     assert!(told(&stage).contains("port 8080 of its machine"), "{}", told(&stage));
 }

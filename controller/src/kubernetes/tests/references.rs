@@ -9,10 +9,8 @@ use super::stage::{Stage, canary, deployment, object};
 
 /// Returns a condition of the Canary: its status and its reason.
 fn condition(stage: &Stage, kind: &str) -> (String, String) {
-    let conditions = stage.status("shop")["conditions"].as_array().cloned().unwrap_or_default();
-    let found = conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
-    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
-    (text("status"), text("reason"))
+    let [status, reason, _] = stage.condition("shop", kind);
+    (status, reason)
 }
 
 fn is(found: (String, String), status: &str, reason: &str) -> bool {

@@ -99,7 +99,12 @@ impl Stage {
         let server = ApiServer::default();
         server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
         server.apply("flux", &canary("shop", json!({})));
-        let stage = Self::start(&server);
+        Self::initialized_of(&server).await
+    }
+
+    /// Starts a controller for what there is, and waits until the primary of the Canary `shop` serves and nothing is left to do.
+    pub(super) async fn initialized_of(server: &ApiServer) -> Self {
+        let stage = Self::start(server);
         stage.phase("shop", "Initialized").await;
         stage.rest().await;
         stage
@@ -184,6 +189,13 @@ impl Stage {
         let status = self.status(name);
         let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|found| found["type"] == condition && found["status"] == "True")
+    }
+
+    /// Returns a condition of a Canary: its status, reason and message, each empty where it has none such.
+    pub(super) fn condition(&self, name: &str, kind: &str) -> [String; 3] {
+        let conditions = self.status(name)["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default();
+        ["status", "reason", "message"].map(|field| found[field].as_str().unwrap_or_default().to_owned())
     }
 
     /// Returns an object, `null` if there is none.
