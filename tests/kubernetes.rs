@@ -8,6 +8,8 @@
 mod adoption;
 #[path = "kubernetes/alerts.rs"]
 mod alerts;
+#[path = "kubernetes/callers.rs"]
+mod callers;
 #[path = "kubernetes/configs.rs"]
 mod configs;
 #[path = "kubernetes/delivery.rs"]

@@ -60,6 +60,10 @@ pub(crate) struct ControllerArgs {
     /// allowed`; separated by commas, `*` is all.
     #[arg(long, env = "WEIR_CALLER_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
     caller_namespaces: Vec<String>,
+    /// Namespaces of the callers of Canaries that have no `service.callers`, beside their own; separated by commas, `*` is all that may have
+    /// callers.
+    #[arg(long, env = "WEIR_DEFAULT_CALLERS", value_delimiter = ',', value_name = "NAMESPACE")]
+    default_callers: Vec<String>,
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -106,6 +110,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         watch_namespaces: args.watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
         gateway_namespaces: args.gateway_namespaces,
         caller_namespaces: args.caller_namespaces,
+        default_callers: args.default_callers,
         cluster_domain: args.cluster_domain,
         shared_namespaces: args.shared_namespaces,
         address_rules: Arc::new(AddressRules::new(args.allowed_addresses)),

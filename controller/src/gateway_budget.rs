@@ -169,7 +169,8 @@ fn measured(Claim { mut canary, routes }: Claim, last: &BTreeMap<String, Size>) 
     // Failures that come late, of epochs that are over, are left to the controller.
     let limits = canary.limits.first().cloned().map(shortened);
     let short = Canary { limits: limits.into_iter().collect(), ..canary.clone() };
-    let switches = routes.primary.iter().chain(&routes.canary).map(|route| SWITCH + route.len()).sum();
+    let switches =
+        routes.primary.iter().chain(&routes.canary).chain(&routes.direct).map(|route| SWITCH + route.len()).sum();
     Measured { turn, own, canary, short, switches }
 }
 

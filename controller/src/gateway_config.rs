@@ -27,16 +27,41 @@ pub struct RequestMatch {
     pub token: String,
     /// Which of the two tells.
     pub lookup: Lookup,
+    /// Names of the canary's own Service by which its requests come, where the cluster's domain is known; else the plan's.
+    pub direct: Option<Vec<String>>,
+    /// What a caller's sidecar calls the canary's own Service, where its own routes are to be counted.
+    pub own_service: Option<OwnService>,
     /// When the Canary was made.
     pub since: Timestamp,
 }
 
 impl RequestMatch {
-    /// Returns how its requests are found in the sidecars of callers: by the route. A service has many names there.
+    /// Returns how its requests are found in the sidecars of callers: by the route. A service has many names there. The canary's own
+    /// Service has routes of its own, which are called as everybody's: they get another name with the filter.
     #[must_use]
     pub fn in_sidecars(&self) -> Self {
-        Self { hosts: Vec::new(), lookup: Lookup::Route, ..self.clone() }
+        let mut inside = Self { hosts: Vec::new(), lookup: Lookup::Route, ..self.clone() };
+        if let Some(OwnService { names, virtual_hosts }) = &self.own_service {
+            inside.direct = Some(names.clone());
+            inside.routes.direct.clone_from(virtual_hosts);
+        }
+        inside
     }
+}
+
+/// What a sidecar calls a Service of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnService {
+    /// Hosts of the requests to it, without port.
+    pub names: Vec<String>,
+    /// Its virtual hosts, `HOST:PORT`.
+    pub virtual_hosts: Vec<String>,
+}
+
+/// Returns the name that routes to the Service of a canary's own have while the filter is on for them.
+#[must_use]
+pub fn direct_route(id: &str) -> String {
+    format!("weir/{id}/direct")
 }
 
 /// Names of one Canary's routes, as gateways have them.
@@ -46,6 +71,8 @@ pub struct RouteNames {
     pub primary: Vec<String>,
     /// Routes to the canary, which the token leads to.
     pub canary: Vec<String>,
+    /// Virtual hosts of the canary's own Service, all of whose routes lead to it.
+    pub direct: Vec<String>,
 }
 
 /// Returns the generation after `stored`: no smaller than the Unix time in milliseconds, so that a recreated object or a
@@ -63,7 +90,12 @@ pub fn next_generation(stored: u64, now: Timestamp) -> u64 {
 /// Renders one Canary.
 #[must_use]
 pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Canary {
-    let RequestMatch { namespace, name, hosts, routes, token, lookup, .. } = request_match;
+    let RequestMatch { namespace, name, hosts, routes, token, lookup, direct, .. } = request_match;
+    let direct = direct.as_ref().unwrap_or(&plan.direct);
+    let mut routes = routes.clone();
+    if traffic.direct && !routes.direct.is_empty() {
+        routes.primary.push(direct_route(&canary_id(namespace, name)));
+    }
     // A plan that has lost its conditions sends nobody until the step is taken again.
     let matched = MatchedSplit { weight: traffic.weight, conditions: plan.conditions.clone() };
     let matched = Some(matched).filter(|_| traffic.only_matched && traffic.weight > Weight::ZERO);
@@ -71,7 +103,7 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
         id: canary_id(namespace, name),
         name: format!("{namespace}/{name}"),
         hosts: hosts.clone(),
-        routes: routes.primary.clone(),
+        routes: routes.primary,
         lookup: *lookup,
         token: if token.is_empty() { canary_token(namespace, name, "") } else { token.clone() },
         run: traffic.run.clone(),
@@ -79,12 +111,14 @@ pub fn entry(request_match: &RequestMatch, plan: &Plan, traffic: &Traffic) -> Ca
         weight: if traffic.only_matched { Weight::ZERO } else { traffic.weight },
         conditions: if traffic.matching { plan.conditions.clone() } else { Vec::new() },
         matched,
-        direct: if traffic.direct { plan.direct.clone() } else { Vec::new() },
+        direct: if traffic.direct { direct.clone() } else { Vec::new() },
         affinity: plan.affinity.clone(),
         latency_ms: plan.latency_ms.clone(),
         admission: plan.admission,
         fallback: traffic.fallback,
         limits: traffic.limits.clone(),
+        lease: traffic.lease,
+        seen: traffic.seen.iter().map(|(boot, held)| [*boot, *held]).collect(),
     }
 }
 
@@ -123,6 +157,8 @@ mod tests {
             epoch: 9,
             weight: Weight::new(500).unwrap(),
             matching: true,
+            lease: 2,
+            seen: [(7, 2)].into(),
             ..Traffic::default()
         };
         let expected = Canary {
@@ -146,6 +182,8 @@ mod tests {
             admission: 10,
             fallback: false,
             limits: vec![],
+            lease: 2,
+            seen: vec![[7, 2]],
         };
         let rendered = config(17, Timestamp(60_500), vec![entry(&request_match, &plan, &traffic)]);
         let of_config =
@@ -167,6 +205,9 @@ mod tests {
         let plan = Plan { direct: vec!["cart-canary".into()], ..plan };
         let rendered = |direct| entry(&request_match, &plan, &Traffic { direct, ..Traffic::default() });
         assert_eq!(rendered(true).direct, plan.direct);
+        let names = vec!["cart-canary.shop.svc.corp.internal".to_owned()];
+        let known = RequestMatch { direct: Some(names.clone()), ..request_match.clone() };
+        assert_eq!(entry(&known, &plan, &Traffic { direct: true, ..Traffic::default() }).direct, names);
         assert!(!rendered(false).reaches_canary());
     }
 

@@ -49,6 +49,7 @@ struct Counters {
     refused: u64,
     tripped: u64,
     trip_test: u64,
+    held: u64,
 }
 
 /// Requests of one canary that a gateway process can have counted in a second: many times what one has been seen to serve.
@@ -181,9 +182,10 @@ impl Report {
     #[must_use]
     pub fn scrape(&self, id: &str, gateway: &str, begun: Timestamp) -> Scrape {
         let known = self.places.get(id).and_then(|place| self.canaries.get(*place));
-        let Counters { slots, late, refused, tripped, trip_test, .. } = known.cloned().unwrap_or_default();
+        let Counters { slots, late, refused, tripped, trip_test, held, .. } = known.cloned().unwrap_or_default();
         let routed = self.filtering.get(id).copied().unwrap_or_default();
-        Scrape { gateway: gateway.to_owned(), boot: self.boot, begun, slots, late, refused, routed, tripped, trip_test }
+        let (gateway, boot) = (gateway.to_owned(), self.boot);
+        Scrape { gateway, boot, begun, slots, late, refused, routed, tripped, trip_test, held }
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Scrape {
     pub tripped: u64,
     /// Which table tripped: 1 comparison, 2 absolute.
     pub trip_test: u64,
+    /// Failed canary requests of the run that it waits with until the controller has seen them, 0 while it does not.
+    pub held: u64,
 }
 
 pub(super) fn is_zero(value: &u64) -> bool {
@@ -183,12 +185,22 @@ impl Counts {
         }
     }
 
-    /// Returns every cell.
-    fn cells_mut(&mut self) -> impl Iterator<Item = &mut Cell> {
+    /// How many cells there are.
+    pub(crate) const CELLS: usize = 8;
+
+    /// Returns of something that is known of every cell, in the order of [`Counts::cells`], what belongs to an arm.
+    pub(crate) fn of_arm<T>(all: &[T; Self::CELLS], arm: Arm) -> impl Iterator<Item = &T> {
+        let own = [arm as usize * 3, arm as usize * 3 + 1, arm as usize * 3 + 2, 6 + arm as usize];
+        own.into_iter().filter_map(|place| all.get(place))
+    }
+
+    /// Returns every cell, to be changed.
+    pub(crate) fn cells_mut(&mut self) -> impl Iterator<Item = &mut Cell> {
         self.cells.iter_mut().flatten().chain(&mut self.direct)
     }
 
-    fn cells(&self) -> impl Iterator<Item = &Cell> {
+    /// Returns every cell.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &Cell> {
         self.cells.iter().flatten().chain(&self.direct)
     }
 
@@ -209,10 +221,17 @@ impl Counts {
         self.routed = self.routed.saturating_add(other.routed);
     }
 
-    /// Takes every request that is under way for one that said nothing: its end will not be heard of.
-    pub fn settle(&mut self) {
-        for cell in self.cells_mut() {
-            cell.unjudged = cell.unjudged.saturating_add(cell.unended());
+    /// Takes so many requests of each cell that are under way for ones that said nothing: their end will not be heard of.
+    pub(crate) fn settle(&mut self, unended: &[u64; Self::CELLS]) {
+        for (cell, unended) in self.cells_mut().zip(unended) {
+            cell.unjudged = cell.unjudged.saturating_add(*unended);
+        }
+    }
+
+    /// Takes over the latencies of `other`.
+    pub(crate) fn take_latencies(&mut self, other: &Self) {
+        for (cell, other) in self.cells_mut().zip(other.cells()) {
+            cell.latency.clone_from(&other.latency);
         }
     }
 

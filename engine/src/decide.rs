@@ -7,6 +7,7 @@
 mod bound;
 mod check;
 mod idle;
+mod lease;
 mod load_tests;
 mod progress;
 mod promote;
@@ -54,6 +55,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observation, now: Timestamp) ->
     pass.ingest();
     pass.post_rollout();
     let reason = pass.advance();
+    pass.see_failures();
     pass.emit_hold(&reason);
     pass.conclude(&state.traffic, reason)
 }

@@ -1,6 +1,6 @@
 //! The evidence of one run: which requests belong to which block, and what they prove so far.
 //!
-//! A block is an epoch. What is kept is integers by epoch and gateway, and for epochs that no stream can change any more the
+//! A block is an epoch. What is kept is integers by epoch, and for epochs that no stream can change any more the
 //! masses of the tests; so a restart, another order of scrapes or another cadence changes nothing.
 
 use std::collections::BTreeMap;
@@ -35,8 +35,10 @@ const OUTGROWN: f64 = 1.25;
 pub struct RunEvidence {
     /// First epoch of the run.
     pub first: u64,
-    /// Most gateways that the run has had: the budget is divided among their guards.
+    /// Most processes that the run has had.
     gateways: u32,
+    /// Whether a single one had all requests when the first of them went to the canary: then its guard has most of the budget.
+    began_alone: bool,
     /// Requests of the primary that ended before the run, and those that failed.
     history: [u64; 2],
     /// Epochs of the run with requests to the canary.
@@ -63,9 +65,6 @@ struct Block {
     #[serde(default)]
     ended: Option<Timestamp>,
 }
-
-/// What one gateway counted in an epoch, and when its newest scrape began.
-type Pod<'a> = (&'a Counts, Timestamp);
 
 /// The masses of the guards' two tests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,27 +127,51 @@ impl RunEvidence {
         ceiling(bound, self.history[1] + primary.failure, self.history[0] + primary.ended())
     }
 
-    /// Begins an epoch with requests to the canary; returns the guard's tables for it.
+    /// Returns whether the run has had no more than one process.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.gateways <= 1
+    }
+
+    /// Returns the share of the primary's requests that failed, before the run and in it.
+    #[must_use]
+    pub fn primary_failures(&self, counters: &CounterHistory) -> f64 {
+        let primary = self.total(counters).arm(Arm::Primary);
+        let ended = self.history[0].saturating_add(primary.ended());
+        self.history[1].saturating_add(primary.failure) as f64 / ended.max(1) as f64
+    }
+
+    /// Returns the evidence at which the controller takes a canary back.
+    fn threshold(&self, plan: &Plan) -> f64 {
+        budget(plan.alpha, if self.began_alone { 1 } else { self.gateways }).controller
+    }
+
+    /// Begins an epoch with requests to the canary, on so many processes of which some judge by tables; returns the tables for it,
+    /// where there are some.
     pub fn open(
         &mut self,
         counters: &CounterHistory,
         plan: &Plan,
         traffic: &Traffic,
         warm: bool,
-        gateways: usize,
-    ) -> Limits {
-        self.gateways = self.gateways.max(u32::try_from(gateways).unwrap_or(u32::MAX));
+        [processes, judging]: [usize; 2],
+    ) -> Option<Limits> {
+        let [processes, judging] = [processes, judging].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        self.gateways = self.gateways.max(processes);
+        self.began_alone |= self.is_alone() && self.blocks.is_empty() && self.guards == Guards::default();
         let p0 = self.ceiling(counters, plan);
         let mut start = self.guards.clone();
         for (epoch, block) in &self.blocks {
-            let pods = counters.gateways().map(|gateway| counters.of(gateway, *epoch));
-            start.absorb(*block, pods);
+            start.absorb(*block, &counters.epoch(*epoch));
         }
         let bound = plan.allowed_failures().is_some();
         let block = Block { weight: traffic.weight, p0, warm, bound, ended: None };
         self.blocks.insert(traffic.epoch, block);
         start.begin(block);
-        let thresholds = budget(plan.alpha, self.gateways);
+        if judging == 0 {
+            return None;
+        }
+        let thresholds = budget(plan.alpha, if self.is_alone() { 1 } else { judging.max(2) });
         let comparison = guard::comparison(
             &Comparison::EQUAL,
             &start.comparison,
@@ -157,13 +180,13 @@ impl RunEvidence {
             guard::ROWS,
         );
         let absolute = guard::absolute(&Absolute::at(p0), &start.absolute, thresholds.absolute_guard, guard::ROWS);
-        Limits {
+        Some(Limits {
             epoch: traffic.epoch,
             end: [comparison.end, absolute.end],
             beyond: [comparison.beyond, absolute.beyond],
             comparison: comparison.rows,
             absolute: absolute.rows,
-        }
+        })
     }
 
     /// Notes that no gateway uses an epoch before `epoch` any more.
@@ -173,15 +196,14 @@ impl RunEvidence {
 
     /// Closes the epochs before `epoch`: nothing can be counted in them any more.
     pub fn close(&mut self, plan: &Plan, epoch: u64, retired: &Retired, counters: &CounterHistory) {
-        for (_, counts) in retired.range(self.first..).flat_map(|(_, pods)| pods) {
+        for (_, counts) in retired.range(self.first..) {
             self.retired.add(counts);
         }
         let open = self.blocks.split_off(&epoch);
         for (epoch, block) in std::mem::replace(&mut self.blocks, open) {
-            self.guards.absorb(block, counters.gateways().map(|gateway| retired.get(&epoch)?.get(gateway)));
-            let pods = retired.get(&epoch).into_iter().flatten();
-            let pods = pods.map(|(name, counts)| (counts, counters.scraped(name).unwrap_or_default()));
-            self.tests.fold(&judged(plan, block, &pods.collect::<Vec<_>>()));
+            let counts = retired.get(&epoch).cloned().unwrap_or_default();
+            self.guards.absorb(block, &counts);
+            self.tests.fold(&judged(plan, block, &counts, overdue(plan, block, epoch, counters)));
         }
     }
 }
@@ -190,7 +212,7 @@ impl RunEvidence {
     /// Returns what the run's requests prove so far.
     #[must_use]
     pub fn assess(&self, counters: &CounterHistory, plan: &Plan) -> Assessment {
-        self.tests.assess(&self.open_blocks(counters, plan), budget(plan.alpha, self.gateways).controller)
+        self.tests.assess(&self.open_blocks(counters, plan), self.threshold(plan))
     }
 
     /// Returns how many times as often as the primary the canary has failed; nothing while no drawn request has.
@@ -203,7 +225,7 @@ impl RunEvidence {
     /// nothing for a test of no bound, or where no number of them would.
     #[must_use]
     pub fn missing(&self, counters: &CounterHistory, plan: &Plan, test: Test) -> Option<u32> {
-        self.tests.missing(&self.open_blocks(counters, plan), budget(plan.alpha, self.gateways).controller, test)
+        self.tests.missing(&self.open_blocks(counters, plan), self.threshold(plan), test)
     }
 
     /// Returns the epochs from `first` on that are open and in which the canary was warm.
@@ -212,15 +234,15 @@ impl RunEvidence {
     }
 
     fn open_blocks(&self, counters: &CounterHistory, plan: &Plan) -> Vec<Judged> {
-        let block = |(epoch, block): (&u64, &Block)| judged(plan, *block, &counters.pods(*epoch).collect::<Vec<_>>());
+        let block = |(epoch, block): (&u64, &Block)| {
+            judged(plan, *block, &counters.epoch(*epoch), overdue(plan, *block, *epoch, counters))
+        };
         self.blocks.iter().map(block).collect()
     }
 }
 
-/// Returns what the tests judge of an epoch.
-fn judged(plan: &Plan, block: Block, pods: &[Pod<'_>]) -> Judged {
-    let mut counts = Counts::default();
-    pods.iter().for_each(|(of_pod, _)| counts.add(of_pod));
+/// Returns what the tests judge of an epoch; `overdue` is how many canary requests of it have no end and are slow for sure.
+fn judged(plan: &Plan, block: Block, counts: &Counts, overdue: u64) -> Judged {
     let draws = |arm| counts.cell(arm, Cohort::Draw);
     let pair = |of: &dyn Fn(&Cell) -> u64| Pair { canary: of(draws(Arm::Canary)), primary: of(draws(Arm::Primary)) };
     let edge = plan.slow_from().filter(|_| block.warm);
@@ -238,21 +260,17 @@ fn judged(plan: &Plan, block: Block, pods: &[Pod<'_>]) -> Judged {
         canary_completed: if block.bound { canary.answered() } else { canary.ended() },
         p0: Some(block.p0),
         bound: block.bound,
-        canary_slow: edge.map(|edge| {
-            let overdue = overdue(plan, block, pods);
-            [canary.slow(edge).saturating_add(overdue), canary.timed().saturating_add(overdue)]
-        }),
+        canary_slow: edge
+            .map(|edge| [canary.slow(edge).saturating_add(overdue), canary.timed().saturating_add(overdue)]),
     }
 }
 
 /// Returns the canary requests of an epoch that have no end and are slower than the user's bound for sure. Leaving the younger ones
 /// out only lowers the evidence.
-fn overdue(plan: &Plan, block: Block, pods: &[Pod<'_>]) -> u64 {
+fn overdue(plan: &Plan, block: Block, epoch: u64, counters: &CounterHistory) -> u64 {
     let (Some(ended), Some(bound)) = (block.ended, plan.latency_edge()) else { return 0 };
-    let from = ended + OVERDUE.max(Span(bound as u64));
-    // A gateway that is gone leaves requests behind that nobody will ever hear of.
-    let known = pods.iter().filter(|(_, scraped)| *scraped >= from);
-    known.map(|(counts, _)| counts.arm(Arm::Canary).unended()).fold(0, u64::saturating_add)
+    // A gateway that is gone, or does not answer, leaves requests behind that nobody hears of.
+    counters.unended(epoch, ended + OVERDUE.max(Span(bound as u64)))
 }
 
 impl Guards {
@@ -263,21 +281,12 @@ impl Guards {
         self.absolute.begin_block(&Absolute::WEIGHTS);
     }
 
-    /// Goes on to the end of a block: with the mean of what its pods' guards have seen.
-    fn absorb<'a>(&mut self, block: Block, pods: impl Iterator<Item = Option<&'a Counts>>) {
+    /// Goes on to the end of a block, with what all processes have counted. A guard that sees a part of the requests goes on from what
+    /// all of them prove: of requests that others served, evidence has a mean of at most 1 too.
+    fn absorb(&mut self, block: Block, counts: &Counts) {
         self.begin(block);
-        let none = Counts::default();
-        let (mut comparisons, mut absolutes) = (Vec::new(), Vec::new());
-        for counts in pods.map(|counts| counts.unwrap_or(&none)) {
-            let (mut comparison, mut absolute) = (self.comparison.clone(), self.absolute.clone());
-            comparison.absorb(&failures(block, counts));
-            absolute.absorb(&absolutes_of(block, counts));
-            comparisons.push(comparison);
-            absolutes.push(absolute);
-        }
-        if let (Some(comparison), Some(absolute)) = (Onset::mean(&comparisons), Onset::mean(&absolutes)) {
-            (self.comparison, self.absolute) = (comparison, absolute);
-        }
+        self.comparison.absorb(&failures(block, counts));
+        self.absolute.absorb(&absolutes_of(block, counts));
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is remembered between two passes. It is stored, so it must survive being written by one version of Weir and read by
 //! the next: fields are added with defaults.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use weir_wire::{Limits, Weight};
 
@@ -70,8 +72,8 @@ pub struct State {
     pub verb: Option<String>,
     /// How the last rollout ended.
     pub ended: Option<Ended>,
-    /// What the gateways have counted.
-    #[serde(rename = "ledger")]
+    /// What the gateways have counted. An earlier Weir called it `ledger`, and does not look for what it cannot read.
+    #[serde(rename = "counted", alias = "ledger")]
     pub counters: CounterHistory,
     /// On deletion: the epoch whose acknowledgement shows that gateways know the routes without Weir.
     pub unrouted: Option<u64>,
@@ -193,9 +195,22 @@ pub struct Traffic {
     pub fallback: bool,
     /// The guard's tables, newest epoch first.
     pub limits: Vec<Limits>,
+    /// How many canary requests may fail in one process that nobody here has seen. 0: no bound, and the tables judge.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lease: u32,
+    /// What was seen of those that wait for it: by `boot` number, how many have failed. Seen again after a restart.
+    #[serde(skip)]
+    pub seen: BTreeMap<u64, u64>,
+    /// When that was said last.
+    #[serde(skip)]
+    pub seen_at: Timestamp,
     /// What the filter in the gateways has to do with the Canary's requests. Follows from the rest of the state on every
     /// pass.
     pub filter: FilterMode,
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What the filter in the gateways has to do with a Canary's requests.
@@ -282,6 +297,7 @@ impl State {
     #[must_use]
     pub fn durable(&self) -> Self {
         let mut durable = Self { counters: CounterHistory::default(), ..self.clone() };
+        (durable.traffic.seen, durable.traffic.seen_at) = (BTreeMap::new(), Timestamp::default());
         if let Some(run) = &mut durable.run {
             run.evidence = RunEvidence::default();
             run.window_retired = Counts::default();

@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::draw::{self, Generator};
 use crate::guard::{Event, Guard, Trip};
 use crate::host::{Host, MetricKind};
+use crate::lease::Lease;
 use crate::on_demand::OnDemand;
 use crate::outcome::{self, Ending, Outcome, Timing};
 use crate::plan::Plan;
@@ -41,6 +42,7 @@ pub struct Canary {
     counters: Counters,
     dirty: bool,
     guard: Guard,
+    lease: Lease,
     breaker: NoEndpointBreaker,
     admission: Admission,
     on_demand: OnDemand,
@@ -52,6 +54,9 @@ pub struct Canary {
     trip: Option<Trip>,
     gauges: Option<[u32; 2]>,
     published: u64,
+    /// The gauge of the lease, and what it says.
+    held_gauge: Option<u32>,
+    held: u64,
     /// The service was seen to speak gRPC, so the first bytes of its responses are worth a look.
     pub grpc: bool,
 }
@@ -66,6 +71,7 @@ impl Canary {
             counters: Counters::default(),
             dirty: false,
             guard: Guard::new(id),
+            lease: Lease::new(id),
             breaker: NoEndpointBreaker::new(id),
             admission: Admission::default(),
             on_demand: OnDemand::default(),
@@ -74,6 +80,8 @@ impl Canary {
             trip: None,
             gauges: None,
             published: 0,
+            held_gauge: None,
+            held: 0,
             grpc: false,
         }
     }
@@ -86,6 +94,13 @@ impl Canary {
             self.trip = None;
         }
         self.plan = plan;
+    }
+
+    /// Takes note of what the controller has seen of this process, by its plan.
+    pub fn see<H: Host>(&self, host: &mut H, boot: u64) {
+        if let Some([_, seen]) = self.plan.seen.iter().find(|[of, _]| *of == boot) {
+            self.lease.see(host, self.plan.run, *seen);
+        }
     }
 
     /// Returns the canary's id.
@@ -114,7 +129,7 @@ impl Canary {
     /// Returns whether the gauges of a trip belong on the tick: there may be one, or one has to be taken back.
     #[must_use]
     pub fn has_trip_to_publish(&self) -> bool {
-        self.plan.is_run() || self.published != 0
+        self.plan.is_run() || self.published != 0 || self.held != 0
     }
 
     // === A request comes ===
@@ -140,6 +155,7 @@ impl Canary {
             if stopped && !direct {
                 cookie = None;
             } else if !stopped
+                && !self.waits(host)
                 && !self.breaker.is_open(host, now_ns)
                 && self.admission.admit(self.plan.admission, now_ns)
             {
@@ -204,6 +220,11 @@ impl Canary {
             self.trip = self.guard.trip(host, self.plan.run);
         }
         self.trip.is_some()
+    }
+
+    /// Returns whether as many failures of this run are unseen as may be.
+    fn waits<H: Host>(&self, host: &mut H) -> bool {
+        self.plan.lease > 0 && !self.plan.fallback && self.lease.held(host, self.plan.run, self.plan.lease) > 0
     }
 
     /// Returns the stream that begins with this choice.
@@ -304,6 +325,13 @@ impl Canary {
         if stream.run != self.run || !self.plan.is_run() {
             return;
         }
+        if self.plan.lease > 0 {
+            if stream.arm == Arm::Canary && failed {
+                self.lease.fail(host, self.plan.run);
+                self.publish_held(host);
+            }
+            return;
+        }
         let Some(limits) = self.plan.limits.iter().find(|limits| limits.epoch == stream.epoch) else { return };
         let Some(counts) = self.guard.add(host, stream.epoch, event) else { return };
         // Only a failure of the canary can reach a limit; all else moves the limit away.
@@ -330,8 +358,9 @@ impl Canary {
         self.dirty = !self.counters.is_clean();
     }
 
-    /// Publishes whether the guard has stopped this run.
+    /// Publishes what the guard and the lease of this run say.
     pub fn publish_trip<H: Host>(&mut self, host: &mut H) {
+        self.publish_held(host);
         self.trip = self.guard.trip(host, self.plan.run);
         let (epoch, test) = self.trip.map_or((0, 0), |trip| (trip.epoch, trip.test));
         // Another worker may overwrite the gauges with what it read a moment before the trip, so a trip is said again.
@@ -347,6 +376,22 @@ impl Canary {
             host.record(test_gauge, test);
             host.record(tripped_gauge, epoch);
             self.published = epoch;
+        }
+    }
+
+    /// Publishes how many failures the controller is waited for to see.
+    fn publish_held<H: Host>(&mut self, host: &mut H) {
+        let held = self.lease.held(host, self.plan.run, self.plan.lease);
+        // Another worker may have said what it read a moment before, so it is said again while it holds; and once more after it.
+        if held == 0 && self.held == 0 {
+            return;
+        }
+        if self.held_gauge.is_none() {
+            self.held_gauge = host.define(MetricKind::Gauge, &Metric::Held(&self.id).to_string());
+        }
+        if let Some(gauge) = self.held_gauge {
+            host.record(gauge, held);
+            self.held = held;
         }
     }
 }

@@ -147,6 +147,11 @@ impl Filter {
         let tick_ms = if plans.iter().any(Plan::is_run) { RUN_TICK_MS } else { TICK_MS };
         let places: Vec<usize> =
             config.canaries.iter().zip(plans).map(|(canary, plan)| self.place(&canary.id, plan)).collect();
+        for place in &places {
+            if let Some(Some(canary)) = self.canaries.get(*place) {
+                canary.see(host, boot.number);
+            }
+        }
         let watched =
             |place: &usize| self.canaries.get(*place).and_then(Option::as_ref).is_some_and(Canary::has_trip_to_publish);
         let watched = places.iter().copied().filter(watched).collect();
@@ -177,17 +182,11 @@ impl Filter {
             canary.follow(plan);
             return place;
         }
-        let canary = Some(Canary::new(id, plan));
-        let place = match self.canaries.iter().position(Option::is_none) {
-            Some(free) => {
-                self.canaries[free] = canary;
-                free
-            }
-            None => {
-                self.canaries.push(canary);
-                self.canaries.len() - 1
-            }
-        };
+        let place = self.canaries.iter().position(Option::is_none).unwrap_or(self.canaries.len());
+        if place == self.canaries.len() {
+            self.canaries.push(None);
+        }
+        self.canaries[place] = Some(Canary::new(id, plan));
         self.by_id.insert(id.to_owned(), place);
         place
     }

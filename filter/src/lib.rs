@@ -24,6 +24,7 @@ pub mod guard;
 pub mod hashing;
 pub mod headers;
 pub mod host;
+pub mod lease;
 pub mod lookup;
 pub mod on_demand;
 pub mod outcome;

@@ -22,6 +22,10 @@ pub struct Plan {
     /// It serves because the primary cannot.
     pub(crate) fallback: bool,
     pub(crate) limits: Vec<Limits>,
+    /// Failures that may be unseen; 0: no bound.
+    pub(crate) lease: u32,
+    /// By process, how many failures of the run were seen.
+    pub(crate) seen: Vec<[u64; 2]>,
 }
 
 impl Plan {
@@ -46,6 +50,8 @@ impl Plan {
             admission: canary.admission,
             fallback: canary.fallback,
             limits: canary.limits.clone(),
+            lease: canary.lease,
+            seen: canary.seen.clone(),
         })
     }
 

@@ -56,7 +56,7 @@ fn a_split_of_matching_requests_draws_among_them_and_leaves_everybody_else_on_th
     assert_eq!(counted(Arm::Canary, Cohort::Draw, Kind::Assigned), to_canary as u64);
     assert_eq!(counted(Arm::Primary, Cohort::Draw, Kind::Assigned), 400 - to_canary as u64);
     assert_eq!(counted(Arm::Primary, Cohort::Match, Kind::Failure), 100, "that nothing matches is nobody's choice");
-    assert_eq!(vm.metric(Metric::Level), 2);
+    assert_eq!(vm.metric(Metric::Level), weir_wire::names::LEVEL);
     vm.configure(&config(2, vec![Canary { matched: matched(10_000), epoch: 2, ..canary(0) }])).unwrap();
     assert!((0..20).all(|_| beta(&mut vm) == to(Arm::Canary)));
 }

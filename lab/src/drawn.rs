@@ -39,6 +39,8 @@ pub(super) struct Drawn {
     /// What the guard has counted of an epoch.
     guarded: (u64, Guarded),
     trip: Option<(u64, u64)>,
+    /// Failed canary requests of the run under a lease, and how many of them the controller has seen.
+    failures: [u64; 2],
     /// Canary requests of the run that have ended.
     ended: u64,
 }
@@ -53,13 +55,14 @@ struct Sent {
 }
 
 impl Drawn {
-    pub(super) fn new(scenario: &Scenario, name: String, boot: u64) -> Self {
+    pub(super) fn new(scenario: &Scenario, name: String, (place, boot): (u32, u64)) -> Self {
         let judged = scenario.plan.latency_edge().is_some();
         Self {
             name,
             boot,
             rate: scenario.rps / 1000.0 / f64::from(scenario.gateways),
-            carry: 0.0,
+            // Many that have a request in ten seconds each do not all have it at once.
+            carry: f64::from(place) / f64::from(scenario.gateways),
             matching: scenario.matching,
             admission: u64::from(scenario.plan.admission) * u64::from(scenario.workers),
             // A histogram that nobody judges is not drawn.
@@ -72,6 +75,7 @@ impl Drawn {
             refused: 0,
             guarded: (0, Guarded::default()),
             trip: None,
+            failures: [0; 2],
             ended: 0,
         }
     }
@@ -92,6 +96,7 @@ impl Drawn {
             routed: 0,
             tripped,
             trip_test,
+            held: if self.left() == Some(0) { self.failures[0] } else { 0 },
         };
         // A VM says what it runs with its next tick.
         let told = now >= self.since + Span(u64::from(RUN_TICK_MS)) && self.active.epoch > 0;
@@ -112,7 +117,10 @@ impl Drawn {
 
     fn follow(&mut self, traffic: Traffic, now: Timestamp) {
         if traffic.run != self.active.run {
-            (self.trip, self.ended) = (None, 0);
+            (self.trip, self.failures, self.ended) = (None, [0; 2], 0);
+        }
+        if let Some(seen) = traffic.seen.get(&self.boot) {
+            self.failures[1] = self.failures[1].max(*seen);
         }
         if self.active.epoch > 0 {
             self.acknowledged = Some(self.active.epoch);
@@ -121,6 +129,12 @@ impl Drawn {
         if self.guarded.0 != self.active.epoch {
             self.guarded = (self.active.epoch, Guarded::default());
         }
+    }
+
+    /// Returns how many more failures may be unseen; nothing without a lease.
+    fn left(&self) -> Option<u64> {
+        let unseen = self.failures[0] - self.failures[1].min(self.failures[0]);
+        (self.active.lease > 0).then(|| u64::from(self.active.lease).saturating_sub(unseen))
     }
 
     /// Serves the requests of a while without a change.
@@ -141,10 +155,11 @@ impl Drawn {
         if self.trip.is_some() {
             sent = Sent::default();
         }
-        let refused = self.refuse(&mut sent, milliseconds, canary);
+        let mut refused = self.refuse(&mut sent, milliseconds, canary);
         sent.failed_draws = binomial(rng, sent.draws, canary.errors);
         sent.failed_matches = binomial(rng, sent.matches, canary.errors);
         let mut primary_failed = binomial(rng, to_primary, primary.errors);
+        refused += self.wait(&mut sent, canary.latency.median / milliseconds, rng);
         self.guard(&mut sent, primary_failed, canary.latency.median / milliseconds, rng);
 
         // What was kept from the canary by a trip went to the primary; what admission refused is in no arm.
@@ -188,10 +203,44 @@ impl Drawn {
         refused
     }
 
+    /// Keeps requests from the canary once as many failures are unseen as may be; returns how many. What is under way by then reaches
+    /// it: what arrives within one latency, given as a share of the slice.
+    fn wait(&mut self, sent: &mut Sent, latency: f64, rng: &mut StdRng) -> u64 {
+        let Some(left) = self.left() else { return 0 };
+        let all = sent.draws + sent.matches;
+        if left == 0 {
+            *sent = Sent::default();
+            return all;
+        }
+        let failures = order(*sent, rng);
+        let last = failures.get(left as usize - 1).map(|(place, _)| *place);
+        if let Some(place) = last {
+            *sent = self.up_to(*sent, &failures, place, latency);
+        }
+        self.failures[0] += sent.failed_draws + sent.failed_matches;
+        all - sent.draws - sent.matches
+    }
+
+    /// Returns what of a slice's requests reaches the canary, if from one of them on only what is under way does.
+    fn up_to(&self, sent: Sent, failures: &[(u64, bool)], place: u64, latency: f64) -> Sent {
+        let all = sent.draws + sent.matches;
+        let under_way = (latency * all as f64).round() as u64;
+        let bound = if self.ended < self.admission { self.admission } else { u64::MAX };
+        let reached = (place + 1 + under_way.min(bound)).min(all);
+        let failed = |of: bool| failures.iter().filter(|(at, draw)| *at < reached && *draw == of).count() as u64;
+        let (failed_draws, failed_matches) = (failed(true), failed(false));
+        let draws = (reached as f64 * sent.draws as f64 / all as f64).round() as u64;
+        let draws = draws.max(failed_draws).min(sent.draws).min(reached - failed_matches);
+        Sent { draws, matches: (reached - draws).min(sent.matches), failed_draws, failed_matches }
+    }
+
     /// Lets the guard judge the slice's failures one by one. From a trip on, only what is under way reaches the canary:
     /// what arrives within one latency, given as a share of the slice.
     fn guard(&mut self, sent: &mut Sent, primary_failed: u64, latency: f64, rng: &mut StdRng) {
         let all = sent.draws + sent.matches;
+        if self.active.lease > 0 {
+            return;
+        }
         let Some(limits) = self.active.limits.iter().find(|limits| limits.epoch == self.active.epoch).cloned() else {
             return;
         };
@@ -199,14 +248,7 @@ impl Drawn {
         let failures = order(*sent, rng);
         if let Some((place, test)) = tripping(before, &limits, &failures, all, primary_failed, rng) {
             self.trip = Some((self.active.epoch, test));
-            let under_way = (latency * all as f64).round() as u64;
-            let bound = if self.ended < self.admission { self.admission } else { u64::MAX };
-            let reached = (place + 1 + under_way.min(bound)).min(all);
-            let failed = |of: bool| failures.iter().filter(|(at, draw)| *at < reached && *draw == of).count() as u64;
-            let (failed_draws, failed_matches) = (failed(true), failed(false));
-            let draws = (reached as f64 * sent.draws as f64 / all as f64).round() as u64;
-            let draws = draws.max(failed_draws).min(sent.draws).min(reached - failed_matches);
-            *sent = Sent { draws, matches: (reached - draws).min(sent.matches), failed_draws, failed_matches };
+            *sent = self.up_to(*sent, &failures, place, latency);
         }
         let add = |to: &mut u32, n: u64| *to = to.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         let guarded = &mut self.guarded.1;

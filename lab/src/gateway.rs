@@ -58,9 +58,10 @@ pub(super) enum Gateway {
 }
 
 impl Gateway {
-    pub(super) fn new(scenario: &Scenario, hostile: f64, name: String, boot: u64, rng: &mut StdRng) -> Self {
+    pub(super) fn new(scenario: &Scenario, hostile: f64, (place, boot): (u32, u64), rng: &mut StdRng) -> Self {
+        let name = format!("gateway-{place}");
         match scenario.fidelity {
-            Fidelity::Sums => Self::Drawn(Box::new(Drawn::new(scenario, name, boot))),
+            Fidelity::Sums => Self::Drawn(Box::new(Drawn::new(scenario, name, (place, boot)))),
             Fidelity::Requests => Self::Real(Box::new(Real::new(scenario, hostile, name, rng))),
         }
     }

@@ -7,7 +7,7 @@ use super::gateway::{Gateway, Load, Served};
 use super::scenario::{Fidelity, Scenario};
 use weir_engine::{
     Action, CheckRequest, CheckResult, Observation, Outcome, Phase, Plan, Readiness, Replicas, Revision, Span, State,
-    Timestamp, WebhookKind, Workload, decide,
+    Timestamp, Traffic, WebhookKind, Workload, decide,
 };
 
 /// When the made-up clock begins.
@@ -78,7 +78,7 @@ struct Simulation<'a> {
     gateways: Vec<Gateway>,
     load: Load<'a>,
     check_results: Vec<(String, CheckResult)>,
-    pushed: u64,
+    pushed: Traffic,
     rng: StdRng,
 }
 
@@ -87,8 +87,8 @@ impl<'a> Simulation<'a> {
         let mut rng = StdRng::seed_from_u64(seed);
         let gateways = (0..scenario.gateways)
             .map(|i| {
-                let (name, boot) = (format!("gateway-{i}"), rng.random_range(1..u64::from(u32::MAX)));
-                Gateway::new(scenario, hostile, name, boot, &mut rng)
+                let boot = rng.random_range(1..u64::from(u32::MAX));
+                Gateway::new(scenario, hostile, (i, boot), &mut rng)
             })
             .collect();
         Self {
@@ -103,7 +103,7 @@ impl<'a> Simulation<'a> {
             gateways,
             load: Load { scenario, turned: false, first_weight: None, served: Served::default() },
             check_results: Vec::new(),
-            pushed: 0,
+            pushed: Traffic::default(),
             rng,
         }
     }
@@ -200,8 +200,8 @@ impl<'a> Simulation<'a> {
 
     fn apply(&mut self, action: Action) {
         match action {
-            Action::Traffic(traffic) if traffic.epoch != self.pushed => {
-                self.pushed = traffic.epoch;
+            Action::Traffic(traffic) if says_more(&traffic, &self.pushed) => {
+                self.pushed.clone_from(&traffic);
                 let at = self.now + PUSH;
                 self.gateways.iter_mut().for_each(|gateway| gateway.push(&traffic, at));
             }
@@ -228,6 +228,11 @@ impl<'a> Simulation<'a> {
         self.check_results.retain(|(key, _)| *key != ask.key);
         self.check_results.push((ask.key, answer));
     }
+}
+
+/// Returns whether a split is another one, or says more of what was seen.
+fn says_more(traffic: &Traffic, pushed: &Traffic) -> bool {
+    traffic.epoch != pushed.epoch || traffic.seen != pushed.seen
 }
 
 fn start(workload: &mut Workload, up: &mut Timestamp, revision: &Revision, now: Timestamp) {

@@ -11,30 +11,42 @@ use super::kubectl::{apply, kubectl, object, run, until};
 use super::stage::{Release, Stage, variable};
 
 /// A pod that sends requests to the stage's service by its name.
-struct Caller {
+pub(crate) struct Caller {
     namespace: String,
     name: String,
-    said: Child,
+    /// What its clients say.
+    said: Vec<Child>,
 }
 
 /// What a caller saw: by revision, what was answered and what failed.
 #[derive(Debug)]
-struct Seen(BTreeMap<String, (u64, u64)>);
+pub(crate) struct Seen(BTreeMap<String, (u64, u64)>);
 
 impl Seen {
-    fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.0.values().map(|(_, failed)| failed).sum()
     }
 
-    fn of(&self, revision: &str) -> u64 {
+    pub(crate) fn of(&self, revision: &str) -> u64 {
         self.0.get(revision).map_or(0, |(ok, failed)| ok + failed)
     }
 }
 
 impl Caller {
     /// Starts a caller in the stage's namespace.
-    async fn start(stage: &Stage, name: &str, rate: u32, sidecar: bool) -> Self {
+    pub(crate) async fn start(stage: &Stage, name: &str, rate: u32, sidecar: bool) -> Self {
         Self::start_in(&stage.namespace, stage, name, rate, sidecar, &[]).await
+    }
+
+    /// Starts a caller in the stage's namespace that calls an address.
+    pub(crate) async fn start_to(stage: &Stage, name: &str, rate: u32, url: &str) -> Self {
+        Self::start_calling(&stage.namespace, name, rate, true, &[url], &[])
+    }
+
+    /// Starts a caller in the stage's namespace that calls two services, each with its own client.
+    pub(crate) async fn start_two(stage: &Stage, name: &str, rate: u32, services: [&str; 2]) -> Self {
+        let [one, other] = services.map(|service| format!("http://{service}.{}/", stage.namespace));
+        Self::start_calling(&stage.namespace, name, rate, true, &[&one, &other], &[])
     }
 
     async fn start_in(
@@ -45,11 +57,30 @@ impl Caller {
         sidecar: bool,
         headers: &[(&str, &str)],
     ) -> Self {
-        let (image, rate, url) =
-            (variable("WEIR_DEMO_IMAGE"), rate.to_string(), format!("http://shop.{}/", stage.namespace));
-        let mut arguments = vec!["load".to_owned(), "--url".into(), url, "--rate".into(), rate];
-        arguments.extend(headers.iter().flat_map(|(name, value)| ["--header".to_owned(), format!("{name}: {value}")]));
-        let arguments = serde_json::to_string(&arguments).unwrap();
+        let url = format!("http://shop.{}/", stage.namespace);
+        Self::start_calling(namespace, name, rate, sidecar, &[&url], headers)
+    }
+
+    fn start_calling(
+        namespace: &str,
+        name: &str,
+        rate: u32,
+        sidecar: bool,
+        urls: &[&str],
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let image = variable("WEIR_DEMO_IMAGE");
+        let client = |(number, url): (usize, &&str)| {
+            let mut arguments =
+                vec!["load".to_owned(), "--url".into(), (*url).into(), "--rate".into(), rate.to_string()];
+            arguments
+                .extend(headers.iter().flat_map(|(name, value)| ["--header".to_owned(), format!("{name}: {value}")]));
+            serde_json::json!({
+                "name": format!("client-{number}"), "image": image, "imagePullPolicy": "IfNotPresent", "args": arguments,
+                "securityContext": {"runAsUser": 1000}, "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
+            })
+        };
+        let clients = serde_json::to_string(&urls.iter().enumerate().map(client).collect::<Vec<_>>()).unwrap();
         // What runs as the proxy's own user passes no sidecar.
         apply(&format!(
             r#"
@@ -62,26 +93,38 @@ metadata:
 spec:
   restartPolicy: Never
   terminationGracePeriodSeconds: 15
-  containers:
-  - name: client
-    image: {image}
-    imagePullPolicy: IfNotPresent
-    args: {arguments}
-    securityContext: {{runAsUser: 1000}}
-    resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+  containers: {clients}
 "#
         ));
         kubectl(&["-n", namespace, "wait", &format!("pod/{name}"), "--for=condition=Ready", "--timeout=90s"]);
-        let mut logs = Command::new("kubectl");
-        logs.args(["-n", namespace, "logs", "-f", name, "-c", "client"]).stdout(Stdio::piped());
-        Self { namespace: namespace.into(), name: name.into(), said: logs.spawn().unwrap() }
+        let said = (0..urls.len()).map(|number| {
+            let mut logs = Command::new("kubectl");
+            let container = format!("client-{number}");
+            logs.args(["-n", namespace, "logs", "-f", name, "-c", &container]).stdout(Stdio::piped()).spawn().unwrap()
+        });
+        Self { namespace: namespace.into(), name: name.into(), said: said.collect() }
     }
 
     /// Ends the traffic; returns what was seen.
-    fn finish(mut self) -> Seen {
+    pub(crate) fn finish(self) -> Seen {
+        self.finish_all().remove(0)
+    }
+
+    /// As [`Caller::finish`], of one with two clients.
+    pub(crate) fn finish_two(self) -> [Seen; 2] {
+        self.finish_all().try_into().unwrap()
+    }
+
+    fn finish_all(mut self) -> Vec<Seen> {
         kubectl(&["-n", &self.namespace, "delete", "pod", &self.name, "--wait=false"]);
+        let mut said = std::mem::take(&mut self.said);
+        said.iter_mut().map(|said| self.seen(said)).collect()
+    }
+
+    fn seen(&self, said: &mut Child) -> Seen {
         let mut text = String::new();
-        self.said.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        said.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let _ = said.wait();
         let report: Value = serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
         let count = |counts: &Value, field: &str| counts[field].as_u64().unwrap_or_default();
         let revisions = report["revisions"].as_object().unwrap().iter();
@@ -95,13 +138,15 @@ spec:
 impl Drop for Caller {
     fn drop(&mut self) {
         // A test that has failed waits for no logs.
-        let _ = self.said.kill();
-        let _ = self.said.wait();
+        for said in &mut self.said {
+            let _ = said.kill();
+            let _ = said.wait();
+        }
     }
 }
 
 /// Makes a service that only the mesh calls, and waits until it is looked after.
-async fn inside(name: &str, more: &str) -> Stage {
+pub(crate) async fn inside(name: &str, more: &str) -> Stage {
     let stage = Stage::bare(name).await;
     stage.release(&Release::good("v1"));
     stage.canary_of(&format!("{{port: 80, targetPort: 8080{more}}}"), "progressDeadlineSeconds: 120", STEPS);
@@ -111,7 +156,7 @@ async fn inside(name: &str, more: &str) -> Stage {
 }
 
 /// The condition `GatewayBound` of the Canary: its reason and its message.
-fn bound(stage: &Stage) -> (String, String) {
+pub(crate) fn bound(stage: &Stage) -> (String, String) {
     stage.condition("GatewayBound")
 }
 

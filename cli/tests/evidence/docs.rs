@@ -7,7 +7,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use weir_engine::evidence::{Comparison, Onset, Quantiles, forecast, guard, log_e_below, log_e_not_worse};
-use weir_engine::evidence::{GOOD, Stretch, Terms, Test, budget};
+use weir_engine::evidence::{GOOD, Stretch, Terms, Test, Thresholds, budget};
 
 use super::command::weir;
 
@@ -69,12 +69,14 @@ fn forecasts() -> String {
 }
 
 fn budgets() -> String {
-    let mut table = heading("gateway pods", &["comparison guard", "absolute guard", "controller"].map(String::from));
-    for gateways in [1, 2, 3, 10] {
-        let limits = budget(0.01, gateways);
-        let (comparison, absolute, controller) = (limits.comparison_guard, limits.absolute_guard, limits.controller);
-        writeln!(table, "| {gateways} | {comparison} | {absolute} | {controller} |").unwrap();
-    }
+    let mut table = heading("processes", &["comparison guard", "absolute guard", "controller"].map(String::from));
+    let (alone, of_two, of_ten) = (budget(0.01, 1), budget(0.01, 2), budget(0.01, 10));
+    let guards = |of: Thresholds| format!("{} | {}", of.comparison_guard, of.absolute_guard);
+    writeln!(table, "| 1 | {} | {} |", guards(alone), alone.controller).unwrap();
+    assert_eq!(of_two.controller, of_ten.controller);
+    writeln!(table, "| 2 or more | none, it waits | none, it waits | {} |", of_two.controller).unwrap();
+    writeln!(table, "| 2 of an earlier module | {} | {} |", guards(of_two), of_two.controller).unwrap();
+    writeln!(table, "| 10 of an earlier module | {} | {} |", guards(of_ten), of_ten.controller).unwrap();
     table
 }
 

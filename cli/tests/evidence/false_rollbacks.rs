@@ -97,17 +97,14 @@ impl Rollout {
         }
     }
 
-    /// The guards' next block continues from the mean of what each of them has seen.
+    /// The guards' next block continues from what all of them have seen.
     fn end(&mut self, block: &Block) {
         let test = Absolute::at(block.p0.unwrap());
-        for guard in &mut self.guards {
-            guard.comparison.absorb(&Comparison::EQUAL.log_ratios(block.rho, guard.seen.canary, guard.seen.primary));
-            guard.absolute.absorb(&test.log_ratios(guard.seen.canary, guard.completed - guard.seen.canary));
-        }
-        let mean = |of: fn(&Guard) -> &Onset| {
-            Onset::mean(&self.guards.iter().map(|guard| of(guard).clone()).collect::<Vec<_>>()).unwrap()
-        };
-        (self.comparison, self.absolute) = (mean(|guard| &guard.comparison), mean(|guard| &guard.absolute));
+        let sum = |of: fn(&Guard) -> u64| self.guards.iter().map(of).sum::<u64>();
+        let (canary, primary) = (sum(|guard| guard.seen.canary), sum(|guard| guard.seen.primary));
+        let completed = sum(|guard| guard.completed);
+        self.comparison.absorb(&Comparison::EQUAL.log_ratios(block.rho, canary, primary));
+        self.absolute.absorb(&test.log_ratios(canary, completed - canary));
     }
 
     /// Returns whether a guard tripped.

@@ -50,6 +50,7 @@ pub use read::{Known, Parsed, read};
 pub(crate) use rules::{may_set, words};
 pub use secret::Secret;
 pub use service::ServiceSpec;
+pub use serving::{direct_names, own_names};
 
 #[cfg(test)]
 mod tests;

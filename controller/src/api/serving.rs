@@ -53,11 +53,12 @@ pub(super) fn check(namespace: &str, spec: &CanarySpec, p: &mut Problems) {
     check_others(service, p);
 }
 
-/// Returns the names of the canary's own Service that the Canary's hosts cover: requests to them come by the Canary's routes.
-pub(super) fn direct_names(namespace: &str, spec: &CanarySpec) -> Vec<String> {
-    let service = spec.canary_service();
-    let domains = [String::new(), format!(".{namespace}"), format!(".{namespace}.svc")];
-    let full = format!("{service}.{namespace}.svc.cluster.local");
+/// Returns the names of the canary's own Service that the Canary's hosts cover, in a cluster of this domain: requests to them come by
+/// the Canary's routes.
+#[must_use]
+pub fn direct_names(namespace: &str, spec: &CanarySpec, domain: &str) -> Vec<String> {
+    let (service, names) = (spec.canary_service(), own_names(namespace, spec, domain));
+    let full = names.last().cloned().unwrap_or_default();
     let covers = |host: &str, name: &str| match host.strip_prefix('*') {
         // It was written for users: whoever may reach the gateway could send the name, and choose the canary.
         Some("") => false,
@@ -65,9 +66,24 @@ pub(super) fn direct_names(namespace: &str, spec: &CanarySpec) -> Vec<String> {
         // istiod takes a name without a dot for that of a Service of the namespace.
         None => host == name || (!host.contains('.') && name == full && host == service),
     };
-    let names = domains.iter().map(|domain| format!("{service}{domain}")).chain([full.clone()]);
     let hosts: Vec<String> = spec.service.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    names.filter(|name| hosts.iter().any(|host| covers(host, name))).collect()
+    names.into_iter().filter(|name| hosts.iter().any(|host| covers(host, name))).collect()
+}
+
+/// Returns the names of the canary's own Service in a cluster of this domain, the whole one last.
+#[must_use]
+pub fn own_names(namespace: &str, spec: &CanarySpec, domain: &str) -> Vec<String> {
+    let domain = domain.to_ascii_lowercase();
+    let domains =
+        [String::new(), format!(".{namespace}"), format!(".{namespace}.svc"), format!(".{namespace}.svc.{domain}")];
+    domains.iter().map(|domain| format!("{}{domain}", spec.canary_service())).collect()
+}
+
+/// Returns the domain that the Canary's hosts say the cluster has, or else the one that almost every cluster has.
+pub(super) fn domain_of(spec: &CanarySpec) -> &str {
+    let domain = |host: &'_ str| host.find(".svc.").map(|at| at + ".svc.".len());
+    let said = spec.service.hosts.iter().find_map(|host| host.get(domain(host)?..));
+    said.filter(|domain| !domain.is_empty()).unwrap_or("cluster.local")
 }
 
 /// Returns what is wrong with a name as that of a service that gets a `-primary`.

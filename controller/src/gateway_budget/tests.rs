@@ -47,6 +47,7 @@ fn fit(canaries: Vec<Canary>, last: &BTreeMap<String, Size>) -> Fitted {
     let routes = |canary: &Canary| RouteNames {
         primary: canary.routes.clone(),
         canary: canary.routes.iter().map(|route| format!("{route}/canary")).collect(),
+        direct: Vec::new(),
     };
     super::fit(canaries.into_iter().map(|canary| Claim { routes: routes(&canary), canary }).collect(), last)
 }

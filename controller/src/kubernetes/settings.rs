@@ -45,6 +45,8 @@ pub struct Settings {
     pub gateway_namespaces: Vec<String>,
     /// Namespaces whose pods may be callers of other namespaces' Canaries, beside those that an admin has labelled so; `*` is all.
     pub caller_namespaces: Vec<String>,
+    /// Namespaces of the callers of Canaries that name none, beside their own; `*` is all that may have callers.
+    pub default_callers: Vec<String>,
     /// The cluster's domain.
     pub cluster_domain: String,
     /// Which addresses webhooks and metrics are not asked at.

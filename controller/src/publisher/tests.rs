@@ -304,7 +304,8 @@ fn no_more_epochs_are_remembered_than_a_gateway_counts_generations_for() {
 
 impl Life {
     fn filter(&mut self, id: &str, epoch: u64, weight: u32, filter: FilterMode) -> &mut Self {
-        let routes = RouteNames { primary: vec![id.into()], canary: vec![format!("{id}/canary")] };
+        let routes =
+            RouteNames { primary: vec![id.into()], canary: vec![format!("{id}/canary")], ..RouteNames::default() };
         self.publisher.set_desired(Desired { canary: canary(id, epoch, weight), filter, routes, since: Timestamp(0) });
         self
     }

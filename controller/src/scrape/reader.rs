@@ -107,6 +107,7 @@ impl<'a> Reader<'a> {
             Metric::Refused(id) => self.set(id, |counters| counters.refused = value),
             Metric::Tripped(id) => self.set(id, |counters| counters.tripped = value),
             Metric::TripTest(id) => self.set(id, |counters| counters.trip_test = value),
+            Metric::Held(id) => self.set(id, |counters| counters.held = value),
         }
     }
 

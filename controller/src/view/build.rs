@@ -172,7 +172,7 @@ mod tests {
         let mut state =
             State { phase: Phase::Progressing, since: Timestamp(7), run: Some(run), traffic, ..State::default() };
         if let Some(run) = &mut state.run {
-            run.evidence.open(&state.counters, plan, &state.traffic, true, 1);
+            run.evidence.open(&state.counters, plan, &state.traffic, true, [1, 1]);
         }
         let mut scrape = Scrape { gateway: "a".into(), boot: 1, ..Scrape::default() };
         state.counters.absorb(&scrape, 9);

@@ -170,11 +170,13 @@ impl Pass<'_> {
         })
     }
 
-    /// Returns how many more requests that break a bound show it: to the evidence alone, or to the table of a gateway's guard.
+    /// Returns how many more requests that break a bound show it: to the evidence alone, or to the guard's table where one gateway has
+    /// all requests.
     fn to_shown(&self, test: Test) -> Option<u64> {
         let (run, counters) = (self.run(), &self.state.counters);
         let evidence = run.evidence.missing(counters, self.plan, test).map(u64::from);
-        let guard = self.state.traffic.limits.first().filter(|_| test == Test::Absolute).and_then(|limits| {
+        let guards = test == Test::Absolute && self.guarding() <= 1;
+        let guard = self.state.traffic.limits.first().filter(|_| guards).and_then(|limits| {
             let left = |counts: &Counts| {
                 let canary = counts.arm(Arm::Canary);
                 let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
@@ -187,7 +189,7 @@ impl Pass<'_> {
                 // A table's limits grow more slowly than its counts, so a search ends soon; the evidence is sooner in the end.
                 (1..=1000).find(trips)
             };
-            counters.pods(limits.epoch).filter_map(|(counts, _)| left(counts)).min()
+            left(&counters.epoch(limits.epoch))
         });
         evidence.into_iter().chain(guard.map(u64::from)).min()
     }

@@ -97,7 +97,8 @@ impl Pass<'_> {
     /// Returns the requests since the window began, once they can be judged. `answered` says that the `rollout` webhooks of this check
     /// have.
     fn judged_window(&mut self, step: Step, due: Timestamp, answered: bool) -> Result<Window, Outcome> {
-        let stale = |name: &str| self.state.counters.scraped(name).is_none_or(|begun| begun < due + FLUSHED);
+        let scraped = self.state.counters.scraped();
+        let stale = |name: &str| scraped.get(name).is_none_or(|begun| *begun < due + FLUSHED);
         if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.silent && stale(&gateway.name)) {
             return Err(Outcome::Waiting(Reason::WaitingForScrape { gateway: gateway.name.clone() }));
         }

@@ -66,21 +66,22 @@ impl Pass<'_> {
             self.state.counters.absorb(scrape, epoch);
         }
         let first_open = (epoch + 1).saturating_sub(SLOTS);
+        let serving = self.seen.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.acknowledged)).collect();
+        self.state.counters.keep(&serving, self.now);
         let retired = self.state.counters.retire(first_open);
         let Some(run) = &mut self.state.run else {
-            self.state.counters.forget(|name| self.seen.gateways.iter().any(|gateway| gateway.name == name));
+            self.state.counters.close(first_open);
             return;
         };
         let warm: Vec<u64> = run.evidence.warm(run.window).collect();
-        for (epoch, counts) in
-            retired.range(run.window..).flat_map(|(epoch, pods)| pods.values().map(move |counts| (epoch, counts)))
-        {
+        for (epoch, counts) in retired.range(run.window..) {
             run.window_retired.add(counts);
             if warm.contains(epoch) {
                 run.window_retired_warm.add(counts);
             }
         }
         run.evidence.close(self.plan, first_open, &retired, &self.state.counters);
+        self.state.counters.close(first_open);
         if !self.seen.gateways.is_empty() {
             let oldest = self.seen.gateways.iter().map(|gateway| gateway.acknowledged.unwrap_or_default()).min();
             run.evidence.end_before(oldest.unwrap_or_default(), self.now);
@@ -143,9 +144,23 @@ impl Pass<'_> {
         let fallback = reaches && (self.state.canary_is_fallback || gives_way);
         let (run, since) = (String::new(), self.now);
         let (limits, filter) = (old.limits.clone(), old.filter);
-        let mut traffic =
-            Traffic { run, epoch, weight, matching, only_matched, direct, since, fallback, limits, filter };
-        let guarding = self.guarding();
+        let (guarding, judging) = (self.guarding(), self.judging());
+        let (lease, (seen, seen_at)) = (if fallback { 0 } else { self.lease(weight) }, self.seen_failures());
+        let mut traffic = Traffic {
+            run,
+            epoch,
+            weight,
+            matching,
+            only_matched,
+            direct,
+            since,
+            fallback,
+            limits,
+            filter,
+            seen,
+            seen_at,
+            ..Traffic::default()
+        };
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
         if let Some(run) = &mut self.state.run {
             // Nothing may stop a canary that serves because the primary cannot: the trip of a run would, which is latched.
@@ -154,9 +169,11 @@ impl Pass<'_> {
             }
             let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_fallback;
             if traffic.reaches_canary() {
-                let limits = run.evidence.open(&self.state.counters, self.plan, &traffic, warm, guarding);
+                let judging = if lease == 0 { guarding } else { judging };
+                let limits = run.evidence.open(&self.state.counters, self.plan, &traffic, warm, [guarding, judging]);
                 if guarded {
-                    traffic.limits.insert(0, limits);
+                    traffic.lease = lease;
+                    traffic.limits.splice(0..0, limits);
                 }
             }
             if !guarded {
@@ -168,6 +185,7 @@ impl Pass<'_> {
         } else {
             traffic.limits.clear();
         }
+        self.state.counters.begin(epoch);
         self.state.traffic = traffic;
         self.requeue_now = true;
     }

@@ -3,15 +3,17 @@
 //! A test that rolls back at evidence T does so falsely with probability at most 1/T (Ville), and a rollout's false
 //! rollbacks are at most the sum over its tests (union bound):
 //!
-//! | | one gateway pod | N pods |
+//! | | one process | N processes that judge by tables |
 //! |---|---|---|
 //! | comparison guard | α/2 | N guards of α/4 ÷ N = α/4 |
 //! | absolute guard | α/4 | N guards of α/4 ÷ N = α/4 |
 //! | controller, all tests as one average | α/4 | α/2 |
 //! | sum | α | α |
 //!
-//! The only guard of a single pod sees every request, so it may have what the controller would not use better. With
-//! several pods each guard sees a part, and the controller, which sees all, is the one to speed up.
+//! The only guard of a single process sees every request, so it may have what the controller would not use better. With
+//! several each guard sees a part, and the controller, which sees all, is the one to speed up. So several judge nothing: they wait
+//! after a lease of failures, which takes nothing back and costs no α. The guards' half is left to modules of before leases, which may
+//! join at any time.
 
 /// The evidence at which each judge rolls back.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,10 +26,8 @@ pub struct Thresholds {
     pub controller: f64,
 }
 
-/// Divides `alpha`, the probability of a false rollback per rollout (above 0, below 1), for so many gateway pods.
-///
-/// The number of pods is fixed for a run, with headroom: a pod beyond it gets weight 0 until the next run. None counts as
-/// one.
+/// Divides `alpha`, the probability of a false rollback per rollout (above 0, below 1), for so many processes that judge by tables.
+/// None counts as one.
 #[must_use]
 pub fn budget(alpha: f64, gateways: u32) -> Thresholds {
     if gateways <= 1 {

@@ -82,20 +82,6 @@ impl Onset {
         self.log_mass.iter().copied()
     }
 
-    /// Returns the mean of several states: what the guards of several gateway pods continue from. Nothing of nothing.
-    ///
-    /// A mean of e-processes is an e-process, however they depend on each other. All should have been through the same
-    /// blocks; if not, the prior that the laggards have not spent is given up, which only lowers the evidence.
-    #[must_use]
-    pub fn mean(states: &[Self]) -> Option<Self> {
-        let blocks = states.iter().map(|state| state.blocks).max()?;
-        let alternatives = states.iter().map(|state| state.log_mass.len()).max()?;
-        let log_count = (states.len() as f64).ln();
-        let mass =
-            |k: usize| states.iter().map(move |state| state.log_mass.get(k).copied().unwrap_or(f64::NEG_INFINITY));
-        Some(Self { blocks, log_mass: (0..alternatives).map(|k| logspace::sum(mass(k)) - log_count).collect() })
-    }
-
     /// The prior of onsets that are still to come: 1 - Σ π_i = 1/(2j).
     fn log_unspent(&self) -> f64 {
         match self.blocks {
@@ -145,21 +131,6 @@ mod tests {
         let ahead = onset.log_e_after(&[2.0, -900.0]);
         onset.absorb(&[2.0, -900.0]);
         assert_eq!(onset.log_e(), ahead);
-    }
-
-    #[test]
-    fn mean_of_pods_is_the_mean_of_their_evidence() {
-        let mut start = Onset::new(2);
-        start.begin_block(&[0.5, 0.5]);
-        let (mut one, mut two) = (start.clone(), start.clone());
-        one.absorb(&[4f64.ln(), 8f64.ln()]);
-        two.absorb(&[-1000.0, 0.0]);
-        let mean = Onset::mean(&[one.clone(), two.clone()]).unwrap();
-        assert!((mean.log_e().exp() - (one.log_e().exp() + two.log_e().exp()) / 2.0).abs() < 1e-12);
-        assert_eq!(mean.blocks(), 1);
-        assert_eq!(Onset::mean(&[]), None);
-        let late = Onset::mean(&[one.clone(), Onset::new(2)]).unwrap();
-        assert!(late.log_e().exp() <= (one.log_e().exp() + 1.0) / 2.0);
     }
 
     #[test]

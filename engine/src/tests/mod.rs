@@ -5,6 +5,7 @@ mod defects;
 mod explore;
 mod filter;
 mod journey;
+mod leases;
 mod load_tests;
 mod matched;
 mod play;

@@ -87,6 +87,15 @@ pub struct Canary {
     /// The guard's tables, newest epoch first. An epoch without a table is not guarded.
     #[serde(default)]
     pub limits: Vec<Limits>,
+    /// How many canary requests of the run may fail in one process that the controller has not seen. When so many have, the process sends
+    /// no more to the canary until `seen` names them. Then it judges by no table: many processes that each have a limit of their own
+    /// would need higher ones the more they are. 0: no bound. A filter of before this field ([`crate::names::LEVEL`]) knows its
+    /// tables alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lease: u32,
+    /// What the controller has seen: `[weir_boot, weir_<id>_held]` of processes that waited for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<[u64; 2]>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -9,6 +9,7 @@
 //! | `weir_<id>_refused` | counter | requests that were chosen for the canary and sent to the primary, because enough were outstanding there or nobody served it; they are in no arm |
 //! | `weir_<id>_tripped` | gauge | the epoch whose table tripped the guard, 0 while it has not |
 //! | `weir_<id>_trip_test` | gauge | which table tripped: 1 comparison, 2 absolute |
+//! | `weir_<id>_held` | gauge | failed canary requests of the run, while they are as many as the process may count before the controller has seen them ([`crate::Canary::lease`]); else 0 |
 //! | `weir_vms_<slot>` | gauge | VMs (workers and the main thread's) that run the generation below |
 //! | `weir_generation_<slot>` | gauge | the generation that `weir_vms_<slot>` counts; slot = generation % 8 |
 //! | `weir_boot` | gauge | random per process, never 0; another value means that every counter began at 0 again |
@@ -28,12 +29,14 @@ pub const DISARMED: &str = "weir_disarmed";
 
 /// Which additions to the configuration the module knows.
 pub const LEVEL_NAME: &str = "weir_level";
-/// What this module knows: [`MATCHED`], [`DIRECT`].
-pub const LEVEL: u64 = 2;
+/// What this module knows: [`MATCHED`], [`DIRECT`], [`LEASED`].
+pub const LEVEL: u64 = 3;
 /// From this level on a module knows [`crate::Canary::matched`].
 pub const MATCHED: u64 = 1;
 /// From this level on a module knows [`crate::Canary::direct`].
 pub const DIRECT: u64 = 2;
+/// From this level on a module knows [`crate::Canary::lease`].
+pub const LEASED: u64 = 3;
 
 /// Which revision served a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,6 +156,8 @@ pub enum Metric<'a> {
     Tripped(&'a str),
     /// Which table tripped: 1 comparison, 2 absolute.
     TripTest(&'a str),
+    /// Failed canary requests of the run that the controller is waited for to see.
+    Held(&'a str),
     /// VMs on the generation of this slot.
     Vms(u8),
     /// The generation of this slot.
@@ -175,6 +180,7 @@ impl fmt::Display for Metric<'_> {
             Self::Refused(id) => write!(f, "{PREFIX}{id}_refused"),
             Self::Tripped(id) => write!(f, "{PREFIX}{id}_tripped"),
             Self::TripTest(id) => write!(f, "{PREFIX}{id}_trip_test"),
+            Self::Held(id) => write!(f, "{PREFIX}{id}_held"),
             Self::Vms(slot) => write!(f, "{PREFIX}vms_{slot}"),
             Self::Generation(slot) => write!(f, "{PREFIX}generation_{slot}"),
             Self::Boot => f.write_str(BOOT),
@@ -206,6 +212,7 @@ impl<'a> Metric<'a> {
             "refused" => return Some(Self::Refused(head)),
             "tripped" => return Some(Self::Tripped(head)),
             "trip_test" => return Some(Self::TripTest(head)),
+            "held" => return Some(Self::Held(head)),
             _ => {}
         }
         let mut words = rest.splitn(4, '_');
@@ -257,7 +264,8 @@ mod tests {
                 assert_eq!(Metric::parse(&metric.to_string()), Some(metric));
             }
         }
-        let others = [Metric::Late(id), Metric::Refused(id), Metric::Tripped(id), Metric::TripTest(id)];
+        let others =
+            [Metric::Late(id), Metric::Refused(id), Metric::Tripped(id), Metric::TripTest(id), Metric::Held(id)];
         for metric in others.into_iter().chain([Metric::Boot, Metric::Disarmed, Metric::Level]) {
             assert_eq!(Metric::parse(&metric.to_string()), Some(metric));
         }

@@ -51,6 +51,8 @@ fn the_first_epoch_of_a_run_means_the_same() {
                 },
                 Limits { epoch: 8, comparison: vec![[0, 3]], absolute: vec![], end: [4, 0], ..Limits::default() },
             ],
+            lease: 0,
+            seen: vec![],
         }],
     };
     assert_eq!(golden("first-epoch"), expected);
@@ -196,6 +198,17 @@ fn a_cookie_of_the_primarys_own_means_the_same() {
 }
 
 #[test]
+fn a_lease_and_what_was_seen_mean_the_same_and_nothing_to_a_filter_of_before_them() {
+    let config = golden("lease");
+    let canary = &config.canaries[0];
+    assert_eq!((canary.lease, &canary.seen), (2, &vec![[4_503_599_627_370_497, 2], [9_007_199_254_740_991, 3]]));
+    let before = Canary { lease: 0, seen: vec![], ..canary.clone() };
+    assert!(before.reaches_canary() && !before.takes_from(canary) && !canary.takes_from(&before));
+    let written = serde_json::to_string(&before).unwrap();
+    assert!(!written.contains("lease") && !written.contains("seen"), "{written}");
+}
+
+#[test]
 fn no_golden_is_forgotten() {
     let folder = format!("{}/golden/v1", env!("CARGO_MANIFEST_DIR"));
     let mut names: Vec<_> =
@@ -203,14 +216,22 @@ fn no_golden_is_forgotten() {
     names.sort();
     assert_eq!(
         names,
-        ["additions.json", "cookies.json", "direct.json", "every-field.json", "first-epoch.json", "matched.json"],
+        [
+            "additions.json",
+            "cookies.json",
+            "direct.json",
+            "every-field.json",
+            "first-epoch.json",
+            "lease.json",
+            "matched.json"
+        ],
         "each has a test above"
     );
 }
 
 #[test]
 fn what_is_written_reads_back() {
-    for name in ["first-epoch", "every-field", "additions", "matched", "direct", "cookies"] {
+    for name in ["first-epoch", "every-field", "additions", "matched", "direct", "cookies", "lease"] {
         let config = golden(name);
         assert_eq!(Config::parse(&serde_json::to_vec(&config).unwrap()).unwrap(), config);
     }

@@ -5,3 +5,4 @@ mod bounds;
 mod equal_revisions;
 mod forecasts;
 mod hostile;
+mod many;

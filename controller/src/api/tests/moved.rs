@@ -223,6 +223,7 @@ fn load_tests_are_seen_by_the_names_of_the_canarys_service_that_its_hosts_cover(
         ("['*', '*.local']", &[full]),
         ("[shop.example.com, Cart-Canary.shop]", &["cart-canary.shop"]),
         ("[cart-canary]", &["cart-canary", full]),
+        ("[cart-canary.shop.svc.Corp.internal]", &["cart-canary.shop.svc.corp.internal"]),
         ("[shop.example.com, cart-canary.other]", &[]),
     ] {
         let service = format!("{{port: 80, gateways: [public], hosts: {hosts}}}");

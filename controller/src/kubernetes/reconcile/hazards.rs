@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::render::Names;
+use crate::kubernetes::router::{Callers, hiding};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::shared;
 use crate::kubernetes::target::hazards::hazards;
@@ -54,16 +55,17 @@ impl Younger {
         stores: &Arc<Stores>,
         names: &Names,
         target: &Target,
+        callers: Option<&Callers>,
         releasing: Option<bool>,
     ) -> Option<Vec<String>> {
         if self.incomplete {
             return None;
         }
         let key: Key = (names.namespace.clone(), names.canary.clone());
-        let listed = match releasing {
-            Some(releasing) => hazards(stores, names, target, &key, if releasing { FRESH[1] } else { FRESH[2] })?,
-            None => Vec::new(),
-        };
-        Some(self.told.into_iter().chain(listed).collect())
+        let Some(releasing) = releasing else { return Some(self.told) };
+        let fresh = if releasing { FRESH[1] } else { FRESH[2] };
+        let hidden = callers.map(|callers| hiding(stores, names, callers, fresh));
+        let listed = hazards(stores, names, target, &key, fresh)?;
+        Some(self.told.into_iter().chain(hidden.unwrap_or_else(|| Some(Vec::new()))?).chain(listed).collect())
     }
 }

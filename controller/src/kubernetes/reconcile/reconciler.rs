@@ -215,8 +215,9 @@ impl Reconciler {
         let fault = fault.or_else(|| gateways.iter().find_map(|workload| workload.refused()).filter(|_| moving));
         let told = canary.fields.status.conditions.iter().any(|condition| condition.kind == HAZARD);
         let released = target.as_ref().filter(|_| !canary.deleted());
-        self.hazards = released
-            .and_then(|target| younger.hazards(&self.stores, &names, target, (moving || told).then_some(moving)));
+        let asked = (moving || told).then_some(moving);
+        self.hazards =
+            released.and_then(|target| younger.hazards(&self.stores, &names, target, callers.as_ref(), asked));
         let look_again = match released {
             Some(_) if moving && self.hazards.is_none() => Some(LISTING),
             Some(_) if told => Some(HAZARDS_RECHECK),

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use weir_wire::names::{Arm, PREFIX};
+use weir_wire::names::{Arm, Cohort, PREFIX};
 use weir_wire::{Config, TOKEN_HEADER, plugin};
 
-use crate::gateway_config::RouteNames;
+use crate::gateway_config::{RouteNames, direct_route};
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::kinds::{EnvoyFilter, Labels, Pod, Proxy};
 use crate::scrape::stat_prefix;
@@ -196,6 +196,7 @@ pub(crate) fn config_filter(
         for (arm, routes) in [(Arm::Primary, &routes.primary), (Arm::Canary, &routes.canary)] {
             patches.extend(routes.iter().map(|route| switch(names, route, &stat_prefix(id, arm))));
         }
+        patches.extend(routes.direct.iter().map(|virtual_host| switch_service(names, virtual_host, id)));
     }
     object(names, &names.config(), version, patches)
 }
@@ -218,6 +219,16 @@ fn switch(names: &FilterNames, route: &str, stat_prefix: &str) -> Value {
     })
 }
 
+/// Renders the patch that switches the filter on for a virtual host, whose routes are called as those of every Service without a
+/// VirtualService: they get a name of their own. Nobody takes the token off there but this.
+fn switch_service(names: &FilterNames, virtual_host: &str, id: &str) -> Value {
+    let mut patch = switch(names, "", &format!("{PREFIX}{id}_{}", Cohort::Direct.word()));
+    patch["match"]["routeConfiguration"]["vhost"] = json!({"name": virtual_host});
+    patch["patch"]["value"]["name"] = direct_route(id).into();
+    patch["patch"]["value"]["request_headers_to_remove"] = json!([TOKEN_HEADER]);
+    patch
+}
+
 /// Reads out of a live small object on which routes the filter is on.
 #[must_use]
 pub(crate) fn switched_of(filter: &EnvoyFilter) -> BTreeMap<String, RouteNames> {
@@ -226,11 +237,16 @@ pub(crate) fn switched_of(filter: &EnvoyFilter) -> BTreeMap<String, RouteNames> 
     let mut switched: BTreeMap<String, RouteNames> = BTreeMap::new();
     for patch in patches.into_iter().flatten() {
         let text = |path: &str| patch.pointer(path).and_then(Value::as_str);
-        let route = text("/match/routeConfiguration/vhost/route/name");
+        let virtual_host = text("/match/routeConfiguration/vhost/name");
+        let route = text("/match/routeConfiguration/vhost/route/name").or(virtual_host);
         let prefix = text("/patch/value/stat_prefix").and_then(|prefix| prefix.strip_prefix(PREFIX)?.split_once('_'));
         if let (Some(route), Some((id, arm))) = (route, prefix) {
             let routes = switched.entry(id.to_owned()).or_default();
-            let of_arm = if arm == Arm::Primary.word() { &mut routes.primary } else { &mut routes.canary };
+            let of_arm = match virtual_host {
+                Some(_) => &mut routes.direct,
+                None if arm == Arm::Primary.word() => &mut routes.primary,
+                None => &mut routes.canary,
+            };
             of_arm.push(route.to_owned());
         }
     }

@@ -89,7 +89,11 @@ pub(crate) fn virtual_service(
 #[must_use]
 pub(crate) fn route_names(names: &Names, spec: &CanarySpec) -> RouteNames {
     let matches = &spec.service.r#match;
-    RouteNames { primary: named(&names.primary_route(), matches), canary: named(&names.canary_route(), matches) }
+    RouteNames {
+        primary: named(&names.primary_route(), matches),
+        canary: named(&names.canary_route(), matches),
+        direct: Vec::new(),
+    }
 }
 
 /// istiod appends the name of the match, where it has one.

@@ -6,6 +6,7 @@ mod export;
 mod host_owner;
 mod policy;
 mod request_match;
+mod sidecars;
 
 use std::collections::BTreeSet;
 
@@ -26,6 +27,7 @@ pub(super) use callers::callers;
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::taken_hosts;
 pub(super) use request_match::request_match;
+pub(super) use sidecars::hiding;
 
 /// Returns why the VirtualService can be neither made nor adopted: one word, and a sentence.
 pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {

@@ -8,6 +8,8 @@ mod apex;
 mod istio;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use weir_engine::Timestamp;
 
@@ -46,6 +48,14 @@ pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
 pub(crate) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Callers> {
     match names.router {
         RouterKind::Istio => istio::callers(stores, names, spec),
+    }
+}
+
+/// Returns what hides a Canary's Services from its callers, a sentence each; nothing as long as it is not known.
+#[must_use]
+pub(crate) fn hiding(stores: &Arc<Stores>, names: &Names, callers: &Callers, fresh: Duration) -> Option<Vec<String>> {
+    match names.router {
+        RouterKind::Istio => istio::hiding(stores, names, callers, fresh),
     }
 }
 

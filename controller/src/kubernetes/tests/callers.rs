@@ -201,3 +201,47 @@ async fn a_canary_on_a_gateway_and_the_mesh_is_released_through_both() {
     assert_eq!((status.as_str(), reason.as_str()), ("True", "NoGateway"), "{message}");
     assert!(message.contains("1 callers with a sidecar"), "{message}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_that_hides_a_service_from_its_callers_is_named_with_what_to_add() {
+    let server = prepared(json!({"callers": [{"namespace": "web"}, {}]}));
+    server.apply("admin", &namespace("web", true));
+    running(&server, "web", "client", true);
+    running(&server, NAMESPACE, "client", true);
+    let sidecar = |namespace: &str, hosts: Value| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default", "namespace": namespace},
+            "spec": {"egress": [{"hosts": hosts}]},
+        })
+    };
+    server.apply("admin", &sidecar("web", json!(["./*", "istio-system/*"])));
+    server.apply("admin", &sidecar(NAMESPACE, json!(["./*"])));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "NotAcknowledged").await;
+    minutes(1).await;
+    let [_, _, message] = stage.condition("shop", "Hazard");
+    let hidden = format!("Sidecar web/default hides shop.{NAMESPACE}.svc.cluster.local from its pods");
+    assert!(message.contains(&hidden) && message.contains(&format!("Add {NAMESPACE}/* to its egress")), "{message}");
+    assert!(!message.contains(&format!("Sidecar {NAMESPACE}/default")), "{message}");
+    server.apply("admin", &sidecar("web", json!(["./*", format!("{NAMESPACE}/*")])));
+    minutes(12).await;
+    assert_eq!(stage.condition("shop", "Hazard")[2], "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_names_no_callers_has_those_that_an_admin_names_for_all_beside_its_own() {
+    let server = prepared(json!({}));
+    server.default_callers(&["*"]);
+    for (name, allowed) in [("web", true), ("other", false)] {
+        server.apply("admin", &namespace(name, allowed));
+        running(&server, name, "client", true);
+    }
+    running(&server, NAMESPACE, "client", true);
+    let stage = Stage::start(&server);
+    stage.reason("shop", "NotAcknowledged").await;
+    assert_eq!(filters(&server), both_in(&[NAMESPACE, "web"]));
+    let named = canary("shop", json!({"callers": [{"namespace": "web"}]}));
+    server.apply("flux", &named);
+    minutes(2).await;
+    assert_eq!(filters(&server), both_in(&["web"]), "who names callers means those alone");
+}

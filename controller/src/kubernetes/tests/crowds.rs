@@ -39,7 +39,7 @@ fn desired(number: usize, filter: FilterMode, weight: u32) -> Desired {
         limits: if weight > 0 { vec![limits.clone(), limits.clone(), limits] } else { Vec::new() },
         ..Canary::default()
     };
-    let routes = RouteNames { primary: vec![name.clone()], canary: vec![format!("{name}/canary")] };
+    let routes = RouteNames { primary: vec![name.clone()], canary: vec![format!("{name}/canary")], direct: vec![] };
     Desired { canary, filter, routes, since: Timestamp(number as u64) }
 }
 

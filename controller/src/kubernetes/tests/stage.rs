@@ -80,6 +80,7 @@ impl Stage {
             watch_namespaces: server.allowed(),
             gateway_namespaces: vec!["istio-ingress".into(), "istio-system".into()],
             caller_namespaces: Vec::new(),
+            default_callers: server.default_callers(&[]),
             cluster_domain: "cluster.local".into(),
             address_rules: Arc::default(),
             event_webhook: None,

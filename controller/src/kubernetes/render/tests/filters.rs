@@ -12,7 +12,8 @@ fn the_filter_is_inserted_once_and_configured_apart() {
     let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary], ..Config::default() };
     // A checksum of digits alone would be a number if anything lost its quotes.
     let module = Module::Own { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
-    let routes = RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()] };
+    let routes =
+        RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()], direct: vec![] };
     let switched = [("6b31d19cc274a06a".to_owned(), routes)].into();
     let written = config_filter(&names, &module, &config, &switched, Some("4711"));
     golden("filter.yaml", &[static_filter(&names, None), written.clone()]);
@@ -30,7 +31,8 @@ fn callers_get_the_filter_for_what_they_send_and_nothing_before_a_rollout() {
     let canary = Canary { id: "6b31d19cc274a06a".into(), name: "shop/cart".into(), ..Canary::default() };
     let config = Config { version: 1, generation: 17, armed_until: 60, canaries: vec![canary], ..Config::default() };
     let module = Module::Remote { uri: "http://weir/module.wasm".into(), sha256: "0123456789".into() };
-    let routes = RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()] };
+    let routes =
+        RouteNames { primary: vec!["shop/cart".into()], canary: vec!["shop/cart/canary".into()], direct: vec![] };
     let switched = [("6b31d19cc274a06a".to_owned(), routes)].into();
     let none = Config { canaries: Vec::new(), ..config.clone() };
     let at_rest = config_filter(&names, &module, &none, &[].into(), None);

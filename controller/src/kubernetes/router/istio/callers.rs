@@ -26,8 +26,10 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
     if !is_on_mesh(stores, names, spec) {
         return None;
     }
-    let everybody = [Group::default()];
-    let groups = if spec.service.callers.is_empty() { &everybody[..] } else { &spec.service.callers };
+    let default = stores.settings.default_callers.iter();
+    let default = default.map(|namespace| Group { namespace: Some(namespace.clone()), ..Group::default() });
+    let default: Vec<Group> = std::iter::once(Group::default()).chain(default).collect();
+    let groups = if spec.service.callers.is_empty() { &default } else { &spec.service.callers };
     let mut callers = Callers { alone: gateways(stores, names, spec).is_empty(), ..Callers::default() };
     for Group { namespace, labels } in groups {
         let own = names.namespace.as_str();

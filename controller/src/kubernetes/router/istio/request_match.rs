@@ -7,8 +7,8 @@ use weir_engine::Timestamp;
 use weir_wire::Lookup;
 
 use super::host_owner::{admitted_hosts, overlaps_elsewhere};
-use crate::api::CanarySpec;
-use crate::gateway_config::RequestMatch;
+use crate::api::{CanarySpec, direct_names, own_names};
+use crate::gateway_config::{OwnService, RequestMatch};
 use crate::kubernetes::render::{Names, route_names};
 use crate::kubernetes::stores::{Stores, hosts};
 
@@ -43,6 +43,8 @@ pub(in super::super) fn request_match(
         arm.sort();
         arm.dedup();
     }
+    // Where its hosts cover the canary's own Service, the routes there are the Canary's.
+    let direct = direct_names(&names.namespace, spec, &stores.settings.cluster_domain);
     RequestMatch {
         namespace: names.namespace.clone(),
         name: names.canary.clone(),
@@ -51,6 +53,15 @@ pub(in super::super) fn request_match(
         routes,
         token: names.token.clone(),
         since,
+        own_service: own_service(&names.namespace, spec, &stores.settings.cluster_domain).filter(|_| direct.is_empty()),
+        direct: Some(direct),
         lookup: if alone { Lookup::Host } else { Lookup::Route },
     }
+}
+
+/// Returns what sidecars call the canary's own Service, where the Canary's requests come from inside of the mesh.
+fn own_service(namespace: &str, spec: &CanarySpec, domain: &str) -> Option<OwnService> {
+    let names = spec.service.is_on_mesh().then(|| own_names(namespace, spec, domain))?;
+    let virtual_host = format!("{}:{}", names.last()?, spec.service.port?);
+    Some(OwnService { names, virtual_hosts: vec![virtual_host] })
 }

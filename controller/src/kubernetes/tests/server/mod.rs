@@ -75,6 +75,7 @@ struct Inner {
     lists: BTreeMap<String, usize>,
     /// Namespaces that the controller has rights in; everywhere where there are none.
     allowed: Vec<String>,
+    default_callers: Vec<String>,
     delivered: usize,
 }
 
@@ -136,6 +137,13 @@ impl ApiServer {
     /// Returns the namespaces that the controller has rights in; nothing for all.
     pub(in crate::kubernetes) fn allowed(&self) -> Vec<String> {
         self.inner().allowed.clone()
+    }
+
+    /// Namespaces that call every Canary, as an admin says.
+    pub(in crate::kubernetes) fn default_callers(&self, also: &[&str]) -> Vec<String> {
+        let mut inner = self.inner();
+        inner.default_callers.extend(also.iter().map(ToString::to_string));
+        inner.default_callers.clone()
     }
 
     /// Has everything answered as usual again.
