@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use super::kubectl::{apply, kubectl, object, run, until};
-use super::stage::{Release, Stage, install_with, split, variable};
+use super::stage::{Stage, install_with, split, variable};
 
 static FLAGGER: OnceCell<()> = OnceCell::const_new();
 
@@ -68,11 +68,32 @@ async fn released_by_flagger(name: &str) -> Stage {
     stage
 }
 
-/// Pushes a revision that reads a ConfigMap.
+/// Pushes a revision that reads a ConfigMap. Flagger's types know no `preStop.sleep`, so the pods wait by a program of their own until
+/// their endpoints are let go of.
 fn push(stage: &Stage, version: &str) {
-    stage.release(&Release::good(version));
-    let reads = r#"{"spec": {"template": {"spec": {"containers": [{"name": "shop", "envFrom": [{"configMapRef": {"name": "settings"}}]}]}}}}"#;
-    kubectl(&["-n", &stage.namespace, "patch", "deployment", "shop", "-p", reads]);
+    let (namespace, image) = (&stage.namespace, variable("WEIR_DEMO_IMAGE"));
+    apply(&format!(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: shop, namespace: {namespace}}}
+spec:
+  selector: {{matchLabels: {{app: shop}}}}
+  template:
+    metadata: {{labels: {{app: shop}}}}
+    spec:
+      terminationGracePeriodSeconds: 20
+      containers:
+      - name: shop
+        image: {image}
+        imagePullPolicy: IfNotPresent
+        args: [serve, --address, 0.0.0.0, --port, "8080", --version, {version}]
+        envFrom: [{{configMapRef: {{name: settings}}}}]
+        lifecycle: {{preStop: {{exec: {{command: [/weir-demo, load, --url, "http://127.0.0.1:8080/healthz", --rate, "1", --seconds, "3"]}}}}}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
+        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+"#
+    ));
 }
 
 fn phase(stage: &Stage) -> String {

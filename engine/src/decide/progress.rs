@@ -383,11 +383,9 @@ impl Pass<'_> {
     }
 
     fn check_failed(&mut self) -> Reason {
-        let run = self.run();
-        let check = run.last_failed_check.clone().unwrap_or_default();
-        let failed = run.failed_checks;
+        let (failed, check) = (self.run().failed_checks, self.run().last_failed_check.clone().unwrap_or_default());
+        // Nobody took it back.
         if failed >= self.plan.threshold {
-            // Nobody took it back.
             return self.take_back(Cause::Checks { failed, last: check });
         }
         Reason::Halted { check, failed, threshold: self.plan.threshold }

@@ -120,23 +120,18 @@ pub(crate) fn missing(
     faulty(old, (reason, message), generation, conditions(old, generation, now, said))
 }
 
-pub(super) fn faulty(
-    old: &CanaryStatus,
-    (reason, message): (&str, &str),
-    generation: i64,
-    fresh: Vec<Condition>,
-) -> CanaryStatus {
+pub(super) fn faulty(old: &CanaryStatus, (word, text): (&str, &str), of: i64, new: Vec<Condition>) -> CanaryStatus {
     let stays = |before: &&Condition| match before.kind.as_str() {
         "Stalled" => false,
-        REFERENCES if before.reason != reason => false,
-        kind => fresh.iter().all(|condition| condition.kind != kind),
+        REFERENCES if before.reason != word => false,
+        kind => new.iter().all(|condition| condition.kind != kind),
     };
     let mut kept: Vec<_> = old.conditions.iter().filter(stays).cloned().collect();
-    kept.extend(fresh);
+    kept.extend(new);
     CanaryStatus {
-        observed_generation: Some(generation),
-        reason: Some(reason.into()),
-        message: Some(message.into()),
+        observed_generation: Some(of),
+        reason: Some(word.into()),
+        message: Some(text.into()),
         conditions: kept,
         ..old.clone()
     }
