@@ -53,6 +53,9 @@ mod scaling;
 mod stage;
 #[path = "kubernetes/synthetic.rs"]
 mod synthetic;
+#[cfg(feature = "kubernetes-full")]
+#[path = "kubernetes/takeover.rs"]
+mod takeover;
 #[path = "kubernetes/tenants.rs"]
 mod tenants;
 #[path = "kubernetes/upgrade.rs"]

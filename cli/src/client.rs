@@ -55,6 +55,18 @@ impl Api {
         Ok(Self::Address(Address::new(&address)))
     }
 
+    /// Reads the version of the Weir that is asked.
+    ///
+    /// # Errors
+    /// When it does not answer, or is too old to say.
+    pub(crate) async fn version(&self) -> anyhow::Result<String> {
+        let answer: Value = match self {
+            Self::Address(address) => address.read("/api/v1/version").await?,
+            Self::Cluster(cluster) => shown(cluster.version().await?),
+        };
+        Ok(answer["version"].as_str().context("Weir answers otherwise than expected")?.to_owned())
+    }
+
     /// Reads every Canary; `namespace` is the only one of interest, if there is one.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::input::{Files, shown, text};
 use crate::terminal;
-use weir_controller::api::{self, Known, Parsed};
+use weir_controller::api::{self, Known, MetricTemplateSpec, Object, Parsed, Problem};
 use weir_controller::view::paint;
 use weir_engine::{Plan, Span};
 
@@ -72,9 +72,18 @@ fn judged(parsed: Parsed) -> Judged {
                 judged.errors = problems.into_iter().map(|it| it.at(&place).to_string()).collect();
             }
         }
-        Known::MetricTemplate(_) | Known::AlertProvider(_) | Known::Secret(_) | Known::Other => {}
+        Known::MetricTemplate(template) => {
+            judged.errors.extend(unanswerable(&template).map(|problem| problem.at(&place).to_string()));
+        }
+        Known::AlertProvider(_) | Known::Secret(_) | Known::Other => {}
     }
     judged
+}
+
+/// Returns why a MetricTemplate cannot be asked.
+pub(crate) fn unanswerable(template: &Object<MetricTemplateSpec>) -> Option<Problem> {
+    let text = weir_controller::unanswerable(template)?;
+    Some(Problem::new(format!("MetricTemplate {}", template.metadata.name), text))
 }
 
 /// Says how a release goes if nothing holds it.

@@ -17,6 +17,7 @@ mod status;
 mod terminal;
 mod uninstall;
 mod verb;
+mod version;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ use simulate::SimulateArgs;
 use standalone::StandaloneArgs;
 use status::Status;
 use uninstall::UninstallArgs;
+use version::VersionArgs;
 
 #[derive(Parser)]
 #[command(name = "weir", version, about = "Progressive delivery behind an Istio ingress gateway")]
@@ -66,6 +68,7 @@ enum Command {
     Crds(CrdsArgs),
     Uninstall(UninstallArgs),
     Completion(CompletionArgs),
+    Version(VersionArgs),
 }
 
 #[tokio::main]
@@ -89,6 +92,7 @@ async fn main() -> ExitCode {
         Command::Crds(args) => crds::run(args).map(|()| ExitCode::SUCCESS),
         Command::Uninstall(args) => uninstall::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Completion(args) => completion::run(&args, Weir::command()).map(|()| ExitCode::SUCCESS),
+        Command::Version(args) => version::run(args).await,
     };
     done.unwrap_or_else(|error| {
         eprintln!("weir: {error:#}");

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::input::{Files, shown, text};
+use crate::lint::unanswerable;
 use crate::terminal;
-use weir_controller::api;
+use weir_controller::api::{self, Known};
 
 /// Turn Flagger's objects into Weir's, and list what changes its meaning.
 ///
@@ -35,8 +36,16 @@ pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
         terminal::print(&migration.text)?;
         migration.problems.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         migration.remarks.iter().for_each(|remark| eprintln!("weir: note: {remark}"));
+        // What neither of the two says of an object alone: whether its metric can be asked.
+        let parsed = api::read(&migration.text, &shown(file)).into_iter().flatten();
+        let templates = parsed.filter_map(|it| match it.object {
+            Known::MetricTemplate(template) => unanswerable(&template).map(|problem| problem.at(&it.place)),
+            _ => None,
+        });
+        let templates: Vec<_> = templates.collect();
+        templates.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         changed += migration.changed;
-        problems += migration.problems.len();
+        problems += migration.problems.len() + templates.len();
     }
     eprintln!("weir: {changed} of Flagger's objects changed, {problems} errors");
     Ok(ExitCode::from(u8::from(problems > 0)))

@@ -81,6 +81,39 @@ fn lint_finds_nothing_wrong_with_the_examples() {
 }
 
 #[test]
+fn a_metric_that_cannot_be_asked_is_an_error_of_lint_and_of_migrate() {
+    let of = |group: &str, provider: &str, query: &str| {
+        format!(
+            "apiVersion: {group}/v1beta1\nkind: MetricTemplate\nmetadata: {{name: errors}}\nspec:\n  provider: {{type: {provider}, address: \
+             \"http://prometheus\"}}\n  query: '{query}'\n"
+        )
+    };
+    let asked = "sum(rate(errors{app=\"{{ target }}\", zone=\"{{ variables.zone }}\"}[{{ interval }}]))";
+    for (provider, query, expected) in [
+        ("prometheus", asked, None),
+        ("datadog", "up", Some("provider type datadog is not supported")),
+        ("prometheus", "{{ if target }}up{{ end }}", Some("if target")),
+    ] {
+        for (command, group) in [("lint", "weir.dev"), ("migrate", "flagger.app")] {
+            let output = weir(&[command, "-f", "-"], &of(group, provider, query));
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!(output.status.code(), Some(i32::from(expected.is_some())), "{command}: {said}");
+            assert!(expected.is_none_or(|expected| said.contains(expected)), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_clients_version_is_told_where_no_weir_answers() {
+    let own = format!("client: {}\n", env!("CARGO_PKG_VERSION"));
+    let output = weir(&["version", "--client"], "");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), own.clone()));
+    let output = weir(&["version", "--server", "http://127.0.0.1:9"], "");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), own));
+    assert!(text(&output.stderr).contains("the controller's version is not known"));
+}
+
+#[test]
 fn completions_know_every_command() {
     let said = text(&weir(&["completion", "bash"], "").stdout);
     for command in ["status", "migrate", "lint", "promote"] {

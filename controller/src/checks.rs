@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use weir_engine::{CheckRequest, CheckResult, Event, Span, State, Timestamp, WebhookKind};
 
+pub use self::metric::unanswerable;
+
 use self::events::Events;
 use self::metric::{Metric, Query};
 use self::webhook::Call;

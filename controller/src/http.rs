@@ -28,6 +28,9 @@ use crate::status_store::{Name, StatusStore};
 /// Port that it listens on unless told otherwise.
 pub const PORT: u16 = 8090;
 
+/// The version of Weir.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 type Shared = State<Arc<StatusStore>>;
 
 /// The path of what a person may ask of a Canary.
@@ -52,7 +55,10 @@ pub(crate) fn metrics() -> Router<Arc<StatusStore>> {
 
 /// Everything that is known of Canaries.
 pub(crate) fn details() -> Router<Arc<StatusStore>> {
-    Router::new().route("/api/v1/canaries", get(canaries)).route("/api/v1/canaries/{namespace}/{name}", get(canary))
+    Router::new()
+        .route("/api/v1/canaries", get(canaries))
+        .route("/api/v1/canaries/{namespace}/{name}", get(canary))
+        .route("/api/v1/version", get(|| async { Json(json!({"version": VERSION})) }))
 }
 
 /// Says where the API is.

@@ -26,6 +26,7 @@ mod outbound;
 pub mod text;
 
 mod checks;
+pub use checks::unanswerable;
 pub mod scrape;
 
 pub mod reconcile;

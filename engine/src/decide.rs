@@ -89,13 +89,14 @@ impl Pass<'_> {
         self.primary_recovered();
         let Some(run) = &self.state.run else { return self.idle() };
         let stage = run.stage;
-        if let Some(cause) = self.cause_to_take_back(stage) {
-            return self.take_back(cause);
-        }
+        let observed = match self.cause_to_take_back(stage).map(|cause| self.take_back(cause)) {
+            Some(reason) if !matches!(reason, Reason::Observing { .. }) => return reason,
+            observed => observed,
+        };
         if stage < Stage::Promoting && (self.is_back() || self.seen.target != self.run().revision) {
             return self.follow_target();
         }
-        match stage {
+        let reason = match stage {
             Stage::Gated => self.wait_for_gate(),
             Stage::Starting => self.start(),
             Stage::Checking => self.check_before(),
@@ -106,7 +107,8 @@ impl Pass<'_> {
             Stage::Returning => self.give_back(),
             Stage::Draining => self.drain(),
             Stage::Stranded => self.stay_on_canary(),
-        }
+        };
+        observed.filter(|_| self.is_analysing()).unwrap_or(reason)
     }
 
     /// Carries out a person's verb, once. Returns a reason where that is all that this pass does.
@@ -336,20 +338,23 @@ impl Pass<'_> {
             | Reason::NoCaller => {
                 format!("Halt {name} advancement {reason}")
             }
+            Reason::Observing { would, .. } => format!("Observing {name}: would {would}"),
             Reason::Advanced { .. } | Reason::NewRevision => {
                 run.told = None;
                 return;
             }
             _ => return,
         };
-        let key = format!("{} {:?}", reason.code(), run.stage);
+        let is_good = matches!(reason, Reason::Observing { is_bad: false, .. });
+        let key = format!("{} {:?}{}", reason.code(), run.stage, if is_good { " good" } else { "" });
         if run.told.as_ref() != Some(&key) {
             run.told = Some(key);
             let webhook = match reason {
                 Reason::WaitingForGate { gate, .. } => Some(gate.clone()),
                 _ => None,
             };
-            self.events.push(Event { webhook, ..Event::new(Severity::Warning, reason.code(), text) });
+            let severity = if is_good { Severity::Info } else { Severity::Warning };
+            self.events.push(Event { webhook, ..Event::new(severity, reason.code(), text) });
         }
     }
 

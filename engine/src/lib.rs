@@ -27,7 +27,9 @@ pub mod words;
 pub use action::{Action, CheckRequest, Decision, Event, Replicas, Severity};
 pub use counts::{Cell, Counts, Scrape};
 pub use decide::decide;
-pub use observation::{Autoscaler, CheckResult, Gateway, Observation, Readiness, Verb, VerbRequest, Workload};
+pub use observation::{
+    Autoscaler, CheckResult, Gateway, Inherited, Observation, Readiness, Verb, VerbRequest, Workload,
+};
 pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
 pub use reason::Reason;
 pub use state::{Ended, FilterMode, Outcome, Phase, Revision, Run, Stage, State, Traffic};

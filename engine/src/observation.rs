@@ -36,6 +36,17 @@ pub struct Observation {
     pub update_stops_primary: bool,
     /// How much of the target somebody else than Weir asks for, where he does and no autoscaler sizes it: a part of what is released.
     pub declared_replicas: Option<u32>,
+    /// What the primary runs, where another controller made it and Weir has taken it over.
+    pub inherited: Option<Inherited>,
+}
+
+/// A primary that another controller made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// What it runs: in production already, so it is neither made nor analysed.
+    pub revision: Revision,
+    /// Whether that controller took back what the target declares now: it is not tried again by itself.
+    pub failed: bool,
 }
 
 /// What sizes the workloads beside Weir.

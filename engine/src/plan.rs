@@ -59,6 +59,8 @@ pub struct Plan {
     pub admission: u32,
     /// Whether requests pass the filter, and are counted, between rollouts too.
     pub observe_at_rest: bool,
+    /// Judge and tell, and leave it to people: take nothing back, and advance nothing beyond the first step.
+    pub observe_only: bool,
 }
 
 /// One stretch of the way to promotion: a weight, held until a check passes.
@@ -183,6 +185,7 @@ impl Plan {
             affinity: None,
             admission: weir_wire::config::ADMISSION,
             observe_at_rest: false,
+            observe_only: false,
         }
     }
 

@@ -126,6 +126,13 @@ pub enum Reason {
         /// Failed checks that end the rollout.
         threshold: u32,
     },
+    /// What was judged has no consequence, as the Canary asks (`observeOnly`).
+    Observing {
+        /// What would be done otherwise.
+        would: String,
+        /// Whether the canary would be taken back.
+        is_bad: bool,
+    },
     /// The primary is not ready, so the weight stays.
     PrimaryNotReady {
         /// Why, in words.
@@ -203,6 +210,7 @@ impl Reason {
             Self::NoSyntheticLoad { .. } => "NoSyntheticLoad",
             Self::Undecided { .. } => "Undecided",
             Self::Halted { .. } => "Halted",
+            Self::Observing { .. } => "Observing",
             Self::PrimaryNotReady { .. } => "PrimaryNotReady",
             Self::Advanced { .. } => "Advanced",
             Self::NewRevision => "NewRevision",
@@ -271,6 +279,9 @@ impl fmt::Display for Reason {
                 write!(f, "{check}, not shown: {missing}; advances after {left} more {checks}")
             }
             Self::Halted { check, failed, threshold } => write!(f, "{check} (failed checks: {failed} of {threshold})"),
+            Self::Observing { would, .. } => {
+                write!(f, "spec.observeOnly leaves it to people: would {would}")
+            }
             Self::PrimaryNotReady { why } => write!(f, "the primary is not ready: {why}"),
             Self::Advanced { weight } => write!(f, "canary weight {weight} asked for"),
             Self::NewRevision => f.write_str("a new revision is being started"),

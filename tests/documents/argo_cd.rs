@@ -38,6 +38,7 @@ fn argo_cd_shows_a_release_as_it_stands() {
         ("Succeeded", "Promoted", vec![ready.clone(), promoted("True")], "Healthy"),
         ("Progressing", "Analysing", vec![ready.clone(), promoted("Unknown")], "Progressing"),
         ("Progressing", "WaitingForGate", vec![ready.clone(), promoted("Unknown")], "Suspended"),
+        ("Progressing", "Observing", vec![ready.clone(), promoted("Unknown")], "Suspended"),
         ("Progressing", "Paused", vec![ready.clone(), promoted("Unknown")], "Suspended"),
         ("Failed", "GuardTripped", vec![ready.clone(), promoted("False")], "Degraded"),
         ("Initializing", "TargetMissing", vec![condition("Ready", "Unknown", "TargetMissing", "")], "Progressing"),

@@ -61,6 +61,8 @@ pub(crate) fn object(namespace: &str, kind: &str, name: &str) -> Option<Value> {
         "deployment" => ("apps", "v1", "deployments"),
         "hpa" => ("autoscaling", "v2", "horizontalpodautoscalers"),
         "canary" => ("weir.dev", "v1beta1", "canaries"),
+        "flagger's canary" => ("flagger.app", "v1beta1", "canaries"),
+        "configmap" => ("", "v1", "configmaps"),
         "virtualservice" => ("networking.istio.io", "v1", "virtualservices"),
         "destinationrule" => ("networking.istio.io", "v1", "destinationrules"),
         _ => panic!("{kind} is not among the kinds that tests look at"),

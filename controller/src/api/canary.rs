@@ -52,6 +52,10 @@ pub struct CanarySpec {
     /// Start nothing and advance nothing. A rollback still happens. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+    /// Judge a new revision with the requests of its first step, and tell what would be done, and leave it to people: nothing is taken
+    /// back, and nothing advances beyond that step by itself. The verbs `promote` and `abort` do it. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observe_only: Option<bool>,
     /// Let requests pass the gateway's filter, and count them, between rollouts too. Each of them then costs what one costs
     /// during a rollout. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]

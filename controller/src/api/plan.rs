@@ -68,6 +68,8 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
     let analysis = &spec.analysis;
     check_unsupported(spec, p);
     check_alerts(analysis, p);
+    let observed = spec.observe_only == Some(true) && spec.skip_analysis == Some(true);
+    p.remark_if(observed, "spec.skipAnalysis", "has no effect: with observeOnly people promote");
     let checks = checks(spec, p);
     let text = "has no effect: no built-in metric is judged";
     let judged = checks.iter().any(|check| check.source != Source::Template);
@@ -131,6 +133,7 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
         affinity: analysis.session_affinity.as_ref().map(|affinity| cookie(affinity, p)),
         admission: p.whole("spec.analysis.admission", analysis.admission, 10, 0..=1_000_000) as u32,
         observe_at_rest: spec.observe_at_rest == Some(true),
+        observe_only: spec.observe_only == Some(true),
     };
     let Problems { found, remarks, deprecated } = problems;
     let plan = if found.is_empty() { Ok(plan) } else { Err(found) };

@@ -179,7 +179,7 @@ fn foreign(header: &Header, ours: &str) -> Problem {
 /// A document of a text.
 pub(super) struct Part<'a> {
     /// The line that it begins in.
-    line: usize,
+    pub(super) line: usize,
     /// As it stands, with the `---` before it.
     pub(super) text: &'a str,
     /// To be parsed: without the `---`, and with blanks in its place, which keep its columns true.

@@ -13,7 +13,7 @@ use super::Template;
 use super::credentials::authorization;
 use super::template::Words;
 use crate::api::analysis::MetricSpec;
-use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
+use crate::api::{self, CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
 use crate::http_client::Certificates;
 use crate::outbound::Outbound;
 use crate::text::excerpt;
@@ -54,6 +54,9 @@ pub(crate) struct Query {
     address: String,
     text: String,
 }
+
+/// Words of a query that stand for a Canary's own.
+const WORDS: [&str; 7] = ["name", "namespace", "service", "ingress", "route", "target", "interval"];
 
 fn milliseconds(span: Span) -> String {
     format!("{}ms", span.0)
@@ -173,6 +176,23 @@ impl Metric {
         };
         Ok(Query { namespace: self.namespace.clone(), uri, headers, secret, certificates, address, text })
     }
+}
+
+/// Returns why a MetricTemplate cannot be asked, whichever Canary names it.
+#[must_use]
+pub fn unanswerable(template: &Object<MetricTemplateSpec>) -> Option<String> {
+    let api::Metadata { namespace, name, .. } = &template.metadata;
+    let query = template.spec.query.as_deref().unwrap_or_default();
+    // Those of the Canary: there is none, so each has some value.
+    let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let variables =
+        query.split("variables.").skip(1).map(|rest| rest.split(|c| !is_name(c)).next().unwrap_or_default());
+    let some = || "x".to_owned();
+    let own = WORDS.map(|word| (word, some()));
+    let words =
+        Words { own: own.into(), variables: variables.map(|name| (name.to_owned(), some())).collect(), foreign: false };
+    let source = Source::Template(namespace.clone(), name.clone());
+    Metric { namespace: namespace.clone(), source, words }.filled_in(&template.spec).err()
 }
 
 impl Query {

@@ -184,6 +184,7 @@ pub(in crate::kubernetes) fn foreign<V: Projection>(live: Option<&Cached<V>>, na
     let mut canaries = owners.clone().filter(|owner| owner.kind == "Canary" && owner.api_version.starts_with(&group));
     let labelled = live.label(CANARY_LABEL) == Some(&names.canary);
     let who = match canaries.next() {
+        // One that was taken over has its label from the same write, and one that Weir made from its own.
         Some(owner) if owner.name == names.canary && labelled => return None,
         Some(owner) => format!("belongs to Canary {}", owner.name),
         None => match owners.clone().find(|owner| owner.controller == Some(true)) {

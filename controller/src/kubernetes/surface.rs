@@ -105,6 +105,7 @@ fn documents() -> Vec<Value> {
         short(json!({"meshName": "a"}), none()),
         short(json!({"backends": ["a"]}), none()),
         with("provider", "nginx".into()),
+        with("observeOnly", true.into()),
         with("ingressRef", json!({"name": "a"})),
         with("routeRef", json!({"name": "a"})),
         with("upstreamRef", json!({"name": "a"})),

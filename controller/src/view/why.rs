@@ -165,6 +165,11 @@ pub(crate) fn advice(view: &CanaryView) -> String {
                 verb("abort")
             )
         }
+        (_, "Observing") => format!(
+            "it is yours: {} promotes it, {} takes it back, and observeOnly: false lets Weir go on",
+            verb("promote"),
+            verb("abort")
+        ),
         (_, "NoSyntheticLoad") => "let the load test call the gateway, with a host of the Canary".to_owned(),
         (_, "ModuleTooOld") => "give the gateway that is named the module of this Weir".to_owned(),
         (_, "NoGateway") => "start the gateway: without it no request can be split".to_owned(),

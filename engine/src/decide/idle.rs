@@ -17,8 +17,9 @@ impl Pass<'_> {
         let primary = &self.seen.primary;
         let ready = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
         if !ready || self.state.installed.is_none() {
-            // Nothing is in production yet, so a change of the target is followed, not analysed.
-            self.state.installed = Some(self.seen.target.clone());
+            // Nothing is in production yet, so a change of the target is followed, not analysed. What was taken over is in production.
+            let inherited = self.seen.inherited.as_ref().map(|inherited| &inherited.revision);
+            self.state.installed = Some(inherited.unwrap_or(&self.seen.target).clone());
             let waiting_for = match &primary.readiness {
                 Readiness::Unready(why) | Readiness::Broken(why) => why.clone(),
                 _ => "waiting for it to start".into(),
@@ -35,6 +36,12 @@ impl Pass<'_> {
         self.state.applied.clone_from(&self.state.installed);
         self.enter(Phase::Initialized);
         self.emit(Severity::Info, "Initialized", format!("Initialization done! {}", self.plan.canary));
+        let failed = self.seen.inherited.as_ref().is_some_and(|inherited| inherited.failed);
+        if failed && self.state.installed.as_ref() != Some(&self.seen.target) {
+            self.state.applied = Some(self.seen.target.clone());
+            self.enter(Phase::Failed);
+            return Reason::FailedRevision;
+        }
         Reason::UpToDate
     }
 

@@ -4,7 +4,7 @@ use weir_wire::Weight;
 
 use super::check::Outcome as CheckOutcome;
 use super::traffic::Split;
-use super::{Pass, Phase, Readiness, Reason, Severity, Span, Stage, WebhookKind};
+use super::{Cause, Pass, Phase, Readiness, Reason, Severity, Span, Stage, WebhookKind};
 use crate::counts::Counts;
 use crate::plan::Step;
 
@@ -29,7 +29,7 @@ impl Pass<'_> {
         if let Some(hold) = self.canary_unready().or_else(|| self.held()) {
             return hold;
         }
-        if self.plan.skip_analysis || self.run().promote {
+        if (self.plan.skip_analysis && !self.plan.observe_only) || self.run().promote {
             return self.begin_promotion();
         }
         self.emit(Severity::Info, "Analysing", format!("Starting canary analysis for {}", self.plan.target));
@@ -289,6 +289,14 @@ impl Pass<'_> {
     /// Returns what stands between a passed check and the next step.
     fn hold_after_check(&mut self, step: Step) -> Option<Reason> {
         let next = self.following();
+        if self.plan.observe_only {
+            let would = match next {
+                Some(Step { iteration: Some((i, of)), .. }) => format!("go on to iteration {i} of {of}"),
+                Some(next) => format!("advance to weight {} %", next.weight),
+                None => "promote the revision".into(),
+            };
+            return Some(Reason::Observing { would, is_bad: false });
+        }
         let confirm = match next {
             Some(next) => next.confirm,
             None => !step.confirm,
@@ -374,10 +382,13 @@ impl Pass<'_> {
         Some(Reason::PrimaryNotReady { why })
     }
 
-    fn check_failed(&self) -> Reason {
-        let run = self.run();
-        let check = run.last_failed_check.clone().unwrap_or_default();
-        Reason::Halted { check, failed: run.failed_checks, threshold: self.plan.threshold }
+    fn check_failed(&mut self) -> Reason {
+        let (failed, check) = (self.run().failed_checks, self.run().last_failed_check.clone().unwrap_or_default());
+        // Nobody took it back.
+        if failed >= self.plan.threshold {
+            return self.take_back(Cause::Checks { failed, last: check });
+        }
+        Reason::Halted { check, failed, threshold: self.plan.threshold }
     }
 
     fn tell_passed(&mut self, kind: WebhookKind, what: &str) {

@@ -122,6 +122,9 @@ impl Pass<'_> {
 
     /// Takes the canary back: no request goes to it from the moment that gateways hear of it.
     pub(super) fn take_back(&mut self, cause: Cause) -> Reason {
+        if self.plan.observe_only && cause != Cause::Aborted {
+            return Reason::Observing { would: format!("take the canary back: {cause}"), is_bad: true };
+        }
         let (name, text) = (self.plan.canary.clone(), cause.to_string());
         let text = match &cause {
             Cause::Checks { failed, .. } => format!("Rolling back {name} failed checks threshold reached {failed}"),

@@ -167,7 +167,7 @@ impl Pass<'_> {
             if !self.state.canary_is_fallback || !reaches {
                 traffic.run.clone_from(&run.id);
             }
-            let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_fallback;
+            let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_fallback && !self.plan.observe_only;
             if traffic.reaches_canary() {
                 let judging = if lease == 0 { guarding } else { judging };
                 let limits = run.evidence.open(&self.state.counters, self.plan, &traffic, warm, [guarding, judging]);

@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) check_results: BTreeMap<String, CheckResult>,
     pub(super) verb: Option<VerbRequest>,
     pub(super) deleted: bool,
+    /// What the primary ran when it was taken over from another controller.
+    pub(super) inherited: Option<Inherited>,
     /// Whether gateways acknowledge what they are asked.
     pub(super) acknowledge: bool,
     /// Whether gateways switch the filter on where they are told to.
@@ -101,6 +103,7 @@ impl World {
             check_results: BTreeMap::new(),
             verb: None,
             deleted: false,
+            inherited: None,
             acknowledge: true,
             switches: true,
             splits_matched: true,
@@ -165,6 +168,7 @@ impl World {
             check_results: self.check_results.clone(),
             verb: self.verb.clone(),
             deleted: self.deleted,
+            inherited: self.inherited.clone(),
             update_stops_primary: self.update_stops_primary,
             ..Observation::default()
         }

@@ -1,6 +1,6 @@
 """cluster up                      build what is missing, start everything, wait until it is ready; a second time it looks and repairs
 cluster down                    end everything; the cache stays
-cluster build                   only build what is missing
+cluster build [PROGRAM...]      only build what is missing, and programs that not every cluster needs: flagger
 cluster status                  say whether it runs, and what
 cluster image NAME:TAG ENTRYPOINT[,ARGUMENT...] SRC=DST...   pack programs and files, and load them into the node
 cluster stop | start | restart SERVICE   take a service away, bring it back, or end it and let it come back (kube-apiserver, ...)
@@ -40,9 +40,9 @@ def up():
     say("ready: tests/cluster/in kubectl get pods -A")
 
 
-def build():
-    machine.require(to_build=bool(programs.missing()))
-    programs.build()
+def build(*names):
+    machine.require(to_build=bool(programs.missing(names)))
+    programs.build(names)
 
 
 def down():

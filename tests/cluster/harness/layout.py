@@ -23,6 +23,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weir
 BIN = CACHE / "bin"
 STAMPS = CACHE / "stamps"
 ISTIO = CACHE / "istio"
+FLAGGER = CACHE / "flagger"
 LOGS = CACHE / "logs" / NAME
 
 # Inside. Where the programs write by themselves is memory: /run and /var/log as a whole; /var/lib holds what the machine has there,

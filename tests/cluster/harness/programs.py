@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from layout import BIN, CACHE, HARNESS, ISTIO, REPOSITORY, SOURCE, STAMPS
+from layout import BIN, CACHE, FLAGGER, HARNESS, ISTIO, REPOSITORY, SOURCE, STAMPS
 from machine import COMPILER
 from report import Trouble, say
 
@@ -32,6 +32,8 @@ class Build:
     tags: str = ""
     # The linker's variables; {version} is the pinned version, {major} and {minor} its first two numbers.
     variables: dict = field(default_factory=dict)
+    # Built where somebody asks for it by name, and not by every `up`.
+    on_demand: bool = False
 
     @property
     def folder(self):
@@ -63,10 +65,13 @@ BUILDS = (
           "agent,disable_pgv,grpcnotrace,retrynotrace"),
     Build("podinfo", "github.com/stefanprodan/podinfo", {"podinfo": "github.com/stefanprodan/podinfo/cmd/podinfo"}),
     Build("loadtester", "github.com/fluxcd/flagger", {"loadtester": "github.com/fluxcd/flagger/cmd/loadtester"}),
+    Build("flagger", "github.com/fluxcd/flagger", {"flagger": "github.com/fluxcd/flagger/cmd/flagger"}, on_demand=True),
 )
 # What is taken from Istio's module beside the programs.
 ISTIO_BUILD = next(build for build in BUILDS if build.module == "istio")
 CHARTS = ("base", "istio-control/istio-discovery", "gateway")
+# Flagger's own, which installs it with the rights that it has.
+FLAGGER_BUILD = next(build for build in BUILDS if build.module == "flagger")
 BOOTSTRAP = "tools/packaging/common/envoy_bootstrap.json"
 PAUSE = HARNESS / "pause.c"
 STAGE = CACHE / "building"
@@ -76,13 +81,21 @@ def is_built(name, stamp):
     return (BIN / name).exists() and (STAMPS / name).exists() and (STAMPS / name).read_text(encoding="utf8") == stamp
 
 
-def missing():
+def wanted(names):
+    """The builds of every cluster, and those that have one of these names."""
+    unknown = [name for name in names if not any(name in build.programs for build in BUILDS)]
+    if unknown:
+        raise Trouble(f"there is no program {unknown[0]}; there are {', '.join(name for build in BUILDS for name in build.programs)}")
+    return [build for build in BUILDS if not build.on_demand or set(names) & set(build.programs)]
+
+
+def missing(names=()):
     extras = ["pause"] * (not is_pause_built()) + ["charts"] * (not are_charts_there())
-    return [name for build in BUILDS for name in build.missing()] + extras
+    return [name for build in wanted(names) for name in build.missing()] + extras
 
 
-def build():
-    """Builds whatever is missing."""
+def build(names=()):
+    """Builds whatever is missing, and these."""
     for folder in (BIN, STAMPS):
         folder.mkdir(parents=True, exist_ok=True)
     with open(CACHE / "lock", "wb") as file:
@@ -91,11 +104,13 @@ def build():
         except BlockingIOError:
             say("waiting for another process that builds")
             fcntl.flock(file, fcntl.LOCK_EX)
-        todo = [build for build in BUILDS if build.missing()]
+        todo = [build for build in wanted(names) if build.missing()]
         for number, item in enumerate(todo, 1):
             compile_go(item, f"[{number}/{len(todo)}]")
         pause()
         charts()
+        if FLAGGER_BUILD in wanted(names):
+            flaggers_chart()
         envoy()
 
 
@@ -179,14 +194,29 @@ def charts():
     if are_charts_there():
         return
     istio = ISTIO_BUILD
-    said = subprocess.run(["go", "mod", "download", "-json", f"{istio.pin}@{istio.version()}"], cwd=istio.folder,
-                          check=True, capture_output=True, text=True).stdout
-    source = Path(re.search(r'"Dir": "(.*)"', said).group(1))
+    source = sources(istio)
     shutil.rmtree(ISTIO, ignore_errors=True)
     for chart in CHARTS:
         shutil.copytree(source / "manifests/charts" / chart, ISTIO / chart, copy_function=shutil.copyfile)
     shutil.copyfile(source / BOOTSTRAP, ISTIO / "envoy_bootstrap.json")
     (STAMPS / "charts").write_text(istio.version(), encoding="utf8")
+
+
+def sources(build):
+    """Where the Go tool keeps the module of a build."""
+    said = subprocess.run(["go", "mod", "download", "-json", f"{build.pin}@{build.version()}"], cwd=build.folder,
+                          check=True, capture_output=True, text=True).stdout
+    return Path(re.search(r'"Dir": "(.*)"', said).group(1))
+
+
+def flaggers_chart():
+    """Copies Flagger's chart, with its definitions."""
+    stamp = STAMPS / "flagger-chart"
+    if FLAGGER.exists() and stamp.exists() and stamp.read_text(encoding="utf8") == FLAGGER_BUILD.version():
+        return
+    shutil.rmtree(FLAGGER, ignore_errors=True)
+    shutil.copytree(sources(FLAGGER_BUILD) / "charts/flagger", FLAGGER, copy_function=shutil.copyfile)
+    stamp.write_text(FLAGGER_BUILD.version(), encoding="utf8")
 
 
 def envoy():

@@ -61,6 +61,7 @@ fn a_short_spec_has_the_documented_defaults() {
         affinity: None,
         admission: 10,
         observe_at_rest: false,
+        observe_only: false,
     };
     assert_eq!(plan_with("stepWeight: 50"), expected);
 }

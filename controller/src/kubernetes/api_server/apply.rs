@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -147,7 +148,7 @@ pub(crate) async fn take_out<V: Projection>(
 ) -> Result<Arc<Cached<V>>, ActError> {
     let (namespace, name) = (live.namespace(), live.name());
     let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, &resource::<V>());
-    patch["metadata"] = json!({"resourceVersion": live.version()});
+    patch["metadata"]["resourceVersion"] = json!(live.version());
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     into_cache(cache, with_timeout("patch", V::KIND, name, objects.patch(name, &params, &Patch::Merge(&patch))).await?)
 }
@@ -166,6 +167,28 @@ pub(crate) async fn read<V: Projection>(
     let live = with_timeout("get", V::KIND, name, objects.get_opt(name)).await?;
     live.map(|live| into_cache(cache, live)).transpose()
 }
+
+/// Changes an object of any kind by a merge patch, where it is still the version that is given.
+///
+/// # Errors
+/// When the API refuses it or does not answer.
+pub(crate) async fn change(
+    api: &ApiServer,
+    resource: &ApiResource,
+    kind: &'static str,
+    live: &DynamicObject,
+    mut patch: Value,
+) -> Result<DynamicObject, ActError> {
+    let ObjectMeta { namespace, name, resource_version, .. } = &live.metadata;
+    let (namespace, name) = (namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
+    let objects: Api<DynamicObject> = Api::namespaced_with(api.client.clone(), namespace, resource);
+    patch["metadata"]["resourceVersion"] = json!(resource_version);
+    let params = PatchParams { field_manager: Some(TAKE_OVER_MANAGER.into()), ..PatchParams::default() };
+    with_timeout("patch", kind, name, objects.patch(name, &params, &Patch::Merge(&patch))).await
+}
+
+/// The field manager of what Weir changes of another controller's objects. Its own applies would take out what they leave out.
+pub(crate) const TAKE_OVER_MANAGER: &str = "weir-take-over";
 
 fn into_cache<V: Projection>(cache: &Cache<V>, written: DynamicObject) -> Result<Arc<Cached<V>>, ActError> {
     let written = Cached::new(written)

@@ -31,6 +31,9 @@ use crate::view::{CanaryDetail, CanaryList};
 /// Weir answers from memory. Ten thousand Canaries have 20 MB.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), body: 64 << 20 };
 
+/// Said of a Weir that has no path for its version.
+const OLDER: &str = "it is too old to say its version";
+
 /// A Weir in a cluster.
 pub struct Cluster {
     client: Client,
@@ -61,6 +64,14 @@ impl Cluster {
 
     pub(crate) fn of(client: Client, namespace: &str) -> Self {
         Self { client, namespace: namespace.to_owned(), forwarded: Mutex::default() }
+    }
+
+    /// Reads the version of the replica that acts.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or is too old to say.
+    pub async fn version(&self) -> anyhow::Result<Value> {
+        self.ask("/api/v1/version").await?.context(OLDER)
     }
 
     /// Reads every Canary; `namespace` is the only one of interest, if there is one.

@@ -176,7 +176,9 @@ pub(super) fn recorded(stores: &Stores, names: &Names, revision: &Revision) -> O
     serde_json::from_str(kept.annotation(CONFIGS)?).ok()
 }
 
-fn plain(template: &Value) -> Revision {
+/// Returns the revision of a pod template that is what it is: nothing that it refers to is tracked.
+#[must_use]
+pub(crate) fn plain(template: &Value) -> Revision {
     short(&[&template.to_string()])
 }
 

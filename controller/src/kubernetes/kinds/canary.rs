@@ -84,6 +84,9 @@ pub(crate) struct CanaryStatus {
     /// `primaryCookieName` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) previous_session_affinity_cookie: Option<String>,
+    /// What was taken over from another controller, and what the primary ran then. Its pods stay as they are until the first promotion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) taken_over: Option<TakenOver>,
     /// When the phase last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_transition_time: Option<String>,
@@ -109,6 +112,21 @@ pub(crate) struct CanaryStatus {
     /// What Weir remembers between two looks, as JSON. Not for people, and not to be edited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<String>,
+}
+
+/// What was taken over from another controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct TakenOver {
+    /// The other controller's object, for instance `canaries.flagger.app shop`.
+    pub(crate) from: String,
+    /// The revision that the primary ran.
+    pub(crate) revision: String,
+    /// Whether that controller had taken back what the target declared: Weir does not try it again by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) failed: bool,
+    /// When.
+    pub(crate) time: String,
 }
 
 /// Gateways that use what was asked for.

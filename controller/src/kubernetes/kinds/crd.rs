@@ -69,6 +69,8 @@ fn canary() -> Value {
     add(root, "x-kubernetes-validations", rules::name());
     add(&mut root["properties"], "status", status);
     add(&mut definition["spec"]["names"], "categories", json!(["all"]));
+    // Flagger's plural and singular are the same, and it has no short name.
+    add(&mut definition["spec"]["names"], "shortNames", json!(["wcanary"]));
     definition
 }
 

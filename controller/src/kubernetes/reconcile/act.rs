@@ -10,7 +10,7 @@ use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
 use crate::kubernetes::executor::{Executor, comparable, foreign_target};
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::render::{self, ArmLabels, Configs, REVISION, Role, STARTED_WITH};
+use crate::kubernetes::render::{self, ArmLabels, Configs, Role, STARTED_WITH};
 use crate::kubernetes::router::PORTS;
 use crate::kubernetes::target::revision::load;
 
@@ -37,7 +37,7 @@ impl Executor<'_> {
         let live = stores.target(names.kind, &names.namespace, &names.primary());
         foreign_target(live.as_ref(), names).map_or(Ok(()), |problem| Err(ActError::Precondition(problem)))?;
         let labels = self.labels(&snapshot["template"], live.as_ref())?;
-        let runs = live.as_ref().is_some_and(|live| live.pod_annotation(REVISION) == Some(&revision.0));
+        let runs = live.as_ref().and_then(render::revision_of) == Some(&revision.0);
         match ensure(stores, names, &resolved).await {
             // A copy that somebody deleted, of what has changed since: pods that run have read it.
             Err(error) if runs => warn!(%error, "the primary's pods cannot be started again"),

@@ -93,6 +93,7 @@ impl Platform for ReconcileContext<'_> {
             gateways: &self.gateways,
             only_callers: self.callers.as_ref().is_some_and(|callers| callers.alone),
             state: &self.before,
+            taken_over: self.canary.fields.status.taken_over.as_ref(),
             now: self.now,
         };
         let mut seen = observer.observe(&mut self.reconciler.endpoints);

@@ -12,4 +12,5 @@ pub(crate) mod reconciler;
 mod retry;
 pub(crate) mod status;
 pub(crate) mod supervise;
+mod take_over;
 mod templates;

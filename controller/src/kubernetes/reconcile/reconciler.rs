@@ -14,6 +14,7 @@ use super::observe::SeenEndpoints;
 use super::reading::LastReading;
 use super::retry::{COOLDOWN, Retry};
 use super::status::{HAZARD, stored_state};
+use super::take_over::Former;
 use super::templates::unusable_metric;
 use crate::alerts::{CanaryAlerts, Deliveries, Situation};
 use crate::api::canary_id;
@@ -28,6 +29,7 @@ use crate::kubernetes::render::Names;
 use crate::kubernetes::router::{apex_conflict, callers, taken_hosts, token_under_way};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::taken;
+use crate::kubernetes::target::flagger::{FLAGGER, TAKE_OVER, controlled};
 use crate::kubernetes::target::scaler::missing_autoscaler;
 use crate::reconcile::{Requeue, pass};
 use crate::status_store::{Name, StatusStore};
@@ -71,6 +73,8 @@ pub(crate) struct Reconciler {
     pub(super) retry: Retry,
     /// What is missing, and may be on its way.
     pub(super) grace: Grace,
+    /// What is known of the controller whose objects are taken over.
+    pub(super) former: Former,
     /// What was written last.
     pub(super) written: Written,
     /// Events emitted so far, which keeps their names apart.
@@ -115,6 +119,7 @@ impl Reconciler {
             may_lead_to_canary: true,
             retry: Retry::default(),
             grace: Grace::default(),
+            former: Former::default(),
             written: Written::default(),
             events_emitted: 0,
             alerts,
@@ -179,6 +184,15 @@ impl Reconciler {
         {
             return self.refuse(canary, ("InvalidTarget", problem)).await;
         }
+        if let Some(controlled) = controlled(&self.stores, &names) {
+            return match canary.annotation(TAKE_OVER) {
+                Some(FLAGGER) if !canary.deleted() => {
+                    self.take_over(canary, &names, target.as_ref(), &controlled).await
+                }
+                _ => self.refuse(canary, controlled.fault(&names)).await,
+            };
+        }
+        self.keep_suspended(canary, &names).await;
         let mut younger = Younger::default();
         if let Some(target) = &target
             && !canary.deleted()
@@ -216,8 +230,9 @@ impl Reconciler {
         let told = canary.fields.status.conditions.iter().any(|condition| condition.kind == HAZARD);
         let released = target.as_ref().filter(|_| !canary.deleted());
         let asked = (moving || told).then_some(moving);
-        self.hazards =
-            released.and_then(|target| younger.hazards(&self.stores, &names, target, callers.as_ref(), asked));
+        self.hazards = released
+            .and_then(|target| younger.hazards(&self.stores, &names, target, callers.as_ref(), asked))
+            .map(|hazards| self.former.hazard(&names).into_iter().chain(hazards).collect());
         let look_again = match released {
             Some(_) if moving && self.hazards.is_none() => Some(LISTING),
             Some(_) if told => Some(HAZARDS_RECHECK),

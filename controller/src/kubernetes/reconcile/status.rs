@@ -64,6 +64,7 @@ pub(crate) fn status(
         last_applied_spec: state.applied.as_ref().map(ToString::to_string),
         last_promoted_spec: state.promoted.as_ref().map(ToString::to_string),
         previous_session_affinity_cookie: old.previous_session_affinity_cookie.clone(),
+        taken_over: old.taken_over.clone(),
         last_transition_time: Some(rfc3339(state.since)),
         gateways: Some(GatewayStatus {
             serving: i64::try_from(view.applied.of).unwrap_or(0),
@@ -119,18 +120,18 @@ pub(crate) fn missing(
     faulty(old, (reason, message), generation, conditions(old, generation, now, said))
 }
 
-fn faulty(old: &CanaryStatus, (reason, message): (&str, &str), generation: i64, fresh: Vec<Condition>) -> CanaryStatus {
+pub(super) fn faulty(old: &CanaryStatus, (word, text): (&str, &str), of: i64, new: Vec<Condition>) -> CanaryStatus {
     let stays = |before: &&Condition| match before.kind.as_str() {
         "Stalled" => false,
-        REFERENCES if before.reason != reason => false,
-        kind => fresh.iter().all(|condition| condition.kind != kind),
+        REFERENCES if before.reason != word => false,
+        kind => new.iter().all(|condition| condition.kind != kind),
     };
     let mut kept: Vec<_> = old.conditions.iter().filter(stays).cloned().collect();
-    kept.extend(fresh);
+    kept.extend(new);
     CanaryStatus {
-        observed_generation: Some(generation),
-        reason: Some(reason.into()),
-        message: Some(message.into()),
+        observed_generation: Some(of),
+        reason: Some(word.into()),
+        message: Some(text.into()),
         conditions: kept,
         ..old.clone()
     }
@@ -293,7 +294,7 @@ fn promoted_text(state: &State, message: &str) -> String {
     }
 }
 
-fn conditions<const N: usize>(
+pub(super) fn conditions<const N: usize>(
     old: &CanaryStatus,
     generation: i64,
     now: Timestamp,

@@ -18,8 +18,8 @@ pub(crate) use envoy_filter::{
     EVERYWHERE, FilterNames, Proxies, config_filter, config_of, everywhere, names_of, static_filter, switched_of,
 };
 pub(crate) use labels::ArmLabels;
-pub(crate) use names::{CANARY_LABEL, Names, Ownership, REVISION, concerns, owned};
-pub(crate) use original::{ORIGINAL, adopt, foreign_destinations, lost, remember, restored, settings};
+pub(crate) use names::{CANARY_LABEL, INHERITED, Names, Ownership, concerns, inherited_revision, owned, revision_of};
+pub(crate) use original::{ORIGINAL, adopt, foreign_destinations, lost, remember, restored, settings, unreleased};
 pub(crate) use primary::{keep_pods, primary, snapshot, template_of};
 pub(crate) use routes::{Arms, route_names, virtual_service};
 pub(crate) use scaler::scaler;

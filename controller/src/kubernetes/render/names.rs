@@ -5,12 +5,29 @@ use serde_json::{Map, Value, json};
 use crate::api::limits::SERVICE_NAME;
 use crate::api::{AutoscalerKind, CanarySpec, GROUP, RouterKind, TargetKind, VERSION, canary_token};
 use crate::kubernetes::api_server::{MANAGED_BY, MANAGER};
-use crate::kubernetes::kinds::Labels;
+use crate::kubernetes::kinds::{Labels, Target};
 
 /// Label of everything that belongs to a Canary: its name.
 pub(crate) const CANARY_LABEL: &str = "weir.dev/canary";
 /// Annotation of a primary's pods: which revision they run.
 pub(crate) const REVISION: &str = "weir.dev/revision";
+
+/// Annotation of a primary that another controller made: which revision its pods ran when Weir took it over. They have no
+/// [`REVISION`] until their first promotion, since writing one would replace them.
+pub(crate) const INHERITED: &str = "weir.dev/inherited-revision";
+
+/// Returns the revision that a primary's pods are to run.
+#[must_use]
+pub(crate) fn revision_of(primary: &Target) -> Option<&str> {
+    primary.pod_annotation(REVISION).or_else(|| inherited_revision(primary))
+}
+
+/// Returns the revision that a primary's pods run since before Weir took it over.
+#[must_use]
+pub(crate) fn inherited_revision(primary: &Target) -> Option<&str> {
+    let noted = primary.metadata().annotations.as_ref()?.get(INHERITED)?;
+    primary.pod_annotation(REVISION).is_none().then_some(noted)
+}
 
 /// Longest name of a Service, and longest value of a label.
 const LABEL: usize = 63;

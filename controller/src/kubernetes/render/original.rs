@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::names::Names;
+use crate::kubernetes::kinds::Labels;
 
 /// Annotation of an adopted object: what of it Weir changed, as JSON.
 pub(crate) const ORIGINAL: &str = "weir.dev/original";
@@ -46,6 +47,44 @@ pub(crate) fn remember(live: &Value, wanted: &Value) -> Result<String, String> {
         ));
     }
     Ok(original)
+}
+
+/// Annotation of a VirtualService that Flagger adopted: its spec before that.
+const BEFORE_FLAGGER: &str = "flagger.kubernetes.io/original-configuration";
+
+/// Returns an adopted object as it was before anybody released its service, for what is given back later: another controller, whose
+/// objects Weir takes over, had it lead to the primary, which goes with the Canary.
+#[must_use]
+pub(crate) fn unreleased(
+    mut live: Value,
+    kind: &str,
+    names: &Names,
+    target: &Labels,
+    primary: Option<&Labels>,
+) -> Value {
+    if kind == "Service" {
+        let selector: Labels = serde_json::from_value(live["spec"]["selector"].clone()).unwrap_or_default();
+        let finds = |pods: &Labels| selector.iter().all(|(key, value)| pods.get(key) == Some(value));
+        if !selector.is_empty() && primary.is_some_and(finds) {
+            live["spec"]["selector"] = json!(target);
+        }
+        return live;
+    }
+    let noted = live["metadata"]["annotations"][BEFORE_FLAGGER].as_str();
+    if let Some(spec) = noted.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok()) {
+        live["spec"] = spec.into();
+        return live;
+    }
+    let of_arms = [names.primary_service(), names.canary_service()];
+    for route in live["spec"]["http"].as_array_mut().into_iter().flatten() {
+        let hosts = route["route"].as_array().into_iter().flatten();
+        let released =
+            hosts.filter_map(|to| to["destination"]["host"].as_str()).any(|host| of_arms.iter().any(|arm| arm == host));
+        if released {
+            route["route"] = json!([{"destination": {"host": names.apex}}]);
+        }
+    }
+    live
 }
 
 /// Returns where a VirtualService leads besides the services of a Canary: what it would lose by being adopted.

@@ -13,14 +13,15 @@ use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
 
 use crate::api::{CanarySpec, GROUP};
-use crate::kubernetes::api_server::apply::{ActError, apply, is_status, with_timeout};
+use crate::kubernetes::api_server::MANAGED_BY;
+use crate::kubernetes::api_server::apply::{ActError, apply, is_status, take_out, with_timeout};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{EndpointSliceView, Target};
-use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, REVISION, Role};
+use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
 use crate::kubernetes::stores::Stores;
 
 /// Annotation of the primary's Service: the pods' port of each revision that may run, where the spec says another one.
@@ -110,7 +111,7 @@ impl Executor<'_> {
         if render::declares(&template, wanted) {
             return wanted.clone();
         }
-        if let Some(port) = primary.pod_annotation(REVISION).and_then(|revision| self.ports().remove(revision)) {
+        if let Some(port) = render::revision_of(primary).and_then(|revision| self.ports().remove(revision)) {
             return port;
         }
         let serves = any_endpoint(self.stores, &self.names.namespace, &self.names.primary_service());
@@ -145,7 +146,7 @@ impl Executor<'_> {
         wanted: &Value,
     ) -> (Value, Option<String>) {
         let mut ports = self.ports();
-        let running = primary.and_then(|primary| primary.pod_annotation(REVISION));
+        let running = primary.and_then(render::revision_of);
         let noted = ports.get(revision).filter(|_| !render::declares(template, wanted)).cloned();
         let port = match (noted, primary.filter(|_| running == Some(revision))) {
             (Some(noted), _) => noted,
@@ -207,13 +208,20 @@ impl Executor<'_> {
                     return Err(ActError::Precondition(problem));
                 }
                 let wanted = render(Ownership::Adopted);
-                let original = render::remember(&live.json(), &wanted).map_err(ActError::Precondition)?;
+                let original = render::remember(&self.unreleased(&live), &wanted).map_err(ActError::Precondition)?;
                 tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "adopted");
                 Ok(render::adopt(wanted, Some(&original)))
             }
             (Origin::Adopted(original), _) => Ok(render::adopt(render(Ownership::Adopted), original.as_deref())),
             (Origin::Missing | Origin::Made | Origin::Foreign, _) => Ok(render(Ownership::Owned)),
         }
+    }
+
+    fn unreleased<V: Projection>(&self, live: &Cached<V>) -> Value {
+        let Some(target) = self.target else { return live.json() };
+        let primary = self.stores.target(self.names.kind, &self.names.namespace, &self.names.primary());
+        let pods = primary.as_ref().map(Target::pod_labels);
+        render::unreleased(live.json(), V::KIND, self.names, target.selector(), pods)
     }
 
     /// Makes the routes lead to the target again, or to wherever they led before Weir.
@@ -244,10 +252,24 @@ impl Executor<'_> {
             }
             // Applied even where nothing differs: this apply is there to remove the fields that it leaves out.
             Origin::Made | Origin::Adopted(None) => {
-                apply(&self.stores.api, cache, &render(Ownership::Released)).await.map(drop)
+                let live = apply(&self.stores.api, cache, &render(Ownership::Released)).await?;
+                self.disown(cache, &live).await
             }
             Origin::Adopted(Some(original)) => restore(self.stores, cache, &live, &original).await,
         }
+    }
+
+    /// Takes out of an object what still says that it goes with its Canary: of one that was taken over, an apply takes out nothing that
+    /// the takeover wrote.
+    async fn disown<V: Projection>(&self, cache: &Cache<V>, live: &Cached<V>) -> Result<(), ActError> {
+        let owners = live.metadata.owner_references.clone().unwrap_or_default();
+        let others: Vec<_> = owners.iter().filter(|owner| owner.uid != self.names.uid).collect();
+        if others.len() == owners.len() && live.label(CANARY_LABEL).is_none() {
+            return Ok(());
+        }
+        let labels = json!({MANAGED_BY: null, CANARY_LABEL: null});
+        let patch = json!({"metadata": {"ownerReferences": others, "labels": labels}});
+        take_out(&self.stores.api, cache, live, patch).await.map(drop)
     }
 
     /// Makes sure that nobody who calls the apex still ends at the primary, which goes with the Canary.

@@ -21,6 +21,7 @@ use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{Labels, gateway_name};
 use crate::kubernetes::render::{self, Arms, Names, Ownership};
 use crate::kubernetes::stores::Stores;
+use crate::kubernetes::target::flagger::Around;
 
 pub(crate) use callers::Callers;
 pub(super) use callers::callers;
@@ -82,6 +83,25 @@ pub(super) fn leads_to_canary(stores: &Stores, names: &Names) -> bool {
         let route = body["spec"]["http"].as_array().into_iter().flatten().find(ours);
         let host = route.and_then(|route| route.pointer("/route/0/destination/host"));
         host.is_some_and(|host| *host == names.canary_service().as_str())
+    })
+}
+
+/// Returns the VirtualService and the DestinationRules around a Canary, whosever they are.
+pub(super) fn around(stores: &Stores, names: &Names) -> Vec<Around> {
+    let namespace = &names.namespace;
+    let rules = [names.primary_service(), names.canary_service()];
+    let rules = rules.iter().filter_map(|name| Around::of(&stores.destination_rules, namespace, name));
+    rules.chain(Around::of(&stores.virtual_services, namespace, &names.apex)).collect()
+}
+
+/// Returns whether the routes, whoever made them, give the canary's Service a share by themselves.
+pub(super) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {
+    let Some(live) = stores.virtual_services.get(&names.namespace, &names.apex) else { return false };
+    let body = live.body();
+    let routes = body["spec"]["http"].as_array().into_iter().flatten();
+    let mut shares = routes.flat_map(|route| route["route"].as_array().into_iter().flatten());
+    shares.any(|to| {
+        to["destination"]["host"] == names.canary_service().as_str() && to["weight"] != 0 && !to["weight"].is_null()
     })
 }
 

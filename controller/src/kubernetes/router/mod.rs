@@ -21,6 +21,7 @@ use crate::kubernetes::kinds::Labels;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::Stores;
+use crate::kubernetes::target::flagger::Around;
 
 pub(in crate::kubernetes) use apex::PORTS;
 #[cfg(test)]
@@ -40,6 +41,22 @@ fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<
 pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
     match names.router {
         RouterKind::Istio => istio::foreign_policy(stores, names),
+    }
+}
+
+/// Returns the router's objects around a Canary, whosever they are.
+#[must_use]
+pub(crate) fn around(stores: &Stores, names: &Names) -> Vec<Around> {
+    match names.router {
+        RouterKind::Istio => istio::around(stores, names),
+    }
+}
+
+/// Returns whether routes, whoever made them, give the canary a share by themselves.
+#[must_use]
+pub(crate) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {
+    match names.router {
+        RouterKind::Istio => istio::shares_with_canary(stores, names),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is released: the templates of its revisions, its autoscaler, and what stands in the way of releasing it.
 
 pub(crate) mod conflicts;
+pub(crate) mod flagger;
 pub(crate) mod hazards;
 pub(crate) mod revision;
 pub(crate) mod scaler;

@@ -48,6 +48,23 @@ pub(crate) async fn keep(
     apply(&stores.api, &stores.revisions, &object).await.map(drop)
 }
 
+/// Keeps what a primary runs that another controller made of a template which the target declares no more.
+///
+/// # Errors
+/// When the API refuses the write.
+pub(crate) async fn keep_inherited(
+    stores: &Arc<Stores>,
+    names: &Names,
+    primary: &Target,
+    revision: &Revision,
+) -> Result<(), ActError> {
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": owned(names, &names.snapshot(&revision.0)),
+        "data": snapshot(primary.kind(), &primary.spec()), "revision": primary.metadata().generation.unwrap_or(1),
+    });
+    apply(&stores.api, &stores.revisions, &object).await.map(drop)
+}
+
 /// Drops every kept template but those of these revisions.
 ///
 /// # Errors

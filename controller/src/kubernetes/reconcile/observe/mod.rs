@@ -9,11 +9,14 @@ use crate::kubernetes::configs::{TrackedRevision, missing_copy};
 use crate::kubernetes::executor::any_endpoint;
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::render::{Names, REVISION, STARTED_WITH, started_with, template_of};
+use crate::kubernetes::kinds::canary::TakenOver;
+use crate::kubernetes::render::{Names, STARTED_WITH, inherited_revision, revision_of, started_with, template_of};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::scaler::{autoscaled, min_replicas};
 
-use weir_engine::{Autoscaler, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm};
+use weir_engine::{
+    Autoscaler, Inherited, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm,
+};
 pub(crate) use workload::Endpoints;
 
 /// Annotation by which a person asks for something: the verb, a space, and anything that differs from the last request's.
@@ -51,6 +54,8 @@ pub(crate) struct Observer<'a> {
     pub(crate) only_callers: bool,
     /// What the engine remembers.
     pub(crate) state: &'a State,
+    /// What was taken over from another controller, if something was.
+    pub(crate) taken_over: Option<&'a TakenOver>,
     /// The time of the observation.
     pub(crate) now: Timestamp,
 }
@@ -64,8 +69,7 @@ impl Observer<'_> {
         let known = || self.known().cloned().unwrap_or_default();
         let seen = self.resolved.map_or_else(|_| known(), |resolved| resolved.revision.clone());
         let primary = stores.target(names.kind, &names.namespace, &names.primary());
-        let revision_of = |primary: &Target| primary.pod_annotation(REVISION).map(|revision| Revision(revision.into()));
-        let runs = primary.as_ref().and_then(revision_of);
+        let runs = primary.as_ref().and_then(revision_of).map(|revision| Revision(revision.into()));
         let analysis = &self.spec.analysis;
         let (minimum, sizes_primary) = (min_replicas(stores, names), autoscaled(stores, names));
         let mut observation = Observation {
@@ -90,6 +94,10 @@ impl Observer<'_> {
                 .filter(|_| minimum.is_none() && !sizes_primary),
             ..Observation::default()
         };
+        observation.inherited = primary.as_ref().and_then(inherited_revision).map(|revision| Inherited {
+            revision: Revision(revision.into()),
+            failed: self.taken_over.is_some_and(|it| it.failed),
+        });
         if self.state.promoted.is_none() {
             self.hold_until_routable(&mut observation.primary);
         }

@@ -201,6 +201,14 @@ impl ApiServer {
         inner.settle();
     }
 
+    /// Somebody makes an object, or replaces it.
+    pub(in crate::kubernetes) fn put(&self, manager: &str, object: &Value) {
+        let inner = &mut *self.inner();
+        let written = inner.store.update(key_of(object), object, manager);
+        written.unwrap_or_else(|refusal| panic!("{}", refusal.message));
+        inner.settle();
+    }
+
     /// A person edits an object.
     pub(in crate::kubernetes) fn edit(&self, plural: &str, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
         let mut object = self.get(plural, namespace, name).unwrap_or_else(|| panic!("{plural} {name}"));

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::store::Key;
 
+/// The one group whose kinds are called as some of Weir's.
+const FLAGGER: &str = "flagger.app";
+
 /// What a request is about.
 pub(super) struct Target {
     pub(super) key: Key,
@@ -16,7 +19,13 @@ impl Target {
         let mut parts = path.trim_matches('/').split('/').map(str::to_owned);
         // `api/v1` or `apis/GROUP/VERSION`.
         let skipped = if parts.next().as_deref() == Some("api") { 1 } else { 2 };
-        let parts: Vec<String> = parts.skip(skipped).collect();
+        let mut parts: Vec<String> = parts.collect();
+        let is_flaggers = parts.first().is_some_and(|group| group == FLAGGER);
+        parts.drain(..skipped.min(parts.len()));
+        if is_flaggers && let Some(plural) = parts.get_mut(2) {
+            // Both have a plural `canaries`.
+            *plural = format!("{plural}.{FLAGGER}");
+        }
         let part = |at: usize| parts.get(at).cloned().unwrap_or_default();
         let (key, subresource) = match part(0).as_str() {
             "namespaces" if parts.len() > 1 => ((part(2), part(1), part(3)), part(4)),
@@ -42,6 +51,8 @@ pub(super) fn key_of(object: &Value) -> Key {
         kind if kind.ends_with("cy") || kind.ends_with("ry") => format!("{}ies", &kind[..kind.len() - 1]),
         kind => kind + "s",
     };
+    let is_flaggers = text(&object["apiVersion"]).starts_with(&format!("{FLAGGER}/"));
+    let plural = if is_flaggers { format!("{plural}.{FLAGGER}") } else { plural };
     (plural, text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]))
 }
 

@@ -101,7 +101,9 @@ impl Store {
         let said = fields_of(&kind, &object, false);
         let differs = |path: &&Vec<String>| value_at(&old, path) != value_at(&object, path);
         let changed: Fields = said.iter().filter(differs).cloned().collect();
-        let mut owners = entries(&old);
+        // Who writes says who owned what, if he says anything of it.
+        let given = entries(new);
+        let mut owners = if given.is_empty() { entries(&old) } else { given };
         for entry in owners.iter_mut().filter(|entry| entry.subresource.is_empty()) {
             entry.fields.retain(|path| said.contains(path) && !changed.contains(path));
         }

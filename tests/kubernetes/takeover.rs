@@ -1,0 +1,249 @@
+//! A running Flagger, the real one, is taken over under load: no request fails, and no pod of a primary is replaced.
+//!
+//! Needs `FLAGGER_IMAGE` and `FLAGGER_CHART` beside what the suite needs. Flagger's definition is called as Weir's, so these tests
+//! say whose Canary they mean, and run without the others.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+
+use super::kubectl::{apply, kubectl, object, run, until};
+use super::stage::{Stage, install_with, split, variable};
+
+static FLAGGER: OnceCell<()> = OnceCell::const_new();
+
+/// Flagger looks at a Canary every ten seconds, and no sooner.
+const ANALYSIS: &str = "{interval: 10s, threshold: 2, stepWeights: [20, 50]}";
+/// A release of Flagger's from a push to its end takes about so many seconds.
+const ROLLOUT: u64 = 70;
+/// Takeovers at random moments, and how many of them at a time.
+const ROUNDS: [usize; 2] = [20, 5];
+
+async fn flagger() {
+    FLAGGER
+        .get_or_init(|| async {
+            let (repository, tag) = split(&variable("FLAGGER_IMAGE"));
+            let chart = variable("FLAGGER_CHART");
+            let mut arguments = vec!["upgrade", "--install", "flagger", &chart, "--namespace", "flagger-system"];
+            arguments.extend(["--create-namespace", "--wait", "--timeout", "3m", "--set", "meshProvider=istio"]);
+            arguments.extend(["--set", &repository, "--set-string", &tag]);
+            run("helm", &arguments, "").unwrap_or_else(|error| panic!("helm: {error}"));
+            install_with(&["--set", "takeOver.flagger=true"]);
+        })
+        .await;
+}
+
+/// Returns the Canary of one of the two, as a manifest.
+fn canary(stage: &Stage, group: &str, annotations: &str) -> String {
+    let (namespace, host) = (&stage.namespace, stage.host());
+    format!(
+        r#"
+apiVersion: {group}/v1beta1
+kind: Canary
+metadata: {{name: shop, namespace: {namespace}, annotations: {{{annotations}}}}}
+spec:
+  targetRef: {{apiVersion: apps/v1, kind: Deployment, name: shop}}
+  progressDeadlineSeconds: 120
+  service: {{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}]}}
+  analysis: {ANALYSIS}
+"#
+    )
+}
+
+/// Makes a service that Flagger releases.
+async fn released_by_flagger(name: &str) -> Stage {
+    let stage = Stage::bare(name).await;
+    flagger().await;
+    apply(&format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: settings, namespace: {}}}, data: {{a: b}}}}",
+        stage.namespace
+    ));
+    push(&stage, "v1");
+    apply(&canary(&stage, "flagger.app", ""));
+    until("Flagger has initialized it", || (phase(&stage) == "Initialized").then_some(())).await;
+    stage.reachable().await;
+    stage
+}
+
+/// Pushes a revision that reads a ConfigMap. Flagger's types know no `preStop.sleep`, so the pods wait by a program of their own until
+/// their endpoints are let go of.
+fn push(stage: &Stage, version: &str) {
+    let (namespace, image) = (&stage.namespace, variable("WEIR_DEMO_IMAGE"));
+    apply(&format!(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: shop, namespace: {namespace}}}
+spec:
+  selector: {{matchLabels: {{app: shop}}}}
+  template:
+    metadata: {{labels: {{app: shop}}}}
+    spec:
+      terminationGracePeriodSeconds: 20
+      containers:
+      - name: shop
+        image: {image}
+        imagePullPolicy: IfNotPresent
+        args: [serve, --address, 0.0.0.0, --port, "8080", --version, {version}]
+        envFrom: [{{configMapRef: {{name: settings}}}}]
+        lifecycle: {{preStop: {{exec: {{command: [/weir-demo, load, --url, "http://127.0.0.1:8080/healthz", --rate, "1", --seconds, "3"]}}}}}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
+        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+"#
+    ));
+}
+
+fn phase(stage: &Stage) -> String {
+    let canary = object(&stage.namespace, "flagger's canary", "shop").unwrap_or_default();
+    canary["status"]["phase"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What must be the same object before and after: its uid, and of pods all of them.
+fn identity(stage: &Stage) -> Value {
+    let namespace = &stage.namespace;
+    let names = [
+        ("deployment", "shop-primary"),
+        ("service", "shop"),
+        ("service", "shop-primary"),
+        ("service", "shop-canary"),
+        ("destinationrule", "shop-primary"),
+        ("destinationrule", "shop-canary"),
+        ("virtualservice", "shop"),
+        ("configmap", "settings-primary"),
+    ];
+    let uid = |(kind, name): (&str, &str)| object(namespace, kind, name).unwrap_or_default()["metadata"]["uid"].clone();
+    let template = object(namespace, "deployment", "shop-primary").unwrap_or_default()["spec"]["template"].clone();
+    let pods = ["-n", namespace, "get", "pods", "-l", "app=shop-primary", "-o", "jsonpath={.items[*].metadata.uid}"];
+    json!([names.map(uid), template, kubectl(&pods)])
+}
+
+fn strike(stage: &Stage) {
+    for kind in ["canaries.weir.dev", "canaries.flagger.app"] {
+        kubectl(&["-n", &stage.namespace, "delete", kind, "shop", "--ignore-not-found", "--wait"]);
+    }
+    kubectl(&["delete", "namespace", &stage.namespace, "--wait=false"]);
+}
+
+/// Returns the commands of a section of the page, for this stage's namespace and files.
+fn commands(stage: &Stage, heading: &str, folder: &str) -> Vec<String> {
+    let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/migrate.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let lines = section.lines().map(str::trim).filter(|line| line.starts_with("kubectl "));
+    let here = |line: &str| {
+        let line = line.replace("-n shop ", &format!("-n {} ", stage.namespace));
+        line.replace("-f ", &format!("-f {folder}/"))
+    };
+    lines.map(here).collect()
+}
+
+fn follow(commands: &[String]) {
+    for command in commands {
+        println!("$ {command}");
+        run("bash", &["-c", command], "").unwrap_or_else(|error| panic!("{command}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_followed_word_by_word_there_and_back_and_no_request_fails() {
+    let stage = released_by_flagger("takeover").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    std::fs::write(folder.path().join("canary.yaml"), canary(&stage, "flagger.app", "")).unwrap();
+    std::fs::write(folder.path().join("weir-canary.yaml"), canary(&stage, "weir.dev", "")).unwrap();
+    let before = identity(&stage);
+    let traffic = stage.traffic(50.0);
+    let there = commands(&stage, "By kubectl", path);
+    assert_eq!(there.len(), 5, "{there:?}");
+    follow(&there);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(identity(&stage), before);
+    let tally = traffic.finish().await;
+    println!("there: {}", serde_json::to_string(&tally.summary()).unwrap());
+    assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{:?}", tally.summary());
+    // Weir releases, and takes back.
+    let traffic = stage.traffic(50.0);
+    push(&stage, "v2");
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let tally = traffic.finish().await;
+    println!("released: {}", serde_json::to_string(&tally.summary()).unwrap());
+    assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{:?}", tally.summary());
+    assert!(tally.of("v2").ok > 0);
+    let traffic = stage.traffic(50.0);
+    let back = commands(&stage, "Back to Flagger", path);
+    assert_eq!(back.len(), 4, "{back:?}");
+    follow(&back);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let tally = traffic.finish().await;
+    println!("back: {}", serde_json::to_string(&tally.summary()).unwrap());
+    assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{:?}", tally.summary());
+    strike(&stage);
+}
+
+/// One takeover at some moment of a release of Flagger's: so many seconds after the push, or with none.
+async fn at_a_moment(number: usize, moment: Option<u64>) {
+    let stage = released_by_flagger(&format!("moment-{number}")).await;
+    let traffic = stage.traffic(20.0);
+    if let Some(seconds) = moment {
+        push(&stage, "v2");
+        tokio::time::sleep(Duration::from_millis(seconds)).await;
+    }
+    let at = phase(&stage);
+    // As Flux applies it: with the annotation from the beginning.
+    apply(&canary(&stage, "weir.dev", "weir.dev/take-over: flagger"));
+    let ready = || {
+        let status = stage.status();
+        let ready = status["conditions"].as_array()?.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+        (ready && !status["takenOver"].is_null()).then_some(())
+    };
+    until("the objects have changed hands", ready).await;
+    let before = identity(&stage);
+    kubectl(&["-n", &stage.namespace, "delete", "canaries.flagger.app", "shop"]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(identity(&stage)[0], before[0], "{number}");
+    // What Flagger had not dealt with is released.
+    if moment.is_some() {
+        until("v2 is in production", || {
+            let primary = object(&stage.namespace, "deployment", "shop-primary")?;
+            let status = stage.status();
+            let is_over = ["Initialized", "Succeeded"].iter().any(|phase| status["phase"] == *phase);
+            (is_over && primary.to_string().contains("\"v2\"")).then_some(())
+        })
+        .await;
+        stage.rested().await;
+    } else {
+        assert_eq!(identity(&stage), before, "{number}");
+    }
+    let tally = traffic.finish().await;
+    println!(
+        "takeover {number}, {moment:?} ms after a push, in phase {at}: {}",
+        serde_json::to_string(&tally.summary()).unwrap()
+    );
+    assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{number}: {:?}", tally.summary());
+    strike(&stage);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_taken_over_at_twenty_random_moments_and_no_request_fails() {
+    let [all, beside] = ROUNDS;
+    let mut random = std::process::id() as u64 ^ 0x9e37_79b9;
+    let mut next = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random >> 33
+    };
+    let moments: Vec<Option<u64>> = (0..all).map(|i| (i % 5 > 0).then(|| next() % (ROLLOUT * 1000))).collect();
+    println!("moments: {moments:?}");
+    for (round, moments) in moments.chunks(beside).enumerate() {
+        let mut open = JoinSet::new();
+        for (i, moment) in moments.iter().copied().enumerate() {
+            open.spawn(at_a_moment(round * beside + i, moment));
+        }
+        while let Some(done) = open.join_next().await {
+            done.unwrap();
+        }
+    }
+}
