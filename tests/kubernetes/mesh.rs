@@ -10,8 +10,8 @@ use super::STEPS;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::stage::{Release, Stage, variable};
 
-/// A pod that sends requests to the stage's service by its name.
-struct Caller {
+/// A pod that sends requests to a service by its name.
+pub(crate) struct Caller {
     namespace: String,
     name: String,
     said: Child,
@@ -19,10 +19,14 @@ struct Caller {
 
 /// What a caller saw: by revision, what was answered and what failed.
 #[derive(Debug)]
-struct Seen(BTreeMap<String, (u64, u64)>);
+pub(crate) struct Seen(BTreeMap<String, (u64, u64)>);
 
 impl Seen {
-    fn failed(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
+        self.0.values().map(|(ok, failed)| ok + failed).sum()
+    }
+
+    pub(crate) fn failed(&self) -> u64 {
         self.0.values().map(|(_, failed)| failed).sum()
     }
 
@@ -45,8 +49,19 @@ impl Caller {
         sidecar: bool,
         headers: &[(&str, &str)],
     ) -> Self {
-        let (image, rate, url) =
-            (variable("WEIR_DEMO_IMAGE"), rate.to_string(), format!("http://shop.{}/", stage.namespace));
+        Self::to(&format!("http://shop.{}/", stage.namespace), namespace, name, rate, sidecar, headers)
+    }
+
+    /// Starts a caller of an address.
+    pub(crate) fn to(
+        url: &str,
+        namespace: &str,
+        name: &str,
+        rate: u32,
+        sidecar: bool,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let (image, rate, url) = (variable("WEIR_DEMO_IMAGE"), rate.to_string(), url.to_owned());
         let mut arguments = vec!["load".to_owned(), "--url".into(), url, "--rate".into(), rate];
         arguments.extend(headers.iter().flat_map(|(name, value)| ["--header".to_owned(), format!("{name}: {value}")]));
         let arguments = serde_json::to_string(&arguments).unwrap();
@@ -78,7 +93,7 @@ spec:
     }
 
     /// Ends the traffic; returns what was seen.
-    fn finish(mut self) -> Seen {
+    pub(crate) fn finish(mut self) -> Seen {
         kubectl(&["-n", &self.namespace, "delete", "pod", &self.name, "--wait=false"]);
         let mut text = String::new();
         self.said.stdout.take().unwrap().read_to_string(&mut text).unwrap();

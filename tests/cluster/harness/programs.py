@@ -81,7 +81,7 @@ def missing():
     return [name for build in BUILDS for name in build.missing()] + extras
 
 
-def build():
+def build(builds=BUILDS):
     """Builds whatever is missing."""
     for folder in (BIN, STAMPS):
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def build():
         except BlockingIOError:
             say("waiting for another process that builds")
             fcntl.flock(file, fcntl.LOCK_EX)
-        todo = [build for build in BUILDS if build.missing()]
+        todo = [build for build in builds if build.missing()]
         for number, item in enumerate(todo, 1):
             compile_go(item, f"[{number}/{len(todo)}]")
         pause()
@@ -178,10 +178,7 @@ def charts():
     """Copies Istio's charts and its Envoy bootstrap, so that a built cluster starts without Go and its caches."""
     if are_charts_there():
         return
-    istio = ISTIO_BUILD
-    said = subprocess.run(["go", "mod", "download", "-json", f"{istio.pin}@{istio.version()}"], cwd=istio.folder,
-                          check=True, capture_output=True, text=True).stdout
-    source = Path(re.search(r'"Dir": "(.*)"', said).group(1))
+    istio, source = ISTIO_BUILD, source_of(ISTIO_BUILD)
     shutil.rmtree(ISTIO, ignore_errors=True)
     for chart in CHARTS:
         shutil.copytree(source / "manifests/charts" / chart, ISTIO / chart, copy_function=shutil.copyfile)
@@ -189,11 +186,23 @@ def charts():
     (STAMPS / "charts").write_text(istio.version(), encoding="utf8")
 
 
+def source_of(build):
+    """The folder of a module's sources."""
+    said = subprocess.run(["go", "mod", "download", "-json", f"{build.pin}@{build.version()}"], cwd=build.folder,
+                          check=True, capture_output=True, text=True).stdout
+    return Path(re.search(r'"Dir": "(.*)"', said).group(1))
+
+
 def envoy():
     """Links the Envoy that all of the project's tests use."""
-    found = subprocess.run([REPOSITORY / "tests/tools/envoy"], stdout=subprocess.PIPE, text=True, check=False)
+    link("envoy", "envoy")
+
+
+def link(name, tool, *arguments):
+    """Links a program that a tool of the tests finds or installs."""
+    found = subprocess.run([REPOSITORY / "tests/tools" / tool, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if found.returncode:
-        raise Trouble("no Envoy: see above")
-    link = BIN / "envoy"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(found.stdout.strip()).resolve())
+        raise Trouble(f"no {name}: see above")
+    place = BIN / name
+    place.unlink(missing_ok=True)
+    place.symlink_to(Path(found.stdout.strip()).resolve())
