@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 CARGO := cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build wasm tools demo test test-cluster test-cluster-full lint fmt bench bench-cluster generate verify clean \
+.PHONY: help build wasm tools demo test test-cluster test-cluster-full test-flux lint fmt bench bench-cluster generate verify clean \
 	cluster cluster-down cluster-env cluster-image
 
 help: ## List the targets
@@ -31,6 +31,9 @@ test-cluster: ## Run the tests of a real Kubernetes with Istio alone (KUBECONFIG
 
 test-cluster-full: ## Run the long rows of these: every event in every phase of a rollout (not part of `test`)
 	@FULL=1 tests/tools/kubernetes $(ARGS)
+
+test-flux: ## Run gitops/ and the tutorial by Flux's real controllers (root on Linux, Go; the first time builds them; not part of `test`)
+	@tests/tools/flux $(ARGS)
 
 lint: ## Check format, clippy for both targets, licences, shell scripts
 	@tests/tools/lint

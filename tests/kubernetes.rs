@@ -19,6 +19,9 @@ mod faults;
 #[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/fleet.rs"]
 mod fleet;
+#[cfg(feature = "kubernetes-flux")]
+#[path = "kubernetes/flux/mod.rs"]
+mod flux;
 #[path = "kubernetes/fronts.rs"]
 mod fronts;
 #[path = "kubernetes/hazards.rs"]

@@ -1,5 +1,8 @@
 //! What the chart carries: definitions, the schema of its values, Grafana's boards, Prometheus's rules.
 
+#[path = "manifests/release.rs"]
+mod release;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -65,6 +65,8 @@ pub(crate) fn object(namespace: &str, kind: &str, name: &str) -> Option<Value> {
         "configmap" => ("", "v1", "configmaps"),
         "virtualservice" => ("networking.istio.io", "v1", "virtualservices"),
         "destinationrule" => ("networking.istio.io", "v1", "destinationrules"),
+        "kustomization" => ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations"),
+        "helmrelease" => ("helm.toolkit.fluxcd.io", "v2", "helmreleases"),
         _ => panic!("{kind} is not among the kinds that tests look at"),
     };
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, ""), plural);

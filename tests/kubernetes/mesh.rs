@@ -10,7 +10,7 @@ use super::STEPS;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::stage::{Release, Stage, variable};
 
-/// A pod that sends requests to the stage's service by its name.
+/// A pod that sends requests to a service by its name.
 pub(crate) struct Caller {
     namespace: String,
     name: String,
@@ -23,6 +23,10 @@ pub(crate) struct Caller {
 pub(crate) struct Seen(BTreeMap<String, (u64, u64)>);
 
 impl Seen {
+    pub(crate) fn requests(&self) -> u64 {
+        self.0.values().map(|(ok, failed)| ok + failed).sum()
+    }
+
     pub(crate) fn failed(&self) -> u64 {
         self.0.values().map(|(_, failed)| failed).sum()
     }
@@ -61,7 +65,8 @@ impl Caller {
         Self::start_calling(namespace, name, rate, sidecar, &[&url], headers)
     }
 
-    fn start_calling(
+    /// Starts a caller of addresses, each with its own client.
+    pub(crate) fn start_calling(
         namespace: &str,
         name: &str,
         rate: u32,

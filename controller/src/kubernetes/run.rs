@@ -14,6 +14,7 @@ use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::api_server::location;
 use crate::kubernetes::gateway::GatewayRegistry;
+use crate::kubernetes::kinds::istio;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 use crate::kubernetes::render::Module;
 use crate::kubernetes::serve::{self, Served, path};
@@ -84,8 +85,11 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     }
     let stores = Stores::new(client.clone(), settings);
     let registry = Arc::new(GatewayRegistry::default());
-    stores.start_watches(&registry);
-    let acting = act(stores.clone(), registry.clone(), statuses);
+    let acting = async {
+        istio::discover(&client).await;
+        stores.start_watches(&registry);
+        act(stores.clone(), registry.clone(), statuses).await
+    };
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),

@@ -1,4 +1,6 @@
-"""cluster up                      build what is missing, start everything, wait until it is ready; a second time it looks and repairs
+"""cluster up [bare]               build what is missing, start everything, wait until it is ready; a second time it looks and repairs;
+                                bare: without Istio
+cluster flux                    add Flux's controllers, a Git server, a registry, and the charts and images that gitops/ names
 cluster down                    end everything; the cache stays
 cluster build [PROGRAM...]      only build what is missing, and programs that not every cluster needs: flagger
 cluster status                  say whether it runs, and what
@@ -17,6 +19,7 @@ import sys
 import time
 
 import check
+import flux
 import init
 import install
 import machine
@@ -26,7 +29,9 @@ from layout import HARNESS, LOGS, NAME, SERVICES, STATE
 from report import Trouble, say, wait_until
 
 
-def up():
+def up(*kind):
+    if kind not in ((), ("bare",)):
+        raise Trouble("up takes nothing, or bare")
     if namespace.is_inside():
         raise Trouble("this is inside of a cluster")
     if namespace.init_pid():
@@ -36,8 +41,15 @@ def up():
         programs.build()
         namespace.start()
         say(f"the namespaces are there; logs are in {LOGS}")
-    inside("install")
+    inside("install", *kind)
     say("ready: tests/cluster/in kubectl get pods -A")
+
+
+def add_flux():
+    if not namespace.is_inside():
+        machine.require(to_build=bool(flux.missing()))
+        flux.build()
+    inside("flux")
 
 
 def build(*names):
@@ -141,9 +153,9 @@ def prove():
 
 
 OUTSIDE = {"up": up, "down": down, "build": build, "status": status, "logs": logs, "environment": environment,
-           "check": prove, "keep": namespace.keep, "init": init.main}
+           "check": prove, "flux": add_flux, "keep": namespace.keep, "init": init.main}
 INSIDE = {"install": install.install, "list": list_services, "environment": print_environment, "check": check.check_inside,
-          "image": load_image, "stop": stop_service, "start": start_service, "restart": restart_service}
+          "flux": lambda: flux.add(start_service), "image": load_image, "stop": stop_service, "start": start_service, "restart": restart_service}
 
 
 def main(command="help", *arguments):

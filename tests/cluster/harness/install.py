@@ -34,28 +34,37 @@ IMAGES = {
 
 
 # namespace -> deployment, in the order in which they come up.
-DEPLOYMENTS = {"kube-system": "coredns", "istio-system": "istiod", "istio-ingress": "istio-ingressgateway"}
+BARE = {"kube-system": "coredns"}
+DEPLOYMENTS = {**BARE, "istio-system": "istiod", "istio-ingress": "istio-ingressgateway"}
 
 
-def install():
+def install(kind=None):
     wait_until(lambda: quiet("ctr", "version"), 30, "containerd", f"see {LOGS}/containerd.log")
     loading = threading.Thread(target=load_all)
     loading.start()
     wait_until(lambda: quiet("kubectl", "get", "--raw", "/readyz"), 60, "the API server", f"see {LOGS}/kube-apiserver.log")
     say("the API server is ready")
-    if not all(is_available(*deployment) for deployment in DEPLOYMENTS.items()):
-        helm("istio-base", "base", "istio-system")
+    wanted = BARE if kind == "bare" else DEPLOYMENTS
+    if not all(is_available(*deployment) for deployment in wanted.items()):
+        if kind != "bare":
+            helm("istio-base", "base", "istio-system")
         # A pod whose image is not there yet waits ten seconds before it looks again.
         loading.join()
         run("kubectl", "apply", "-f", MANIFESTS / "coredns.yaml")
-        helm("istiod", "istio-control/istio-discovery", "istio-system", "--values", MANIFESTS / "istiod.yaml")
+        if kind != "bare":
+            helm("istiod", "istio-control/istio-discovery", "istio-system", "--values", MANIFESTS / "istiod.yaml")
         wait_until(lambda: condition("node", NODE, "Ready"), 60, "the node", f"see {LOGS}/kubelet.log")
         say("the node is ready")
         rollout("kube-system")
-        # It gives the gateway's pods their container.
-        rollout("istio-system")
-        helm("istio-ingressgateway", "gateway", "istio-ingress", "--values", MANIFESTS / "gateway.yaml")
-        rollout("istio-ingress")
+        if kind != "bare":
+            gateway()
+
+
+def gateway():
+    # istiod gives the gateway's pods their container.
+    rollout("istio-system")
+    helm("istio-ingressgateway", "gateway", "istio-ingress", "--values", MANIFESTS / "gateway.yaml")
+    rollout("istio-ingress")
     say(f"Istio's gateway answers at {GATEWAY_IP}, port 80")
 
 

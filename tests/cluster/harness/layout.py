@@ -24,6 +24,7 @@ BIN = CACHE / "bin"
 STAMPS = CACHE / "stamps"
 ISTIO = CACHE / "istio"
 FLAGGER = CACHE / "flagger"
+FLUX = CACHE / "flux"
 LOGS = CACHE / "logs" / NAME
 
 # Inside. Where the programs write by themselves is memory: /run and /var/log as a whole; /var/lib holds what the machine has there,
@@ -35,6 +36,8 @@ SHARED = Path("/var/lib")
 FRESH = ("cni", "containerd", "kubelet")
 SERVICES = STATE / "services"
 KUBECONFIG = STATE / "kubeconfig"
+# What Flux's sources lead to.
+FLUX_STATE = STATE / "flux"
 CONTAINERD = STATE / "containerd.sock"
 
 # The network is the namespace's own, so that these collide with nothing of the machine's.
@@ -44,3 +47,4 @@ POD_CIDR = "10.244.0.0/16"
 SERVICE_CIDR = "10.96.0.0/16"
 DNS_IP = "10.96.0.10"
 GATEWAY_IP = "10.96.0.80"
+FLUX_PORT = 7070

@@ -52,6 +52,7 @@ class Build:
 
 KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 VERSION = "k8s.io/component-base/version"
+FLUX_CONTROLLERS = ("kustomize-controller", "helm-controller")
 BUILDS = (
     Build("etcd", "go.etcd.io/etcd/server/v3", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Build("kubernetes", "k8s.io/kubernetes", {name: f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES},
@@ -66,6 +67,9 @@ BUILDS = (
     Build("podinfo", "github.com/stefanprodan/podinfo", {"podinfo": "github.com/stefanprodan/podinfo/cmd/podinfo"}),
     Build("loadtester", "github.com/fluxcd/flagger", {"loadtester": "github.com/fluxcd/flagger/cmd/loadtester"}),
     Build("flagger", "github.com/fluxcd/flagger", {"flagger": "github.com/fluxcd/flagger/cmd/flagger"}, on_demand=True),
+    *(Build(name, f"github.com/fluxcd/{name}", {name: f"github.com/fluxcd/{name}"}, on_demand=True) for name in FLUX_CONTROLLERS),
+    # What the load tester is told to run.
+    Build("hey", "github.com/rakyll/hey", {"hey": "github.com/rakyll/hey"}, on_demand=True),
 )
 # What is taken from Istio's module beside the programs.
 ISTIO_BUILD = next(build for build in BUILDS if build.module == "istio")
@@ -193,8 +197,7 @@ def charts():
     """Copies Istio's charts and its Envoy bootstrap, so that a built cluster starts without Go and its caches."""
     if are_charts_there():
         return
-    istio = ISTIO_BUILD
-    source = sources(istio)
+    istio, source = ISTIO_BUILD, source_of(ISTIO_BUILD)
     shutil.rmtree(ISTIO, ignore_errors=True)
     for chart in CHARTS:
         shutil.copytree(source / "manifests/charts" / chart, ISTIO / chart, copy_function=shutil.copyfile)
@@ -202,8 +205,8 @@ def charts():
     (STAMPS / "charts").write_text(istio.version(), encoding="utf8")
 
 
-def sources(build):
-    """Where the Go tool keeps the module of a build."""
+def source_of(build):
+    """The folder of a module's sources."""
     said = subprocess.run(["go", "mod", "download", "-json", f"{build.pin}@{build.version()}"], cwd=build.folder,
                           check=True, capture_output=True, text=True).stdout
     return Path(re.search(r'"Dir": "(.*)"', said).group(1))
@@ -215,15 +218,20 @@ def flaggers_chart():
     if FLAGGER.exists() and stamp.exists() and stamp.read_text(encoding="utf8") == FLAGGER_BUILD.version():
         return
     shutil.rmtree(FLAGGER, ignore_errors=True)
-    shutil.copytree(sources(FLAGGER_BUILD) / "charts/flagger", FLAGGER, copy_function=shutil.copyfile)
+    shutil.copytree(source_of(FLAGGER_BUILD) / "charts/flagger", FLAGGER, copy_function=shutil.copyfile)
     stamp.write_text(FLAGGER_BUILD.version(), encoding="utf8")
 
 
 def envoy():
     """Links the Envoy that all of the project's tests use."""
-    found = subprocess.run([REPOSITORY / "tests/tools/envoy"], stdout=subprocess.PIPE, text=True, check=False)
+    link("envoy", "envoy")
+
+
+def link(name, tool, *arguments):
+    """Links a program that a tool of the tests finds or installs."""
+    found = subprocess.run([REPOSITORY / "tests/tools" / tool, *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if found.returncode:
-        raise Trouble("no Envoy: see above")
-    link = BIN / "envoy"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(found.stdout.strip()).resolve())
+        raise Trouble(f"no {name}: see above")
+    place = BIN / name
+    place.unlink(missing_ok=True)
+    place.symlink_to(Path(found.stdout.strip()).resolve())

@@ -7,15 +7,18 @@ they are; role based access control is real, because Weir's own rights are teste
 import json
 import secrets
 import subprocess
+import sys
 from dataclasses import dataclass
 
-from layout import BIN, CONTAINERD, DNS_IP, GATEWAY_IP, KUBECONFIG, NODE, NODE_IP, POD_CIDR, SERVICE_CIDR, STATE
+from layout import BIN, CONTAINERD, DNS_IP, GATEWAY_IP, HARNESS, KUBECONFIG, NODE, NODE_IP, POD_CIDR, SERVICE_CIDR, SERVICES, STATE
 from machine import plugins
 
 ETCD = ("127.0.0.1", 2379)
 API = (NODE_IP, 6443)
 CERTIFICATES = STATE / "certificates"
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+# Down until somebody wants it.
+FLUX_SOURCE = "flux-source"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ def services():
         Service("kubelet", [BIN / "kubelet", kubeconfig, f"--config={STATE}/kubelet.json", f"--hostname-override={NODE}",
                             f"--node-ip={NODE_IP}", f"--cert-dir={STATE}/kubelet-certificates"], needs=(API, CONTAINERD)),
         Service("kube-proxy", [BIN / "kube-proxy", f"--config={STATE}/kube-proxy.json", f"--hostname-override={NODE}"], needs=(API,)),
+        Service(FLUX_SOURCE, [sys.executable, "-B", HARNESS / "source.py", BIN], needs=(API,)),
     )
 
 
@@ -70,6 +74,7 @@ def prepare():
     write("kube-proxy.json", json.dumps(kube_proxy(), indent=2))
     write("containerd.toml", containerd())
     write("cni/10-pods.conflist", json.dumps(cni(), indent=2))
+    (SERVICES / f"{FLUX_SOURCE}.stopped").touch()
     write("enter", enter(), mode=0o755)
 
 

@@ -47,6 +47,12 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
     /// Objects of a list that are in memory at a time: parsed whole, each is ten times the size of what is kept.
     const PAGE: u32 = 100;
 
+    /// The version by which this cluster serves it.
+    #[must_use]
+    fn version() -> &'static str {
+        Self::VERSION
+    }
+
     /// Drops what nobody looks at of the metadata, where the object is neither copied nor compared: of some there are very many.
     fn trim(metadata: &mut ObjectMeta) {
         if !Self::KEEP_RAW {
@@ -88,10 +94,11 @@ pub(crate) struct Cached<V> {
 /// Calls go through [`DynamicObject`] for every kind: the client's code is compiled once, and not once for each.
 #[must_use]
 pub(crate) fn resource<V: Projection>() -> ApiResource {
-    let api_version = if V::GROUP.is_empty() { V::VERSION.to_owned() } else { format!("{}/{}", V::GROUP, V::VERSION) };
+    let version = V::version();
+    let api_version = if V::GROUP.is_empty() { version.to_owned() } else { format!("{}/{version}", V::GROUP) };
     ApiResource {
         group: V::GROUP.into(),
-        version: V::VERSION.into(),
+        version: version.into(),
         api_version,
         kind: V::KIND.into(),
         plural: V::PLURAL.into(),

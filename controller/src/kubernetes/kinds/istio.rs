@@ -1,28 +1,85 @@
 //! Istio's kinds, each with the fields that Weir looks at.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use kube::Client;
 use serde::Deserialize;
+use tracing::{info, warn};
 
 use super::{Labels, kind, or_default, or_empty};
 use crate::kubernetes::api_server::object::{Cached, Projection};
+use crate::telemetry::Chain;
+
+const GROUP: &str = "networking.istio.io";
+/// Versions of what Weir reads and writes of Istio, newest first: the fields are the same. Istio before 1.22 serves the second alone.
+const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
+const NEWEST: &str = VERSIONS[0];
+/// Time between looks at what the cluster serves.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The version that the cluster serves: one for all of a process, as the cluster is.
+static SERVED: OnceLock<&str> = OnceLock::new();
+
+/// Returns the version of Istio's kinds that is read and written.
+#[must_use]
+pub(crate) fn version() -> &'static str {
+    SERVED.get().copied().unwrap_or(NEWEST)
+}
+
+/// Returns what stands in an object of Istio's as its `apiVersion`.
+#[must_use]
+pub(crate) fn api_version() -> String {
+    format!("{GROUP}/{}", version())
+}
+
+/// Looks which version of Istio's kinds the cluster serves; waits until it serves any.
+pub(crate) async fn discover(client: &Client) {
+    let mut told = false;
+    loop {
+        match client.list_api_groups().await {
+            Ok(list) => {
+                let group = list.groups.into_iter().find(|group| group.name == GROUP);
+                let versions = group.map(|group| group.versions).unwrap_or_default();
+                let served: Vec<String> = versions.into_iter().map(|it| it.version).collect();
+                if let Some(version) = newest(&served) {
+                    info!(version = *SERVED.get_or_init(|| version), "Istio's kinds are served");
+                    return;
+                }
+                if !told {
+                    warn!("waiting for Istio: the API server serves neither v1 nor v1beta1 of {GROUP}");
+                }
+                told = true;
+            }
+            Err(error) => warn!(error = %Chain(&error), "ask the API server which kinds of Istio it serves"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Returns the newest version that both have.
+fn newest(served: &[String]) -> Option<&'static str> {
+    VERSIONS.into_iter().find(|version| served.iter().any(|it| it == version))
+}
 
 kind!(
     /// Istio's gateway: which pods serve which hosts.
-    Gateway, GatewayView, "networking.istio.io", "v1", "gateways", false
+    Gateway, GatewayView, GROUP, NEWEST, "gateways", false, version
 );
 kind!(
     /// Istio's routes.
-    VirtualService, VirtualServiceView, "networking.istio.io", "v1", "virtualservices", true
+    VirtualService, VirtualServiceView, GROUP, NEWEST, "virtualservices", true, version
 );
 kind!(
     /// Istio's policy for a destination.
-    DestinationRule, DestinationRuleView, "networking.istio.io", "v1", "destinationrules", true
+    DestinationRule, DestinationRuleView, GROUP, NEWEST, "destinationrules", true, version
 );
 /// Istio's way to give an Envoy what its own objects cannot say.
 #[allow(dead_code, reason = "named by what is looked at in it")]
 pub(crate) type EnvoyFilter = Cached<EnvoyFilterView>;
 
 impl Projection for EnvoyFilterView {
-    const GROUP: &'static str = "networking.istio.io";
+    const GROUP: &'static str = GROUP;
     const VERSION: &'static str = "v1alpha3";
     const KIND: &'static str = "EnvoyFilter";
     const PLURAL: &'static str = "envoyfilters";
@@ -160,5 +217,19 @@ pub(crate) fn gateway_name(name: &str, namespace: &str) -> (String, String) {
     match name.split_once('.') {
         Some((name, rest)) => (rest.split('.').next().unwrap_or_default().into(), name.into()),
         None => (namespace.into(), name.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::newest;
+
+    #[test]
+    fn the_newest_version_that_the_cluster_serves_is_read_and_written() {
+        let served = |versions: &[&str]| newest(&versions.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+        assert_eq!(served(&["v1alpha3", "v1beta1"]), Some("v1beta1"));
+        assert_eq!(served(&["v1alpha3", "v1beta1", "v1"]), Some("v1"));
+        assert_eq!(served(&["v1alpha3"]), None);
+        assert_eq!(served(&[]), None);
     }
 }

@@ -7,7 +7,7 @@ mod builtin;
 pub(crate) mod canary;
 pub(crate) mod config;
 pub mod crd;
-mod istio;
+pub(crate) mod istio;
 pub(crate) mod metric_template;
 mod target;
 
@@ -33,7 +33,7 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
 }
 
 macro_rules! kind {
-    ($(#[$doc:meta])* $name:ident, $view:ident, $group:literal, $version:literal, $plural:literal, $whole:literal) => {
+    ($(#[$doc:meta])* $name:ident, $view:ident, $group:expr, $version:expr, $plural:literal, $whole:literal $(, $served:path)?) => {
         $(#[$doc])*
         #[allow(dead_code, reason = "some kinds are only ever named by what is looked at in them")]
         pub(crate) type $name = Cached<$view>;
@@ -43,6 +43,10 @@ macro_rules! kind {
             const KIND: &'static str = stringify!($name);
             const PLURAL: &'static str = $plural;
             const KEEP_RAW: bool = $whole;
+
+            $(fn version() -> &'static str {
+                $served()
+            })?
         }
     };
 }

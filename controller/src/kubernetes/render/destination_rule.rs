@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::names::{Names, owned};
 use crate::api::CanarySpec;
+use crate::kubernetes::kinds::istio::api_version;
 
 /// Renders the DestinationRule of the arm behind `service`. `of_user` is the policy that holds for the service that users call,
 /// where the Canary gives none.
@@ -15,6 +16,6 @@ pub(crate) fn destination_rule(names: &Names, spec: &CanarySpec, of_user: Option
         body["trafficPolicy"] = policy;
     }
     json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": owned(names, service), "spec": body,
+        "apiVersion": api_version(), "kind": "DestinationRule", "metadata": owned(names, service), "spec": body,
     })
 }

@@ -11,6 +11,7 @@ use super::service::decorate;
 use crate::api::service::{Free, Retries, Rewrite};
 use crate::api::{CanarySpec, EndedCookies};
 use crate::gateway_config::RouteNames;
+use crate::kubernetes::kinds::istio::api_version;
 
 /// Where requests go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub(crate) fn virtual_service(
     }
     let mut metadata = held(names, &names.apex, ownership);
     decorate(&mut metadata, service.apex.as_ref());
-    json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": metadata, "spec": body})
+    json!({"apiVersion": api_version(), "kind": "VirtualService", "metadata": metadata, "spec": body})
 }
 
 /// Returns the names that gateways have for the routes of the VirtualService: those to the primary are what the filter sees.

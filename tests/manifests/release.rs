@@ -1,0 +1,83 @@
+//! What a release is made of: the workflow, and the manifest of the plugin for krew.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{read, root};
+
+/// The platforms for which the workflow builds archives.
+fn built() -> BTreeSet<String> {
+    let workflow: Value = serde_saphyr::from_str(&read(".github/workflows/release.yaml")).unwrap();
+    let rows = workflow["jobs"]["archive"]["strategy"]["matrix"]["include"].as_array().unwrap();
+    rows.iter().map(|row| row["platform"].as_str().unwrap().to_owned()).collect()
+}
+
+fn render(folder: &Path) -> Result<Value, String> {
+    let output =
+        Command::new(root().join(".github/krew/render")).args(["1.2.3".as_ref(), folder.as_os_str()]).output().unwrap();
+    if output.status.success() {
+        Ok(serde_saphyr::from_str(std::str::from_utf8(&output.stdout).unwrap()).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[test]
+fn krews_manifest_has_every_archive_of_the_plugin_with_its_checksum() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = |platform: &str| folder.path().join(format!("kubectl-weir_1.2.3_{platform}.tar.gz"));
+    for platform in built() {
+        std::fs::write(archive(&platform), &platform).unwrap();
+    }
+    let manifest = render(folder.path()).unwrap();
+    assert_eq!((&manifest["kind"], &manifest["spec"]["version"]), (&"Plugin".into(), &"v1.2.3".into()));
+    // As krew has it: a sentence of at most 50 characters.
+    let short = manifest["spec"]["shortDescription"].as_str().unwrap();
+    assert!(short.len() <= 50 && !short.ends_with('.'), "{short}");
+    let mut found = BTreeSet::new();
+    for platform in manifest["spec"]["platforms"].as_array().unwrap() {
+        let labels = &platform["selector"]["matchLabels"];
+        let name = format!("{}_{}", labels["os"].as_str().unwrap(), labels["arch"].as_str().unwrap());
+        let uri = platform["uri"].as_str().unwrap();
+        assert!(uri.ends_with(&format!("/v1.2.3/kubectl-weir_1.2.3_{name}.tar.gz")), "{uri}");
+        let sum: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(platform["sha256"], sum.as_str(), "{name}");
+        assert_eq!(platform["bin"], "kubectl-weir");
+        found.insert(name);
+    }
+    assert_eq!(found, built());
+    std::fs::remove_file(archive("linux_arm64")).unwrap();
+    assert!(render(folder.path()).unwrap_err().contains("linux_arm64"));
+}
+
+#[test]
+fn a_release_is_for_both_processors_signed_and_with_its_contents_and_origin() {
+    let workflow: Value = serde_saphyr::from_str(&read(".github/workflows/release.yaml")).unwrap();
+    let jobs = &workflow["jobs"];
+    let rows = jobs["image"]["strategy"]["matrix"]["include"].as_array().unwrap();
+    let platforms: BTreeSet<&str> = rows.iter().map(|row| row["platform"].as_str().unwrap()).collect();
+    assert_eq!(platforms, BTreeSet::from(["amd64", "arm64"]));
+    let steps = |job: &str| jobs[job]["steps"].as_array().unwrap().clone();
+    let build = steps("image").into_iter().find(|step| step["id"] == "build").unwrap();
+    assert_eq!((&build["with"]["sbom"], &build["with"]["provenance"]), (&true.into(), &"mode=max".into()));
+    let signs = |name: &str| {
+        let step = steps("publish").into_iter().find(|step| step["name"] == name).unwrap();
+        step["run"].as_str().unwrap().contains("cosign sign --yes")
+    };
+    assert!(signs("One image of both platforms, signed") && signs("The chart with this image, signed"));
+    for job in ["publish", "archive"] {
+        let attested = steps(job)
+            .iter()
+            .any(|it| it["uses"].as_str().is_some_and(|uses| uses.starts_with("actions/attest-build-provenance@")));
+        assert!(attested && jobs[job]["permissions"]["attestations"] == "write", "{job}");
+    }
+    assert!(
+        steps("archive")
+            .iter()
+            .any(|it| it["uses"].as_str().is_some_and(|uses| uses.starts_with("anchore/sbom-action@")))
+    );
+}
