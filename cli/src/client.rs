@@ -14,8 +14,10 @@ use serde_json::Value;
 use weir_controller::http::PORT;
 use weir_controller::http_client::{HttpClient, HttpError, Limits};
 use weir_controller::kubernetes::{Cluster, Read};
+use weir_controller::page::Seen;
 use weir_controller::text::printable;
-use weir_controller::view::{CanaryDetail, CanaryList};
+use weir_controller::view::tree::Workloads;
+use weir_controller::view::{CanaryDetail, CanaryList, Changes};
 
 /// Weir answers from memory: an answer that takes longer does not come. Ten thousand Canaries have 20 MB.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: 64 << 20 };
@@ -74,6 +76,54 @@ impl Api {
         match self {
             Self::Address(address) => address.read(&path(namespace, name)).await,
             Self::Cluster(cluster) => told(cluster.detail(namespace, name).await?),
+        }
+    }
+
+    /// Reads what changed of the Canaries since a cursor was given. A Weir that is too old to say gives all.
+    ///
+    /// # Errors
+    /// As [`Api::list`].
+    pub(crate) async fn changes(&self, cursor: &str, namespace: Option<&str>) -> anyhow::Result<Seen<Changes>> {
+        match self {
+            Self::Address(address) => {
+                let cursor: String = form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
+                let value = match address.read(&format!("/api/v1/summaries?since={cursor}")).await {
+                    Ok(changes) => changes,
+                    Err(error) => {
+                        let list: CanaryList = address.read("/api/v1/canaries").await.map_err(|_| error)?;
+                        list.as_changes()
+                    }
+                };
+                Ok(Seen { value, partial: None })
+            }
+            Self::Cluster(cluster) => match cluster.changes(cursor).await {
+                Ok(Some(value)) => Ok(Seen { value, partial: None }),
+                _ => {
+                    let Read { value, partial } = cluster.list(namespace).await?;
+                    Ok(Seen { value: value.as_changes(), partial })
+                }
+            },
+        }
+    }
+
+    /// Reads what runs of a Canary. At an address nobody knows.
+    ///
+    /// # Errors
+    /// As [`Api::detail`].
+    pub(crate) async fn workloads(&self, namespace: &str, name: &str) -> anyhow::Result<Workloads> {
+        match self {
+            Self::Address(_) => Ok(Workloads::default()),
+            Self::Cluster(cluster) => {
+                Ok(serde_json::from_value(shown(serde_json::to_value(cluster.workloads(namespace, name).await?)?))?)
+            }
+        }
+    }
+
+    /// Returns what is asked, in a few words.
+    pub(crate) fn title(&self) -> String {
+        match self {
+            Self::Address(address) => address.base.trim_start_matches("http://").to_owned(),
+            Self::Cluster(cluster) => cluster.title(),
         }
     }
 

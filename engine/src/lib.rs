@@ -30,7 +30,7 @@ pub use decide::decide;
 pub use observation::{Autoscaler, CheckResult, Gateway, Observation, Readiness, Verb, VerbRequest, Workload};
 pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
 pub use reason::Reason;
-pub use state::{Ended, FilterMode, Outcome, Phase, Revision, Run, Stage, State, Traffic};
+pub use state::{Ended, FilterMode, Outcome, Past, Phase, Revision, Run, Stage, State, Traffic};
 pub use time::{Span, Timestamp};
 
 #[cfg(test)]

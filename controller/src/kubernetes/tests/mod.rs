@@ -13,6 +13,7 @@ mod hashes;
 mod hazards;
 mod leading;
 mod ownership;
+mod page;
 mod passes;
 mod plugin;
 mod references;
