@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,6 +19,9 @@ use weir_controller::page::Seen;
 use weir_controller::text::printable;
 use weir_controller::view::tree::Workloads;
 use weir_controller::view::{CanaryDetail, CanaryList, Changes};
+
+/// What a part of a path has to be written otherwise for.
+const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 /// Weir answers from memory: an answer that takes longer does not come. Ten thousand Canaries have 20 MB.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: 64 << 20 };
@@ -155,7 +159,9 @@ fn told<T: Serialize + DeserializeOwned>(read: Read<T>) -> anyhow::Result<T> {
 
 /// Returns a Canary's path in the API.
 fn path(namespace: &str, name: &str) -> String {
-    format!("/api/v1/canaries/{namespace}/{name}")
+    // The API server lets letters, digits, dots and dashes into a name; an address may be of anything.
+    let part = |text| utf8_percent_encode(text, UNSAFE);
+    format!("/api/v1/canaries/{}/{}", part(namespace), part(name))
 }
 
 /// Returns whether this program was started by `kubectl weir`, which looks for it under this name.

@@ -88,10 +88,13 @@ test("a bad release is seen to be taken back, with why, and stands before all ot
   await canary(page);
   const evidence = card(page, "How far it is to a verdict");
   // Bad enough to be taken back, and slow enough to be looked at.
-  site.release("v3", "--failure-ratio 0.05");
+  site.release("v3", "--failure-ratio 0.04");
   await until("under way", async () => (await site.canary()).phase === "Progressing");
-  await until("failing", async () => (await site.canary()).canary.failed > 0 || (await site.canary()).phase === "Failed");
-  await evidence.getByText("Guard:").waitFor({ timeout: 20_000 }).catch(() => {});
+  await evidence.getByText("Guard:").waitFor();
+  await until("failing for some time", async () => {
+    const { canary, history, phase } = await site.canary();
+    return phase === "Failed" || (canary.failed > 1 && history.points.length > 8);
+  });
   await until("drawn", async () => (await page.locator(".chart path").count()) > 0);
   await picture(page, "dashboard-canary", { fullPage: true });
   await until("taken back", async () => (await status(page)) === "Failed" && (await site.canary()).run === "");
@@ -101,6 +104,8 @@ test("a bad release is seen to be taken back, with why, and stands before all ot
     return true;
   });
   assert.equal(view.phase, "Failed");
+  const why = await card(page, "Why, and what to do").innerText();
+  assert.ok(why.includes(view.ended.message), why);
   assert.equal(view.rollouts.at(-1).result, "rolledback");
   await picture(page, "dashboard-taken-back", { fullPage: true });
   await page.getByRole("link", { name: "← All Canaries" }).click();

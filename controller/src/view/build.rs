@@ -256,7 +256,8 @@ mod tests {
         let seen = Particulars::of(&plan, &state, &seen, &Replies::default());
         let states: Vec<&str> = seen.steps.iter().map(|step| step.state.as_str()).collect();
         assert_eq!((states, seen.steps[1].weight), (vec!["now", ""], 30.0));
-        assert_eq!(seen.steps[0].waits, [plan.interval.to_string(), format!("{} canary requests", plan.min_requests)]);
+        // Without a metric of its own a step waits for its interval alone; evidence is looked at all the time.
+        assert_eq!(seen.steps[0].waits, [plan.interval.to_string()]);
         let acknowledged: Vec<(&str, bool)> =
             seen.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.acknowledged)).collect();
         assert_eq!(acknowledged, [("a", true), ("b", false)]);

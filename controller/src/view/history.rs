@@ -44,8 +44,12 @@ pub struct History {
     /// What was seen, oldest first.
     pub points: Vec<Point>,
     /// Least time between two points that stay.
-    #[serde(skip)]
+    #[serde(skip, default = "every")]
     every: Span,
+}
+
+fn every() -> Span {
+    EVERY
 }
 
 impl History {
@@ -84,7 +88,8 @@ impl Point {
         Self {
             ms: small(age.0),
             asked: rounded(view.weight),
-            observed: view.applied.observed.map(rounded),
+            // Before the first weight it is what the last rollout left behind.
+            observed: view.applied.observed.filter(|_| view.weight > 0.0).map(rounded),
             canary: [small(view.canary.failed), small(view.canary.ended)],
             primary: [small(view.primary.failed), small(view.primary.ended)],
             bad: rounded(bad),

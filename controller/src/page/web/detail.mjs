@@ -108,7 +108,7 @@ export class Detail {
       button.hidden = !verbs.includes(verb);
     }
     this.whyCard.dataset.tone = standing(view)[1];
-    update(this.why, [view.reason, view.message, view.advice], drawWhy);
+    update(this.why, [view.reason, view.message, view.advice, view.phase === "Failed" ? view.ended?.message : undefined], drawWhy);
     update(this.split, [view.weight, view.matching, view.onlyMatched, view.applied], () => drawSplit(view));
     update(this.arms, [view.primary, view.canary], drawArms);
     update(this.ways, view.evidence ?? null, drawEvidence);
@@ -149,9 +149,11 @@ function confirmed({ text, sure, what, danger }, name) {
   return new Promise((answer) => dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true }));
 }
 
-function drawWhy([reason, message, advice]) {
+/** That a release has failed is seen already: what people look for is why. */
+function drawWhy([reason, message, advice, cause]) {
   return [
-    h("p", { class: "lead" }, h("b", {}, printable(reason)), ": ", theirs(message)),
+    cause && h("p", { class: "lead" }, theirs(cause)),
+    h("p", { class: cause ? "" : "lead" }, h("b", {}, printable(reason)), ": ", theirs(message)),
     advice && h("p", { class: "do" }, h("b", {}, "What to do: "), theirs(advice)),
   ];
 }
