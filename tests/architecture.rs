@@ -26,7 +26,7 @@ const FLOORS: [&[&str]; 9] = [
     &["executor"],
     &["gateway", "router", "target"],
     &["reconcile"],
-    &["client", "run", "serve", "uninstall"],
+    &["client", "page", "run", "serve", "uninstall"],
 ];
 
 fn root() -> PathBuf {

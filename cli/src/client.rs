@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,8 +15,13 @@ use serde_json::Value;
 use weir_controller::http::PORT;
 use weir_controller::http_client::{HttpClient, HttpError, Limits};
 use weir_controller::kubernetes::{Cluster, Read};
+use weir_controller::page::Seen;
 use weir_controller::text::printable;
-use weir_controller::view::{CanaryDetail, CanaryList};
+use weir_controller::view::tree::Workloads;
+use weir_controller::view::{CanaryDetail, CanaryList, Changes};
+
+/// What a part of a path has to be written otherwise for.
+const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
 /// Weir answers from memory: an answer that takes longer does not come. Ten thousand Canaries have 20 MB.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), body: 64 << 20 };
@@ -89,6 +95,54 @@ impl Api {
         }
     }
 
+    /// Reads what changed of the Canaries since a cursor was given. A Weir that is too old to say gives all.
+    ///
+    /// # Errors
+    /// As [`Api::list`].
+    pub(crate) async fn changes(&self, cursor: &str, namespace: Option<&str>) -> anyhow::Result<Seen<Changes>> {
+        match self {
+            Self::Address(address) => {
+                let cursor: String = form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
+                let value = match address.read(&format!("/api/v1/summaries?since={cursor}")).await {
+                    Ok(changes) => changes,
+                    Err(error) => {
+                        let list: CanaryList = address.read("/api/v1/canaries").await.map_err(|_| error)?;
+                        list.as_changes()
+                    }
+                };
+                Ok(Seen { value, partial: None })
+            }
+            Self::Cluster(cluster) => match cluster.changes(cursor).await {
+                Ok(Some(value)) => Ok(Seen { value, partial: None }),
+                _ => {
+                    let Read { value, partial } = cluster.list(namespace).await?;
+                    Ok(Seen { value: value.as_changes(), partial })
+                }
+            },
+        }
+    }
+
+    /// Reads what runs of a Canary. At an address nobody knows.
+    ///
+    /// # Errors
+    /// As [`Api::detail`].
+    pub(crate) async fn workloads(&self, namespace: &str, name: &str) -> anyhow::Result<Workloads> {
+        match self {
+            Self::Address(_) => Ok(Workloads::default()),
+            Self::Cluster(cluster) => {
+                Ok(serde_json::from_value(shown(serde_json::to_value(cluster.workloads(namespace, name).await?)?))?)
+            }
+        }
+    }
+
+    /// Returns what is asked, in a few words.
+    pub(crate) fn title(&self) -> String {
+        match self {
+            Self::Address(address) => address.base.trim_start_matches("http://").to_owned(),
+            Self::Cluster(cluster) => cluster.title(),
+        }
+    }
+
     /// Asks for a verb on a Canary.
     ///
     /// # Errors
@@ -117,7 +171,9 @@ fn told<T: Serialize + DeserializeOwned>(read: Read<T>) -> anyhow::Result<T> {
 
 /// Returns a Canary's path in the API.
 fn path(namespace: &str, name: &str) -> String {
-    format!("/api/v1/canaries/{namespace}/{name}")
+    // The API server lets letters, digits, dots and dashes into a name; an address may be of anything.
+    let part = |text| utf8_percent_encode(text, UNSAFE);
+    format!("/api/v1/canaries/{}/{}", part(namespace), part(name))
 }
 
 /// Returns whether this program was started by `kubectl weir`, which looks for it under this name.

@@ -33,6 +33,9 @@ pub(crate) struct ControllerArgs {
     /// Where everything that is known of Canaries is served. `kubectl weir` forwards this port of the pod's loopback.
     #[arg(long, env = "WEIR_DETAILS_LISTEN", default_value = "127.0.0.1:8090")]
     details_listen: SocketAddr,
+    /// Where the page is served to who brings a token of the cluster. Default: nowhere.
+    #[arg(long, env = "WEIR_PAGE_LISTEN", value_name = "ADDRESS")]
+    page_listen: Option<SocketAddr>,
     /// The filter's module, to be served to the gateways.
     #[arg(long, env = "WEIR_MODULE", default_value = "/weir-filter.wasm")]
     module: PathBuf,
@@ -103,6 +106,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         listen: args.listen,
         probes: args.probes_listen,
         details: args.details_listen,
+        page: args.page_listen,
         module,
         module_file: served.then_some(args.module),
         config_tracking: args.config_tracking,

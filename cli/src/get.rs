@@ -1,4 +1,4 @@
-//! `weir get canaries`: how every Canary stands, once or as it changes.
+//! `weir get canaries`: how every Canary stands, once or as it changes; `weir get NAME`: one as a tree.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -7,19 +7,22 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::client::{Api, Server};
+use crate::describe::{Which, namespace};
 use crate::terminal::{self, Style};
-use weir_controller::view::{CanaryList, live, paint, table};
+use weir_controller::view::{CanaryList, live, paint, table, tree};
 
 /// Time between two looks while watching: a person sees no faster.
 const LOOK: Duration = Duration::from_millis(500);
+/// Time between two looks at a tree, for which the API server is asked for pods.
+const LOOK_AT_PODS: Duration = Duration::from_secs(1);
 
 /// Show how Canaries stand.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Get {
-    /// What to show.
-    #[arg(value_enum)]
-    kind: Kind,
-    /// Only this one.
+    /// What to show: `canaries`, one line each, or the name of one, as a tree of what runs.
+    #[arg(value_name = "canaries|NAME")]
+    what: String,
+    /// Of `canaries`, only this one.
     name: Option<String>,
     /// Only those of this namespace. Default: all.
     #[arg(short, long)]
@@ -37,12 +40,6 @@ pub(crate) struct Get {
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    #[value(alias = "canary")]
-    Canaries,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
     Table,
     Wide,
@@ -55,6 +52,14 @@ enum Output {
 /// When the server cannot be asked.
 pub(crate) async fn run(args: Get) -> anyhow::Result<ExitCode> {
     let api = Api::reach(&args.server).await?;
+    let mut args = args;
+    if !["canaries", "canary"].contains(&args.what.as_str()) {
+        if args.output == Output::Table && (!args.watch || terminal::is_terminal()) {
+            return one(&args, &api).await;
+        }
+        // On a pipe one of them is told as all are.
+        args.name = Some(args.what.clone());
+    }
     if args.watch {
         watch(&args, &api).await?;
         return Ok(ExitCode::SUCCESS);
@@ -80,6 +85,37 @@ async fn ask(args: &Get, api: &Api) -> anyhow::Result<CanaryList> {
     Ok(list)
 }
 
+/// Shows one Canary as a tree, once or as it changes.
+async fn one(args: &Get, api: &Api) -> anyhow::Result<ExitCode> {
+    let (name, server) = (args.what.clone(), args.server.clone());
+    let which = Which { name, namespace: args.namespace.clone(), server };
+    let namespace = namespace(&which, api).await?;
+    let look = async || -> anyhow::Result<String> {
+        let detail = api.detail(&namespace, &which.name).await?;
+        let workloads = api.workloads(&namespace, &which.name).await?;
+        Ok(tree::tree(&detail, &workloads, terminal::now(), args.style.paint()))
+    };
+    let mut screen = look().await?;
+    let (mut drawn, mut silent) = (0, None);
+    loop {
+        if !args.watch {
+            terminal::print(&screen)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !terminal::print(&redraw(&screen, silent.as_deref(), &mut drawn, args.style))? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AT_PODS) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+        }
+        (screen, silent) = match look().await {
+            Ok(seen) => (seen, None),
+            Err(error) => (screen, Some(error.to_string())),
+        };
+    }
+}
+
 /// Watches until the person has seen enough. A server that was there once may come back: Weir is being restarted.
 async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
     let live = terminal::is_terminal() && args.output != Output::Json;
@@ -89,7 +125,8 @@ async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
     let mut silent: Option<String> = None;
     loop {
         let text = if live {
-            redraw(&list, silent.as_deref(), &mut drawn, args.style)
+            let screen = live::screen(&list, terminal::now(), args.style.paint());
+            redraw(&screen, silent.as_deref(), &mut drawn, args.style)
         } else {
             changes(&list, &mut told, args.output)?
         };
@@ -116,9 +153,8 @@ async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
 }
 
 /// Returns what draws the screen again over itself.
-fn redraw(list: &CanaryList, silent: Option<&str>, drawn: &mut usize, style: Style) -> String {
+fn redraw(screen: &str, silent: Option<&str>, drawn: &mut usize, style: Style) -> String {
     let paint = style.paint();
-    let screen = live::screen(list, terminal::now(), paint);
     let mut lines: Vec<String> = screen.lines().map(str::to_owned).collect();
     // What has scrolled out of the terminal cannot be drawn again, so no more is drawn than fits.
     let room = terminal::height().saturating_sub(3).max(1);

@@ -5,6 +5,7 @@ mod client;
 mod completion;
 mod controller;
 mod crds;
+mod dashboard;
 mod describe;
 mod evidence;
 mod get;
@@ -25,6 +26,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use completion::CompletionArgs;
 use controller::ControllerArgs;
 use crds::CrdsArgs;
+use dashboard::Dashboard;
 use describe::{Describe, Which, Why};
 use evidence::EvidenceArgs;
 use get::Get;
@@ -49,6 +51,7 @@ enum Command {
     Describe(Describe),
     Why(Why),
     Status(Status),
+    Dashboard(Dashboard),
     /// Hold a rollout where it is. Evidence still takes a bad canary back.
     Pause(Which),
     /// Go on with a paused rollout.
@@ -78,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Describe(args) => describe::describe(args).await,
         Command::Why(args) => describe::why(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Dashboard(args) => dashboard::run(args).await,
         Command::Pause(which) => verb::run("pause", which).await,
         Command::Resume(which) => verb::run("resume", which).await,
         Command::Promote(which) => verb::run("promote", which).await,

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use weir_controller::view::paint::{Paint, WIDTH};
+use weir_controller::view::tree::{PodView, ReplicaSetView, Workloads};
 use weir_controller::view::{
-    Applied, ArmView, CanaryDetail, CanaryList, CanaryView, Checks, EndedView, EventView, EvidenceView, Quantile,
-    RatioView, StepView, TestView, live, story, table, why,
+    Applied, ArmView, CanaryDetail, CanaryList, CanaryView, Checks, EndedView, EventView, EvidenceView, GatewayView,
+    GuardView, History, MetricView, Particulars, PastView, PlannedStep, Quantile, RatioView, StepView, TestView,
+    WebhookView, live, story, table, tree, why,
 };
 use weir_engine::{Outcome, Phase, Severity, Timestamp};
 
@@ -52,7 +54,7 @@ fn analysing() -> CanaryView {
         message: "next check in 3s".into(),
         run: "6f2c".into(),
         weight: 10.0,
-        applied: Applied { gateways: 1, of: 1, missing: vec![], observed: Some(9.87), draws: 4_123 },
+        applied: Applied { gateways: 1, of: 1, weight: Some(5.0), missing: vec![], observed: Some(9.87), draws: 4_123 },
         step: Some(StepView { number: 2, of: 4, next: Some(20.0) }),
         checks: Checks { failed: 1, threshold: 5 },
         primary: arm("3f9a0c1144d2e4b8", 182_304, 214, 182.0),
@@ -71,6 +73,7 @@ fn analysing() -> CanaryView {
         }),
         ended: None,
         paused: false,
+        stalled: false,
         matching: false,
         only_matched: false,
     }
@@ -135,7 +138,14 @@ fn held() -> CanaryView {
         message: "2 of 3 gateways use the split that was asked for; ingressgateway-7c9 does not yet".into(),
         weight: 0.0,
         matching: true,
-        applied: Applied { gateways: 2, of: 3, missing: vec!["ingressgateway-7c9".into()], observed: None, draws: 0 },
+        applied: Applied {
+            gateways: 2,
+            of: 3,
+            weight: None,
+            missing: vec!["ingressgateway-7c9".into()],
+            observed: None,
+            draws: 0,
+        },
         evidence: None,
         step: Some(StepView { number: 10, of: 10, next: None }),
         ..analysing()
@@ -166,7 +176,7 @@ fn detail(view: CanaryView) -> CanaryDetail {
         event(4_000, Severity::Warning, "Halted", "Halt cart.shop advancement success rate 92.68% < 99%"),
         event(0, Severity::Error, "GuardTripped", &format!("Rolling back cart.shop {message}")),
     ];
-    CanaryDetail { view, events }
+    CanaryDetail { view, events, ..CanaryDetail::default() }
 }
 
 const PLAIN: Paint = Paint { color: false };
@@ -210,6 +220,65 @@ fn why_fits_a_screen_and_says_what_to_do() {
     }
 }
 
+/// What runs of a Canary in the middle of its release: one pod of the canary does not come up.
+fn running() -> Workloads {
+    let pod = |name: &str, status: &str, ready, restarts| PodView {
+        name: name.into(),
+        made: Timestamp(DECIDED.0 - 250_000),
+        status: status.into(),
+        ready: [ready, 1],
+        restarts,
+    };
+    let set = |name: &str, before: u64, ready, pods| ReplicaSetView {
+        name: name.into(),
+        made: Timestamp(DECIDED.0 - before),
+        desired: 2,
+        ready,
+        pods,
+    };
+    let primary = vec![
+        pod("cart-primary-65fb5ffc84-9wf5r", "Running", 1, 0),
+        pod("cart-primary-65fb5ffc84-w8x2k", "Running", 1, 2),
+    ];
+    let canary =
+        vec![pod("cart-877894d5b-4jc2p", "Running", 1, 0), pod("cart-877894d5b-hn7qd", "CrashLoopBackOff", 0, 14)];
+    Workloads {
+        primary: vec![set("cart-primary-65fb5ffc84", 600_000_000, 2, primary)],
+        canary: vec![set("cart-877894d5b", 250_000, 1, canary)],
+        unknown: None,
+    }
+}
+
+fn particulars() -> Particulars {
+    let gateway = |name: &str, acknowledged, silent| GatewayView { name: name.into(), acknowledged, silent };
+    let metric = |name: &str, value, result: &str| MetricView {
+        name: name.into(),
+        unit: "%".into(),
+        value,
+        result: result.into(),
+        ..MetricView::default()
+    };
+    Particulars {
+        guard: Some(GuardView { gateway: "ingressgateway-7c9".into(), failed: 3, limit: 7 }),
+        gateways: vec![gateway("ingressgateway-5d8", true, false), gateway("ingressgateway-7c9", false, false)],
+        metrics: vec![metric("request-success-rate", Some(99.64), "inside"), metric("queue", None, "unknown")],
+        webhooks: vec![WebhookView { name: "qa".into(), kind: "confirm-promotion".into(), ..WebhookView::default() }],
+        ..Particulars::default()
+    }
+}
+
+#[test]
+fn a_tree_shows_arms_replica_sets_pods_gateways_and_checks() {
+    let whole = CanaryDetail { particulars: particulars(), ..detail(analysing()) };
+    let text = tree::tree(&whole, &running(), NOW, PLAIN);
+    golden("tree.txt", &text);
+    let colored = tree::tree(&whole, &running(), NOW, Paint { color: true });
+    assert!(colored.contains("\x1b[31m✖ CrashLoopBackOff"), "{colored}");
+    let forbidden = Workloads { unknown: Some("pods is forbidden".into()), ..Workloads::default() };
+    let text = tree::tree(&detail(taken_back()), &forbidden, NOW, PLAIN);
+    assert!(text.ends_with("⚠ what runs is not known: pods is forbidden\n"), "{text}");
+}
+
 #[test]
 fn after_a_failed_promotion_a_retry_is_offered_once_the_primary_is_back() {
     for (run, offered) in [("6f2c", false), ("", true)] {
@@ -236,7 +305,36 @@ fn colours_change_no_text() {
 
 #[test]
 fn the_json_reads_back_as_itself() {
-    let whole = detail(analysing());
+    let whole = CanaryDetail {
+        particulars: Particulars {
+            advice: "wait".into(),
+            steps: vec![PlannedStep { weight: 5.0, matching: true, waits: vec!["10s".into()], state: "now".into() }],
+            gateways: vec![GatewayView { name: "ingressgateway-7c9".into(), acknowledged: false, silent: true }],
+            guard: Some(GuardView { gateway: "ingressgateway-7c9".into(), failed: 3, limit: 7 }),
+            metrics: vec![MetricView {
+                name: "errors".into(),
+                unit: "%".into(),
+                value: Some(98.5),
+                min: Some(99.0),
+                max: Some(100.0),
+                result: "outside".into(),
+                message: "no value".into(),
+            }],
+            webhooks: vec![WebhookView {
+                name: "gate".into(),
+                kind: "confirm-promotion".into(),
+                result: "Failed".into(),
+                message: "closed".into(),
+            }],
+            rollouts: vec![PastView { revision: "5c6b".into(), reason: "GuardTripped".into(), ..PastView::default() }],
+        },
+        history: Some({
+            let mut history = History::default();
+            history.record(&analysing(), DECIDED);
+            history
+        }),
+        ..detail(CanaryView { stalled: true, ..analysing() })
+    };
     let json = serde_json::to_string(&whole).unwrap();
     assert_eq!(serde_json::from_str::<CanaryDetail>(&json).unwrap(), whole);
     golden("canary.json", &(serde_json::to_string_pretty(&whole).unwrap() + "\n"));

@@ -23,6 +23,7 @@ use self::metric::{Metric, Query};
 use self::webhook::Call;
 use crate::api::{CanarySpec, MetricTemplateSpec, Object, asked, webhook_names};
 use crate::outbound::Outbound;
+use crate::view::Replies;
 
 /// What is known of a MetricTemplate.
 #[derive(Clone, Debug)]
@@ -69,6 +70,8 @@ pub(crate) struct CheckRunner {
     outbound: Arc<Outbound>,
     events: Events,
     outcomes: Outcomes,
+    /// What each metric had last.
+    values: Arc<Mutex<BTreeMap<String, CheckResult>>>,
 }
 
 impl CheckRunner {
@@ -83,6 +86,7 @@ impl CheckRunner {
             outbound,
             events: Events::default(),
             outcomes: Outcomes::default(),
+            values: Arc::default(),
         }
     }
 
@@ -104,6 +108,13 @@ impl CheckRunner {
         let mut outcomes = self.outcomes.lock();
         outcomes.retain(|name, _| named(name));
         outcomes.clone()
+    }
+
+    /// Returns what webhooks and metrics said last, for people.
+    pub(crate) fn replies(&self) -> Replies {
+        let mut values = self.values.lock();
+        values.retain(|name, _| self.metrics.contains_key(name));
+        Replies { webhooks: self.outcomes(), metrics: values.clone() }
     }
 
     /// Takes in the webhooks and metrics of a Canary, and what to tell them.
@@ -162,7 +173,11 @@ impl CheckRunner {
             } else {
                 let query = self.metrics.get(&ask.name).ok_or_else(|| GONE.to_owned());
                 match query.and_then(|metric| metric.query(&templates)) {
-                    Ok(Some(query)) => tokio::spawn(query_once(query, outbound, key, known, wake)),
+                    Ok(Some(query)) => {
+                        let (name, values) = (ask.name.clone(), self.values.clone());
+                        let record = move |answer| drop(values.lock().insert(name.clone(), answer));
+                        tokio::spawn(query_once(query, outbound, key, known, wake, record))
+                    }
                     Ok(None) => continue,
                     Err(why) => {
                         put(&known, &wake, &key, CheckResult::NoValue(why));
@@ -212,8 +227,17 @@ async fn call_on(
     }
 }
 
-async fn query_once(query: Query, outbound: Arc<Outbound>, key: String, known: Known, wake: Arc<Notify>) {
-    put(&known, &wake, &key, query.ask(&outbound).await);
+async fn query_once(
+    query: Query,
+    outbound: Arc<Outbound>,
+    key: String,
+    known: Known,
+    wake: Arc<Notify>,
+    record: impl Fn(CheckResult),
+) {
+    let answer = query.ask(&outbound).await;
+    record(answer.clone());
+    put(&known, &wake, &key, answer);
 }
 
 fn put(known: &Known, wake: &Notify, key: &str, answer: CheckResult) {

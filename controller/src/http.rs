@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -59,6 +59,7 @@ pub(crate) fn details() -> Router<Arc<StatusStore>> {
         .route("/api/v1/canaries", get(canaries))
         .route("/api/v1/canaries/{namespace}/{name}", get(canary))
         .route("/api/v1/version", get(|| async { Json(json!({"version": VERSION})) }))
+        .route("/api/v1/summaries", get(summaries))
 }
 
 /// Says where the API is.
@@ -131,6 +132,18 @@ async fn send_metrics(State(statuses): Shared, headers: HeaderMap, rendered: Arc
 
 async fn canaries(State(statuses): Shared) -> Response {
     Json(statuses.list()).into_response()
+}
+
+/// What changed since the caller looked last.
+async fn summaries(State(statuses): Shared, Query(since): Query<Since>) -> Response {
+    Json(statuses.changes(&since.since)).into_response()
+}
+
+/// When the caller looked last, as it was told then.
+#[derive(serde::Deserialize)]
+struct Since {
+    #[serde(default)]
+    since: String,
 }
 
 async fn canary(State(statuses): Shared, Path((namespace, name)): Path<(String, String)>) -> Response {

@@ -40,6 +40,7 @@ pub mod standalone;
 
 pub mod http;
 pub mod metrics;
+pub mod page;
 pub mod status_store;
 pub mod telemetry;
 pub mod view;

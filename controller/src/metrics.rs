@@ -1,6 +1,8 @@
 //! `/metrics`: what the statuses shows, by names and labels that people query. Nothing is registered per Canary: the text is
 //! made of the statuses at each scrape, so the series of a deleted Canary are gone with it.
 
+pub(crate) mod verdicts;
+
 use std::collections::BTreeMap;
 use std::fmt::{Error, Write as _};
 use std::sync::Arc;
@@ -83,6 +85,9 @@ impl Collector for Metrics {
         standing(&mut encoder, &entries)?;
         weights(&mut encoder, &entries)?;
         rollouts(&mut encoder, &entries)?;
+        verdicts::encode(&mut encoder, &self.0.verdicts())?;
+        verdicts::guards(&mut encoder, &entries)?;
+        verdicts::checks(&mut encoder, &entries)?;
         alerts(&mut encoder, &self.0.alerts())
     }
 }
@@ -179,7 +184,11 @@ fn weights(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Err
     let mut metric = gauge(encoder, "weight", help)?;
     for (name, entry) in entries {
         let observed = entry.view.applied.observed;
-        let kinds = [("asked", Some(entry.view.weight)), ("applied", Some(entry.applied)), ("observed", observed)];
+        let kinds = [
+            ("asked", Some(entry.view.weight)),
+            ("applied", Some(entry.applied.unwrap_or_default())),
+            ("observed", observed),
+        ];
         for (kind, value) in kinds {
             let Some(value) = value else { continue };
             metric.encode_family(&labels(name, &[("kind", kind)]))?.encode_gauge(&value)?;

@@ -5,12 +5,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 use weir_engine::{Counts, Event, Outcome, Scrape, Timestamp, Verb};
 
-use crate::view::{CanaryDetail, CanaryList, CanaryView, EventView};
+use crate::metrics::verdicts::Verdicts;
+use crate::view::why::advice;
+use crate::view::{
+    CanaryDetail, CanaryList, CanaryView, Changes, EventView, GuardView, History, MetricView, Particulars, Summaries,
+    Summary,
+};
 
 /// Events kept of each Canary: a rollout tells about ten, so these are the last few rollouts.
 const EVENTS: usize = 100;
@@ -30,6 +36,8 @@ pub struct Name {
 #[derive(Debug)]
 pub struct StatusStore {
     verbs: mpsc::Sender<Call>,
+    /// Whether this program looks after the Canaries: of several replicas one does.
+    acts: AtomicBool,
     content: Mutex<Content>,
 }
 
@@ -47,6 +55,9 @@ pub struct Call {
 #[derive(Debug, Default)]
 struct Content {
     canaries: BTreeMap<Name, Entry>,
+    summaries: Summaries,
+    details: BTreeMap<Name, (Particulars, History)>,
+    verdicts: BTreeMap<(String, Outcome), Verdicts>,
     events: BTreeMap<Name, VecDeque<EventView>>,
     parts: BTreeMap<String, Option<String>>,
     problems: Vec<String>,
@@ -84,8 +95,10 @@ pub(crate) struct Entry {
     pub(crate) edges_ms: Vec<u32>,
     pub(crate) totals: Totals,
     pub(crate) rollouts: BTreeMap<(Outcome, String), u64>,
-    /// The newest weight that every gateway used.
-    pub(crate) applied: f64,
+    /// The newest weight that every gateway used, once one was.
+    pub(crate) applied: Option<f64>,
+    pub(crate) guard: Option<GuardView>,
+    pub(crate) metrics: Vec<MetricView>,
 }
 
 /// What gateways have counted of one Canary, as sums that never go down while Weir runs.
@@ -120,30 +133,57 @@ impl StatusStore {
     #[must_use]
     pub fn new() -> (Arc<Self>, mpsc::Receiver<Call>) {
         let (verbs, calls) = mpsc::channel(VERBS);
-        (Arc::new(Self { verbs, content: Mutex::default() }), calls)
+        (Arc::new(Self { verbs, acts: AtomicBool::new(false), content: Mutex::default() }), calls)
+    }
+
+    /// Says that this program looks after the Canaries from now on.
+    pub fn set_acting(&self) {
+        self.acts.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether this program looks after the Canaries.
+    #[must_use]
+    pub fn is_acting(&self) -> bool {
+        self.acts.load(Ordering::Relaxed)
     }
 
     /// Shows a Canary as it stands. `edges_ms` are its plan's, for the latency histogram; none if
     /// it has no plan now.
-    pub fn set(&self, view: CanaryView, edges_ms: &[u32]) {
+    pub fn set(&self, mut view: CanaryView, edges_ms: &[u32]) {
         let name = Name { namespace: view.namespace.clone(), name: view.name.clone() };
         let mut content = self.content();
-        let known = content.canaries.contains_key(&name);
-        let entry = content.canaries.entry(name).or_default();
+        let Content { canaries, summaries, verdicts, .. } = &mut *content;
+        let known = canaries.contains_key(&name);
+        let entry = canaries.entry(name).or_default();
         if let Some(ended) = &view.ended
             && known
             && entry.view.ended.as_ref().is_none_or(|before| before.run != ended.run)
         {
             *entry.rollouts.entry((ended.result, ended.reason.clone())).or_default() += 1;
+            verdicts.entry((view.namespace.clone(), ended.result)).or_default().count(ended);
         }
         if view.applied.of > 0 && view.applied.missing.is_empty() {
-            entry.applied = view.weight;
+            entry.applied = Some(view.weight);
         }
         // An object that cannot be used has no plan: what was counted before keeps its edges.
         if !edges_ms.is_empty() {
             entry.edges_ms = edges_ms.to_vec();
         }
+        view.applied.weight = entry.applied;
         entry.view = view;
+        summaries.put(Summary::from(&entry.view));
+    }
+
+    /// Shows what a page has of a Canary that is shown, beside its view, and takes the view into the line of its rollout.
+    pub fn set_particulars(&self, name: &Name, particulars: Particulars, at: Timestamp) {
+        let mut content = self.content();
+        let Content { canaries, details, .. } = &mut *content;
+        let Some(entry) = canaries.get_mut(name) else { return };
+        entry.guard.clone_from(&particulars.guard);
+        entry.metrics.clone_from(&particulars.metrics);
+        let (known, history) = details.entry(name.clone()).or_default();
+        *known = particulars;
+        history.record(&entry.view, at);
     }
 
     /// Takes in what a gateway counted of a Canary that is shown, for the metrics.
@@ -171,6 +211,8 @@ impl StatusStore {
     pub fn forget(&self, name: &Name) {
         let mut content = self.content();
         content.canaries.remove(name);
+        content.details.remove(name);
+        content.summaries.remove(&name.namespace, &name.name);
         content.events.remove(name);
     }
 
@@ -181,7 +223,9 @@ impl StatusStore {
 
     /// Says what is wrong with objects that cannot be used, instead of what was said before.
     pub fn set_problems(&self, problems: Vec<String>) {
-        self.content().problems = problems;
+        let mut content = self.content();
+        content.summaries.set_problems(&problems);
+        content.problems = problems;
     }
 
     /// Returns every Canary.
@@ -200,7 +244,16 @@ impl StatusStore {
         let content = self.content();
         let entry = content.canaries.get(name)?;
         let events = content.events.get(name).into_iter().flatten().cloned().collect();
-        Some(CanaryDetail { view: entry.view.clone(), events })
+        let (mut particulars, history) = content.details.get(name).cloned().unwrap_or_default();
+        particulars.advice = advice(&entry.view);
+        let history = Some(history).filter(|history| !history.points.is_empty());
+        Some(CanaryDetail { view: entry.view.clone(), particulars, history, events })
+    }
+
+    /// Returns what changed of the Canaries since a cursor was given.
+    #[must_use]
+    pub fn changes(&self, cursor: &str) -> Changes {
+        self.content().summaries.since(cursor)
     }
 
     /// Returns why the platform is not ready; nothing if it is.
@@ -231,6 +284,11 @@ impl StatusStore {
             AlertResult::Dropped => counts.dropped += 1,
         }
         counts.failing = result != AlertResult::Sent;
+    }
+
+    /// Returns how rollouts came to their verdicts, for the metrics.
+    pub(crate) fn verdicts(&self) -> BTreeMap<(String, Outcome), Verdicts> {
+        self.content().verdicts.clone()
     }
 
     /// Returns what became of all alerts, for the metrics.

@@ -32,7 +32,7 @@ pub use observation::{
 };
 pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
 pub use reason::Reason;
-pub use state::{Ended, FilterMode, Outcome, Phase, Revision, Run, Stage, State, Traffic};
+pub use state::{Ended, FilterMode, Outcome, Past, Phase, Revision, Run, Stage, State, Traffic};
 pub use time::{Span, Timestamp};
 
 #[cfg(test)]

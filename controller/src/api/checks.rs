@@ -41,6 +41,11 @@ const WEBHOOKS: [(&str, WebhookKind); 8] = [
     ("event", WebhookKind::Event),
 ];
 
+/// Returns the word for a type of webhook.
+pub(crate) fn webhook_word(kind: WebhookKind) -> &'static str {
+    WEBHOOKS.iter().find(|(_, known)| *known == kind).map_or("", |(word, _)| word)
+}
+
 /// Returns the metrics that must stay in their bounds.
 pub(super) fn checks(spec: &CanarySpec, p: &mut Problems) -> Vec<Check> {
     let metrics = &spec.analysis.metrics;

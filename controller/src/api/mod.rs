@@ -35,7 +35,7 @@ pub(crate) use affinity::EndedCookies;
 pub use analysis::AnalysisSpec;
 pub use canary::{AutoscalerRef, CanarySpec, ScalerReplicas, TargetRef, hosts};
 pub use checks::DEFAULT_LATENCY_MS;
-pub(crate) use checks::{asked, timeout, webhook_names};
+pub(crate) use checks::{asked, timeout, webhook_names, webhook_word};
 pub use clash::{Clash, shared_hosts, shared_targets};
 pub use duration::parse_duration;
 pub use identity::{canary_id, canary_token, revision};

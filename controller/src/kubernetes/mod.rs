@@ -19,7 +19,7 @@
 //! | [`executor`] | what the actions of one Canary have in common |
 //! | [`target`], [`router`], [`gateway`] | what is released, how requests reach it, what splits them |
 //! | [`reconcile`] | one pass over one Canary |
-//! | [`run`](mod@run), [`serve`], [`uninstall`](mod@uninstall), [`client`] | the process, and the way of `kubectl weir` to it |
+//! | [`run`](mod@run), [`serve`], [`page`], [`uninstall`](mod@uninstall), [`client`] | the process, what it serves, and the way of `kubectl weir` to it |
 
 mod api_server;
 mod kinds;
@@ -38,6 +38,7 @@ mod target;
 mod reconcile;
 
 mod client;
+mod page;
 mod run;
 mod serve;
 mod uninstall;

@@ -15,11 +15,13 @@ use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::api_server::location;
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::kinds::istio;
+use crate::kubernetes::page::Shared;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 use crate::kubernetes::render::Module;
 use crate::kubernetes::serve::{self, Served, path};
 use crate::kubernetes::settings::Settings;
 use crate::kubernetes::stores::Stores;
+use crate::page::Hosts;
 use crate::status_store::StatusStore;
 
 /// What stands in the module's address for its path, where the module is served from here.
@@ -83,6 +85,11 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
     ] {
         servers.spawn(http_server::serve(listener, router, std::future::pending()));
     }
+    if let Some(address) = settings.page {
+        let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+        let shared = Arc::new(Shared::new(client.clone(), statuses.clone()));
+        servers.spawn(crate::page::serve(listener, shared, Hosts::Any, std::future::pending()));
+    }
     let stores = Stores::new(client.clone(), settings);
     let registry = Arc::new(GatewayRegistry::default());
     let acting = async {
@@ -118,6 +125,7 @@ pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, sta
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
+    statuses.set_acting();
     if settings.config_tracking
         && let Some(key) = HashKey::load(stores.api.client.clone(), &settings.namespace).await
     {

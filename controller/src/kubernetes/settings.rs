@@ -24,6 +24,8 @@ pub struct Settings {
     pub probes: SocketAddr,
     /// Where everything that is known of Canaries is served.
     pub details: SocketAddr,
+    /// Where the page is served; nowhere unless an admin wants it.
+    pub page: Option<SocketAddr>,
     /// Where gateways get the module.
     pub module: Module,
     /// The module's file, where it is served from here.

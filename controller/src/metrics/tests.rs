@@ -1,10 +1,10 @@
 //! What a statuses becomes on `/metrics`.
 
 use super::*;
-use crate::view::{Applied, CanaryView, EndedView, EvidenceView};
+use crate::view::{Applied, CanaryView, EndedView, EvidenceView, GuardView, MetricView, Particulars};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use weir_engine::Scrape;
+use weir_engine::{Scrape, Timestamp};
 use weir_wire::names::Kind;
 
 fn name() -> Name {
@@ -18,7 +18,14 @@ fn view() -> CanaryView {
         phase: Phase::Progressing,
         reason: "Analysing".into(),
         weight: 10.0,
-        applied: Applied { gateways: 1, of: 2, missing: vec!["b".into()], observed: Some(9.5), draws: 400 },
+        applied: Applied {
+            gateways: 1,
+            of: 2,
+            weight: None,
+            missing: vec!["b".into()],
+            observed: Some(9.5),
+            draws: 400,
+        },
         evidence: Some(EvidenceView { threshold: 200.0, good: 0.25, ..EvidenceView::default() }),
         ..CanaryView::default()
     }
@@ -101,6 +108,53 @@ fn a_rollout_is_counted_when_it_ends_and_not_when_weir_starts() {
     statuses.set(ended("new"), &[]);
     let start = r#"weir_rollouts_total{namespace="shop",canary="cart",result="rolled_back",reason="GuardTripped"} 1"#;
     line(&render(&statuses, Format::Prometheus).unwrap(), start);
+}
+
+#[test]
+fn the_time_and_the_requests_to_a_verdict_are_spread_over_their_edges() {
+    let (statuses, _) = StatusStore::new();
+    statuses.set(view(), &[]);
+    for (run, seconds, requests) in [("a", 3, 4), ("b", 40, 500)] {
+        let ended = EndedView {
+            run: run.into(),
+            result: Outcome::RolledBack,
+            started: Timestamp(1_000),
+            at: Timestamp(1_000 + seconds * 1_000),
+            canary_ended: requests,
+            ..EndedView::default()
+        };
+        statuses.set(CanaryView { ended: Some(ended), ..view() }, &[]);
+    }
+    let text = render(&statuses, Format::Prometheus).unwrap();
+    for expected in [
+        r#"weir_rollout_duration_seconds_sum{namespace="shop",result="rolled_back"} 43.0"#,
+        r#"weir_rollout_duration_seconds_bucket{le="5.0",namespace="shop",result="rolled_back"} 1"#,
+        r#"weir_rollout_duration_seconds_bucket{le="60.0",namespace="shop",result="rolled_back"} 2"#,
+        r#"weir_rollout_canary_requests_bucket{le="300.0",namespace="shop",result="rolled_back"} 1"#,
+        r#"weir_rollout_canary_requests_bucket{le="+Inf",namespace="shop",result="rolled_back"} 2"#,
+    ] {
+        assert_eq!(line(&text, expected), expected);
+    }
+}
+
+#[test]
+fn the_guard_and_the_metrics_of_checks_are_told_with_their_bounds() {
+    let statuses = statuses();
+    let rate =
+        MetricView { name: "request-success-rate".into(), value: Some(99.5), min: Some(99.0), ..MetricView::default() };
+    let guard = Some(GuardView { gateway: "a".into(), failed: 2, limit: 5 });
+    let particulars = Particulars { guard, metrics: vec![rate], ..Particulars::default() };
+    statuses.set_particulars(&name(), particulars, Timestamp(1));
+    let text = render(&statuses, Format::Prometheus).unwrap();
+    for expected in [
+        r#"weir_guard_failures{namespace="shop",canary="cart",kind="failed"} 2"#,
+        r#"weir_guard_failures{namespace="shop",canary="cart",kind="limit"} 5"#,
+        r#"weir_check_metric{namespace="shop",canary="cart",metric="request-success-rate",kind="value"} 99.5"#,
+        r#"weir_check_metric{namespace="shop",canary="cart",metric="request-success-rate",kind="min"} 99.0"#,
+    ] {
+        assert_eq!(line(&text, expected), expected);
+    }
+    assert!(!text.contains("kind=\"max\""), "there is no such bound");
 }
 
 #[test]

@@ -254,15 +254,18 @@ impl Supervisor {
     pub(super) fn show_stalled(&mut self, now: Timestamp) {
         for (full, why) in self.stalled.iter().chain(&self.frozen) {
             let (namespace, name) = full.split_once('/').unwrap_or(("default", full));
+            let known = Name { namespace: namespace.into(), name: name.into() };
+            if self.statuses.detail(&known).is_some_and(|shown| shown.view.stalled && shown.view.message == *why) {
+                continue;
+            }
             let view = CanaryView {
                 namespace: namespace.into(),
                 name: name.into(),
                 phase: Phase::Initializing,
                 since: now,
-                reason: "Stalled".into(),
-                message: why.clone(),
                 ..CanaryView::default()
             };
+            let view = view.stalled_by("Stalled", why);
             self.statuses.set(view, &[]);
         }
         let gone: Vec<String> =

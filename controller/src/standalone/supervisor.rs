@@ -29,7 +29,7 @@ use crate::outbound::Outbound;
 use crate::reconcile::pass;
 use crate::status_store::{Call, Name, StatusStore};
 use crate::telemetry::Chain;
-use crate::view::CanaryView;
+use crate::view::{CanaryView, Particulars};
 
 /// Two scrapes are at least so far apart.
 const SCRAPE_AGAIN: Span = Span(50);
@@ -218,7 +218,9 @@ impl Supervisor {
                     release.recheck_at = now + passed.after;
                     let Name { namespace, name } = &release.name;
                     let view = CanaryView::of(namespace, name, &plan, &state, &release.seen, &passed.reason);
+                    let particulars = Particulars::of(&plan, &state, &release.seen, &release.checks.replies());
                     self.statuses.set(view, &plan.latency_ms);
+                    self.statuses.set_particulars(&release.name, particulars, now);
                 }
                 Err(error) => {
                     release.recheck_at = now + RETRY;

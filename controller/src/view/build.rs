@@ -31,6 +31,7 @@ impl CanaryView {
             run: run.map(|run| run.id.clone()).unwrap_or_default(),
             started: run.map(|run| run.started),
             paused: state.paused,
+            stalled: false,
             weight: state.traffic.weight.percent(),
             matching: state.traffic.matching,
             only_matched: state.traffic.only_matched,
@@ -57,6 +58,7 @@ impl Applied {
         Self {
             gateways: seen.gateways.len() - missing.len(),
             of: seen.gateways.len(),
+            weight: None,
             missing,
             observed: (draws > 0).then(|| 100.0 * canary as f64 / draws as f64),
             draws,
@@ -146,6 +148,8 @@ impl EndedView {
 mod tests {
     use super::*;
     use crate::api::{CanarySpec, Object, plan};
+    use crate::view::{Particulars, Replies};
+    use weir_engine::CheckResult;
     use weir_engine::evidence::{Stretch, ratio_interval};
     use weir_engine::{Gateway, Phase, Revision, Scrape, Timestamp, Traffic};
     use weir_wire::Weight;
@@ -227,7 +231,10 @@ mod tests {
         };
         assert_eq!(view.canary, canary);
         let missing = vec!["b".to_owned()];
-        assert_eq!(view.applied, Applied { gateways: 1, of: 2, missing, observed: Some(12.5), draws: 200 });
+        assert_eq!(
+            view.applied,
+            Applied { gateways: 1, of: 2, weight: None, missing, observed: Some(12.5), draws: 200 }
+        );
         assert_eq!(view.step, Some(StepView { number: 1, of: 2, next: Some(30.0) }));
         assert_eq!((view.reason.as_str(), view.message.as_str()), ("Insufficient", reason.to_string().as_str()));
         assert_eq!((view.phase, view.weight, view.started), (Phase::Progressing, 10.0, Some(Timestamp(5))));
@@ -237,6 +244,63 @@ mod tests {
         // Two failures on the canary and none on the primary, at 10 %.
         let known = ratio_interval(&[Stretch { rho: 0.1, canary: 2, primary: 0 }]).unwrap();
         assert_eq!(evidence.ratio, Some(RatioView { low: known.low, estimate: None, high: None }));
+    }
+
+    #[test]
+    fn a_rollout_is_seen_with_its_steps_its_gateways_and_what_its_guard_still_allows() {
+        let plan = a_plan();
+        let (mut state, seen) = analysing(&plan);
+        let run = state.run.as_mut().unwrap();
+        let limits = run.evidence.open(&state.counters, &plan, &state.traffic, true, 1);
+        state.traffic.limits = vec![limits.clone()];
+        let seen = Particulars::of(&plan, &state, &seen, &Replies::default());
+        let states: Vec<&str> = seen.steps.iter().map(|step| step.state.as_str()).collect();
+        assert_eq!((states, seen.steps[1].weight), (vec!["now", ""], 30.0));
+        // Without a metric of its own a step waits for its interval alone; evidence is looked at all the time.
+        assert_eq!(seen.steps[0].waits, [plan.interval.to_string()]);
+        let acknowledged: Vec<(&str, bool)> =
+            seen.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.acknowledged)).collect();
+        assert_eq!(acknowledged, [("a", true), ("b", false)]);
+        // Of 23 requests that the canary ended on gateway a, 2 failed, and none of the primary's did.
+        let guard = seen.guard.unwrap();
+        assert_eq!((guard.gateway.as_str(), guard.failed), ("a", 2));
+        let stops = |failed: u64| {
+            let failed = u32::try_from(failed).unwrap();
+            limits.comparison_limit(0).is_some_and(|limit| failed >= limit)
+                || limits.absolute_limit(23 - 2 + failed).is_some_and(|limit| failed >= limit)
+        };
+        assert!(stops(guard.limit) && !stops(guard.limit - 1), "{guard:?} {limits:?}");
+    }
+
+    #[test]
+    fn a_metric_is_seen_with_its_last_value_and_whether_that_is_inside() {
+        let spec = r#"{"apiVersion": "", "kind": "", "metadata": {"name": "cart", "namespace": "shop"}, "spec":
+            {"targetRef": {"kind": "Process", "name": "cart"}, "analysis": {"stepWeights": [10], "metrics": [
+                {"name": "request-success-rate", "thresholdRange": {"min": 99}},
+                {"name": "queue", "templateRef": {"name": "queue"}, "thresholdRange": {"max": 20}}],
+             "webhooks": [{"name": "qa", "type": "confirm-promotion", "url": "http://qa"}]}}}"#;
+        let plan = plan(&serde_json::from_str::<Object<CanarySpec>>(spec).unwrap()).unwrap();
+        let (state, seen) = analysing(&plan);
+        let failed = CheckResult::Failed("closed".into());
+        let replies = Replies {
+            webhooks: [("qa".to_owned(), ("confirm-promotion".to_owned(), failed))].into(),
+            metrics: [("queue".to_owned(), CheckResult::Value(7.0))].into(),
+        };
+        let seen = Particulars::of(&plan, &state, &seen, &replies);
+        let [rate, queue] = &seen.metrics[..] else { panic!("{:?}", seen.metrics) };
+        // 20 of 22 answered requests.
+        assert_eq!((rate.value, rate.result.as_str(), rate.min), (Some(90.909), "outside", Some(99.0)));
+        assert_eq!((queue.value, queue.result.as_str(), queue.unit.as_str()), (Some(7.0), "inside", ""));
+        let qa = &seen.webhooks[0];
+        assert_eq!(
+            (qa.result.as_str(), qa.message.as_str(), qa.kind.as_str()),
+            ("Failed", "closed", "confirm-promotion")
+        );
+        assert_eq!(seen.steps[0].waits.last().unwrap(), "gate qa");
+        let unknown = Particulars::of(&plan, &State::default(), &Observation::default(), &Replies::default());
+        assert!(
+            unknown.metrics.iter().all(|metric| metric.result == "unknown") && unknown.webhooks[0].result.is_empty()
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `weir get canaries -w` on a terminal: what moves, drawn again and again.
 
-use weir_engine::evidence::GOOD;
 use weir_engine::{Phase, Timestamp};
 
 use super::paint::{self, Paint, Tone, WIDTH};
@@ -83,9 +82,7 @@ fn verdicts(evidence: &EvidenceView, paint: Paint) -> Vec<String> {
     let largest = evidence.tests.iter().max_by(|one, other| one.log_e.total_cmp(&other.log_e));
     let of = largest.map(|test| format!(", most of it from {}", test.test)).unwrap_or_default();
     let bad = format!("{} of {:.0}{of}", paint::evidence(evidence.log_e), evidence.threshold);
-    // Evidence multiplies with each request, so the bars are logarithmic: half a bar is half of the way.
-    let near_bad = evidence.log_e / evidence.threshold.ln();
-    let near_good = 1.0 + evidence.good.ln() / GOOD.ln();
+    let (near_bad, near_good) = evidence.distances();
     let good = format!("{} % of the proof that it is not worse", paint::percent(100.0 * evidence.good.min(1.0)));
     vec![
         format!("   bad      {}  {bad}", paint.bar(Tone::Bad, near_bad, BAR)),

@@ -3,18 +3,27 @@
 //!
 //! ```text
 //! Plan, State, Observation, Reason ─ CanaryView::of ─> CanaryView ─┬─ JSON ─> API
-//!                                                                  └─ table, live, story, why ─> terminal
+//!                                                                  ├─ Summary, History, with Particulars ─> the page
+//!                                                                  └─ table, live, tree, story, why ─> terminal
 //! ```
 
 mod build;
+mod history;
 pub mod live;
 pub mod paint;
+mod particulars;
 pub mod story;
+mod summary;
 pub mod table;
+pub mod tree;
 pub mod why;
 
 use serde::{Deserialize, Serialize};
 use weir_engine::{Outcome, Phase, Severity, Timestamp};
+
+pub use history::{History, POINTS, Point};
+pub use particulars::{GatewayView, GuardView, MetricView, Particulars, PastView, PlannedStep, Replies, WebhookView};
+pub use summary::{Attention, Changes, Summaries, Summary};
 
 /// One Canary, as people see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +48,9 @@ pub struct CanaryView {
     pub started: Option<Timestamp>,
     /// Whether a person paused it.
     pub paused: bool,
+    /// Whether the object cannot work as it is; the reason and the message say why.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stalled: bool,
     /// Percent of the requests that gateways were asked to send to the canary.
     pub weight: f64,
     /// Whether requests that meet a condition go to the canary.
@@ -72,6 +84,9 @@ pub struct Applied {
     pub gateways: usize,
     /// Gateways that serve.
     pub of: usize,
+    /// The newest weight that every gateway used, in percent; nothing while none was seen to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// Names of those that do not use it yet.
     pub missing: Vec<String>,
     /// Percent of the drawn requests that went to the canary since the step began.
@@ -229,6 +244,12 @@ pub struct CanaryDetail {
     /// The Canary.
     #[serde(flatten)]
     pub view: CanaryView,
+    /// What is shown of it beside its view.
+    #[serde(flatten)]
+    pub particulars: Particulars,
+    /// The rollout under way, or the last one, as a line over time; nothing where this program has seen none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
     /// What happened to it, oldest first.
     #[serde(default)]
     pub events: Vec<EventView>,
@@ -250,6 +271,21 @@ impl CanaryView {
     pub fn is_rolling_out(&self) -> bool {
         use Phase::{Finalising, Progressing, Promoting, Waiting, WaitingPromotion};
         matches!(self.phase, Waiting | Progressing | WaitingPromotion | Promoting | Finalising)
+    }
+
+    /// Returns the view of an object that cannot work as it is.
+    #[must_use]
+    pub fn stalled_by(self, reason: &str, message: &str) -> Self {
+        Self { stalled: true, reason: reason.to_owned(), message: message.to_owned(), ..self }
+    }
+}
+
+impl CanaryList {
+    /// Returns it as all that changed since never.
+    #[must_use]
+    pub fn as_changes(&self) -> Changes {
+        let items = self.items.iter().map(Summary::from).collect();
+        Changes { whole: true, items, problems: self.problems.clone(), ..Changes::default() }
     }
 }
 

@@ -135,7 +135,7 @@ impl Pass<'_> {
             let cell = counts.arm(arm);
             [cell.ended(), cell.failure]
         };
-        self.state.ended = Some(Ended {
+        self.state.end(Ended {
             run: run.id.clone(),
             revision: run.revision.clone(),
             result,

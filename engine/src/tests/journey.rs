@@ -61,3 +61,27 @@ fn a_canary_that_crashes_gets_no_request_and_ends_the_rollout() {
     assert_eq!((world.phase(), world.state.traffic.weight), (Phase::Failed, Weight::ZERO));
     assert_eq!(world.code(), "CanaryBroken");
 }
+
+#[test]
+fn the_last_ten_rollouts_are_remembered_in_two_hundred_bytes_each() {
+    let mut world = World::initialized(plan());
+    for n in 0..Past::KEPT + 2 {
+        // As long as the hash of a pod template is.
+        let declared = format!("5c6b9d7f{n:02}");
+        world.target = revision(&declared);
+        world
+            .until(240, |world| world.phase() == Phase::Succeeded && world.state.promoted == Some(revision(&declared)));
+        world.run_for(5);
+    }
+    let past = &world.state.past;
+    let newest = world.state.ended.clone().unwrap();
+    assert_eq!(past.len(), Past::KEPT);
+    assert_eq!((&past[0].revision, &past[9].revision), (&revision("5c6b9d7f02"), &newest.revision));
+    assert_eq!((past[9].result, past[9].at, past[9].canary), (Outcome::Promoted, newest.at, newest.canary));
+    assert!(past[9].canary[0] > 0 && past[9].started < past[9].at, "{:?}", past[9]);
+    for of in past {
+        let text = serde_json::to_string(of).unwrap();
+        assert!(text.len() <= 200, "{} {text}", text.len());
+        assert_eq!(serde_json::from_str::<Past>(&text).unwrap(), *of);
+    }
+}

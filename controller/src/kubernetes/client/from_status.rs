@@ -3,13 +3,14 @@
 use k8s_openapi::api::core::v1::Event as ApiEvent;
 use kube::api::ListParams;
 use kube::{Api, Client};
-use weir_engine::{Observation, Reason, Severity, Timestamp};
+use weir_engine::{CheckResult, Observation, Reason, Severity, Timestamp};
 
 use crate::api::plan_of;
 use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::reconcile::events::REASON;
 use crate::kubernetes::reconcile::status::stored_state;
-use crate::view::{CanaryView, EventView};
+use crate::view::why::advice;
+use crate::view::{CanaryDetail, CanaryView, EventView, Particulars, Replies};
 
 /// What is said of a workload that nobody here has looked at.
 const NOT_SEEN: &str = "not looked at";
@@ -36,11 +37,31 @@ pub(super) fn view(canary: &Canary) -> CanaryView {
     let gateways = status.gateways.clone().unwrap_or_default();
     view.applied.of = usize::try_from(gateways.serving).unwrap_or_default();
     view.applied.gateways = usize::try_from(gateways.acknowledged).unwrap_or_default();
+    view.stalled = status.conditions.iter().any(|condition| condition.kind == "Stalled" && condition.status == "True");
     view.primary.revision.clone_from(&status.last_promoted_spec);
     view.canary.revision.clone_from(&status.last_applied_spec);
     view.primary.readiness = NOT_SEEN.into();
     view.canary.readiness = NOT_SEEN.into();
     view
+}
+
+/// Returns a Canary and what happened to it, as its status tells.
+pub(super) fn detail(canary: &Canary, events: Vec<EventView>) -> CanaryDetail {
+    let (namespace, name, status) = (canary.namespace(), canary.name(), &canary.fields.status);
+    let state = stored_state(status).unwrap_or_default();
+    let plan = canary.fields.spec.as_ref().ok().and_then(|spec| plan_of(namespace, name, spec).ok());
+    let said = status.webhooks.iter().map(|webhook| {
+        let result = match webhook.result.as_str() {
+            "Passed" => CheckResult::Passed,
+            _ => CheckResult::Failed(webhook.message.clone()),
+        };
+        (webhook.name.clone(), (webhook.kind.clone(), result))
+    });
+    let replies = Replies { webhooks: said.collect(), ..Replies::default() };
+    let particulars = plan.map(|plan| Particulars::of(&plan, &state, &Observation::default(), &replies));
+    let view = view(canary);
+    let particulars = Particulars { advice: advice(&view), ..particulars.unwrap_or_default() };
+    CanaryDetail { view, particulars, history: None, events }
 }
 
 /// Returns what happened to a Canary, as far as its events may be read and are still there.

@@ -5,6 +5,7 @@
 //! he may read them. A verb is written as an annotation, so that the rights on the Canary decide who may.
 
 mod from_status;
+mod workloads;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use http_body_util::Full;
 use hyper::{Request, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
-use kube::config::KubeConfigOptions;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -26,7 +27,8 @@ use crate::kubernetes::api_server::lease::holder;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::kubernetes::kinds::canary::CanaryView;
 use crate::kubernetes::reconcile::observe::VERB;
-use crate::view::{CanaryDetail, CanaryList};
+use crate::view::tree::Workloads;
+use crate::view::{CanaryDetail, CanaryList, Changes};
 
 /// Weir answers from memory. Ten thousand Canaries have 20 MB.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), body: 64 << 20 };
@@ -37,6 +39,7 @@ const OLDER: &str = "it is too old to say its version";
 /// A Weir in a cluster.
 pub struct Cluster {
     client: Client,
+    context: String,
     namespace: String,
     /// The connection to the replica that acts, while there is one.
     forwarded: Mutex<Option<Connection>>,
@@ -59,11 +62,19 @@ impl Cluster {
     pub async fn find(context: Option<String>, namespace: &str) -> anyhow::Result<Self> {
         let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
         let config = Config::from_kubeconfig(&options).await.context("read the kubeconfig")?;
-        Ok(Self::of(Client::try_from(config).context("use the kubeconfig")?, namespace))
+        let current = || Kubeconfig::read().ok()?.current_context;
+        let context = options.context.clone().or_else(current).unwrap_or_default();
+        Ok(Self { context, ..Self::of(Client::try_from(config).context("use the kubeconfig")?, namespace) })
     }
 
     pub(crate) fn of(client: Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), forwarded: Mutex::default() }
+        Self { client, context: String::new(), namespace: namespace.to_owned(), forwarded: Mutex::default() }
+    }
+
+    /// Returns which cluster it is, in a few words.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("context {}", self.context)
     }
 
     /// Reads the version of the replica that acts.
@@ -99,10 +110,32 @@ impl Cluster {
                     with_timeout("get", CanaryView::KIND, name, self.canaries(namespace).get_opt(name)).await?;
                 let canary = Cached::new(object.ok_or_else(unknown)?).context("read the Canary")?;
                 let events = from_status::events(&self.client, namespace, name).await;
-                let value = CanaryDetail { view: from_status::view(&canary), events };
+                let value = from_status::detail(&canary, events);
                 Ok(Read { value, partial: Some(format!("{why:#}")) })
             }
         }
+    }
+
+    /// Reads what runs of a Canary, as far as whoever asks may read it.
+    ///
+    /// # Errors
+    /// When there is no such Canary, or the API server does not tell.
+    pub async fn workloads(&self, namespace: &str, name: &str) -> anyhow::Result<Workloads> {
+        let object = with_timeout("get", CanaryView::KIND, name, self.canaries(namespace).get(name)).await?;
+        let canary = Cached::<CanaryView>::new(object).context("read the Canary")?;
+        let target = canary.fields.spec.as_ref().map(|spec| spec.target_ref.name.clone()).unwrap_or_default();
+        let found = workloads::workloads(&self.client, namespace, &target).await;
+        let unknown = |error| Workloads { unknown: Some(format!("{error}")), ..Workloads::default() };
+        Ok(found.unwrap_or_else(unknown))
+    }
+
+    /// Reads what changed of the Canaries since a cursor was given; nothing where Weir is too old to say.
+    ///
+    /// # Errors
+    /// When the replica that acts cannot be asked.
+    pub async fn changes(&self, cursor: &str) -> anyhow::Result<Option<Changes>> {
+        let cursor: String = form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
+        self.ask(&format!("/api/v1/summaries?since={cursor}")).await
     }
 
     /// Writes a verb into a Canary's annotations.

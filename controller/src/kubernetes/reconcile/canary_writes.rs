@@ -17,6 +17,7 @@ use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::router::restore_all;
 use crate::status_store::Name;
 use crate::telemetry::Chain;
+use crate::view::CanaryView;
 
 /// Writes of one status, where others edit the object meanwhile. Each follows a read at once.
 const STATUS_TRIES: usize = 5;
@@ -37,15 +38,30 @@ impl Reconciler {
         let left = self.grace.left(Some(&fault), old, now());
         let said = if left.is_some() { missing } else { stalled };
         let new = said(old, reason, &fault.1, canary.metadata.generation.unwrap_or_default(), now());
-        if *old != new {
+        let old = old.clone();
+        if old != new {
             warn!(namespace = self.key.0, canary = self.key.1, reason, problem = fault.1, "canary cannot work");
-            let event = if left.is_none() { newly_stalled(old, &fault) } else { None };
+            let event = if left.is_none() { newly_stalled(&old, &fault) } else { None };
             self.store(canary, new).await?;
             if let Some(event) = event {
                 self.emit(&Arc::new(canary.clone()), &event);
             }
         }
+        self.show_refused(old.phase.as_deref(), &fault, left.is_none());
         Ok(left.unwrap_or(REFUSED).min(REFUSED))
+    }
+
+    /// Shows an object that cannot work to whoever asks Weir, as it was seen last.
+    fn show_refused(&self, phase: Option<&str>, (reason, problem): &Fault, stalled: bool) {
+        let who = Name { namespace: self.key.0.clone(), name: self.key.1.clone() };
+        let known = self.statuses.detail(&who).map(|detail| detail.view).unwrap_or_else(|| CanaryView {
+            namespace: who.namespace,
+            name: who.name,
+            phase: phase.and_then(|word| word.parse().ok()).unwrap_or_default(),
+            since: now(),
+            ..CanaryView::default()
+        });
+        self.statuses.set(CanaryView { stalled, ..known.stalled_by(reason, problem) }, &[]);
     }
 
     /// Reports a failed pass, where a person must know of it; returns the time until the next try.

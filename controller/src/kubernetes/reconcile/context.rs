@@ -26,7 +26,7 @@ use crate::kubernetes::target::revision;
 use crate::publisher::Desired;
 use crate::reconcile::Platform;
 use crate::status_store::Name;
-use crate::view::CanaryView;
+use crate::view::{CanaryView, Particulars};
 
 /// Figures of a rollout are stored this often; news at once.
 const FIGURES_INTERVAL: Span = Span::seconds(10);
@@ -163,9 +163,17 @@ impl Platform for ReconcileContext<'_> {
         for event in changed.iter().chain(&no_effect_event).chain(&hazard).chain(&undelivered).chain(&stalled) {
             self.emit(event);
         }
-        self.reconciler.statuses.set(view, &plan.latency_ms);
+        let who = Name { namespace, name };
+        let particulars = Particulars::of(plan, state, &self.reconciler.seen, &self.reconciler.checks.replies());
+        let shown = match self.fault.as_ref().filter(|_| !waited_for) {
+            Some(fault) => view.stalled_by(fault.0, &fault.1),
+            None => view,
+        };
+        let statuses = &self.reconciler.statuses;
+        statuses.set(shown, &plan.latency_ms);
+        statuses.set_particulars(&who, particulars, self.now);
         for scrape in &self.reconciler.seen.scrapes {
-            self.reconciler.statuses.count(&Name { namespace: namespace.clone(), name: name.clone() }, scrape);
+            statuses.count(&who, scrape);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod hazards;
 mod leading;
 mod observing;
 mod ownership;
+mod page;
 mod passes;
 mod plugin;
 mod references;

@@ -74,6 +74,7 @@ impl Stage {
             listen: ([127, 0, 0, 1], 0).into(),
             probes: ([127, 0, 0, 1], 0).into(),
             details: ([127, 0, 0, 1], 0).into(),
+            page: None,
             module: Module::Own { uri: "http://weir/module.wasm".into(), sha256: "00".into() },
             module_file: None,
             config_tracking: true,

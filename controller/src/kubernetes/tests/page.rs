@@ -1,0 +1,132 @@
+//! The page of the controller: the API server says who somebody is and what he may.
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use weir_engine::{Phase, Verb};
+
+use crate::kubernetes::page::Shared;
+use crate::page::Source as _;
+use crate::status_store::StatusStore;
+use crate::view::{CanaryView, Particulars};
+
+/// What was asked of the API server.
+type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// An API server that knows the token of ann, who may get Canaries of `shop` and patch `cart` there.
+fn client(asked: Asked) -> Client {
+    let answer = move |request: Request<Body>| {
+        let asked = asked.clone();
+        async move {
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let answer = match path.as_str() {
+                "/apis/authentication.k8s.io/v1/tokenreviews" => {
+                    let known = body["spec"]["token"] == "of ann";
+                    json!({"metadata": {}, "spec": {}, "status": {"authenticated": known, "user": {"username": "ann", "groups": ["dev"]}}})
+                }
+                "/apis/authorization.k8s.io/v1/subjectaccessreviews" => {
+                    let wanted = &body["spec"]["resourceAttributes"];
+                    assert_eq!((&wanted["group"], &wanted["resource"]), (&json!("weir.dev"), &json!("canaries")));
+                    let is_hers = body["spec"]["user"] == "ann" && wanted["namespace"] == "shop";
+                    let allowed =
+                        is_hers && (wanted["verb"] == "get" || wanted["verb"] == "patch" && wanted["name"] == "cart");
+                    json!({"metadata": {}, "spec": {}, "status": {"allowed": allowed}})
+                }
+                _ => {
+                    json!({"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": "cart", "namespace": "shop"}})
+                }
+            };
+            asked.lock().unwrap().push((path, body));
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from(Bytes::from(answer.to_string()))))
+        }
+    };
+    Client::new(tower::service_fn(answer), "default")
+}
+
+fn page() -> (Shared, Asked, Arc<StatusStore>) {
+    let (statuses, _calls) = StatusStore::new();
+    for namespace in ["shop", "bank"] {
+        let view = CanaryView {
+            namespace: namespace.into(),
+            name: "cart".into(),
+            phase: Phase::Progressing,
+            reason: "Analysing".into(),
+            message: "a secret of the trade".into(),
+            weight: 20.0,
+            ..CanaryView::default()
+        };
+        let name = crate::status_store::Name { namespace: namespace.into(), name: "cart".into() };
+        statuses.set(view, &[]);
+        statuses.set_particulars(&name, Particulars::default(), weir_engine::Timestamp(1));
+    }
+    statuses.set_problems(vec!["of anybody".into()]);
+    statuses.set_acting();
+    let asked = Asked::default();
+    (Shared::new(client(asked.clone()), statuses.clone()), asked, statuses)
+}
+
+#[tokio::test]
+async fn who_brings_no_token_is_told_names_phases_and_weights_and_asks_for_nothing() {
+    let (page, asked, _) = page();
+    let anybody = page.viewer(None).await.unwrap();
+    let seen = page.changes(&anybody, "").await.unwrap();
+    let told: Vec<_> = seen.value.items.iter().map(|item| (item.name.as_str(), item.phase, item.weight)).collect();
+    assert_eq!(told, [("cart", Phase::Progressing, 20.0), ("cart", Phase::Progressing, 20.0)]);
+    let detail = page.detail(&anybody, "shop", "cart").await.unwrap().value.unwrap();
+    let text = format!("{}{}", serde_json::to_string(&seen.value).unwrap(), serde_json::to_string(&detail).unwrap());
+    assert!(!text.contains("secret") && !text.contains("Analysing") && !text.contains("of anybody"), "{text}");
+    let refused = page.ask(&anybody, "shop", "cart", Verb::Promote).await.unwrap_err();
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(asked.lock().unwrap().is_empty(), "nobody is asked about nobody");
+}
+
+#[tokio::test]
+async fn who_may_get_canaries_of_a_namespace_sees_those_and_no_others() {
+    let (page, asked, _) = page();
+    let ann = page.viewer(Some("of ann")).await.unwrap();
+    for _ in 0..3 {
+        let items = page.changes(&ann, "").await.unwrap().value.items;
+        let told: Vec<_> = items.iter().map(|item| (item.namespace.as_str(), item.message.as_str())).collect();
+        assert_eq!(told, [("bank", ""), ("shop", "a secret of the trade")]);
+    }
+    assert_eq!(page.detail(&ann, "shop", "cart").await.unwrap().value.unwrap().view.reason, "Analysing");
+    assert_eq!(page.detail(&ann, "bank", "cart").await.unwrap().value.unwrap().view.reason, "");
+    assert!(page.detail(&ann, "shop", "card").await.unwrap().value.is_none());
+    // One for the token, and one each for everywhere, shop and bank.
+    assert_eq!(asked.lock().unwrap().len(), 4, "an answer holds for a while");
+    let refused = page.viewer(Some("of somebody else")).await.err().unwrap();
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn who_may_patch_a_canary_asks_for_verbs_of_that_one_alone() {
+    let (page, asked, _) = page();
+    let ann = page.viewer(Some("of ann")).await.unwrap();
+    page.ask(&ann, "shop", "cart", Verb::Pause).await.unwrap();
+    let written = asked.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(written.0, "/apis/weir.dev/v1beta1/namespaces/shop/canaries/cart");
+    let verb = written.1["metadata"]["annotations"]["weir.dev/verb"].as_str().unwrap().to_owned();
+    assert!(verb.starts_with("pause "), "{verb}");
+    for (namespace, name) in [("shop", "card"), ("bank", "cart")] {
+        let refused = page.ask(&ann, namespace, name, Verb::Promote).await.unwrap_err();
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        assert!(refused.text.starts_with("ann may not patch"), "{}", refused.text);
+    }
+    let writes = asked.lock().unwrap().iter().filter(|(path, _)| path.contains("/canaries/")).count();
+    assert_eq!(writes, 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_waits_for_its_turn_sends_everybody_to_the_one_that_acts() {
+    let statuses = StatusStore::new().0;
+    let page = Shared::new(client(Asked::default()), statuses);
+    let refused = page.viewer(Some("of ann")).await.err().unwrap();
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+}

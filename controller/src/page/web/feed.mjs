@@ -1,0 +1,130 @@
+// What the server tells, line by line; and how long ago it did.
+
+const KEY = "weir-token";
+const LONGEST_PAUSE = 10000;
+// The server says something every 5 s at least. What has not been heard of for longer is old.
+const SILENT = 8000;
+
+/** Takes the token out of the address, so that it is in no bookmark and over nobody's shoulder. */
+export function takeToken() {
+  const found = /^#token=(.+)$/.exec(location.hash);
+  if (found) {
+    sessionStorage.setItem(KEY, decodeURIComponent(found[1]));
+    history.replaceState(null, "", `${location.pathname}#/`);
+  }
+}
+
+export function setToken(token) {
+  sessionStorage.setItem(KEY, token.trim());
+}
+
+function headers() {
+  const token = sessionStorage.getItem(KEY);
+  return token ? { authorization: `Bearer ${token}` } : {};
+}
+
+/** Asks for a verb; returns nothing, or why not. */
+export async function ask(namespace, name, verb) {
+  const path = ["page", "canaries", namespace, name, verb].map(encodeURIComponent).join("/");
+  try {
+    const answer = await fetch(`/${path}`, { method: "POST", headers: headers() });
+    if (answer.ok) return undefined;
+    return (await said(answer)) ?? `refused with status ${answer.status}`;
+  } catch {
+    return "nobody answers: is weir dashboard running?";
+  }
+}
+
+async function said(answer) {
+  try {
+    return (await answer.json()).error;
+  } catch {
+    return undefined;
+  }
+}
+
+export class Feed {
+  /** `hear(line)` is given every line, `refused(text)` why the token is not taken. */
+  constructor(hear, refused) {
+    this.hear = hear;
+    this.refused = refused;
+    this.cursor = "";
+    this.wanted = undefined;
+    this.heard = undefined;
+    this.lost = undefined;
+    this.abort = undefined;
+  }
+
+  /** Looks at one Canary in full from now on; at none without a name. */
+  want(wanted) {
+    if (JSON.stringify(wanted) === JSON.stringify(this.wanted) && this.abort) return;
+    this.wanted = wanted;
+    this.restart();
+  }
+
+  restart() {
+    this.abort?.abort();
+    this.abort = new AbortController();
+    this.run(this.abort.signal);
+  }
+
+  /** Says whether what is shown is old, and since when, in milliseconds. */
+  get silence() {
+    const age = this.heard === undefined ? undefined : performance.now() - this.heard;
+    return { age, isOld: this.lost !== undefined || (age !== undefined && age > SILENT), why: this.lost };
+  }
+
+  async run(signal) {
+    let pause = 500;
+    while (!signal.aborted) {
+      try {
+        await this.read(signal);
+        pause = 500;
+        continue;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof Denied) {
+          this.abort = undefined;
+          this.refused(error.message);
+          return;
+        }
+        this.lost = error instanceof Told ? error.message : "nobody answers";
+      }
+      await new Promise((go) => setTimeout(go, pause));
+      pause = Math.min(2 * pause, LONGEST_PAUSE);
+    }
+  }
+
+  async read(signal) {
+    const query = new URLSearchParams({ since: this.cursor, ...this.wanted });
+    const answer = await fetch(`/page/stream?${query}`, { headers: headers(), signal, cache: "no-store" });
+    if (answer.status === 401 || answer.status === 403) throw new Denied((await said(answer)) ?? "refused");
+    if (!answer.ok) throw new Told((await said(answer)) ?? `status ${answer.status}`);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) this.take(JSON.parse(line));
+    }
+  }
+
+  take(line) {
+    if (line.kind === "lost") {
+      this.lost = line.error;
+      return;
+    }
+    // The greeting comes before anybody has looked.
+    if (line.kind !== "hello") {
+      this.heard = performance.now();
+      this.lost = undefined;
+    }
+    if (line.kind === "list" && line.cursor) this.cursor = line.cursor;
+    this.hear(line);
+  }
+}
+
+class Denied extends Error {}
+class Told extends Error {}

@@ -1,0 +1,130 @@
+// The page: what is looked at, and how it is with the connection.
+
+import { Detail } from "./detail.mjs";
+import { age, printable, say } from "./draw.mjs";
+import { Feed, setToken, takeToken } from "./feed.mjs";
+import { List } from "./list.mjs";
+
+const find = (id) => document.getElementById(id);
+const [main, listRoot, detailRoot, entry, link, stale, partial] = ["main", "list", "detail", "entry", "link", "stale", "partial"].map(find);
+
+takeToken();
+const list = new List(listRoot);
+const detail = new Detail(detailRoot, news, refuse);
+const feed = new Feed(hear, denied);
+let told;
+
+function hear(line) {
+  if (line.kind === "hello") say(find("title"), printable(line.title));
+  if (line.kind === "list") {
+    list.take(line);
+    partial.hidden = !line.partial;
+    if (line.partial) say(partial, `Shown is the Canaries' own status, a few seconds old: the Weir that acts cannot be asked for the rest (${printable(line.partial)})`);
+  }
+  if (line.kind === "detail") detail.take(line.detail);
+  entry.hidden = true;
+  show();
+  tick();
+}
+
+/** Shows the list or one Canary, as the address says. */
+function show() {
+  const wanted = route();
+  const open = entry.hidden;
+  listRoot.hidden = !open || wanted !== undefined;
+  detailRoot.hidden = !open || wanted === undefined;
+}
+
+function route() {
+  const parts = location.hash.replace(/^#\//, "").split("/");
+  if (!location.hash.startsWith("#/") || parts.length !== 2) return undefined;
+  try {
+    const [namespace, name] = parts.map(decodeURIComponent);
+    return { namespace, name };
+  } catch {
+    return undefined;
+  }
+}
+
+function navigate() {
+  const wanted = route();
+  if (wanted) detail.open(wanted, list.get(wanted.namespace, wanted.name));
+  document.title = wanted ? `${printable(wanted.name)} · Weir` : "Weir";
+  feed.want(wanted);
+  show();
+  if (wanted) find("detail-heading")?.focus();
+  scrollTo(0, 0);
+}
+
+function denied(text) {
+  entry.hidden = false;
+  say(find("entry-why"), printable(text));
+  link.dataset.state = "waiting";
+  say(link, "not let in");
+  show();
+  find("token").focus();
+}
+
+/** Says something to who cannot see it change. */
+function news(text) {
+  say(find("news"), printable(text));
+}
+
+function refuse(text) {
+  say(find("toast"), printable(text));
+  clearTimeout(refuse.end);
+  refuse.end = setTimeout(() => say(find("toast"), ""), 12000);
+}
+
+/** How old is what is seen? */
+function tick() {
+  const { age: silent, isOld, why } = feed.silence;
+  const state = !entry.hidden || (silent === undefined && !isOld) ? "waiting" : isOld ? "lost" : "live";
+  if (state !== "waiting") {
+    link.dataset.state = state;
+    say(link, state === "live" ? "live" : "connection lost");
+  }
+  stale.hidden = state !== "lost";
+  if (state === "lost") {
+    const old = silent === undefined ? "Nothing has been heard yet" : `What you see is ${age(silent)} old`;
+    // Read aloud once, not each second.
+    stale.setAttribute("aria-live", told === "lost" ? "off" : "assertive");
+    say(stale, `${old}: ${printable(why ?? "nobody answers")}. Trying again.`);
+  }
+  told = state;
+  document.body.dataset.link = state;
+  detail.tick(Date.now());
+}
+
+addEventListener("hashchange", () => {
+  takeToken();
+  navigate();
+});
+addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || find("confirm").open) return;
+  const typing = event.target instanceof HTMLInputElement;
+  if (event.key === "/" && !typing && !listRoot.hidden) {
+    event.preventDefault();
+    list.find.focus();
+  } else if (event.key === "Escape" && !detailRoot.hidden) {
+    location.hash = "#/";
+    main.focus();
+  } else if (event.key === "Escape" && typing && list.find.value) {
+    list.find.value = "";
+    list.draw();
+  }
+});
+// A fragment would be taken for the address of a Canary.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+entry.addEventListener("submit", (event) => {
+  event.preventDefault();
+  setToken(find("token").value);
+  find("token").value = "";
+  feed.restart();
+});
+setInterval(tick, 1000);
+setInterval(() => list.tick(Date.now()), 10000);
+navigate();

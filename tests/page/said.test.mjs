@@ -1,0 +1,149 @@
+// The page before an API that says whatever it wants: hostile, refusing, or with a thousand Canaries.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+
+import { Browser, Dashboard, Said, barriers, pause, picture, until } from "./stage.mjs";
+
+let browser;
+
+before(async () => {
+  browser = await Browser.start();
+});
+
+after(() => browser?.end());
+
+const EXAMPLE = JSON.parse(readFileSync(new URL("../../cli/tests/golden/canary.json", import.meta.url)));
+
+/** Serves these Canaries; `number` grows with each change. */
+function api(views, refuse) {
+  const state = { views, number: 1 };
+  const summary = (view) => ({
+    namespace: view.namespace, name: view.name, phase: view.phase, since: view.since, reason: view.reason, message: view.message, weight: view.weight, paused: view.paused,
+    attention: view.phase === "Failed" ? "person" : view.run ? "moving" : "resting", step: view.step && [view.step.number, view.step.of],
+    canary: [view.canary.failed, view.canary.ended], primary: [view.primary.failed, view.primary.ended],
+  });
+  const answer = (method, { pathname, searchParams }) => {
+    if (method === "POST") return refuse ?? [202, {}];
+    if (pathname === "/api/v1/summaries") {
+      const since = Number((searchParams.get("since") || "-0").split("-")[1]);
+      const items = state.views.filter((view) => (view.number ?? 1) > since).map(summary);
+      return [200, { cursor: `1-${state.number}`, whole: since === 0, items, gone: [], problems: state.problems ?? [] }];
+    }
+    const [namespace, name] = pathname.split("/").slice(-2).map(decodeURIComponent);
+    const found = state.views.find((view) => view.namespace === namespace && view.name === name);
+    return found ? [200, found] : [404, { error: "no such Canary" }];
+  };
+  return { state, answer };
+}
+
+test("a hostile text in every place is shown as a text and does nothing", async () => {
+  const attack = `<img src=x onerror="globalThis.hacked=1"><script>globalThis.hacked=1</script>"'><svg onload=globalThis.hacked=1>\u202egnp`;
+  // Words that Weir itself chooses from stay; whatever anybody else may have written is an attack.
+  const words = new Set(["phase", "severity", "result", "verdict", "state"]);
+  const poisoned = (value, key) => {
+    if (typeof value === "string") return words.has(key) ? value : `${attack}${value}`;
+    if (Array.isArray(value)) return value.map((it) => poisoned(it, key));
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, it]) => [name, poisoned(it, name)]));
+    return value;
+  };
+  const { state, answer } = api([poisoned({ ...EXAMPLE, stalled: false, run: "r" })], [403, { error: attack }]);
+  state.problems = [attack];
+  const said = await Said.of(answer);
+  const dashboard = await Dashboard.of(said.address);
+  try {
+    const page = await browser.open(dashboard.address);
+    await page.locator(".row a").click();
+    await page.getByRole("region", { name: "Weight" }).waitFor();
+    await page.getByRole("button", { name: "Pause" }).click();
+    await until("refused", async () => (await page.getByRole("alert").allInnerTexts()).some((text) => text.includes("Pause was refused") && text.includes("<img src=x")));
+    const text = await page.locator("body").innerText();
+    assert.ok(text.includes(`<script>globalThis.hacked=1</script>`), "the text is shown as it is");
+    assert.ok(!text.includes("\u202e"), "what reorders a line is left out");
+    await page.locator("a.back").click();
+    await page.locator(".problems").getByText("<img src=x").waitFor();
+    assert.equal(await page.evaluate(() => globalThis.hacked), undefined);
+    assert.equal(await page.locator("img:not([src='/icon.svg']), script:not([src='/page.mjs']), [onerror], [onload]").count(), 0);
+    assert.deepEqual([page.errors, page.foreign], [[], []]);
+    await page.context().close();
+  } finally {
+    dashboard.end();
+    said.end();
+  }
+});
+
+test("a verb that is refused is told with the reason, and the page goes on", async () => {
+  const why = `canaries.weir.dev "cart" is forbidden: User "ann" cannot patch resource "canaries" in the namespace "shop"`;
+  const { answer } = api([{ ...EXAMPLE, stalled: false }], [403, { error: why }]);
+  const said = await Said.of(answer);
+  const dashboard = await Dashboard.of(said.address);
+  try {
+    const page = await browser.open(dashboard.address);
+    await page.locator(".row a").click();
+    await page.getByRole("button", { name: "Promote" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Promote" }).click();
+    await page.getByRole("alert").getByText(`Promote was refused: ${why}`).waitFor();
+    assert.ok(await page.getByRole("button", { name: "Promote" }).isEnabled());
+    await page.context().close();
+  } finally {
+    dashboard.end();
+    said.end();
+  }
+});
+
+test("a thousand Canaries that change every second are listed, filtered and drawn", async () => {
+  const phases = ["Succeeded", "Initialized", "Succeeded", "Succeeded"];
+  const views = Array.from({ length: 1000 }, (_, i) => ({
+    ...EXAMPLE, namespace: `team-${i % 20}`, name: `service-${String(i).padStart(4, "0")}`, stalled: false,
+    phase: i % 100 === 7 ? "Failed" : i % 20 === 3 ? "Progressing" : phases[i % 4], run: i % 20 === 3 ? "r" : "", weight: i % 20 === 3 ? 20 : 0,
+    reason: i % 100 === 7 ? "GuardTripped" : i % 20 === 3 ? "Analysing" : "UpToDate",
+    message: i % 20 === 3 ? "next check in 5s" : EXAMPLE.message, since: Date.now() - 60_000 * i,
+  }));
+  const { state, answer } = api(views);
+  const moving = views.filter((view) => view.run);
+  const clock = setInterval(() => {
+    state.number += 1;
+    for (const view of moving) {
+      view.number = state.number;
+      view.canary = { ...view.canary, ended: view.canary.ended + 10 };
+    }
+  }, 1000);
+  const said = await Said.of(answer);
+  const dashboard = await Dashboard.of(said.address);
+  try {
+    const page = await browser.open(dashboard.address);
+    await page.getByRole("button", { name: "At rest: 940" }).waitFor();
+    await page.getByRole("button", { name: "Moving: 50" }).waitFor();
+    assert.equal(await page.locator(".row").count(), 1000);
+    assert.equal(await page.locator(".row").first().getAttribute("data-attention"), "person");
+    const fails = page.locator(".row[data-attention=moving] .fails").first();
+    const before = await fails.innerText();
+    await until("counted on", async () => (await fails.innerText()) !== before);
+    await page.getByRole("searchbox", { name: "Filter" }).fill("team-3 progressing");
+    await until("filtered", async () => (await page.locator(".row").count()) === 50);
+    // A row that moves keeps the focus.
+    await page.keyboard.press("ArrowDown");
+    const focused = () => page.evaluate(() => document.activeElement.textContent);
+    const name = await focused();
+    const shown = await fails.innerText();
+    await until("counted on", async () => (await fails.innerText()) !== shown);
+    assert.equal(await focused(), name);
+    // Of a thousand rows that differ in nothing but numbers some are enough.
+    assert.deepEqual(await barriers(page), []);
+    await page.getByRole("searchbox", { name: "Filter" }).fill("");
+    await until("unfiltered", async () => (await page.locator(".row").count()) === 1000);
+    await picture(page, "dashboard-list");
+    const dark = await browser.open(dashboard.address, { scheme: "dark" });
+    await dark.getByRole("button", { name: "Moving: 50" }).waitFor();
+    await pause(500);
+    await picture(dark, "dashboard-list-dark");
+    assert.deepEqual([page.errors, dark.errors], [[], []]);
+    await dark.context().close();
+    await page.context().close();
+  } finally {
+    clearInterval(clock);
+    dashboard.end();
+    said.end();
+  }
+});
