@@ -22,6 +22,9 @@ mod fleet;
 #[cfg(feature = "kubernetes-flux")]
 #[path = "kubernetes/flux/mod.rs"]
 mod flux;
+#[cfg(feature = "kubernetes-full")]
+#[path = "kubernetes/former.rs"]
+mod former;
 #[path = "kubernetes/fronts.rs"]
 mod fronts;
 #[path = "kubernetes/hazards.rs"]
