@@ -3,7 +3,7 @@
 //! A block `console` is a terminal: lines with `$ ` are typed, the lines below are what is shown, and `...` stands for more of it.
 //! What differs from run to run (ages, times, commits, suffixes of pods, numbers of requests) counts for nothing.
 
-use super::{Clone, root};
+use super::{Fork, root};
 
 /// A command and what the page says that it shows.
 #[derive(Debug, PartialEq)]
@@ -20,7 +20,7 @@ impl Page {
     }
 
     /// Plays a section in a clone.
-    pub(super) fn play(&self, heading: &str, clone: &Clone) {
+    pub(super) fn play(&self, heading: &str, clone: &Fork) {
         let typed = typed(self.section(heading));
         assert!(!typed.is_empty(), "docs/tutorial.md has nothing to type under {heading}");
         for it in typed {
