@@ -156,6 +156,36 @@ fn every_value_of_the_chart_does_what_it_says() {
     assert!(!none.contains("PodDisruptionBudget"));
 }
 
+/// What Flux makes of it is in `flux`, which is not part of every run.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_repository_to_fork_is_rendered_and_the_api_server_takes_its_apps() {
+    let stage = Stage::bare("forked").await;
+    let gitops = manifests().join("../gitops");
+    let render = |folder: &str| kubectl(&["kustomize", gitops.join(folder).to_str().unwrap()]);
+    let istio = render("clusters/production/istio");
+    assert_eq!(istio.matches("substitute:\n      version: 1.").count(), 2, "{istio}");
+    for folder in ["istio/system", "istio/gateway", "monitoring"] {
+        assert!(render(folder).contains("kind: HelmRelease"), "{folder}");
+    }
+    // Weir's values are those of the chart.
+    let release = render("weir");
+    let (_, values) = release.split_once("\n  values:\n").unwrap();
+    let values = values.split("\n---").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.yaml");
+    std::fs::write(
+        &file,
+        values.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect::<String>(),
+    )
+    .unwrap();
+    let text = rendered(&["--values", file.to_str().unwrap()]).unwrap();
+    assert!(text.contains("replicas: 2") && text.contains("kind: PodDisruptionBudget"), "{text}");
+    let apps = render("apps").replace("namespace: prod", &format!("namespace: {}", stage.namespace));
+    let taken = run("kubectl", &["apply", "--dry-run=server", "-f", "-"], &apps).unwrap();
+    assert_eq!(taken.matches("canary.weir.dev/").count(), 2, "{taken}");
+    stage.strike();
+}
+
 #[test]
 fn what_the_chart_and_the_folder_for_kustomize_install_is_the_same() {
     // Written by manifests/generate; here because this level has helm.

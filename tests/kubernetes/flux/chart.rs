@@ -1,7 +1,7 @@
 //! Weir's chart as a HelmRelease, on a cluster that has never seen Weir.
 
 use super::super::kubectl::{apply, kubectl, run, until};
-use super::{Clone, knows_callers, release_is_ready, without_callers};
+use super::{Fork, knows_callers, release_is_ready, without_callers};
 
 /// As docs/flux.md has it, with this cluster's image.
 fn release() -> String {
@@ -41,7 +41,7 @@ async fn helm_controller_installs_weir_from_git_and_replaces_an_older_definition
     let istio = format!("{}/istio/base/files/crd-all.gen.yaml", std::env::var("WEIR_CLUSTER_CACHE").unwrap());
     kubectl(&["apply", "--server-side", "-f", &istio]);
     only_v1beta1();
-    let clone = Clone::of("weir");
+    let clone = Fork::of("weir");
     clone.copy("manifests/chart", "manifests");
     // A link is left out of the artifact, and harms nobody.
     clone.shell("ln -s chart/Chart.yaml manifests/link");

@@ -8,7 +8,7 @@ use super::super::stage::load;
 use super::inventory::Inventory;
 use super::page::Page;
 use super::watch::Watch;
-use super::{Clone, applied, knows_callers, push_chart, without_callers};
+use super::{Fork, applied, knows_callers, push_chart, without_callers};
 
 /// flux-system itself, and those that it applies.
 const ALL: usize = 6;
@@ -60,7 +60,7 @@ fn phase(name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tutorial_runs_as_it_stands_and_users_notice_nothing() {
     let page = Page::read();
-    let clone = Clone::of("fleet");
+    let clone = Fork::of("fleet");
     clone.copy("gitops/.", ".");
     clone.copy("tests/cluster/manifests/gitops/.", "clusters/here");
     // A Weir whose definitions are older: the upgrade replaces them.

@@ -26,12 +26,12 @@ fn root() -> PathBuf {
 }
 
 /// A person's clone of a repository that Flux reads.
-struct Clone {
+struct Fork {
     folder: TempDir,
     name: &'static str,
 }
 
-impl Clone {
+impl Fork {
     fn of(name: &'static str) -> Self {
         let clone = Self { folder: tempfile::tempdir().unwrap(), name };
         clone.shell(&format!("git clone --quiet http://{WORLD}/git/{name}.git . && git config push.default current"));

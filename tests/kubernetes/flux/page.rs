@@ -3,7 +3,7 @@
 //! A block `console` is a terminal: lines with `$ ` are typed, the lines below are what is shown, and `...` stands for more of it.
 //! What differs from run to run (ages, times, commits, suffixes of pods, numbers of requests) counts for nothing.
 
-use super::{Clone, root};
+use super::{Fork, root};
 
 /// A command and what the page says that it shows.
 #[derive(Debug, PartialEq)]
@@ -20,7 +20,7 @@ impl Page {
     }
 
     /// Plays a section in a clone.
-    pub(super) fn play(&self, heading: &str, clone: &Clone) {
+    pub(super) fn play(&self, heading: &str, clone: &Fork) {
         let typed = typed(self.section(heading));
         assert!(!typed.is_empty(), "docs/tutorial.md has nothing to type under {heading}");
         for it in typed {
@@ -103,12 +103,11 @@ fn settled(line: &str) -> String {
         }
         kept.push(word);
     }
-    let line = kept.join(" ");
-    // A number of several digits is as good as one of one.
-    let mut settled = String::new();
-    for c in line.chars() {
-        if !(c == '#' && settled.ends_with('#')) {
-            settled.push(c);
+    // A number of several digits is as good as one of one: 1,304 as 7.
+    let mut settled = kept.join(" ");
+    for several in ["##", "#,#"] {
+        while settled.contains(several) {
+            settled = settled.replace(several, "#");
         }
     }
     settled
@@ -135,7 +134,7 @@ fn word(word: &str) -> String {
     let suffix = |part: &&str| part.len() >= 5 && part.chars().any(|c| c.is_ascii_digit()) && !part.contains('.');
     let parts: Vec<&str> = bare.split('-').collect();
     if parts.len() > 1 && parts.iter().any(suffix) {
-        let named: Vec<&str> = parts.into_iter().take_while(|part| !suffix(&part)).collect();
+        let named: Vec<&str> = parts.into_iter().take_while(|part| !suffix(part)).collect();
         return format!("{}-POD{tail}", named.join("-"));
     }
     word.to_owned()
@@ -157,7 +156,7 @@ fn only_what_differs_from_run_to_run_may_differ() {
     assert_eq!(difference(&shown, "NAME AGE\napps 12s True Applied revision: main@sha1:ffff00\n"), None);
     assert!(difference(&shown, "NAME AGE\napps 12s False Applied revision: main@sha1:ffff00\n").is_some());
     assert!(difference(&page(&["weight 5"]), "weight 10").is_some());
-    assert_eq!(difference(&page(&["9 of 80 requests"]), "11 of 1234 requests"), None);
+    assert_eq!(difference(&page(&["9 of 80 requests"]), "11 of 1,234 requests"), None);
     assert_eq!(difference(&page(&["a", "...", "d"]), "a\nb\nc\nd"), None);
     assert!(difference(&page(&["a", "d"]), "a\nb\nc\nd").is_some());
     assert!(difference(&page(&["a", "...", "d"]), "a\nb\nc\nd\ne").is_some());
