@@ -147,7 +147,7 @@ test("a release is taken back with the keyboard alone", async () => {
   await page.keyboard.press("Enter");
   await tabTo("Take back");
   await page.keyboard.press("Enter");
-  await until("taken back", async () => (await site.canary()).reason === "Aborted");
+  await until("taken back", async () => (await site.canary()).ended?.reason === "Aborted");
   await until("shown", async () => (await status(page)).startsWith("Failed"));
   await until("told", async () => (await page.locator("#news").innerText()).includes("Failed"));
   await page.keyboard.press("Escape");
