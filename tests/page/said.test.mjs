@@ -43,7 +43,9 @@ test("a hostile text in every place is shown as a text and does nothing", async 
   // Words that Weir itself chooses from stay; whatever anybody else may have written is an attack.
   const words = new Set(["phase", "severity", "result", "verdict", "state"]);
   const poisoned = (value, key) => {
-    if (typeof value === "string") return words.has(key) ? value : `${attack}${value}`;
+    // A Canary is asked for by its name as the command line may show it: without what reorders a line.
+    const own = key === "name" || key === "namespace" ? attack.replace("\u202egnp", "") : attack;
+    if (typeof value === "string") return words.has(key) ? value : `${own}${value}`;
     if (Array.isArray(value)) return value.map((it) => poisoned(it, key));
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, it]) => [name, poisoned(it, name)]));
     return value;
