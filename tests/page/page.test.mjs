@@ -199,7 +199,7 @@ test("nothing is in the way of who sees badly, or uses a phone", async () => {
     await canary(page);
     assert.equal(await overflow(), 0, `${scheme}: a Canary is wider than the phone`);
     assert.deepEqual(await barriers(page), [], `${scheme}: a Canary`);
-    await picture(page, `dashboard-phone-${scheme}`);
+    if (scheme === "dark") await picture(page, "dashboard-phone");
     assert.deepEqual(page.errors, []);
     await page.context().close();
   }
