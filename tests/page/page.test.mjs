@@ -147,7 +147,7 @@ test("a release is taken back with the keyboard alone", async () => {
   await page.keyboard.press("Enter");
   await tabTo("Take back");
   await page.keyboard.press("Enter");
-  await until("taken back", async () => (await site.canary()).reason === "Aborted");
+  await until("taken back", async () => (await site.canary()).ended?.reason === "Aborted");
   await until("shown", async () => (await status(page)).startsWith("Failed"));
   await until("told", async () => (await page.locator("#news").innerText()).includes("Failed"));
   await page.keyboard.press("Escape");
@@ -199,7 +199,7 @@ test("nothing is in the way of who sees badly, or uses a phone", async () => {
     await canary(page);
     assert.equal(await overflow(), 0, `${scheme}: a Canary is wider than the phone`);
     assert.deepEqual(await barriers(page), [], `${scheme}: a Canary`);
-    await picture(page, `dashboard-phone-${scheme}`);
+    if (scheme === "dark") await picture(page, "dashboard-phone");
     assert.deepEqual(page.errors, []);
     await page.context().close();
   }

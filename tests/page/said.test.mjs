@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
-import { Browser, Dashboard, Said, barriers, pause, picture, until } from "./stage.mjs";
+import { Browser, Dashboard, Said, barriers, picture, until } from "./stage.mjs";
 
 let browser;
 
@@ -21,7 +21,7 @@ function api(views, refuse) {
   const state = { views, number: 1 };
   const summary = (view) => ({
     namespace: view.namespace, name: view.name, phase: view.phase, since: view.since, reason: view.reason, message: view.message, weight: view.weight, paused: view.paused,
-    attention: view.phase === "Failed" ? "person" : view.run ? "moving" : "resting", step: view.step && [view.step.number, view.step.of],
+    attention: view.attention ?? (view.phase === "Failed" ? "person" : view.run ? "moving" : "resting"), step: view.step && [view.step.number, view.step.of],
     canary: [view.canary.failed, view.canary.ended], primary: [view.primary.failed, view.primary.ended],
   });
   const answer = (method, { pathname, searchParams }) => {
@@ -43,7 +43,9 @@ test("a hostile text in every place is shown as a text and does nothing", async 
   // Words that Weir itself chooses from stay; whatever anybody else may have written is an attack.
   const words = new Set(["phase", "severity", "result", "verdict", "state"]);
   const poisoned = (value, key) => {
-    if (typeof value === "string") return words.has(key) ? value : `${attack}${value}`;
+    // A Canary is asked for by its name as the command line may show it: without what reorders a line.
+    const own = key === "name" || key === "namespace" ? attack.replace("\u202egnp", "") : attack;
+    if (typeof value === "string") return words.has(key) ? value : `${own}${value}`;
     if (Array.isArray(value)) return value.map((it) => poisoned(it, key));
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, it]) => [name, poisoned(it, name)]));
     return value;
@@ -93,13 +95,24 @@ test("a verb that is refused is told with the reason, and the page goes on", asy
 });
 
 test("a thousand Canaries that change every second are listed, filtered and drawn", async () => {
-  const phases = ["Succeeded", "Initialized", "Succeeded", "Succeeded"];
-  const views = Array.from({ length: 1000 }, (_, i) => ({
-    ...EXAMPLE, namespace: `team-${i % 20}`, name: `service-${String(i).padStart(4, "0")}`, stalled: false,
-    phase: i % 100 === 7 ? "Failed" : i % 20 === 3 ? "Progressing" : phases[i % 4], run: i % 20 === 3 ? "r" : "", weight: i % 20 === 3 ? 20 : 0,
-    reason: i % 100 === 7 ? "GuardTripped" : i % 20 === 3 ? "Analysing" : "UpToDate",
-    message: i % 20 === 3 ? "next check in 5s" : EXAMPLE.message, since: Date.now() - 60_000 * i,
-  }));
+  // Ten need a person, fifty move, and all others rest.
+  const names = ["cart", "checkout", "ledger", "search", "catalog", "login", "mail", "media", "orders", "prices"];
+  const person = [
+    { phase: "Failed", reason: "GuardTripped", message: "the guard in ingressgateway-5d8 stopped the canary by its absolute table: canary failed 4 of 4 requests, primary 0 of 252, at weight 10 %", failed: 4, ended: 4, weight: 0 },
+    { phase: "WaitingPromotion", reason: "WaitingForGate", message: "gate release-manager is closed: not approved yet", failed: 1, ended: 1912, weight: 50 },
+    { phase: "Failed", reason: "EvidenceBad", message: "the evidence of failures is a verdict: canary failed 9 of 412 requests, primary 3 of 8240, at weight 5 %", failed: 9, ended: 412, weight: 0 },
+    { phase: "Progressing", reason: "Insufficient", message: "3 canary requests so far, a check needs 10", failed: 0, ended: 3, weight: 1 },
+  ];
+  const one = (i) => {
+    if (i % 100 === 7) return { ...person[Math.floor(i / 100) % 4], attention: "person", run: "" };
+    if (i % 20 === 3) return { phase: "Progressing", reason: "Analysing", message: `next check in ${1 + (i % 9)}s`, failed: i % 3, ended: 400 + 7 * i, weight: [5, 10, 20, 50][i % 4], run: "r", step: { number: 1 + (i % 4), of: 4 } };
+    return { phase: i % 4 ? "Succeeded" : "Initialized", reason: "UpToDate", message: "", failed: 0, ended: 0, weight: 0, run: "" };
+  };
+  const views = Array.from({ length: 1000 }, (_, i) => {
+    const { failed, ended, ...rest } = one(i);
+    const step = rest.step;
+    return { ...EXAMPLE, ...rest, step, namespace: `team-${i % 20}`, name: `${names[i % 10]}-${String(i).padStart(3, "0")}`, stalled: false, canary: { ...EXAMPLE.canary, failed, ended }, primary: { ...EXAMPLE.primary, failed: Math.floor(failed / 3), ended: 9 * ended }, since: Date.now() - 60_000 * i };
+  });
   const { state, answer } = api(views);
   const moving = views.filter((view) => view.run);
   const clock = setInterval(() => {
@@ -133,11 +146,11 @@ test("a thousand Canaries that change every second are listed, filtered and draw
     assert.deepEqual(await barriers(page), []);
     await page.getByRole("searchbox", { name: "Filter" }).fill("");
     await until("unfiltered", async () => (await page.locator(".row").count()) === 1000);
+    await page.evaluate(() => document.activeElement.blur());
     await picture(page, "dashboard-list");
     const dark = await browser.open(dashboard.address, { scheme: "dark" });
     await dark.getByRole("button", { name: "Moving: 50" }).waitFor();
-    await pause(500);
-    await picture(dark, "dashboard-list-dark");
+    assert.deepEqual((await barriers(dark)).filter((it) => it.startsWith("color-contrast")), []);
     assert.deepEqual([page.errors, dark.errors], [[], []]);
     await dark.context().close();
     await page.context().close();

@@ -226,7 +226,8 @@ fn waits(plan: &Plan, step: &Step, is_last: bool) -> Vec<String> {
     waits.extend(plan.checks.iter().filter(|check| step.judged || check.source == Source::Template).map(bounds));
     waits.extend(hooks(WebhookKind::Rollout, "webhook"));
     let switches = plan.steps.iter().any(|step| step.confirm);
-    if if switches { step.confirm } else { is_last } {
+    let is_before_promotion = if switches { step.confirm } else { is_last };
+    if is_before_promotion {
         waits.extend(hooks(WebhookKind::ConfirmPromotion, "gate"));
     }
     waits

@@ -174,7 +174,7 @@ fn rows(detail: &CanaryDetail, workloads: &Workloads) -> Vec<Row> {
         let all = applied.missing.is_empty();
         let status =
             if all { ("✔", Tone::Good, "Acknowledged".into()) } else { ("◌", Tone::Busy, "Waiting".into()) };
-        let info = format!("{} of {} use the weight", applied.gateways, applied.of);
+        let info = format!("{} of {}", applied.gateways, applied.of);
         rows.push(Row { name: format!("{branch}⇄ gateways"), kind: "Gateways", status, made: None, info });
         for (gateway, is_last) in ends(&particulars.gateways) {
             let branch = if is_last { "└──" } else { "├──" };
@@ -203,8 +203,8 @@ fn of_arm(branch: &str, word: &str, arm: &ArmView) -> Row {
         "" | "not looked at" => ("?", Tone::Faint, "Unknown".to_owned()),
         _ => ("◌", Tone::Busy, "NotReady".to_owned()),
     };
-    let revision = arm.revision.as_deref().map(|revision| format!("{}, ", paint::short(revision))).unwrap_or_default();
-    let info = format!("{revision}{} failed of {}", paint::count(arm.failed), paint::count(arm.ended));
+    let revision = arm.revision.as_deref().map(|revision| format!("{} ", paint::short(revision))).unwrap_or_default();
+    let info = format!("{revision}{} failed", paint::count(arm.failed));
     Row { name: format!("{branch}# {word}"), kind: "Arm", status, made: None, info }
 }
 
@@ -227,7 +227,7 @@ fn of_pod(branch: &str, pod: &PodView) -> Row {
     };
     let restarts = match pod.restarts {
         0 => String::new(),
-        n => format!(",restarts:{n}"),
+        n => format!(" ↻{n}"),
     };
     let info = format!("ready:{}/{}{restarts}", pod.ready[0], pod.ready[1]);
     Row {

@@ -69,10 +69,11 @@ export class Detail {
 
   async press(verb, button) {
     const { namespace, name } = this.wanted;
-    if (!(await confirmed(VERBS[verb], `${namespace}/${name}`))) return;
-    button.disabled = true;
+    if (button.ariaBusy === "true" || !(await confirmed(VERBS[verb], `${namespace}/${name}`))) return;
+    // A disabled button would lose the focus.
+    button.ariaBusy = "true";
     const refusal = await ask(namespace, name, verb);
-    button.disabled = false;
+    button.ariaBusy = null;
     if (refusal) this.refuse(`${VERBS[verb].text} was refused: ${refusal}`);
     else this.news(`${VERBS[verb].text} of ${name} is asked for`);
   }
