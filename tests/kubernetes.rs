@@ -17,6 +17,9 @@ mod faults;
 #[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/fleet.rs"]
 mod fleet;
+#[cfg(feature = "kubernetes-full")]
+#[path = "kubernetes/former.rs"]
+mod former;
 #[path = "kubernetes/fronts.rs"]
 mod fronts;
 #[path = "kubernetes/hazards.rs"]

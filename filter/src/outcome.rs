@@ -128,7 +128,7 @@ struct Head {
     status: Option<u32>,
     grpc_status: Option<u32>,
     is_grpc: bool,
-    is_event_stream: bool,
+    is_endless: bool,
     /// Envoy's router adds this header to what an upstream answered, unless it is told not to.
     has_service_time: bool,
 }
@@ -141,8 +141,8 @@ impl Head {
                 b":status" => head.status = number(value),
                 b"grpc-status" => head.grpc_status = number(value),
                 b"content-type" => {
-                    head.is_grpc = value.starts_with(b"application/grpc");
-                    head.is_event_stream = value.starts_with(b"text/event-stream");
+                    head.is_grpc = begins(value, b"application/grpc");
+                    head.is_endless = ENDLESS.iter().any(|kind| begins(value, kind));
                 }
                 b"x-envoy-upstream-service-time" => head.has_service_time = true,
                 _ => {}
@@ -150,6 +150,20 @@ impl Head {
         }
         head
     }
+}
+
+/// Content types of answers that go on as long as somebody listens.
+const ENDLESS: [&[u8]; 5] = [
+    b"text/event-stream",
+    b"multipart/x-mixed-replace",
+    b"application/x-ndjson",
+    b"application/stream+json",
+    b"application/json-seq",
+];
+
+/// Returns whether a content type, which is written in any case, begins like this.
+fn begins(value: &[u8], with: &[u8]) -> bool {
+    value.get(..with.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(with))
 }
 
 /// Judges the request whose end this callback is about, at its age.
@@ -172,7 +186,7 @@ pub fn judge<H: Host>(host: &mut H, body: Body, age_ns: u64) -> Ending {
     let answered = Ending { client_error: (400..500).contains(&status), ..Ending::plain(Outcome::Success) };
     match status {
         500.. => Ending::plain(Outcome::Failure),
-        _ if head.is_event_stream => events(host, body),
+        _ if head.is_endless => events(host, body),
         _ if body.ended => answered,
         _ => match grpc_status(host, head) {
             Some(grpc) => grpc_call(host, body, grpc),

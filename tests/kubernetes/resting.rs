@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::STEPS;
 use super::kubectl::{kubectl, run, until};
-use super::stage::{Release, SYSTEM, Stage};
+use super::stage::{Release, SYSTEM, Stage, open};
 
 /// Returns how many requests of a Canary were given an arm, as Weir knows.
 pub(crate) fn assigned(namespace: &str, canary: &str) -> u64 {
@@ -82,5 +82,33 @@ async fn a_filter_that_an_earlier_weir_inserted_is_switched_off_under_a_rollout_
     let tally = traffic.finish().await;
     assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
     assert_eq!(stage.status()["phase"], "Progressing");
+    stage.strike();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_that_istiod_gives_no_gateway_are_told_and_the_release_goes_on_once_they_are_there() {
+    let stage = Stage::bare("unseen").await;
+    let (namespace, host) = (stage.namespace.clone(), stage.host().to_owned());
+    // The Gateway admits the host for another namespace alone, so that istiod drops the Canary's routes.
+    open(&namespace, "public", "{istio: ingressgateway}", &format!("elsewhere/{host}"));
+    stage.initialize(STEPS).await;
+    let traffic = stage.traffic(20.0);
+    stage.release(&Release::good("v2"));
+    let (_, told) = until("it is told", || {
+        let (reason, message) = stage.condition("GatewayBound");
+        (reason == "RoutesUnseen").then_some((reason, message))
+    })
+    .await;
+    assert!(told.contains("does a server of the Gateway admit its hosts"), "{told}");
+    assert_eq!(stage.status()["canaryWeight"].as_f64(), Some(0.0), "{:#}", stage.status());
+    assert!(
+        inserted()["spec"]["configPatches"][0]["patch"]["value"]["disabled"] == json!(true),
+        "off for everybody else"
+    );
+    open(&namespace, "public", "{istio: ingressgateway}", &host);
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let tally = traffic.finish().await;
+    assert!(tally.of("v2").ok > 0, "{:?}", tally.summary());
     stage.strike();
 }

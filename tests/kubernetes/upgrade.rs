@@ -65,7 +65,8 @@ fn filter() -> Value {
     all.find(inserts).unwrap_or_default()
 }
 
-fn is_off_by_itself() -> Option<()> {
+/// Returns whether the filter of the ingress gateway is off but where routes switch it on, as no older Weir has it.
+pub(crate) fn is_off_by_itself() -> Option<()> {
     (filter()["spec"]["configPatches"][0]["patch"]["value"]["disabled"] == true).then_some(())
 }
 

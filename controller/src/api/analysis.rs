@@ -133,11 +133,11 @@ pub struct MatchSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = limits::TERMS))]
     pub cookies: BTreeMap<String, StringMatchSpec>,
-    /// Conditions on query parameters, by name; compared as they stand in the request, undecoded.
+    /// Conditions on query parameters, by name; compared as they stand in the request, undecoded. One without a test must be there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = limits::TERMS))]
     pub query_params: BTreeMap<String, StringMatchSpec>,
-    /// Conditions on the calling workload's labels are not supported: a gateway cannot see them.
+    /// Conditions on the calling workload's labels are not supported: service.callers names who takes part.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = limits::TERMS))]
     pub source_labels: BTreeMap<String, String>,

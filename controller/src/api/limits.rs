@@ -3,7 +3,9 @@
 //!
 //! The schema refuses at `kubectl apply` what is above a limit. An object that was stored before there were limits must go on
 //! working after an upgrade: the plan remarks on what is above a limit, and refuses only what is above [`STORED`] times as much.
-//! What can stop a gateway (a regular expression) has no such second limit.
+//! What can stop a gateway (a regular expression) has no such second limit. A Canary that worked before there were limits
+//! ([`Rules::Former`](super::problem::Rules)) is refused for none of them until its spec changes: an expression that is too large
+//! matches nothing there.
 
 use super::problem::Problems;
 
@@ -63,7 +65,7 @@ pub(super) const ATTRIBUTES: usize = 512;
 pub(super) fn count(p: &mut Problems, field: impl Into<String>, what: &str, found: usize, limit: usize) {
     let text = format!("has {found} {what}, and {limit} is the limit");
     if found > limit * STORED {
-        p.add(field, text + ": remove some");
+        p.refuse_new(field, text + ": remove some", "all are kept");
     } else if found > limit {
         p.remark(field, text + " for new objects: this one is kept as it is");
     }

@@ -70,6 +70,9 @@ impl Migration {
         let Parsed { place, object, warnings } = parsed;
         if object != Known::Other {
             self.remarks.extend(warnings);
+        } else {
+            // What is Flagger's still, and not turned into ours: nobody would look after it.
+            self.problems.extend(warnings.into_iter().filter(|warning| warning.text.starts_with("flagger.app/")));
         }
         let Known::Canary(canary) = object else { return };
         let read = reading(&canary.metadata.namespace, &canary.metadata.name, &canary.spec);
@@ -172,6 +175,19 @@ items:
         let fields: Vec<&str> = migration.remarks.iter().map(|remark| remark.field.as_str()).collect();
         assert!(fields.contains(&"spec.service.gateways"), "{fields:?}");
         assert!(fields.contains(&"spec.analysis.webhooks[0].metadata.cmd"), "{fields:?}");
+    }
+
+    #[test]
+    fn an_object_of_a_version_that_flagger_itself_has_left_is_named_with_what_to_write() {
+        let text = "apiVersion: flagger.app/v1alpha3\nkind: Canary\nmetadata: {name: shop}\nspec: {canaryAnalysis: {stepWeight: 5}}\n";
+        let migration = migrate(text, "old.yaml");
+        assert_eq!((migration.text.as_str(), migration.changed), (text, 0));
+        let problems: Vec<String> = migration.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].contains("v1alpha3") && problems[0].contains("call canaryAnalysis analysis"),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::checks::{check_load_tests, checks, latency_edges, webhooks};
 use super::duration::parse_duration;
 use super::kinds::{AutoscalerKind, PROCESS, RouterKind, TargetKind};
 use super::object::{Object, name_problem};
-use super::problem::{Problem, Problems};
+use super::problem::{Problem, Problems, Rules};
 use super::rules::words;
 use super::{limits, serving, strategy};
 
@@ -55,12 +55,18 @@ pub fn remarks(canary: &Object<CanarySpec>) -> Vec<Problem> {
 /// Reads a spec.
 #[must_use]
 pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
+    reading_by(Rules::Today, namespace, name, spec)
+}
+
+/// Reads a spec by some rules.
+#[must_use]
+pub fn reading_by(rules: Rules, namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
     if let Some(text) = serde_json::to_string(spec).ok().and_then(|text| limits::size_problem(text.len())) {
         // Nothing that takes time is done with it.
         let plan = Err(vec![Problem::new("spec", text)]);
         return Reading { plan, remarks: Vec::new(), deprecated: Vec::new() };
     }
-    let mut problems = Problems::new();
+    let mut problems = Problems { rules, ..Problems::new() };
     let p = &mut problems;
     check_name(name, spec, p);
     check_target(spec, p);
@@ -129,7 +135,7 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
         admission: p.whole("spec.analysis.admission", analysis.admission, 10, 0..=1_000_000) as u32,
         observe_at_rest: spec.observe_at_rest == Some(true),
     };
-    let Problems { found, remarks, deprecated } = problems;
+    let Problems { found, remarks, deprecated, .. } = problems;
     let plan = if found.is_empty() { Ok(plan) } else { Err(found) };
     Reading { plan, remarks, deprecated }
 }

@@ -66,11 +66,32 @@ pub(super) struct Problems {
     pub(super) remarks: Vec<Problem>,
     /// What works and should be written otherwise.
     pub(super) deprecated: Vec<Problem>,
+    /// By which rules the spec is read.
+    pub(super) rules: Rules,
+}
+
+/// By which rules a spec is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// Today's.
+    #[default]
+    Today,
+    /// Those from before a user's text had limits, for a Canary that worked by them: what could harm others has no effect, and
+    /// nothing is refused for it.
+    Former,
 }
 
 impl Problems {
     pub(super) fn new() -> Self {
         Self::default()
+    }
+
+    /// Notes what is refused since there are limits, and goes on in a Canary that worked before.
+    pub(super) fn refuse_new(&mut self, field: impl Into<String>, text: impl Into<String>, instead: &str) {
+        match self.rules {
+            Rules::Today => self.add(field, text),
+            Rules::Former => self.remark(field, format!("{}; {instead} until the spec changes", text.into())),
+        }
     }
 
     /// Notes what is accepted and has no effect, or less than it says.

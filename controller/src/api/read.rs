@@ -162,6 +162,11 @@ fn foreign(header: &Header, ours: &str) -> Problem {
     let Header { api_version, kind } = header;
     let text = if api_version.is_empty() {
         format!("is missing, so this {kind} is ignored: make it {ours}")
+    } else if api_version.starts_with("flagger.app/v1alpha") {
+        format!(
+            "{api_version} is served by no Flagger any more, so this {kind} is ignored: make it {ours}, call canaryAnalysis analysis, and give \
+             each metric a thresholdRange"
+        )
     } else if api_version.starts_with("flagger.app/") {
         format!("{api_version} is Flagger's, so this {kind} is ignored: to release it with Weir, make it {ours}")
     } else if api_version == ours {

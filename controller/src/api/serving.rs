@@ -104,7 +104,7 @@ fn check_hosts(namespace: &str, service: &ServiceSpec, p: &mut Problems) {
         } else if in_mesh && let Some(whose) = services_of(host, namespace) {
             let what =
                 "without gateways, requests of the whole mesh would be taken from there; remove it, or give gateways";
-            p.add(field, format!("{host} is a service of {whose}: {what}"));
+            p.refuse_new(field, format!("{host} is a service of {whose}: {what}"), "it is kept");
         }
     }
 }

@@ -11,8 +11,10 @@ use weir_wire::{Condition, StringMatch, Weight};
 
 use super::analysis::{AnalysisSpec, MatchSpec, StringMatchSpec};
 use super::limits;
-use super::problem::Problems;
+use super::problem::{Problems, Rules};
 
+/// What no header, cookie or query parameter of a request can be.
+const NEVER: &str = "\n";
 /// More iterations than anybody waits for; each one is kept in memory.
 const MAX_ITERATIONS: i64 = 1000;
 
@@ -108,7 +110,8 @@ pub(super) fn conditions(matches: &[MatchSpec], problems: &mut Problems) -> Vec<
     for (i, spec) in matches.iter().enumerate() {
         let at = format!("spec.analysis.match[{i}]");
         if !spec.source_labels.is_empty() {
-            let text = "is not supported: a gateway cannot see the caller's labels; use headers or cookies";
+            let text = "is not supported: a proxy sees requests, and not who sends them; name these callers in service.callers, or \
+                        use headers or cookies";
             problems.add(format!("{at}.sourceLabels"), text);
         } else if spec.headers.is_empty() && spec.cookies.is_empty() && spec.query_params.is_empty() {
             problems.add(&at, "has no condition and would match every request: add headers, cookies or queryParams");
@@ -117,10 +120,11 @@ pub(super) fn conditions(matches: &[MatchSpec], problems: &mut Problems) -> Vec<
         limits::count(problems, &at, "terms", terms, limits::TERMS);
         let headers: BTreeMap<_, _> =
             spec.headers.iter().map(|(name, test)| (name.to_ascii_lowercase(), test.clone())).collect();
+        let parameters = spec.query_params.iter().map(|(name, test)| (name.clone(), present(test))).collect();
         conditions.push(Condition {
             headers: tests(&format!("{at}.headers"), &headers, is_token, problems),
             cookies: tests(&format!("{at}.cookies"), &spec.cookies, is_token, problems),
-            query_params: tests(&format!("{at}.queryParams"), &spec.query_params, is_parameter, problems),
+            query_params: tests(&format!("{at}.queryParams"), &parameters, is_parameter, problems),
         });
     }
     conditions
@@ -140,11 +144,24 @@ fn tests(
         }
         let longest = [&test.exact, &test.prefix, &test.suffix].into_iter().flatten().map(String::len).max();
         limits::count(problems, &field, "bytes", name.len().max(longest.unwrap_or_default()), limits::TEXT);
-        if let Some(test) = problems.keep(&field, string_match(test)) {
+        let large =
+            test.regex.as_deref().filter(|_| problems.rules == Rules::Former).and_then(|text| compile(text).err());
+        if let Some(text) = large {
+            problems.refuse_new(&field, text, "it matches nothing");
+            out.insert(name.clone(), StringMatch::Exact(NEVER.into()));
+        } else if let Some(test) = problems.keep(&field, string_match(test)) {
             out.insert(name.clone(), test);
         }
     }
     out
+}
+
+/// Returns a test that a parameter without one passes whatever it says, as in Flagger: it must be there.
+fn present(test: &StringMatchSpec) -> StringMatchSpec {
+    match *test == StringMatchSpec::default() {
+        true => StringMatchSpec { prefix: Some(String::new()), ..StringMatchSpec::default() },
+        false => test.clone(),
+    }
 }
 
 fn string_match(spec: &StringMatchSpec) -> Result<StringMatch, String> {

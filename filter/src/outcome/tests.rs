@@ -129,6 +129,17 @@ fn a_stream_of_events_is_a_success_without_latency_unless_the_server_breaks_it_o
         assert_eq!((ending.outcome, ending.timing), (expected, Timing::Open), "{flags:x}");
     }
     assert_eq!(outcome(&[(":status", "500"), events[1]], &[], 0, ENDED), Outcome::Failure);
+    for (kind, timing) in [
+        ("Text/Event-Stream", Timing::Open),
+        ("multipart/x-mixed-replace; boundary=frame", Timing::Open),
+        ("application/x-ndjson", Timing::Open),
+        ("application/stream+json", Timing::Open),
+        ("application/json", Timing::Latency),
+        ("text/event", Timing::Latency),
+    ] {
+        let ending = judge(&mut host(&[(":status", "200"), ("content-type", kind)], &[], 0), ENDED, LATER);
+        assert_eq!((ending.outcome, ending.timing), (Outcome::Success, timing), "{kind}");
+    }
 }
 
 #[test]

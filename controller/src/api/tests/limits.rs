@@ -78,6 +78,29 @@ fn a_regular_expression_that_could_stop_a_gateway_is_refused_whenever_it_was_sto
 }
 
 #[test]
+fn a_canary_that_worked_before_there_were_limits_is_refused_for_none_of_them() {
+    let analysis = "iterations: 5\nmatch: [{headers: {a: {regex: \"(?:a*){20000}\"}}}, {cookies: {b: {exact: c}}}]";
+    let mut canary = canary_with(analysis);
+    canary.metadata.namespace = "shop".into();
+    canary.spec.service.hosts = (0..300).map(|i| format!("h{i}.example.com")).collect();
+    canary.spec.service.hosts.push("pay.bank.svc.cluster.local".into());
+    let read = |rules| reading_by(rules, &canary.metadata.namespace, &canary.metadata.name, &canary.spec);
+    let refused = read(Rules::Today).plan.unwrap_err();
+    let fields: Vec<&str> = refused.iter().map(|problem| problem.field.as_str()).collect();
+    assert_eq!(fields, ["spec.service.hosts", "spec.service.hosts[300]", "spec.analysis.match[0].headers.a"]);
+    let former = read(Rules::Former);
+    let told: Vec<&str> = former.remarks.iter().map(|remark| remark.field.as_str()).collect();
+    assert!(fields.iter().all(|field| told.contains(field)), "{told:?}");
+    // What could stop a gateway matches nothing, and is no expression there.
+    let plan = former.plan.unwrap();
+    assert_eq!(plan.conditions[0].headers["a"], weir_wire::StringMatch::Exact("\n".into()));
+    assert_eq!(plan.conditions[1].cookies["b"], weir_wire::StringMatch::Exact("c".into()));
+    // What never worked is refused by any rules.
+    let broken = canary_with("stepWeight: 500");
+    assert!(reading_by(Rules::Former, "shop", "cart", &broken.spec).plan.is_err());
+}
+
+#[test]
 fn a_spec_of_more_than_64_kib_is_refused_before_anything_is_done_with_it() {
     let mut canary = deployment("cart");
     let policy = |bytes: usize| {

@@ -110,6 +110,28 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
         "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}], webhooks: [{name: load, url: \"http://t/\"}]}",
         &[],
     ),
+    // Shapes of published Canaries: gates that are closed again by hooks, an A/B test by a browser, a script for a load generator.
+    (
+        "{port: 5000, targetPort: 5000, gateways: [public-gateway.default.svc.cluster.local], hosts: [cart.local], \
+         trafficPolicy: {tls: {mode: DISABLE}}}",
+        "{iterations: 1, threshold: 4, match: [{headers: {user-agent: {regex: '.*Firefox.*'}}}, \
+         {headers: {cookie: {regex: '^(.*?;)?(type=insider)(;.*)?$'}}}], webhooks: [{name: promote, type: confirm-promotion, \
+         url: \"http://t/gate/check\"}, {name: back, type: rollback, url: \"http://t/rollback/check\"}, {name: close-gate, type: \
+         post-rollout, url: \"http://t/gate/close\"}, {name: close-back, type: post-rollout, url: \"http://t/rollback/close\"}]}",
+        &[],
+    ),
+    (
+        "{port: 80, portName: http, targetPort: 8080, gateways: [mesh], hosts: [cart.shop.svc.cluster.local], trafficPolicy: \
+         {tls: {mode: ISTIO_MUTUAL}}, retries: {attempts: 3, perTryTimeout: 1s, retryOn: 'gateway-error,connect-failure,refused-stream'}}",
+        "{stepWeight: 10, maxWeight: 50, threshold: 10000, webhooks: [{name: k6, type: pre-rollout, timeout: 5m, url: \
+         \"http://t/launch-test\", metadata: {script: \"import http from 'k6/http';\", upload_to_cloud: 'true', env_vars: '{\"A\": \"b\"}'}}]}",
+        &[],
+    ),
+    (
+        "{port: 80, gateways: [bookinfo-gateway.default], hosts: ['*'], match: [{uri: {prefix: /}}], rewrite: {uri: /}, timeout: 5s}",
+        "{iterations: 2, match: [{queryParams: {beta: {}}}]}",
+        &[],
+    ),
     (
         "{port: 80, apex: {labels: {app: a, weir.dev/canary: other}, annotations: {kustomize.toolkit.fluxcd.io/reconcile: \
          disabled, flagger.app/config: x}}}",
@@ -236,6 +258,12 @@ fn load_tests_are_seen_by_the_names_of_the_canarys_service_that_its_hosts_cover(
     let named =
         plan(&cluster_canary("{port: 80, name: front, gateways: [public], hosts: [front-canary]}", analysis)).unwrap();
     assert_eq!(named.direct[0], "front-canary");
+}
+
+#[test]
+fn a_query_parameter_without_a_test_must_only_be_there() {
+    let plan = plan_with("iterations: 1\nmatch: [{queryParams: {beta: {}}}]");
+    assert_eq!(plan.conditions[0].query_params["beta"], weir_wire::StringMatch::Prefix(String::new()));
 }
 
 #[test]

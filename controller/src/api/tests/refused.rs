@@ -102,8 +102,8 @@ const REFUSED: &[(&str, &[&str])] = &[
          - {cookies: {d: {}}, queryParams: {\"e&\": {suffix: x}}}",
         &[
             "spec.analysis.match[0]: has no condition and would match every request: add headers, cookies or queryParams",
-            "spec.analysis.match[1].sourceLabels: is not supported: a gateway cannot see the caller's labels; use headers or \
-             cookies",
+            "spec.analysis.match[1].sourceLabels: is not supported: a proxy sees requests, and not who sends them; name these \
+             callers in service.callers, or use headers or cookies",
             "spec.analysis.match[2].headers.a: needs exactly one of exact, prefix, suffix and regex",
             "spec.analysis.match[2].headers.b c: \"b c\" is not a name that a request can have here",
             "spec.analysis.match[3].cookies.d: needs exactly one of exact, prefix, suffix and regex",

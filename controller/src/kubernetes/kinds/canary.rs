@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use weir_engine::Timestamp;
 
 use crate::alerts::Thread;
-use crate::api::{self, CanarySpec, GROUP, VERSION};
+use crate::api::{self, CanarySpec, GROUP, Rules, VERSION};
 use crate::kubernetes::api_server::object::{Cached, Projection, no_spec, read_spec};
 
 /// One word for why an object cannot work, and a sentence.
@@ -42,6 +42,36 @@ impl Canary {
         let made = self.metadata.creation_timestamp.as_ref().map(|time| time.0.as_millisecond());
         Timestamp(made.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default())
     }
+}
+
+impl Canary {
+    /// Returns by which rules its spec is to be read: what worked before there were some goes on by those, until somebody changes it.
+    #[must_use]
+    pub(crate) fn rules(&self) -> Rules {
+        let CanaryStatus { phase, state, observed_generation, conditions, .. } = &self.fields.status;
+        let stalled = conditions.iter().any(|condition| condition.kind == "Stalled" && condition.status == "True");
+        let worked = phase.is_some() && !stalled && *observed_generation == self.metadata.generation;
+        let noted = state.as_deref().and_then(|text| serde_json::from_str::<Noted>(text).ok()).unwrap_or_default();
+        if worked && !noted.todays_rules { Rules::Former } else { Rules::Today }
+    }
+}
+
+/// What is noted beside the engine's memory, in the same text: a field of the status that the cluster's definition does not know would
+/// have the API server refuse all of it, and definitions are upgraded by hand.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Noted {
+    /// The spec was read by today's rules.
+    todays_rules: bool,
+}
+
+/// Notes beside the engine's memory that the spec was read by today's rules.
+#[must_use]
+pub(crate) fn by_todays_rules(state: &str) -> Option<String> {
+    // Its numbers stay as they are written, bit by bit.
+    let rest = state.strip_prefix('{')?;
+    let comma = if rest == "}" { "" } else { "," };
+    Some(format!("{{\"todaysRules\":true{comma}{rest}"))
 }
 
 /// What became of a Canary. Written by Weir only.

@@ -13,13 +13,13 @@ use super::observe::{Observer, VERB, verb};
 use super::reconciler::Reconciler;
 use super::status::{hazards, missing, newly_stalled, no_effect, stalled, status, webhooks, without_figures};
 use crate::alerts::{Situation, images};
-use crate::api::{CanarySpec, EndedCookies};
+use crate::api::{CanarySpec, EndedCookies, Rules};
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::configs::{TrackedRevision, changed, unmarked};
 use crate::kubernetes::executor::Executor;
 use crate::kubernetes::gateway::{Bound, GatewayWorkload};
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
+use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault, by_todays_rules};
 use crate::kubernetes::render::{Names, Proxies};
 use crate::kubernetes::router::{Callers, leads_to_canary, request_match};
 use crate::kubernetes::target::revision;
@@ -120,6 +120,9 @@ impl Platform for ReconcileContext<'_> {
         let callers = self.callers.as_ref();
         let bound = Bound::of(stores, &self.reconciler.registry, &self.names, &self.spec, &self.gateways, callers);
         let mut new = status(old, &view, state, generation, bound, self.now);
+        if self.reconciler.reading.rules() == Rules::Today {
+            new.state = new.state.as_deref().and_then(by_todays_rules);
+        }
         let tracked = self.resolved.as_ref().map(|resolved| resolved.tracked(stores));
         new.tracked_configs = tracked.unwrap_or_else(|_| old.tracked_configs.clone());
         let cookies = EndedCookies::of(&self.spec.analysis).filter(|_| state.ended.is_some());
@@ -242,6 +245,7 @@ impl Platform for ReconcileContext<'_> {
 
     fn request_checks(&mut self, requests: &[CheckRequest]) {
         let (stores, own) = (self.reconciler.stores.clone(), self.reconciler.key.0.clone());
-        self.reconciler.checks.request(requests, |namespace, name| stores.template(&own, namespace, name));
+        let rules = self.reconciler.reading.rules();
+        self.reconciler.checks.request(requests, |namespace, name| stores.template(&own, namespace, name, rules));
     }
 }

@@ -3,7 +3,7 @@
 
 use weir_engine::Plan;
 
-use crate::api::{self, CanarySpec, Problem, TargetKind, words};
+use crate::api::{self, CanarySpec, Problem, Rules, TargetKind, words};
 use crate::kubernetes::kinds::canary::Canary;
 
 /// What is known of a Canary's spec.
@@ -13,6 +13,8 @@ pub(crate) struct LastReading {
     generation: Option<i64>,
     /// What is wrong with it.
     problem: Option<String>,
+    /// The rules that it was read by.
+    rules: Rules,
     /// What of it has no effect.
     remarks: Vec<Problem>,
     /// The newest plan that can work. A spec that cannot leaves it in force, so that a rollout under way is still looked after.
@@ -27,11 +29,12 @@ impl LastReading {
             return;
         }
         self.generation = generation;
+        self.rules = canary.rules();
         self.remarks.clear();
         self.problem = match &canary.fields.spec {
             Err(problem) => Some(problem.clone()),
             Ok(spec) => {
-                let reading = api::reading(canary.namespace(), canary.name(), spec);
+                let reading = api::reading_by(self.rules, canary.namespace(), canary.name(), spec);
                 self.remarks = reading.remarks;
                 match reading.plan {
                     Ok(_) if TargetKind::of(&spec.target_ref.kind).is_none() => {
@@ -49,6 +52,11 @@ impl LastReading {
                 }
             }
         };
+    }
+
+    /// Returns the rules that the newest spec was read by.
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
     }
 
     /// Returns what is wrong with the newest spec.

@@ -25,7 +25,7 @@ use crate::kubernetes::configs::{Copies, resolve_revision};
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{apex_conflict, callers, taken_hosts, token_under_way};
+use crate::kubernetes::router::{apex_conflict, callers, keep_of_before, taken_hosts, token_under_way};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::scaler::missing_autoscaler;
@@ -169,6 +169,7 @@ impl Reconciler {
         if let Some(problem) = names.problem() {
             return self.refuse(canary, ("NameTooLong", problem)).await;
         }
+        keep_of_before(&self.stores, &names, &mut spec);
         // What is another namespace's is left out of everything that is written.
         let foreign = taken_hosts(&self.stores, &names, &spec);
         spec.service.hosts.retain(|host| !foreign.iter().any(|taken| taken.host == *host));
@@ -207,7 +208,9 @@ impl Reconciler {
         let resolved = resolve_revision(&self.stores, &names, target.as_ref(), &state);
         let fault =
             fault.or_else(|| resolved.as_ref().err().cloned()).or_else(|| missing_autoscaler(&self.stores, &names));
-        let fault = fault.or_else(|| unusable_metric(&self.stores, canary)).or_else(|| self.retry.refused());
+        let fault = fault
+            .or_else(|| unusable_metric(&self.stores, canary, self.reading.rules()))
+            .or_else(|| self.retry.refused());
         // At rest nothing is asked of its gateways.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let fault =

@@ -119,12 +119,15 @@ pub(crate) fn ports(spec: &CanarySpec, template: &Value, (name, target): &(Strin
     if service.port_discovery == Some(true) {
         let found: Vec<Value> = container_ports(template).filter_map(discovered).collect();
         for mut port in found {
+            // TCP and UDP have numbers of their own: a name server has both.
+            let same = |other: &&Value| other["protocol"] == port["protocol"];
             let number = |other: &Value| other["port"] == port["port"];
             let served = |other: &Value| other["targetPort"] == port["port"] || other["targetPort"] == port["name"];
-            if !ports.iter().any(|other| number(other) || served(other)) {
+            if !ports.iter().filter(same).any(|other| number(other) || served(other)) {
                 // None is lost for its name.
                 if ports.iter().any(|other| other["name"] == port["name"]) {
-                    port["name"] = format!("tcp-{}", port["port"]).into();
+                    let protocol = port["protocol"].as_str().unwrap_or_default().to_lowercase();
+                    port["name"] = format!("{protocol}-{}", port["port"]).into();
                 }
                 ports.push(port);
             }

@@ -59,6 +59,17 @@ pub(super) fn origin<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> 
     }
 }
 
+/// Returns the spec that an object had before Weir; nothing where Weir made it.
+pub(super) fn spec_before<V: Projection>(live: &Cached<V>, names: &Names) -> Value {
+    match origin(Some(live), names) {
+        Origin::Foreign => live.body()["spec"].take(),
+        Origin::Adopted(Some(original)) => {
+            serde_json::from_str::<Value>(&original).map(|mut original| original["spec"].take()).unwrap_or_default()
+        }
+        Origin::Adopted(None) | Origin::Made | Origin::Missing => Value::Null,
+    }
+}
+
 /// Returns what an object was before Weir, where Weir itself has written that down: restored with Weir's rights, it must be
 /// nobody else's word.
 fn original_of<V: Projection>(live: &Cached<V>) -> Option<&str> {
@@ -178,20 +189,9 @@ impl Executor<'_> {
     pub(in crate::kubernetes) fn main_port(&self, template: &Value) -> (String, Value) {
         let live = self.stores.services.get(&self.names.namespace, &self.names.apex);
         let ports = |spec: &Value| spec["ports"].as_array().cloned().unwrap_or_default();
-        let before = live.as_ref().map(|live| ports(&self.before(live))).unwrap_or_default();
+        let before = live.as_ref().map(|live| ports(&spec_before(live, self.names))).unwrap_or_default();
         let live = live.map(|live| ports(&live.body()["spec"])).unwrap_or_default();
         render::main_port(self.spec, template, &live, &before)
-    }
-
-    /// Returns the spec that an object had before Weir; nothing where Weir made it.
-    pub(super) fn before<V: Projection>(&self, live: &Cached<V>) -> Value {
-        match origin(Some(live), self.names) {
-            Origin::Foreign => live.body()["spec"].take(),
-            Origin::Adopted(Some(original)) => {
-                serde_json::from_str::<Value>(&original).map(|mut original| original["spec"].take()).unwrap_or_default()
-            }
-            Origin::Adopted(None) | Origin::Made | Origin::Missing => Value::Null,
-        }
     }
 
     /// Renders an apex object as what it is to Weir.

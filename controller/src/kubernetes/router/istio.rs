@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use weir_wire::TOKEN_HEADER;
 
-use super::apex::{Origin, origin, restore_of};
+use super::apex::{Origin, origin, restore_of, spec_before};
 use crate::api::{CanarySpec, canary_token};
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::executor::{Executor, foreign, owned_by_other};
@@ -57,6 +57,22 @@ pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec)
         );
         ("RoutesElsewhere", problem)
     })
+}
+
+/// Takes over what a VirtualService that was there before its Canary says of hosts and of gateways, where the Canary says nothing of them.
+pub(super) fn keep_of_before(stores: &Stores, names: &Names, spec: &mut CanarySpec) {
+    let service = &mut spec.service;
+    if service.delegation == Some(true) || !(service.hosts.is_empty() || service.gateways.is_empty()) {
+        return;
+    }
+    let Some(live) = stores.virtual_services.get(&names.namespace, &names.apex) else { return };
+    let before = spec_before(&live, names);
+    for (field, own) in [("hosts", &mut service.hosts), ("gateways", &mut service.gateways)] {
+        if own.is_empty() {
+            let theirs = before[field].as_array().into_iter().flatten();
+            own.extend(theirs.filter_map(Value::as_str).map(str::to_owned));
+        }
+    }
 }
 
 /// Returns the token of a Canary's routes while a rollout is under way: routes and filter change it at two moments, and what the
@@ -150,7 +166,7 @@ impl Executor<'_> {
     pub(super) async fn make_virtual_service(&self, multiport: bool) -> Result<(), ActError> {
         let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
         let narrow = export::is_narrow(self.stores, self.names, self.spec, before.as_deref());
-        let settings = before.map(|live| render::settings(&self.before(&live))).unwrap_or_default();
+        let settings = before.map(|live| render::settings(&spec_before(&live, self.names))).unwrap_or_default();
         let routes = |ownership| {
             let mut routes =
                 render::virtual_service(self.names, self.spec, Arms::Both, ownership, multiport, &settings);

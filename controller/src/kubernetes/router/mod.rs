@@ -33,6 +33,13 @@ fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<
     }
 }
 
+/// Takes over what routes that were there before a Canary say, and the Canary does not: adopting them loses no request.
+pub(crate) fn keep_of_before(stores: &Stores, names: &Names, spec: &mut CanarySpec) {
+    match names.router {
+        RouterKind::Istio => istio::keep_of_before(stores, names, spec),
+    }
+}
+
 /// Returns whose an object of the router is that must be the Canary's own alone, where it is not.
 #[must_use]
 pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {

@@ -25,7 +25,7 @@ async fn adoption_that_would_lose_hosts_gateways_or_settings_is_refused_by_name(
     let both = || json!({"hosts": ["a.example.com", "b.example.com"], "gateways": ["public"]});
     let rows = [
         (plain(), json!({"hosts": ["a.example.com"], "gateways": ["public"]}), "host b.example.com"),
-        (plain(), json!({}), "gateway public"),
+        (plain(), json!({"gateways": ["mesh"]}), "gateway public"),
         (plain(), json!({"delegation": true}), "gateway public"),
         (
             json!([{"timeout": "9s", "match": [{"uri": {"prefix": "/slow"}}], "route": to("shop")}, {"route": to("shop")}]),
@@ -39,6 +39,26 @@ async fn adoption_that_would_lose_hosts_gateways_or_settings_is_refused_by_name(
         stage.reason("shop", "RoutesLost").await;
         assert!(stage.is("shop", "Stalled") && stage.said("shop").1.contains(lost), "{lost}: {:?}", stage.said("shop"));
         assert_eq!(stage.changed().await, [""; 0], "{lost}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_without_hosts_or_gateways_keeps_those_of_the_virtual_service_that_was_there() {
+    let given = [json!({}), json!({"gateways": ["public"]}), json!({"hosts": ["b.example.com", "a.example.com"]})];
+    for canary_service in given {
+        let stage = adopting(json!([{"route": to("shop")}]), canary_service.clone()).await;
+        let before = stage.get("virtualservices", "shop")["spec"].clone();
+        stage.phase("shop", "Initialized").await;
+        stage.rest().await;
+        let adopted = stage.get("virtualservices", "shop")["spec"].clone();
+        assert_eq!(adopted["gateways"], json!(["public"]), "{canary_service}");
+        for host in ["a.example.com", "b.example.com"] {
+            assert!(adopted["hosts"].as_array().unwrap().contains(&json!(host)), "{canary_service}: {adopted}");
+        }
+        assert!(!stage.is("shop", "Stalled"), "{canary_service}: {:?}", stage.said("shop"));
+        stage.server.delete("canaries", NAMESPACE, "shop");
+        stage.rest().await;
+        assert_eq!(stage.get("virtualservices", "shop")["spec"], before, "{canary_service}");
     }
 }
 

@@ -200,3 +200,52 @@ async fn canaries_at_rest_are_in_no_configuration_and_cost_no_write_and_those_un
         memory("VmHWM")
     );
 }
+
+/// Releases one Canary and looks after it for a minute; returns how long a look took.
+async fn a_look(edit: impl FnOnce(&mut Value)) -> Duration {
+    let server = ApiServer::default();
+    server.apply("flux", &gateway(json!({"istio": "ingressgateway"}), &["*"]));
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    let mut shop = canary("shop", json!({"gateways": ["istio-ingress/public"], "hosts": ["shop.example.com"]}));
+    shop["spec"]["analysis"] = json!({"interval": "1h", "threshold": 5, "stepWeight": 5});
+    edit(&mut shop["spec"]);
+    server.apply("flux", &shop);
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    serving(&server, "istio-ingress", "edge");
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
+    stage.phase("shop", "Progressing").await;
+    stage.rest().await;
+    let begun = std::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // At least one look in a second.
+    let took = begun.elapsed() / 60;
+    assert_eq!(stage.status("shop")["phase"], "Progressing", "{:#}", stage.status("shop"));
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_at_every_limit_is_released_as_an_ordinary_one() {
+    let ordinary = a_look(|_| ()).await;
+    let test = |i: usize| json!({"regex": format!("^(.*?;)?(type=insider{i})(;.*)?$")});
+    let at_limits = a_look(|spec| {
+        let each = |n: usize, of: &dyn Fn(usize) -> Value| (0..n).map(of).collect::<Value>();
+        spec["service"]["hosts"] = each(64, &|i| format!("{}{i}.example.com", "h".repeat(50)).into());
+        spec["service"]["match"] = each(32, &|i| json!({"uri": {"prefix": format!("/{i}")}}));
+        let analysis = &mut spec["analysis"];
+        analysis["match"] = each(
+            16,
+            &|i| json!({"headers": {"x-a": test(i), "x-b": {"exact": "b".repeat(500)}}, "cookies": {"a": test(i)}}),
+        );
+        analysis["webhooks"] =
+            each(16, &|i| json!({"name": format!("w{i}"), "type": "rollout", "url": "http://nowhere.test/"}));
+        analysis["metrics"] =
+            each(16, &|i| json!({"name": format!("m{i}"), "query": "up", "thresholdRange": {"max": 1}}));
+        analysis["alerts"] = each(16, &|i| json!({"name": format!("a{i}"), "providerRef": {"name": "chat"}}));
+        analysis["sessionAffinity"] = json!({"cookieName": "c".repeat(200), "path": format!("/{}", "p".repeat(200))});
+        spec["metricsServer"] = "http://prometheus.test".into();
+    })
+    .await;
+    println!("a look at a Canary in a release: {ordinary:?}, at every limit: {at_limits:?}");
+}

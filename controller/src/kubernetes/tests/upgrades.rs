@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::server::ApiServer;
-use super::stage::{NAMESPACE, Stage, canary, deployment};
+use super::stage::{NAMESPACE, Stage, canary, deployment, object};
 
 /// Returns the primary as the Weir of f19ce8d wrote it: without a note of its rendering, with one label in its selector.
 fn former(stage: &Stage, name: &str, key: &str, edit: impl FnOnce(&mut Value)) -> Value {
@@ -218,4 +218,71 @@ async fn a_workload_under_the_targets_label_is_told_and_stalls_no_canary_that_wo
     stage.server.delete("deployments", NAMESPACE, "worker");
     stage.rest().await;
     assert!(!stage.is("shop", "Hazard"), "{:#}", stage.status("shop"));
+}
+
+/// Has a Canary's status be as the older Weir left it, with a spec that it took.
+fn stored_before_limits(server: &ApiServer, spec: impl FnOnce(&mut Value)) {
+    server.edit("canaries", NAMESPACE, "shop", |canary| spec(&mut canary["spec"]));
+    let generation = server.get("canaries", NAMESPACE, "shop").unwrap()["metadata"]["generation"].clone();
+    server.edit("canaries", NAMESPACE, "shop", |canary| {
+        let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
+        state.as_object_mut().unwrap().remove("todaysRules").unwrap();
+        canary["status"]["state"] = state.to_string().into();
+        canary["status"]["observedGeneration"] = generation;
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_since_there_are_limits_goes_on_in_a_canary_that_worked_until_its_spec_changes() {
+    let stage = Stage::initialized().await;
+    let server = stage.kill();
+    let mut lent = object(
+        "weir.dev/v1beta1",
+        "MetricTemplate",
+        "errors",
+        json!({"provider": {"type": "prometheus", "address": "http://prometheus", "headers": {"authorization": ["Basic a"]}}, "query": "up"}),
+    );
+    lent["metadata"]["namespace"] = "monitoring".into();
+    server.apply("flux", &lent);
+    stored_before_limits(&server, |spec| {
+        spec["analysis"]["metrics"] = json!([{"name": "errors", "templateRef": {"name": "errors", "namespace": "monitoring"}, "thresholdRange": {"max": 1}}]);
+        spec["analysis"]["match"] = json!([{"headers": {"x-a": {"regex": "(?:a*){20000}"}}}]);
+        spec["service"]["hosts"] = (0..300).map(|i| Value::from(format!("h{i}.example.com"))).collect();
+    });
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    let goes_on = |stage: &Stage| {
+        let status = stage.status("shop");
+        assert!(!stage.is("shop", "Stalled") && stage.is("shop", "Ready"), "{status:#}");
+    };
+    goes_on(&stage);
+    let told = stage.condition("shop", "NoEffect")[2].clone();
+    for field in ["spec.service.hosts", "spec.analysis.match[0].headers.x-a"] {
+        assert!(told.contains(field), "{told}");
+    }
+    // The next controller goes on with it too, and a release begins.
+    let server = stage.kill();
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    goes_on(&stage);
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
+    stage.phase("shop", "Progressing").await;
+    goes_on(&stage);
+    // Whoever edits it is told, whatever he edits.
+    stage.edit("canaries", "shop", |canary| canary["spec"]["analysis"]["threshold"] = 3.into());
+    stage.reason("shop", "InvalidSpec").await;
+    assert!(stage.is("shop", "Stalled"), "{:#}", stage.status("shop"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_canary_is_read_by_todays_rules_by_the_next_controller_too() {
+    let stage = Stage::initialized().await;
+    stage.edit("canaries", "shop", |canary| {
+        canary["spec"]["analysis"]["match"] = json!([{"headers": {"x-a": {"regex": "(?:a*){20000}"}}}]);
+    });
+    stage.reason("shop", "InvalidSpec").await;
+    let server = stage.kill();
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    assert!(stage.is("shop", "Stalled"), "{:#}", stage.status("shop"));
 }

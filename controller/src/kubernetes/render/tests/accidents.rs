@@ -29,6 +29,12 @@ fn the_services_port_keeps_its_name_and_no_port_is_lost() {
     let unnamed = template(json!([{"name": "http", "containerPort": 9003}]));
     assert_eq!(names(&unnamed, &[]), r#""http-9090"=9090:9090 "http"=9003:9003"#);
     assert_eq!(names(&template(json!([])), &[]), r#""http"=9090:9090"#);
+    // One number of both protocols: a name server's, HTTP/3's.
+    let both = template(json!([
+        {"name": "dns", "containerPort": 53}, {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+        {"name": "h3", "containerPort": 9090, "protocol": "UDP"},
+    ]));
+    assert_eq!(names(&both, &[]), r#""http"=9090:9090 "dns"=53:53 "udp-53"=53:53 "h3"=9090:9090"#);
 }
 
 #[test]
