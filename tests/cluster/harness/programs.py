@@ -102,7 +102,6 @@ def build(names=()):
     """Builds whatever is missing, and these. Where nothing is, nobody who builds something else is waited for."""
     if not missing(names) and (BIN / "envoy").exists():
         return
-        return
     for folder in (BIN, STAMPS):
         folder.mkdir(parents=True, exist_ok=True)
     with open(CACHE / "lock", "wb") as file:
