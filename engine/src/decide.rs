@@ -335,9 +335,7 @@ impl Pass<'_> {
             | Reason::Undecided { .. }
             | Reason::PrimaryNotReady { .. }
             | Reason::NoGateway
-            | Reason::NoCaller => {
-                format!("Halt {name} advancement {reason}")
-            }
+            | Reason::NoCaller => format!("Halt {name} advancement {reason}"),
             Reason::Observing { would, .. } => format!("Observing {name}: would {would}"),
             Reason::Advanced { .. } | Reason::NewRevision => {
                 run.told = None;

@@ -17,6 +17,7 @@ mod decide;
 pub mod evidence;
 pub mod latency;
 pub mod observation;
+pub mod past;
 pub mod plan;
 pub mod reason;
 pub mod run_evidence;
@@ -30,9 +31,10 @@ pub use decide::decide;
 pub use observation::{
     Autoscaler, CheckResult, Gateway, Inherited, Observation, Readiness, Verb, VerbRequest, Workload,
 };
+pub use past::Past;
 pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};
 pub use reason::Reason;
-pub use state::{Ended, FilterMode, Outcome, Past, Phase, Revision, Run, Stage, State, Traffic};
+pub use state::{Ended, FilterMode, Outcome, Phase, Revision, Run, Stage, State, Traffic};
 pub use time::{Span, Timestamp};
 
 #[cfg(test)]

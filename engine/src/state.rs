@@ -8,6 +8,7 @@ use weir_wire::{Limits, Weight};
 
 use super::counter_history::CounterHistory;
 use super::counts::Counts;
+use super::past::Past;
 use super::run_evidence::RunEvidence;
 use super::time::Timestamp;
 use super::words::words;
@@ -257,46 +258,6 @@ pub struct Ended {
     /// Whether the `post-rollout` webhooks are still to be told.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub post_rollout_pending: bool,
-}
-
-/// What is kept of a rollout that ended. Ten of them are in every status, so the fields have one letter there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Past {
-    /// What was analysed.
-    #[serde(rename = "r")]
-    pub revision: Revision,
-    /// What became of it.
-    #[serde(rename = "o")]
-    pub result: Outcome,
-    /// Stable code of the reason.
-    #[serde(rename = "w")]
-    pub reason: String,
-    /// When it began.
-    #[serde(rename = "s")]
-    pub started: Timestamp,
-    /// When it was decided.
-    #[serde(rename = "a")]
-    pub at: Timestamp,
-    /// Canary requests that ended, and those that failed.
-    #[serde(rename = "c")]
-    pub canary: [u64; 2],
-}
-
-impl Past {
-    /// How many are kept: with 200 bytes at most each, they are 2 KB of a status.
-    pub const KEPT: usize = 10;
-}
-
-impl State {
-    /// Records how a rollout ended.
-    pub(super) fn end(&mut self, ended: Ended) {
-        let Ended { revision, result, reason, started, at, canary, .. } = ended.clone();
-        self.past.push(Past { revision, result, reason, started, at, canary });
-        let surplus = self.past.len().saturating_sub(Past::KEPT);
-        self.past.drain(..surplus);
-        self.ended = Some(ended);
-    }
 }
 
 /// What became of a rollout.

@@ -2,6 +2,7 @@
 //! finalizers and garbage collection. It writes down every request that changes something, and answers as it is told to.
 
 mod fields;
+mod refusal;
 mod request;
 mod rules;
 mod store;
@@ -19,6 +20,7 @@ use kube::client::Body as Sent;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use refusal::Refusal;
 use request::{Target, key, key_of, kind, merge_patch};
 use store::{Change, Key, Store, Writer};
 
@@ -85,32 +87,6 @@ struct Watch {
     namespace: String,
     label: Option<(String, String)>,
     sender: UnboundedSender<Bytes>,
-}
-
-/// Why a request was not carried out.
-struct Refusal {
-    code: u16,
-    reason: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn missing(key: &Key) -> Self {
-        Self { code: 404, reason: "NotFound", message: format!("{} {:?} not found", key.0, key.2) }
-    }
-
-    fn conflict(message: &str) -> Self {
-        Self { code: 409, reason: "Conflict", message: message.into() }
-    }
-
-    fn invalid(kind: &str, name: &str, problem: &str) -> Self {
-        Self { code: 422, reason: "Invalid", message: format!("{kind} {name:?} is invalid: {problem}") }
-    }
-
-    fn body(&self) -> Value {
-        let Self { code, reason, message } = self;
-        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message})
-    }
 }
 
 impl ApiServer {
