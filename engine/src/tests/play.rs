@@ -292,8 +292,10 @@ impl Play {
         // What is read again of each process is in memory alone.
         let decided = |state: &State| {
             let mut decision = decide(plan, state, &seen, *now);
-            let stored = serde_json::to_string(&std::mem::take(&mut decision.state)).unwrap();
-            (decision, stored)
+            let state = std::mem::take(&mut decision.state);
+            let arms = weir_wire::names::Arm::ALL.map(|arm| state.counters.since(0).arm(arm));
+            let counted = arms.map(|arm| [arm.assigned, arm.success, arm.failure, arm.abandoned]);
+            (decision, state.durable(), counted)
         };
         assert_eq!(decided(&restored), decided(state));
     }

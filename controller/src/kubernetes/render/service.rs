@@ -37,7 +37,9 @@ pub(crate) fn service(names: &Names, spec: &CanarySpec, role: Role, selector: &L
     let mut metadata = held(names, &name, ownership);
     decorate(&mut metadata, extra.as_ref());
     let mut body = json!({"selector": selector, "ports": ports});
-    if service.headless == Some(true) {
+    // A sidecar sends what is for a headless Service to the address that the program has chosen: an arm's must be the sidecar's choice.
+    let by_sidecar = service.is_on_mesh() && !matches!(role, Role::Apex(_));
+    if service.headless == Some(true) && !by_sidecar {
         body["clusterIP"] = "None".into();
     }
     if let Some(distribution) = &service.traffic_distribution {
