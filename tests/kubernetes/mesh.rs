@@ -23,6 +23,7 @@ pub(crate) struct Caller {
 pub(crate) struct Seen(BTreeMap<String, (u64, u64)>);
 
 impl Seen {
+    #[cfg(feature = "kubernetes-flux")]
     pub(crate) fn requests(&self) -> u64 {
         self.0.values().map(|(ok, failed)| ok + failed).sum()
     }

@@ -47,13 +47,6 @@ impl Fork {
         self.shell(&format!("mkdir -p {to} && cp -r {}/{from} {to}", root().display()));
     }
 
-    fn replace(&self, file: &str, what: &str, with: &str) {
-        let path = self.path().join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(what), "{file} has no {what}");
-        std::fs::write(path, text.replace(what, with)).unwrap();
-    }
-
     /// Commits everything and pushes it; returns the revision by which Flux knows it.
     fn push(&self, message: &str) -> String {
         self.shell(&format!("git add --all && git commit --quiet -m {message:?} && git push --quiet"));
