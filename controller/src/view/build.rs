@@ -251,8 +251,10 @@ mod tests {
         let plan = a_plan();
         let (mut state, seen) = analysing(&plan);
         let run = state.run.as_mut().unwrap();
-        let limits = run.evidence.open(&state.counters, &plan, &state.traffic, true, 1);
+        let limits = run.evidence.open(&state.counters, &plan, &state.traffic, true, [1, 1]).unwrap();
         state.traffic.limits = vec![limits.clone()];
+        let alone = Observation { gateways: seen.gateways[..1].to_vec(), ..seen.clone() };
+        let guard = Particulars::of(&plan, &state, &alone, &Replies::default()).guard.unwrap();
         let seen = Particulars::of(&plan, &state, &seen, &Replies::default());
         let states: Vec<&str> = seen.steps.iter().map(|step| step.state.as_str()).collect();
         assert_eq!((states, seen.steps[1].weight), (vec!["now", ""], 30.0));
@@ -262,7 +264,6 @@ mod tests {
             seen.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.acknowledged)).collect();
         assert_eq!(acknowledged, [("a", true), ("b", false)]);
         // Of 23 requests that the canary ended on gateway a, 2 failed, and none of the primary's did.
-        let guard = seen.guard.unwrap();
         assert_eq!((guard.gateway.as_str(), guard.failed), ("a", 2));
         let stops = |failed: u64| {
             let failed = u32::try_from(failed).unwrap();
@@ -270,6 +271,9 @@ mod tests {
                 || limits.absolute_limit(23 - 2 + failed).is_some_and(|limit| failed >= limit)
         };
         assert!(stops(guard.limit) && !stops(guard.limit - 1), "{guard:?} {limits:?}");
+        state.traffic.lease = 1;
+        let leased = Particulars::of(&plan, &state, &alone, &Replies::default()).guard.unwrap();
+        assert_eq!((leased.failed, leased.limit), (0, 1));
     }
 
     #[test]

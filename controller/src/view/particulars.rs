@@ -255,28 +255,29 @@ fn unit(source: Source) -> &'static str {
     }
 }
 
-/// Returns how far the guard is that has the fewest failures left.
+/// Returns how far the guard is from stopping the canary. One process judges by its tables; each of many waits after its lease, which
+/// begins anew with every failure that Weir has seen.
 fn guard(state: &State, seen: &Observation) -> Option<GuardView> {
-    let limits = state.traffic.limits.first().filter(|limits| limits.epoch == state.traffic.epoch)?;
-    let none = Counts::default();
-    let left = seen.gateways.iter().filter_map(|gateway| {
-        let counts = state.counters.of(&gateway.name, limits.epoch).unwrap_or(&none);
-        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let draws = |arm| small(counts.cell(arm, Cohort::Draw).failure);
-        let canary = counts.arm(Arm::Canary);
-        let trips = |more: &u32| {
-            let failed = small(canary.failure).saturating_add(*more);
-            let drawn = draws(Arm::Canary).saturating_add(*more);
-            limits.comparison_limit(draws(Arm::Primary)).is_some_and(|limit| drawn >= limit)
-                || limits
-                    .absolute_limit(small(canary.ended()).saturating_add(*more))
-                    .is_some_and(|limit| failed >= limit)
-        };
-        let more = (0..=TRIED).find(trips)?;
-        let failed = canary.failure;
-        Some((more, GuardView { gateway: gateway.name.clone(), failed, limit: failed + u64::from(more) }))
-    });
-    left.min_by_key(|(more, _)| *more).map(|(_, view)| view)
+    let traffic = &state.traffic;
+    if traffic.lease > 0 {
+        let gateway = format!("each of {} proxies until Weir has seen it", seen.gateways.len());
+        return Some(GuardView { gateway, failed: 0, limit: traffic.lease.into() });
+    }
+    let limits = traffic.limits.first().filter(|limits| limits.epoch == traffic.epoch)?;
+    let [gateway] = seen.gateways.as_slice() else { return None };
+    let counts = state.counters.epoch(limits.epoch);
+    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let draws = |arm| small(counts.cell(arm, Cohort::Draw).failure);
+    let canary = counts.arm(Arm::Canary);
+    let trips = |more: &u32| {
+        let failed = small(canary.failure).saturating_add(*more);
+        let drawn = draws(Arm::Canary).saturating_add(*more);
+        limits.comparison_limit(draws(Arm::Primary)).is_some_and(|limit| drawn >= limit)
+            || limits.absolute_limit(small(canary.ended()).saturating_add(*more)).is_some_and(|limit| failed >= limit)
+    };
+    let more = (0..=TRIED).find(trips)?;
+    let failed = canary.failure;
+    Some(GuardView { gateway: gateway.name.clone(), failed, limit: failed + u64::from(more) })
 }
 
 fn metric(plan: &Plan, check: &Check, window: Option<&Counts>, replies: &Replies) -> MetricView {
