@@ -58,7 +58,7 @@ impl Identity {
 /// One process's part.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Process {
-    /// Its name; none since this was stored, as long as it was not heard of.
+    /// Its name; none since it was stored with many others, as long as it was not heard of.
     name: String,
     /// When its newest scrape began.
     begun: Timestamp,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::canary::CanarySpec;
 use super::object::{GROUP, Object, VERSION};
 use super::plan::reading;
-use super::problem::{Place, Problem};
+use super::problem::Problem;
 use super::read::{Known, Parsed, parts, read, value};
 
 /// Flagger's objects as they are written.
@@ -33,9 +33,7 @@ pub struct Migration {
 #[must_use]
 pub fn migrate(text: &str, file: &str) -> Migration {
     let mut migration = Migration::default();
-    for (i, part) in parts(text).into_iter().enumerate() {
-        let place = Place { file: file.to_owned(), document: i + 1, line: part.line };
-        migration.problems.extend(older(&part.body).map(|problem| problem.at(&place)));
+    for part in parts(text) {
         let (part, changed) = changed(part.text, &part.body);
         migration.text += &part;
         migration.changed += changed;
@@ -65,14 +63,6 @@ fn changed(text: &str, body: &str) -> (String, usize) {
         }
         _ => (text.to_owned(), 0),
     }
-}
-
-/// Returns what is wrong with an object of a version of Flagger's that it serves no more: Weir reads the newest one's fields.
-fn older(body: &str) -> Option<Problem> {
-    let document = value(body).ok()?;
-    let version = document["apiVersion"].as_str().filter(|it| it.starts_with("flagger.app/") && *it != FLAGGER)?;
-    let text = format!("{version} is not what Flagger serves today: make it {FLAGGER} first, by Flagger's own guide");
-    Some(Problem::new("apiVersion", text))
 }
 
 impl Migration {
@@ -205,17 +195,5 @@ items:
         let text = "\u{feff}kind: Canary\r\napiVersion: weir.dev/v1beta1\r\n";
         assert_eq!(migrate(text, "a.yaml").text, text);
         assert_eq!(migrate("", "a.yaml").text, "");
-    }
-
-    #[test]
-    fn an_object_of_a_version_that_flagger_serves_no_more_is_named_and_left_as_it_is() {
-        let text = "a: b\n---\napiVersion: flagger.app/v1alpha3\nkind: Canary\nmetadata: {name: old}\n";
-        let migration = migrate(text, "old.yaml");
-        assert_eq!((migration.text.as_str(), migration.changed), (text, 0));
-        let problems: Vec<String> = migration.problems.iter().map(ToString::to_string).collect();
-        assert!(
-            problems.iter().any(|it| it.contains("old.yaml, document 2") && it.contains("v1alpha3")),
-            "{problems:?}"
-        );
     }
 }

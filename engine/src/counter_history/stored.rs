@@ -8,7 +8,7 @@
 //! identity (8 bytes), refused, routed, slots { slot, cells { which fields, fields … } }     numbers as LEB128
 //! ```
 //!
-//! Up to [`FEW`] processes are stored with their latencies. Of more, what ended between the newest write and a restart enters no
+//! Up to [`FEW`] processes are stored with their names and latencies. Of more, what ended between the newest write and a restart enters no
 //! latency test, which asks for shares: it is counted all the same. Beyond [`ROOM`] processes are stored by their identities alone:
 //! they start from what they read next, so that nothing is counted twice.
 
@@ -21,7 +21,7 @@ use super::{CELLS, CounterHistory, Identity, Process, owner};
 use crate::counts::{Cell, Counts};
 use crate::time::Timestamp;
 
-/// Processes that are stored with their latencies.
+/// Processes that are stored with their names and latencies.
 const FEW: usize = 16;
 /// Bytes for processes, and how many are stored by their identity alone: with the sums and all else of the state some 60 KiB.
 const ROOM: usize = 30_000;
@@ -35,6 +35,9 @@ pub(super) struct Stored {
     epochs: Vec<(u64, Counts)>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     processes: String,
+    /// Name of each process and when its newest scrape began, where there are few: what is known of them is known at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    heard: Vec<(String, Timestamp)>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     gone: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -65,18 +68,23 @@ pub(super) struct Account {
 impl From<CounterHistory> for Stored {
     fn from(history: CounterHistory) -> Self {
         let CounterHistory { newest, epochs, processes, gone, crowded } = history;
-        let latencies = processes.len() <= FEW;
-        let (mut bytes, mut alone) = (Vec::new(), Vec::new());
+        let few = processes.len() <= FEW;
+        let (mut bytes, mut heard, mut alone) = (Vec::new(), Vec::new(), Vec::new());
         for (identity, process) in &processes {
             let mut one = identity.0.to_le_bytes().to_vec();
-            process.write(newest, latencies, &mut one);
-            if bytes.len() + one.len() <= ROOM { bytes.extend(one) } else { alone.push(*identity) }
+            process.write(newest, few, &mut one);
+            if bytes.len() + one.len() > ROOM {
+                alone.push(*identity);
+                continue;
+            }
+            bytes.extend(one);
+            heard.extend(few.then(|| (process.name.clone(), process.begun)));
         }
         let crowded = (crowded && !processes.is_empty()) || alone.len() > IDENTITIES;
         alone.extend(gone.iter().rev());
         let alone = alone.iter().take(IDENTITIES).rev().flat_map(|identity| identity.0.to_le_bytes());
         let (processes, gone) = (text(&bytes), text(&alone.collect::<Vec<_>>()));
-        Self { newest, epochs: epochs.into_iter().collect(), processes, gone, crowded }
+        Self { newest, epochs: epochs.into_iter().collect(), processes, heard, gone, crowded }
     }
 }
 
@@ -84,11 +92,14 @@ impl From<Form> for CounterHistory {
     fn from(form: Form) -> Self {
         match form {
             Form::Now(stored) => {
-                let Stored { newest, epochs, processes, gone, crowded } = stored;
+                let Stored { newest, epochs, processes, heard, gone, crowded } = stored;
                 let (of_processes, of_gone) = (bytes(&processes), bytes(&gone));
                 let mut reader = Reader(&of_processes);
                 let one = || Some((reader.identity()?, Process::read(&mut reader, newest)?));
-                let processes = std::iter::from_fn(one).collect();
+                let mut processes: BTreeMap<_, _> = std::iter::from_fn(one).collect();
+                for (process, (name, begun)) in processes.values_mut().zip(heard) {
+                    (process.name, process.begun) = (name, begun);
+                }
                 let mut reader = Reader(&of_gone);
                 let gone: VecDeque<_> = std::iter::from_fn(|| reader.identity()).collect();
                 Self { newest, epochs: epochs.into_iter().collect(), processes, gone, crowded }

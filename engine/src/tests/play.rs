@@ -293,6 +293,11 @@ impl Play {
         let decided = |state: &State| {
             let mut decision = decide(plan, state, &seen, *now);
             let state = std::mem::take(&mut decision.state);
+            for action in decision.protect.iter_mut().chain(&mut decision.actions) {
+                if let Action::Traffic(traffic) = action {
+                    (traffic.seen, traffic.seen_at) = (BTreeMap::new(), Timestamp::default());
+                }
+            }
             let arms = weir_wire::names::Arm::ALL.map(|arm| state.counters.since(0).arm(arm));
             let counted = arms.map(|arm| [arm.assigned, arm.success, arm.failure, arm.abandoned]);
             (decision, state.durable(), counted)
