@@ -25,6 +25,8 @@ mod fleet;
 mod gateways;
 #[path = "cluster/harm.rs"]
 mod harm;
+#[path = "cluster/istiod.rs"]
+mod istiod;
 #[path = "../kubernetes/kubectl.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod kubectl;

@@ -105,5 +105,6 @@ async fn a_thousand_canaries_fit() {
 fn the_module_is_small() {
     let size = std::fs::metadata(module()).unwrap().len();
     println!("weir-filter.wasm: {size} bytes");
-    assert!(size < 420_000, "{size} bytes: what has grown?");
+    // 419 KB, and 4 KB for what proxies that each see a part have to be told.
+    assert!(size < 425_000, "{size} bytes: what has grown?");
 }

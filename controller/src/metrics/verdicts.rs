@@ -56,7 +56,8 @@ pub(super) fn encode(
     encoder: &mut DescriptorEncoder,
     verdicts: &BTreeMap<(String, Outcome), Verdicts>,
 ) -> Result<(), Error> {
-    let spreads: [(&str, &str, &[f64], fn(&Verdicts) -> &Spread); 2] = [
+    type Histogram = (&'static str, &'static str, &'static [f64], fn(&Verdicts) -> &Spread);
+    let spreads: [Histogram; 2] = [
         ("rollout_duration_seconds", "Time from a rollout's beginning to its verdict", &SECONDS, |of| &of.seconds),
         ("rollout_canary_requests", "Canary requests that had ended at a rollout's verdict", &REQUESTS, |of| {
             &of.requests

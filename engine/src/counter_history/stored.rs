@@ -159,9 +159,8 @@ impl Process {
     }
 
     fn read(reader: &mut Reader<'_>, newest: u64) -> Option<Self> {
-        let mut process = Self::default();
-        process.refused = reader.number()?.checked_sub(1);
-        process.routed = reader.number()?.checked_sub(1);
+        let (refused, routed) = (reader.number()?.checked_sub(1), reader.number()?.checked_sub(1));
+        let mut process = Self { refused, routed, ..Self::default() };
         for _ in 0..reader.number()? {
             let (slot, cells) = (reader.byte()?, reader.byte()?);
             let (mut counts, mut open) = (Counts::default(), [0; CELLS]);

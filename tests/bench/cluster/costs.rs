@@ -15,6 +15,7 @@ use crate::api::Api;
 use crate::cost::error_of_median;
 use crate::figures::{quantile, shares, table};
 use crate::gateways::{NAMESPACE, Pod, Small, acknowledged, pods};
+use crate::istiod;
 use crate::kubectl::{apply, kubectl};
 use crate::process::Process;
 use crate::requests::Requests;
@@ -93,6 +94,7 @@ pub(crate) async fn measure(rounds: usize) {
         &rows,
     );
     println!("{PUSHES} pushes each, {PUSHED_RATE} requests per second.\n");
+    istiod::measure(&api, &mut smalls[1], &pods[3], native(&api, &stage)).await;
     kubectl(&["-n", SYSTEM, "scale", "deployment", "weir", "--replicas=1"]);
     stage.strike();
     resting.strike();

@@ -190,7 +190,7 @@ impl Reconciler {
         let is_primary = |it: &&Around| it.name() == names.primary() && it.kind == names.kind.word();
         for Around { resource, kind, metadata } in controlled.objects.iter().filter(|it| !is_primary(it)) {
             let name = metadata.name.as_deref().unwrap_or_default();
-            changed |= self.take_object(names, resource, *kind, name, true).await?;
+            changed |= self.take_object(names, resource, kind, name, true).await?;
         }
         if changed {
             let text =
