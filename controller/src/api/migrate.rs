@@ -174,7 +174,10 @@ items:
         let migration = migrate(MIXED, "shop.yaml");
         let fields: Vec<&str> = migration.remarks.iter().map(|remark| remark.field.as_str()).collect();
         assert!(fields.contains(&"spec.service.gateways"), "{fields:?}");
-        assert!(fields.contains(&"spec.analysis.webhooks[0].metadata.cmd"), "{fields:?}");
+        let gated = MIXED.replace("{port: 80}", "{port: 80, gateways: [public]}");
+        let remarks = migrate(&gated, "shop.yaml").remarks;
+        assert!(remarks.iter().any(|remark| remark.field == "spec.analysis.webhooks[0].metadata.cmd"), "{remarks:?}");
+        assert!(!fields.contains(&"spec.analysis.webhooks[0].metadata.cmd"), "sidecars see it: {fields:?}");
     }
 
     #[test]

@@ -86,16 +86,17 @@ pub fn reading_by(rules: Rules, namespace: &str, name: &str, spec: &CanarySpec) 
     let tests = loads || has(WebhookKind::PreRollout);
     let domain = serving::domain_of(spec);
     let mut direct = if tests { serving::direct_names(namespace, spec, domain) } else { Vec::new() };
-    if spec.target_ref.kind != PROCESS {
+    if spec.target_ref.kind != PROCESS && !spec.service.is_on_mesh() {
         check_load_tests(spec, &direct, p);
     }
     let mut steps = strategy::steps(analysis, p);
     if loads && !direct.is_empty() {
         steps = steps.into_iter().map(Step::with_load_tests).collect();
     } else if tests && spec.target_ref.kind != PROCESS && spec.service.is_on_mesh() {
-        // Callers' sidecars know the canary's own Service. What they see of load tests is counted; nobody knows whether they see any.
+        // Callers' sidecars know the canary's own Service. What they see of load tests is counted; nobody knows whether they see any. A
+        // `pre-rollout` webhook may have begun one that goes on.
         direct = serving::own_names(namespace, spec, domain);
-        steps = steps.into_iter().map(|step| Step { direct: loads, ..step }).collect();
+        steps = steps.into_iter().map(|step| Step { direct: true, ..step }).collect();
     }
     if judged && steps.iter().any(|step| !step.judged) {
         let host = format!("{}.{namespace}", spec.canary_service());

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::super::kubectl::{kubectl, object, until};
 use super::kustomizations;
 
-/// Objects whose status is written again and again, by others and by Flux itself.
-const RESTLESS: [&str; 3] = ["Deployment", "HorizontalPodAutoscaler", "Kustomization"];
+/// Objects whose status is written at any time, by others and by Flux itself: that of a Canary says how many callers it has.
+const RESTLESS: [&str; 4] = ["Canary", "Deployment", "HorizontalPodAutoscaler", "Kustomization"];
 
 /// The objects of all inventories, as they are now, by `namespace_name_group_kind`.
 pub(super) struct Inventory(BTreeMap<String, Value>);

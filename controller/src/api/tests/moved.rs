@@ -262,6 +262,17 @@ fn load_tests_are_seen_by_the_names_of_the_canarys_service_that_its_hosts_cover(
 }
 
 #[test]
+fn inside_of_the_mesh_a_load_test_that_a_pre_rollout_webhook_begins_is_counted_in_every_step() {
+    let webhooks = "webhooks: [{name: load, type: pre-rollout, url: \"http://t/\"}]";
+    let analysis = format!("{{iterations: 2, match: [{{headers: {{x: {{exact: y}}}}}}], {webhooks}}}");
+    let found = plan(&cluster_canary("{port: 80}", &analysis)).unwrap();
+    assert!(found.direct.iter().any(|name| name == "cart-canary.shop.svc.cluster.local"), "{:?}", found.direct);
+    assert!(found.steps.iter().all(|step| step.direct && step.matching), "{:?}", found.steps);
+    let quiet = plan(&cluster_canary("{port: 80}", "{iterations: 2}")).unwrap();
+    assert!(quiet.direct.is_empty() && quiet.steps.iter().all(|step| !step.direct));
+}
+
+#[test]
 fn a_query_parameter_without_a_test_must_only_be_there() {
     let plan = plan_with("iterations: 1\nmatch: [{queryParams: {beta: {}}}]");
     assert_eq!(plan.conditions[0].query_params["beta"], weir_wire::StringMatch::Prefix(String::new()));
