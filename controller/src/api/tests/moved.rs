@@ -264,7 +264,7 @@ fn load_tests_are_seen_by_the_names_of_the_canarys_service_that_its_hosts_cover(
 #[test]
 fn inside_of_the_mesh_a_load_test_that_a_pre_rollout_webhook_begins_is_counted_in_every_step() {
     let webhooks = "webhooks: [{name: load, type: pre-rollout, url: \"http://t/\"}]";
-    let analysis = format!("{{iterations: 2, match: [{{headers: {{x: {{exact: y}}}}}}], {webhooks}}}");
+    let analysis = format!("{{iterations: 2, match: [{{headers: {{x: {{exact: insider}}}}}}], {webhooks}}}");
     let found = plan(&cluster_canary("{port: 80}", &analysis)).unwrap();
     assert!(found.direct.iter().any(|name| name == "cart-canary.shop.svc.cluster.local"), "{:?}", found.direct);
     assert!(found.steps.iter().all(|step| step.direct && step.matching), "{:?}", found.steps);
