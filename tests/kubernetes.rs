@@ -73,19 +73,22 @@ use stage::{Release, Stage, install};
 /// Three steps, two seconds each.
 pub(crate) const STEPS: &str = "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
 
+/// What there is for a Canary of the Deployment `shop` behind a gateway, once it is initialized.
+pub(crate) const OBJECTS: [(&str, &str); 7] = [
+    ("deployment", "shop-primary"),
+    ("service", "shop"),
+    ("service", "shop-primary"),
+    ("service", "shop-canary"),
+    ("destinationrule", "shop-primary"),
+    ("destinationrule", "shop-canary"),
+    ("virtualservice", "shop"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_initialized_canary_has_every_object_that_was_promised() {
     let stage = Stage::set("objects", STEPS).await;
     let namespace = &stage.namespace;
-    for (kind, name) in [
-        ("deployment", "shop-primary"),
-        ("service", "shop"),
-        ("service", "shop-primary"),
-        ("service", "shop-canary"),
-        ("destinationrule", "shop-primary"),
-        ("destinationrule", "shop-canary"),
-        ("virtualservice", "shop"),
-    ] {
+    for (kind, name) in OBJECTS {
         assert!(object(namespace, kind, name).is_some(), "{kind} {name} is missing");
     }
     stage.rested().await;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::STEPS;
 use super::kubectl::{apply, kubectl, until};
-use super::mesh::{Caller, bound, inside};
+use super::mesh::{Caller, bound, inside, splits_a_good_release};
 use super::stage::{Release, Stage, variable};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,12 +123,7 @@ async fn a_headless_service_with_named_and_several_ports_is_split_as_any_other()
     stage.canary_of(service, "progressDeadlineSeconds: 120", STEPS);
     stage.phase("Initialized").await;
     stage.rested().await;
-    let caller = Caller::start(&stage, "caller", 80, true).await;
-    stage.release(&Release::good("v2"));
-    stage.phase("Succeeded").await;
-    stage.rested().await;
-    let seen = caller.finish();
-    assert!(seen.failed() == 0 && seen.of("v1") > 0 && seen.of("v2") > 0, "{seen:?}");
+    splits_a_good_release(&stage, 80).await;
     stage.strike();
 }
 

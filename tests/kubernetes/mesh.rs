@@ -166,6 +166,16 @@ pub(crate) fn bound(stage: &Stage) -> (String, String) {
     stage.condition("GatewayBound")
 }
 
+/// Releases a good revision under so many requests a second of a caller: both revisions answer some, and none fails.
+pub(crate) async fn splits_a_good_release(stage: &Stage, rate: u32) {
+    let caller = Caller::start(stage, "caller", rate, true).await;
+    stage.release(&Release::good("v2"));
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let seen = caller.finish();
+    assert!(seen.failed() == 0 && seen.of("v1") > 0 && seen.of("v2") > 0, "{seen:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_release_is_promoted_through_the_sidecars_of_its_callers() {
     let stage = inside("mesh-good", "").await;
@@ -298,11 +308,6 @@ async fn a_release_in_a_namespace_of_strict_mtls_is_split_as_any_other() {
     stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 120", STEPS);
     stage.phase("Initialized").await;
     stage.rested().await;
-    let caller = Caller::start(&stage, "caller", 100, true).await;
-    stage.release(&Release::good("v2"));
-    stage.phase("Succeeded").await;
-    stage.rested().await;
-    let seen = caller.finish();
-    assert!(seen.failed() == 0 && seen.of("v1") > 0 && seen.of("v2") > 0, "{seen:?}");
+    splits_a_good_release(&stage, 100).await;
     stage.strike();
 }

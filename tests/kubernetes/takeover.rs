@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
+use super::OBJECTS;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::stage::{Stage, install_with, split, variable};
 
@@ -104,20 +105,11 @@ fn phase(stage: &Stage) -> String {
 /// What must be the same object before and after: its uid, and of pods all of them.
 fn identity(stage: &Stage) -> Value {
     let namespace = &stage.namespace;
-    let names = [
-        ("deployment", "shop-primary"),
-        ("service", "shop"),
-        ("service", "shop-primary"),
-        ("service", "shop-canary"),
-        ("destinationrule", "shop-primary"),
-        ("destinationrule", "shop-canary"),
-        ("virtualservice", "shop"),
-        ("configmap", "settings-primary"),
-    ];
+    let names = OBJECTS.into_iter().chain([("configmap", "settings-primary")]);
     let uid = |(kind, name): (&str, &str)| object(namespace, kind, name).unwrap_or_default()["metadata"]["uid"].clone();
     let template = object(namespace, "deployment", "shop-primary").unwrap_or_default()["spec"]["template"].clone();
     let pods = ["-n", namespace, "get", "pods", "-l", "app=shop-primary", "-o", "jsonpath={.items[*].metadata.uid}"];
-    json!([names.map(uid), template, kubectl(&pods)])
+    json!([names.map(uid).collect::<Vec<_>>(), template, kubectl(&pods)])
 }
 
 fn strike(stage: &Stage) {
