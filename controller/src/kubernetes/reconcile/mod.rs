@@ -11,6 +11,7 @@ mod reading;
 pub(crate) mod reconciler;
 mod retry;
 pub(crate) mod status;
+mod subject;
 pub(crate) mod supervise;
 mod take_over;
 mod templates;

@@ -14,23 +14,21 @@ use super::observe::SeenEndpoints;
 use super::reading::LastReading;
 use super::retry::{COOLDOWN, Retry};
 use super::status::{HAZARD, stored_state};
+use super::subject::Subject;
 use super::take_over::Former;
-use super::templates::unusable_metric;
 use crate::alerts::{CanaryAlerts, Deliveries, Situation};
 use crate::api::canary_id;
 use crate::checks::CheckRunner;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::api_server::written::Written;
-use crate::kubernetes::configs::{Copies, resolve_revision};
+use crate::kubernetes::configs::{Copies, TrackedRevision, resolve_revision};
 use crate::kubernetes::gateway::GatewayRegistry;
-use crate::kubernetes::kinds::canary::{Canary, CanaryStatus};
-use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{apex_conflict, callers, keep_of_before, taken_hosts, token_under_way};
+use crate::kubernetes::gateway::GatewayWorkload;
+use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
+use crate::kubernetes::router::{Callers, callers};
 use crate::kubernetes::stores::{Key, Stores};
-use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::flagger::{FLAGGER, TAKE_OVER, controlled};
-use crate::kubernetes::target::scaler::missing_autoscaler;
 use crate::reconcile::{Requeue, pass};
 use crate::status_store::{Name, StatusStore};
 
@@ -164,98 +162,91 @@ impl Reconciler {
         if canary.deleted() && !finalized {
             return Ok(DELETION_RECHECK);
         }
-        self.reading.update(canary);
-        let fault = self.reading.problem().map(|problem| ("InvalidSpec", problem.to_owned()));
-        let Some((mut plan, mut spec)) = self.reading.plan().cloned() else {
-            return self.refuse(canary, fault.unwrap_or_default()).await;
+        let mut subject = match Subject::read(self, canary) {
+            Ok(subject) => subject,
+            Err(fault) => return self.refuse(canary, fault).await,
         };
-        plan.observe_at_rest |= self.stores.settings.observe_at_rest;
-        let mut names = Names::new(&self.key.0, &self.key.1, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
-        if let Some(problem) = names.problem() {
-            return self.refuse(canary, ("NameTooLong", problem)).await;
-        }
-        keep_of_before(&self.stores, &names, &mut spec);
-        // What is another namespace's is left out of everything that is written.
-        let foreign = taken_hosts(&self.stores, &names, &spec);
-        spec.service.hosts.retain(|host| !foreign.iter().any(|taken| taken.host == *host));
-        let foreign = foreign.into_iter().next().map(|taken| ("HostTaken", taken.problem));
-        let target = self.stores.target(names.kind, &names.namespace, &names.target);
-        if let Some(target) = &target
-            && let Err(problem) = names.selector(target.selector())
-        {
-            return self.refuse(canary, ("InvalidTarget", problem)).await;
-        }
-        if let Some(controlled) = controlled(&self.stores, &names) {
+        if let Some(controlled) = controlled(&self.stores, &subject.names) {
             return match canary.annotation(TAKE_OVER) {
                 Some(FLAGGER) if !canary.deleted() => {
-                    self.take_over(canary, &names, target.as_ref(), &controlled).await
+                    self.take_over(canary, &subject.names, subject.target.as_ref(), &controlled).await
                 }
-                _ => self.refuse(canary, controlled.fault(&names)).await,
+                _ => self.refuse(canary, controlled.fault(&subject.names)).await,
             };
         }
-        self.keep_suspended(canary, &names).await;
+        self.keep_suspended(canary, &subject.names).await;
         let mut younger = Younger::default();
-        if let Some(target) = &target
+        if let Some(target) = &subject.target
             && !canary.deleted()
-            && !younger.learn(&self.stores, &names, target, canary)
+            && !younger.learn(&self.stores, &subject.names, target, canary)
         {
             return Ok(LISTING);
         }
-        let callers = callers(&self.stores, &names, &spec);
-        let gateways = self.registry.of(&self.stores, &names, &spec, callers.as_ref());
-        let excluded = gateways.iter().find_map(|workload| self.registry.excluded(&self.stores, workload));
-        let taken = foreign
-            .or_else(|| taken(&self.stores, &names, canary))
-            .or_else(|| younger.fault.take())
-            .or_else(|| apex_conflict(&self.stores, &names, &spec));
-        let fault = fault.or(taken.clone()).or(excluded.map(|problem| ("GatewaysOverlap", problem)));
-        let mut state = match self.state.take() {
+        let callers = callers(&self.stores, &subject.names, &subject.spec);
+        let gateways = self.registry.of(&self.stores, &subject.names, &subject.spec, callers.as_ref());
+        let taken = subject.taken(self, canary, younger.fault.take());
+        let state = match self.state.take() {
             Some(state) => state,
             None => {
                 self.alerts.deliveries().restore(&canary.fields.status.alerts);
                 stored_state(&canary.fields.status).map_err(ActError::Precondition)?
             }
         };
-        if state.run.is_some() || state.canary_is_fallback || state.traffic.reaches_canary() {
-            names.token = token_under_way(&self.stores, &names);
-        }
-        let resolved = resolve_revision(&self.stores, &names, target.as_ref(), &state);
-        let fault =
-            fault.or_else(|| resolved.as_ref().err().cloned()).or_else(|| missing_autoscaler(&self.stores, &names));
-        let fault = fault
-            .or_else(|| unusable_metric(&self.stores, canary, self.reading.rules()))
-            .or_else(|| self.retry.refused());
-        // At rest nothing is asked of its gateways.
+        subject.keep_token(self, &state);
+        let resolved = resolve_revision(&self.stores, &subject.names, subject.target.as_ref(), &state);
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
-        let fault =
-            fault.or_else(|| gateways.iter().find_map(|workload| workload.left_out(&self.id)).filter(|_| moving));
-        let fault = fault.or_else(|| gateways.iter().find_map(|workload| workload.refused()).filter(|_| moving));
-        let told = canary.fields.status.conditions.iter().any(|condition| condition.kind == HAZARD);
-        let released = target.as_ref().filter(|_| !canary.deleted());
-        let asked = (moving || told).then_some(moving);
-        self.hazards = released
-            .and_then(|target| younger.hazards(&self.stores, &names, target, callers.as_ref(), asked))
-            .map(|hazards| self.former.hazard(&names).into_iter().chain(hazards).collect());
-        let look_again = match released {
-            Some(_) if moving && self.hazards.is_none() => Some(LISTING),
-            Some(_) if told => Some(HAZARDS_RECHECK),
-            _ => None,
-        };
+        let fault = subject.fault(self, canary, taken.as_ref(), &resolved, &gateways, moving);
+        let look_again = self.look_for_hazards(canary, &subject, younger, callers.as_ref(), moving);
         let nothing_made = state.installed.is_none() && (resolved.is_err() || taken.is_some());
-        if nothing_made || resolved.is_err() && target.is_none() && canary.deleted() {
+        if nothing_made || resolved.is_err() && subject.target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
             self.state = Some(state);
             return self.refuse(canary, fault.unwrap_or_default()).await;
         }
-        self.answer(canary, &state, plan.interval);
+        let after = self.play(canary, subject, state, Around { finalized, resolved, callers, gateways, fault }).await?;
+        Ok(look_again.map_or(after, |again| after.min(again)))
+    }
+
+    /// Looks for what is to be known before a release; returns when to look again.
+    fn look_for_hazards(
+        &mut self,
+        canary: &Canary,
+        subject: &Subject,
+        younger: Younger,
+        callers: Option<&Callers>,
+        moving: bool,
+    ) -> Option<Span> {
+        let told = canary.fields.status.conditions.iter().any(|condition| condition.kind == HAZARD);
+        let released = subject.target.as_ref().filter(|_| !canary.deleted());
+        let asked = (moving || told).then_some(moving);
+        self.hazards = released
+            .and_then(|target| younger.hazards(&self.stores, &subject.names, target, callers, asked))
+            .map(|hazards| self.former.hazard(&subject.names).into_iter().chain(hazards).collect());
+        match released {
+            Some(_) if moving && self.hazards.is_none() => Some(LISTING),
+            Some(_) if told => Some(HAZARDS_RECHECK),
+            _ => None,
+        }
+    }
+
+    /// Has the engine decide, and does what it decided; returns when to look again.
+    async fn play(
+        &mut self,
+        canary: &Arc<Canary>,
+        subject: Subject,
+        mut state: State,
+        around: Around,
+    ) -> Result<Span, ActError> {
+        let Subject { plan, spec, names, target, .. } = subject;
+        let Around { finalized, resolved, callers, gateways, fault } = around;
+        let _ = canary.object().map(|object| self.checks.update(&object, &state, plan.interval));
         let (at, before) = (now(), state.clone());
-        let plan = &plan;
         let mut context = ReconcileContext {
             reconciler: self,
             canary,
             names,
             spec,
-            plan,
+            plan: &plan,
             target,
             resolved,
             callers,
@@ -266,7 +257,7 @@ impl Reconciler {
             before,
             stands_in: false,
         };
-        let passed = pass(&mut context, plan, &mut state, at).await;
+        let passed = pass(&mut context, &plan, &mut state, at).await;
         let gateways = context.gateways;
         self.checks.forget(&state);
         // Where another controller has stored another one, that is read again.
@@ -275,11 +266,15 @@ impl Reconciler {
         for workload in &gateways {
             workload.request_scrape(&self.key, &self.id, after, at);
         }
-        Ok(look_again.map_or(after, |again| after.min(again)))
+        Ok(after)
     }
+}
 
-    /// Takes in the webhooks and metrics as they are now.
-    fn answer(&mut self, canary: &Canary, state: &State, interval: Span) {
-        let _ = canary.object().map(|object| self.checks.update(&object, state, interval));
-    }
+/// What is there around a Canary in one pass.
+struct Around {
+    finalized: bool,
+    resolved: Result<TrackedRevision, Fault>,
+    callers: Option<Callers>,
+    gateways: Vec<Arc<GatewayWorkload>>,
+    fault: Option<Fault>,
 }
