@@ -44,6 +44,8 @@ mod mesh;
 mod metrics;
 #[path = "kubernetes/outages.rs"]
 mod outages;
+#[path = "kubernetes/page.rs"]
+mod page;
 #[path = "kubernetes/people.rs"]
 mod people;
 #[cfg(feature = "kubernetes-full")]

@@ -11,6 +11,8 @@ mod boards;
 mod cookies;
 #[path = "standalone/deaths.rs"]
 mod deaths;
+#[path = "standalone/drawing.rs"]
+mod drawing;
 #[path = "standalone/input.rs"]
 mod input;
 #[path = "standalone/load_tester.rs"]

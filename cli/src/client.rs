@@ -95,24 +95,31 @@ impl Api {
         }
     }
 
-    /// Reads what changed of the Canaries since a cursor was given. A Weir that is too old to say gives all.
+    /// Reads what changed of the Canaries since a cursor was given, once something did or after `wait`. A Weir that is too old to wait
+    /// answers at once; one that is too old to say gives all.
     ///
     /// # Errors
     /// As [`Api::list`].
-    pub(crate) async fn changes(&self, cursor: &str, namespace: Option<&str>) -> anyhow::Result<Seen<Changes>> {
+    pub(crate) async fn changes(
+        &self,
+        cursor: &str,
+        namespace: Option<&str>,
+        wait: Duration,
+    ) -> anyhow::Result<Seen<Changes>> {
         match self {
             Self::Address(address) => {
                 let cursor: String = form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
-                let value = match address.read(&format!("/api/v1/summaries?since={cursor}")).await {
-                    Ok(changes) => changes,
-                    Err(error) => {
-                        let list: CanaryList = address.read("/api/v1/canaries").await.map_err(|_| error)?;
-                        list.as_changes()
-                    }
-                };
+                let value =
+                    match address.read(&format!("/api/v1/summaries?since={cursor}&wait={}", wait.as_secs())).await {
+                        Ok(changes) => changes,
+                        Err(error) => {
+                            let list: CanaryList = address.read("/api/v1/canaries").await.map_err(|_| error)?;
+                            list.as_changes()
+                        }
+                    };
                 Ok(Seen { value, partial: None })
             }
-            Self::Cluster(cluster) => match cluster.changes(cursor).await {
+            Self::Cluster(cluster) => match cluster.changes(cursor, wait).await {
                 Ok(Some(value)) => Ok(Seen { value, partial: None }),
                 _ => {
                     let Read { value, partial } = cluster.list(namespace).await?;

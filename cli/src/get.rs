@@ -20,7 +20,7 @@ const LOOK_AT_PODS: Duration = Duration::from_secs(1);
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Get {
     /// What to show: `canaries`, one line each, or the name of one, as a tree of what runs.
-    #[arg(value_name = "canaries|NAME")]
+    #[arg(value_name = "canaries|NAME", default_value = "canaries")]
     what: String,
     /// Of `canaries`, only this one.
     name: Option<String>,

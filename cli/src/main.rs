@@ -47,6 +47,7 @@ struct Weir {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(visible_alias = "list")]
     Get(Get),
     Describe(Describe),
     Why(Why),

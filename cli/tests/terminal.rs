@@ -234,6 +234,8 @@ fn running() -> Workloads {
         made: Timestamp(DECIDED.0 - before),
         desired: 2,
         ready,
+        available: ready,
+        images: vec![format!("registry.example.com/cart:v{}", if before > 300_000 { 41 } else { 42 })],
         pods,
     };
     let primary = vec![

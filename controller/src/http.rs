@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
@@ -27,6 +27,9 @@ use crate::status_store::{Name, StatusStore};
 
 /// Port that it listens on unless told otherwise.
 pub const PORT: u16 = 8090;
+
+/// Longest time that somebody waits for something new: he has a connection meanwhile, of which there are so many.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// The version of Weir.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -135,15 +138,17 @@ async fn canaries(State(statuses): Shared) -> Response {
 }
 
 /// What changed since the caller looked last.
-async fn summaries(State(statuses): Shared, Query(since): Query<Since>) -> Response {
-    Json(statuses.changes(&since.since)).into_response()
+async fn summaries(State(statuses): Shared, Query(Since { since, wait }): Query<Since>) -> Response {
+    Json(statuses.next_changes(&since, Duration::from_secs(wait).min(LONGEST_WAIT)).await).into_response()
 }
 
-/// When the caller looked last, as it was told then.
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 struct Since {
-    #[serde(default)]
+    /// When the caller looked last, as it was told then.
     since: String,
+    /// Seconds for which it waits for something new.
+    wait: u64,
 }
 
 async fn canary(State(statuses): Shared, Path((namespace, name)): Path<(String, String)>) -> Response {

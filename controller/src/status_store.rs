@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use weir_engine::{Counts, Event, Outcome, Scrape, Timestamp, Verb};
 
 use crate::metrics::verdicts::Verdicts;
@@ -39,6 +40,8 @@ pub struct StatusStore {
     /// Whether this program looks after the Canaries: of several replicas one does.
     acts: AtomicBool,
     content: Mutex<Content>,
+    /// The number of the last change that somebody may see.
+    news: watch::Sender<u64>,
 }
 
 /// A person's wish, on its way to the platform.
@@ -133,7 +136,15 @@ impl StatusStore {
     #[must_use]
     pub fn new() -> (Arc<Self>, mpsc::Receiver<Call>) {
         let (verbs, calls) = mpsc::channel(VERBS);
-        (Arc::new(Self { verbs, acts: AtomicBool::new(false), content: Mutex::default() }), calls)
+        (
+            Arc::new(Self {
+                verbs,
+                acts: AtomicBool::new(false),
+                content: Mutex::default(),
+                news: watch::Sender::default(),
+            }),
+            calls,
+        )
     }
 
     /// Says that this program looks after the Canaries from now on.
@@ -170,20 +181,28 @@ impl StatusStore {
             entry.edges_ms = edges_ms.to_vec();
         }
         view.applied.weight = entry.applied;
-        entry.view = view;
+        if entry.view != view {
+            entry.view = view;
+            summaries.touch();
+        }
         summaries.put(Summary::from(&entry.view));
+        self.tell(&content);
     }
 
     /// Shows what a page has of a Canary that is shown, beside its view, and takes the view into the line of its rollout.
     pub fn set_particulars(&self, name: &Name, particulars: Particulars, at: Timestamp) {
         let mut content = self.content();
-        let Content { canaries, details, .. } = &mut *content;
+        let Content { canaries, details, summaries, .. } = &mut *content;
         let Some(entry) = canaries.get_mut(name) else { return };
         entry.guard.clone_from(&particulars.guard);
         entry.metrics.clone_from(&particulars.metrics);
         let (known, history) = details.entry(name.clone()).or_default();
+        if *known != particulars || !entry.view.run.is_empty() {
+            summaries.touch();
+        }
         *known = particulars;
         history.record(&entry.view, at);
+        self.tell(&content);
     }
 
     /// Takes in what a gateway counted of a Canary that is shown, for the metrics.
@@ -205,6 +224,8 @@ impl StatusStore {
             return;
         }
         append(content.events.entry(name.clone()).or_default(), at, events);
+        content.summaries.touch();
+        self.tell(&content);
     }
 
     /// Shows a Canary no more: it is gone.
@@ -214,6 +235,7 @@ impl StatusStore {
         content.details.remove(name);
         content.summaries.remove(&name.namespace, &name.name);
         content.events.remove(name);
+        self.tell(&content);
     }
 
     /// Says whether a part of the platform works; `problem` is why not. Ready is who has parts, all of which work.
@@ -226,6 +248,7 @@ impl StatusStore {
         let mut content = self.content();
         content.summaries.set_problems(&problems);
         content.problems = problems;
+        self.tell(&content);
     }
 
     /// Returns every Canary.
@@ -254,6 +277,32 @@ impl StatusStore {
     #[must_use]
     pub fn changes(&self, cursor: &str) -> Changes {
         self.content().summaries.since(cursor)
+    }
+
+    /// Returns what changes whenever something does that somebody may see.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Returns what changed since a cursor was given, once there is something, or after `longest`.
+    pub async fn next_changes(&self, cursor: &str, longest: Duration) -> Changes {
+        let mut news = self.news();
+        let changed = async {
+            loop {
+                let changes = self.changes(cursor);
+                if changes.cursor != cursor || news.changed().await.is_err() {
+                    return changes;
+                }
+            }
+        };
+        tokio::time::timeout(longest, changed).await.unwrap_or_else(|_| self.changes(cursor))
+    }
+
+    /// Tells who waits for it that there is something new, if there is.
+    fn tell(&self, content: &Content) {
+        let number = content.summaries.number();
+        self.news.send_if_modified(|known| std::mem::replace(known, number) != number);
     }
 
     /// Returns why the platform is not ready; nothing if it is.
@@ -318,51 +367,4 @@ pub(crate) fn append(kept: &mut VecDeque<EventView>, at: Timestamp, events: &[Ev
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use weir_engine::Severity;
-
-    fn name() -> Name {
-        Name { namespace: "shop".into(), name: "cart".into() }
-    }
-
-    fn view() -> CanaryView {
-        CanaryView { namespace: "shop".into(), name: "cart".into(), ..CanaryView::default() }
-    }
-
-    fn event(n: usize) -> Event {
-        Event::new(Severity::Info, "Advanced", n.to_string())
-    }
-
-    #[test]
-    fn the_newest_events_are_kept_and_leave_with_their_canary() {
-        let (statuses, _calls) = StatusStore::new();
-        statuses.record(&name(), Timestamp(0), &[event(0)]);
-        assert_eq!(statuses.detail(&name()), None, "nothing is told of a Canary that is not shown");
-        statuses.set(view(), &[]);
-        for n in 0..EVENTS + 5 {
-            statuses.record(&name(), Timestamp(0), &[event(n)]);
-        }
-        let events = statuses.detail(&name()).unwrap().events;
-        assert_eq!((events.len(), events[0].text.as_str()), (EVENTS, "5"));
-        statuses.forget(&name());
-        statuses.set(view(), &[]);
-        assert_eq!(statuses.detail(&name()).unwrap().events, []);
-    }
-
-    #[test]
-    fn a_wish_that_nobody_hears_is_refused() {
-        let (statuses, calls) = StatusStore::new();
-        assert!(statuses.send(name(), Verb::Pause).is_some());
-        drop(calls);
-        assert_eq!(statuses.send(name(), Verb::Pause), None);
-    }
-
-    #[test]
-    fn a_canary_without_a_plan_keeps_its_edges() {
-        let (statuses, _calls) = StatusStore::new();
-        statuses.set(view(), &[1, 5]);
-        statuses.set(view(), &[]);
-        assert_eq!(statuses.entries()[&name()].edges_ms, [1, 5]);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! The pages to look something up in are whole: they have what the code has, and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use weir_controller::metrics::{self, Format};
@@ -10,6 +10,27 @@ use crate::markdown::{first_column, read, section, sources, spans};
 
 fn product() -> String {
     sources(&["engine", "controller", "cli", "filter"])
+}
+
+/// What a page says of each of its entries, by their names.
+fn entries(page: &str) -> BTreeMap<&str, &str> {
+    page.split("\n### ").skip(1).filter_map(|entry| entry.split_once('\n')).collect()
+}
+
+/// The reasons that events are told with.
+fn told() -> BTreeSet<String> {
+    let product = sources(&["engine", "controller"]);
+    let mut found = BTreeSet::new();
+    for begin in ["emit(", "Event::new("] {
+        for call in product.split(begin).skip(1) {
+            let mut arguments = call.split(',').map(str::trim);
+            let reason =
+                arguments.next().filter(|first| first.starts_with("Severity::")).and_then(|_| arguments.next());
+            let word = reason.and_then(|reason| reason.strip_prefix('"')?.strip_suffix('"'));
+            found.extend(word.filter(|word| word.chars().all(char::is_alphabetic)).map(str::to_owned));
+        }
+    }
+    found
 }
 
 #[test]
@@ -24,11 +45,31 @@ fn the_reasons_page_has_every_reason() {
     assert!(given.len() > 20, "{given:?}");
     let page = read("docs/reasons.md");
     let (reasons, others) = page.split_once("\n## In events only\n").unwrap();
-    assert_eq!(first_column(reasons), given);
+    let of = |text| entries(text).into_keys().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(of(reasons), given);
     let product = product();
-    for word in first_column(others) {
+    for word in of(others) {
         assert!(product.contains(&format!("\"{word}\"")), "nothing gives the reason {word}");
     }
+    let told = told();
+    assert!(told.len() > 15, "{told:?}");
+    // What cannot work in `weir standalone` has that word alone.
+    let silent: Vec<_> = told.iter().filter(|word| !of(&page).contains(*word) && *word != "Stalled").collect();
+    assert!(silent.is_empty(), "docs/reasons.md does not have {silent:?}");
+}
+
+#[test]
+fn every_reason_says_what_to_do_and_where_to_read_on() {
+    let page = read("docs/reasons.md");
+    let entries = entries(&page);
+    let index = page.split("\n## ").next().unwrap();
+    for (name, text) in &entries {
+        let (means, todo) = text.split_once("**Do:**").unwrap_or_else(|| panic!("{name} does not say what to do"));
+        assert!(means.trim().len() > 10 && todo.trim().len() > 3, "{name}");
+        assert!(index.contains(&format!("(#{})", name.to_lowercase())), "{name} is not in the index");
+    }
+    let leading = entries.values().filter(|text| text.contains("](")).count();
+    assert!(2 * leading > entries.len(), "{leading} of {} lead on", entries.len());
 }
 
 #[test]

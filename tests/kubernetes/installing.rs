@@ -100,6 +100,7 @@ fn every_value_of_the_chart_does_what_it_says() {
                 "  groups:",
                 "{{ $labels.canary }}",
                 "https://wiki.test/docs/monitoring.md#weirabsent",
+                "https://wiki.test/docs/reasons.md#{{ $labels.reason",
             ],
         ),
         (

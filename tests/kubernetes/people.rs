@@ -1,8 +1,6 @@
 //! What a person asks for: by an annotation or by `kubectl weir`, guarded by RBAC, and read through the API server.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use super::STEPS;
 use super::kubectl::{apply, kubectl, object, run, until};
@@ -15,7 +13,7 @@ pub(crate) fn ask(stage: &Stage, verb: &str, time: u32) {
 }
 
 /// Runs `kubectl weir`, which finds the program by its name.
-fn plugin(arguments: &[&str]) -> Output {
+pub(crate) fn plugin(arguments: &[&str]) -> Output {
     let folder = plugin_folder();
     let path = std::env::var("PATH").unwrap();
     let mut kubectl = Command::new("kubectl");
@@ -24,88 +22,11 @@ fn plugin(arguments: &[&str]) -> Output {
 }
 
 /// Returns a folder with the program under the name that kubectl looks for.
-fn plugin_folder() -> tempfile::TempDir {
+pub(crate) fn plugin_folder() -> tempfile::TempDir {
     let programs = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(programs.join("weir"), folder.path().join("kubectl-weir")).unwrap();
     folder
-}
-
-/// `kubectl weir dashboard`, as it is started by kubectl; it ends with this value.
-struct Dashboard {
-    process: Child,
-    host: String,
-    token: String,
-}
-
-impl Dashboard {
-    fn start() -> Self {
-        let folder = plugin_folder();
-        let mut command = Command::new(folder.path().join("kubectl-weir"));
-        let mut process = command.arg("dashboard").stdout(Stdio::piped()).spawn().unwrap();
-        let mut address = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let (host, token) = address.trim().trim_start_matches("http://").split_once("/#token=").unwrap();
-        Self { process, host: host.to_owned(), token: token.to_owned() }
-    }
-
-    /// Sends a request; returns what is answered until `enough` says so, or the end.
-    fn ask(&self, head: &str, enough: impl Fn(&str) -> bool) -> String {
-        let mut stream = TcpStream::connect(&self.host).unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-        let Self { host, token, .. } = self;
-        let request = format!(
-            "{head} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let (mut said, mut buffer) = (Vec::new(), [0; 4096]);
-        while !enough(&String::from_utf8_lossy(&said)) {
-            match stream.read(&mut buffer) {
-                Ok(n) if n > 0 => said.extend_from_slice(&buffer[..n]),
-                _ => break,
-            }
-        }
-        String::from_utf8_lossy(&said).into_owned()
-    }
-}
-
-impl Drop for Dashboard {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_plugin_shows_a_release_as_a_tree_and_as_a_page_and_takes_it_back_there() {
-    let stage = Stage::set("page", "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50]}").await;
-    let namespace = stage.namespace.clone();
-    let traffic = stage.traffic(50.0);
-    stage.release_into_traffic(&Release::good("v2")).await;
-    let tree = plugin(&["get", "shop", "-n", &namespace, "--no-color"]);
-    let tree = String::from_utf8(tree.stdout).unwrap();
-    println!("{tree}");
-    for row in ["⟳ shop", "# primary", "# canary", "⧉ shop-primary-", "□ shop-primary-", "ready:1/1", "⇄ gateways"]
-    {
-        assert!(tree.contains(row), "{row} is not in\n{tree}");
-    }
-    assert!(tree.lines().all(|line| line.chars().count() <= 100), "{tree}");
-    let page = Dashboard::start();
-    let path = format!("/page/stream?namespace={namespace}&name=shop");
-    let told =
-        page.ask(&format!("GET {path}"), |said| said.contains("\"kind\":\"detail\"") && said.contains("\"history\""));
-    assert!(told.contains("\"gateways\":[{\"name\":") && !told.contains("\"partial\""), "{told}");
-    let answer = page.ask(&format!("POST /page/canaries/{namespace}/shop/abort"), |_| false);
-    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-    stage.phase("Failed").await;
-    assert!(stage.status()["message"].as_str().unwrap().contains("taken back"), "{}", stage.status());
-    // The API server says no to what its user may not.
-    let answer = page.ask(&format!("POST /page/canaries/{namespace}/nobody/abort"), |_| false);
-    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("not found"), "{answer}");
-    stage.rested().await;
-    let tally = traffic.finish().await;
-    assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
-    stage.strike();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,7 @@ pub(crate) fn install_with(values: &[&str]) {
     kubectl(&["apply", "--server-side", "--force-conflicts", "-f", definitions.to_str().unwrap()]);
     let mut arguments = vec!["upgrade", "--install", "weir", chart.to_str().unwrap()];
     arguments.extend(["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"]);
-    arguments.extend(["--set", &repository, "--set-string", &tag]);
+    arguments.extend(["--set", &repository, "--set-string", &tag, "--set", "page.enabled=true"]);
     arguments.extend(values);
     run("helm", &arguments, "").unwrap_or_else(|error| panic!("helm: {error}"));
 }

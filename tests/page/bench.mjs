@@ -1,7 +1,7 @@
 // What a page of a thousand Canaries costs who opens it: bytes, the first paint, and the time from a change to the page. A measurement
 // and no test: tests/tools/page bench
 
-import { Browser, Dashboard, Said, until } from "./stage.mjs";
+import { Browser, Dashboard, Said, pause, until } from "./stage.mjs";
 
 const ROUNDS = 5;
 const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
@@ -11,8 +11,11 @@ const items = (since) => Array.from({ length: 1000 }, (_, i) => ({
   namespace: `team-${i % 20}`, name: `service-${i}`, phase: i < 50 ? "Progressing" : "Succeeded", since: 1_790_000_000_000,
   ...(i < 50 ? { attention: "moving", reason: "Analysing", message: "next check in 5s", weight: i === 0 ? state.weight : 20, canary: [1, 1000], primary: [3, 9000] } : {}),
 })).filter((_, i) => since === 0 || (i === 0 && state.number > since));
-const said = await Said.of((_, { searchParams }) => {
+const said = await Said.of(async (_, { searchParams }) => {
   const since = Number((searchParams.get("since") || "-0").split("-")[1]);
+  // As Weir does: what is new is told when it is.
+  const until = Date.now() + 1000 * Number(searchParams.get("wait"));
+  while (since === state.number && Date.now() < until) await pause(5);
   return [200, { cursor: `1-${state.number}`, whole: since === 0, items: items(since), gone: [], problems: [] }];
 });
 const dashboard = await Dashboard.of(said.address);
@@ -23,7 +26,8 @@ for (let round = 0; round < ROUNDS; round += 1) {
   let sent = 0;
   const network = await page.context().newCDPSession(page);
   await network.send("Network.enable");
-  network.on("Network.dataReceived", (event) => (sent += event.dataLength));
+  // As it comes over the network, packed.
+  network.on("Network.dataReceived", (event) => (sent += event.encodedDataLength));
   await page.goto(dashboard.address);
   await page.locator(".row").first().waitFor();
   bytes.push(sent);

@@ -141,8 +141,8 @@ export class Dashboard {
 export class Said {
   static async of(answer) {
     const said = new Said();
-    said.server = createServer((request, response) => {
-      const [status, body] = answer(request.method, new URL(request.url, "http://x"));
+    said.server = createServer(async (request, response) => {
+      const [status, body] = await answer(request.method, new URL(request.url, "http://x"));
       response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
     });
     await new Promise((go) => said.server.listen(0, "127.0.0.1", go));

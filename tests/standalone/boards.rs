@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::drawing;
 use crate::prometheus::Prometheus;
 use crate::site::{PATIENCE, Site, pause};
 
@@ -14,22 +15,67 @@ fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/chart").canonicalize().unwrap()
 }
 
-/// Every query of every panel, by board and title, as Grafana would send it for the site's Canary.
+fn boards() -> Vec<Value> {
+    let entries = fs::read_dir(chart().join("dashboards")).unwrap();
+    entries.map(|entry| serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap()).collect()
+}
+
+fn panels(board: &Value) -> impl Iterator<Item = &Value> {
+    board["panels"].as_array().unwrap().iter()
+}
+
+fn targets(panel: &Value) -> impl Iterator<Item = &Value> {
+    panel["targets"].as_array().into_iter().flatten()
+}
+
+/// Returns a query as Grafana would send it for the site's Canary.
+fn query(target: &Value) -> String {
+    let query = target["expr"].as_str().unwrap();
+    query.replace("$__rate_interval", "10s").replace("$namespace", "default").replace("$canary", "shop")
+}
+
+/// Every query of every panel, by board and title.
 fn queries() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(chart().join("dashboards")).unwrap() {
-        let path = entry.unwrap().path();
-        let board: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        for panel in board["panels"].as_array().unwrap() {
-            for target in panel["targets"].as_array().into_iter().flatten() {
+    for board in boards() {
+        for panel in panels(&board) {
+            assert!(panel["type"] == "row" || targets(panel).next().is_some(), "{panel} shows nothing");
+            for target in targets(panel) {
                 let title = format!("{}: {} {}", board["title"], panel["title"], target["refId"]);
-                let query = target["expr"].as_str().unwrap();
-                let query = query.replace("$__rate_interval", "10s").replace("$namespace", "default");
-                found.insert(title, query.replace("$canary", "shop"));
+                found.insert(title, query(target));
             }
         }
     }
     found
+}
+
+/// Returns the seconds since the Unix epoch.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Draws every board with what Prometheus has had since then, for people to look at: `target/boards`, or `WEIR_SCREENSHOTS`.
+async fn draw(prometheus: &Prometheus, from: f64) {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/boards");
+    let folder = std::env::var_os("WEIR_SCREENSHOTS").map_or(target, PathBuf::from);
+    fs::create_dir_all(&folder).unwrap();
+    let range = (from, now());
+    for board in boards() {
+        let mut drawn = Vec::new();
+        for panel in panels(&board) {
+            let mut series = Vec::new();
+            for target in targets(panel) {
+                let result = prometheus.range(&query(target), range).await;
+                let legend = target["legendFormat"].as_str().unwrap_or_default();
+                series.extend(drawing::read(&result, legend));
+            }
+            let is_empty = series.iter().all(|series| series.values.is_empty());
+            assert!(panel["type"] == "row" || !is_empty, "nothing to draw in {}", panel["title"]);
+            drawn.push((panel, series));
+        }
+        let name = format!("{}.svg", board["uid"].as_str().unwrap());
+        fs::write(folder.join(name), drawing::board(&board, &drawn, range)).unwrap();
+    }
 }
 
 /// What is still to be seen of some queries.
@@ -63,7 +109,7 @@ impl Awaited<'_> {
 }
 
 #[tokio::test]
-async fn every_panel_and_every_rule_has_data_in_a_real_rollout() {
+async fn every_panel_and_every_rule_has_data_in_a_real_rollout_and_is_drawn() {
     let site = Site::serving().await;
     let rules = chart().join("rules/weir.yaml");
     let Some(prometheus) = Prometheus::of(&site, std::slice::from_ref(&rules)) else { return };
@@ -76,6 +122,7 @@ async fn every_panel_and_every_rule_has_data_in_a_real_rollout() {
     }
     // The phase that a rollout taken back leaves behind; the alert waits for a minute before it fires.
     queries.insert("alert".into(), r#"ALERTS{alertname="WeirReleaseTakenBack", canary="shop"}"#.into());
+    let from = now();
     let mut awaited = Awaited { prometheus: &prometheus, queries };
     let _load = site.load();
     site.release("v2", "");
@@ -88,4 +135,5 @@ async fn every_panel_and_every_rule_has_data_in_a_real_rollout() {
         pause().await;
     }
     assert!(awaited.queries.is_empty(), "without data: {:#?}", awaited.queries);
+    draw(&prometheus, from).await;
 }

@@ -48,15 +48,29 @@ impl Prometheus {
     /// # Panics
     /// When the query is refused.
     pub(crate) async fn series(&self, query: &str) -> Vec<Value> {
-        let asked: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let Some(answer) = get(self.address, &format!("/api/v1/query?query={asked}"), &[]).await else {
-            return Vec::new();
-        };
+        self.ask(&format!("query?query={}", escaped(query)), query).await
+    }
+
+    /// Returns the series that a query had from one time to another, in seconds since the Unix epoch; none while nobody answers.
+    ///
+    /// # Panics
+    /// When the query is refused.
+    pub(crate) async fn range(&self, query: &str, (from, to): (f64, f64)) -> Vec<Value> {
+        let path = format!("query_range?query={}&start={from}&end={to}&step=0.5", escaped(query));
+        self.ask(&path, query).await
+    }
+
+    async fn ask(&self, path: &str, query: &str) -> Vec<Value> {
+        let Some(answer) = get(self.address, &format!("/api/v1/{path}"), &[]).await else { return Vec::new() };
         // A server that starts says so in plain text.
         let Ok(answer) = serde_json::from_str::<Value>(&answer.body) else { return Vec::new() };
         assert!(answer["status"] == "success", "{query}: {answer}");
         answer["data"]["result"].as_array().cloned().unwrap_or_default()
     }
+}
+
+fn escaped(query: &str) -> String {
+    query.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
 impl Drop for Prometheus {

@@ -15,6 +15,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::info;
 use weir_engine::Verb;
@@ -31,6 +32,12 @@ const HOLDS: Duration = Duration::from_secs(30);
 /// Answers that are kept. Who sends more tokens than that has each looked up.
 const KEPT: usize = 1024;
 
+/// Said to whoever brings no token.
+const STRANGER: &str = "Without a token names, phases and weights are shown, and no more.";
+
+/// Questions to the API server at a time: whoever reaches the port may make some, and the controller has its own to ask there.
+const QUESTIONS: usize = 4;
+
 /// Who and what was asked, and the answer.
 type Known<T> = Mutex<BTreeMap<String, (Instant, T)>>;
 
@@ -40,6 +47,7 @@ pub(crate) struct Shared {
     statuses: Arc<StatusStore>,
     users: Known<Option<UserInfo>>,
     rights: Known<bool>,
+    questions: Semaphore,
 }
 
 /// Who looks.
@@ -52,7 +60,13 @@ pub(crate) enum Viewer {
 
 impl Shared {
     pub(crate) fn new(client: Client, statuses: Arc<StatusStore>) -> Self {
-        Self { client, statuses, users: Known::default(), rights: Known::default() }
+        Self {
+            client,
+            statuses,
+            users: Known::default(),
+            rights: Known::default(),
+            questions: Semaphore::new(QUESTIONS),
+        }
     }
 
     /// Returns whose token this is; nobody's where the API server does not know it.
@@ -63,6 +77,7 @@ impl Shared {
         let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
+        let _turn = self.questions.acquire().await;
         let answer = with_timeout("create", "TokenReview", "", api.create(&PostParams::default(), &review)).await;
         let status = answer.map_err(unanswered)?.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true));
@@ -95,6 +110,7 @@ impl Shared {
         };
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let _turn = self.questions.acquire().await;
         let answer =
             with_timeout("create", "SubjectAccessReview", "", api.create(&PostParams::default(), &review)).await;
         let may = answer.map_err(unanswered)?.status.is_some_and(|status| status.allowed);
@@ -129,6 +145,10 @@ impl Source for Shared {
         Ok(Viewer::User(key, Box::new(user.ok_or_else(unknown)?)))
     }
 
+    fn news(&self) -> watch::Receiver<u64> {
+        self.statuses.news()
+    }
+
     async fn changes(&self, viewer: &Viewer, cursor: &str) -> Result<Seen<Changes>, String> {
         let mut changes = self.statuses.changes(cursor);
         let mut seen = BTreeMap::new();
@@ -146,16 +166,25 @@ impl Source for Shared {
         if !self.may(viewer, "get", "", None).await.map_err(|refused| refused.text)? {
             changes.problems.clear();
         }
-        let partial =
-            matches!(viewer, Viewer::Anybody).then(|| "without a token names, phases and weights are all".to_owned());
+        let partial = matches!(viewer, Viewer::Anybody).then(|| STRANGER.to_owned());
         Ok(Seen { value: changes, partial })
     }
 
     async fn detail(&self, viewer: &Viewer, namespace: &str, name: &str) -> Result<Seen<Option<CanaryDetail>>, String> {
         let known = self.statuses.detail(&Name { namespace: namespace.to_owned(), name: name.to_owned() });
-        let may = self.sees(viewer, namespace).await?;
-        let value = if may { known } else { known.map(|detail| outside_of_all(&detail.view)) };
-        Ok(Seen { value, partial: None })
+        if self.sees(viewer, namespace).await? {
+            return Ok(Seen { value: known, partial: None });
+        }
+        let partial = match viewer {
+            Viewer::Anybody => STRANGER.to_owned(),
+            Viewer::User(_, user) => {
+                let who = user.username.as_deref().unwrap_or_default();
+                format!(
+                    "{who} may not get canaries.{GROUP} in namespace {namespace}: shown are name, phase and weight, and no more."
+                )
+            }
+        };
+        Ok(Seen { value: known.map(|detail| outside_of_all(&detail.view)), partial: Some(partial) })
     }
 
     async fn ask(&self, viewer: &Viewer, namespace: &str, name: &str, verb: Verb) -> Result<(), Refused> {

@@ -1,8 +1,12 @@
 //! The files of the page, as they are in `web`.
 
 use axum::Router;
-use axum::http::header;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+
+use super::gzip;
 
 /// Path, type and content of each.
 const FILES: [(&str, &str, &str); 9] = [
@@ -19,6 +23,15 @@ const FILES: [(&str, &str, &str); 9] = [
 
 pub(super) fn router() -> Router {
     FILES.into_iter().fold(Router::new(), |router, (path, kind, content)| {
-        router.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }))
+        let packed = gzip::whole(content);
+        router.route(path, get(move |headers: HeaderMap| async move { answer(&headers, kind, content, packed) }))
     })
+}
+
+fn answer(headers: &HeaderMap, kind: &'static str, content: &'static str, packed: Bytes) -> Response {
+    let kind = [(header::CONTENT_TYPE, kind)];
+    match gzip::is_taken(headers) {
+        true => (kind, gzip::PACKED, packed).into_response(),
+        false => (kind, content).into_response(),
+    }
 }

@@ -10,21 +10,23 @@
 //! anything is looked at: a name that leads to this machine is not this page.
 
 mod assets;
+mod gzip;
 mod stream;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 use weir_engine::Verb;
 
 use crate::http::refusal;
@@ -34,6 +36,9 @@ use crate::view::{CanaryDetail, Changes};
 /// What a browser may do with the page: run and show what was served with it, ask where it came from, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// Pages that are told at a time. Whoever reaches the port may open some, and each costs a little of a processor.
+const READERS: usize = 64;
 
 /// Why somebody is not told, or not obeyed.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ pub struct Refused {
 pub struct Seen<T> {
     /// What is seen.
     pub value: T,
-    /// Why more cannot be seen.
+    /// Why more cannot be seen: a sentence.
     pub partial: Option<String>,
 }
 
@@ -63,6 +68,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// Returns who brings a token; `None` is brought by whoever has none.
     fn viewer(&self, token: Option<&str>) -> impl Future<Output = Result<Self::Viewer, Refused>> + Send;
+
+    /// Returns what changes whenever there may be something new to see.
+    fn news(&self) -> watch::Receiver<u64>;
 
     /// Returns what changed of the Canaries since a cursor was given, or why nobody knows.
     fn changes(
@@ -108,6 +116,7 @@ pub fn router<S: Source>(source: Arc<S>, hosts: Hosts) -> Router {
     let api = Router::new()
         .route("/page/stream", get(stream::<S>))
         .route("/page/canaries/{namespace}/{name}/{verb}", post(verb::<S>))
+        .layer(Extension(Arc::new(Semaphore::new(READERS))))
         .with_state(source);
     let nothing = || async { refusal(StatusCode::NOT_FOUND, "no such path; the page is at /") };
     let all = assets::router().merge(api).fallback(nothing);
@@ -168,9 +177,18 @@ struct Wanted {
     name: String,
 }
 
-async fn stream<S: Source>(State(source): State<Arc<S>>, headers: HeaderMap, Query(wanted): Query<Wanted>) -> Response {
+async fn stream<S: Source>(
+    State(source): State<Arc<S>>,
+    Extension(readers): Extension<Arc<Semaphore>>,
+    headers: HeaderMap,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let Ok(place) = readers.try_acquire_owned() else {
+        let text = format!("{READERS} pages are open already: close one");
+        return Refused { status: StatusCode::SERVICE_UNAVAILABLE, text }.into_response();
+    };
     match source.viewer(token(&headers)).await {
-        Ok(viewer) => stream::answer(source, viewer, wanted),
+        Ok(viewer) => stream::answer(source, viewer, wanted, gzip::is_taken(&headers), place),
         Err(refused) => refused.into_response(),
     }
 }

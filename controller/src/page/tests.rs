@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use weir_engine::{Phase, Verb};
 
 use super::{Hosts, Refused, Seen, Source, is_same_secret, serve};
@@ -30,6 +31,10 @@ impl Source for Store {
     async fn viewer(&self, token: Option<&str>) -> Result<(), Refused> {
         let known = token.is_some_and(|token| is_same_secret(token, "secret"));
         known.then_some(()).ok_or_else(|| Refused { status: StatusCode::UNAUTHORIZED, text: "who are you?".into() })
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        self.statuses.news()
     }
 
     async fn changes(&self, (): &(), cursor: &str) -> Result<Seen<Changes>, String> {
@@ -150,8 +155,14 @@ async fn another_page_and_a_foreign_name_are_refused_even_with_the_token() {
 #[tokio::test]
 async fn every_answer_forbids_what_a_page_does_not_need() {
     let (_, host) = page().await;
-    for path in ["/", "/page.mjs", "/page/stream", "/nothing"] {
-        let answer = ask(&host, &format!("GET {path}"), &format!("host: {host}\r\n")).await.to_lowercase();
+    for (path, packed) in ["/", "/page.mjs", "/page/stream", "/nothing"]
+        .into_iter()
+        .flat_map(|path| [(path, ""), (path, "accept-encoding: gzip\r\n")])
+    {
+        let mut answer = Vec::new();
+        let headers = format!("host: {host}\r\nconnection: close\r\n{packed}");
+        connect(&host, &format!("GET {path}"), &headers).await.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
         for header in [
             "content-security-policy: default-src 'none'; script-src 'self';",
             "x-content-type-options: nosniff",
@@ -207,6 +218,103 @@ async fn a_page_is_told_that_nobody_tells_any_more_and_when_somebody_does_again(
     assert_eq!(lines.until("lost").await["error"], "the API server is away");
     *store.broken.lock() = None;
     lines.until("alive").await;
+}
+
+/// An answer that goes on and is packed, and what has come of it.
+struct Packed {
+    stream: TcpStream,
+    said: Vec<u8>,
+}
+
+impl Packed {
+    /// Reads until what has come can be unpacked to something that has this.
+    async fn until(&mut self, wanted: &str) {
+        let mut part = [0; 4096];
+        while !self.unpacked().contains(wanted) {
+            let read = tokio::time::timeout(Duration::from_secs(60), self.stream.read(&mut part)).await;
+            let read = read.unwrap().unwrap();
+            assert!(read > 0, "the answer ended");
+            self.said.extend_from_slice(&part[..read]);
+        }
+    }
+
+    fn unpacked(&self) -> String {
+        let head = self.said.windows(4).position(|end| end == b"\r\n\r\n");
+        let mut chunks = head.map(|head| &self.said[head + 4..]).unwrap_or_default();
+        let mut body = Vec::new();
+        while let Some(line) = chunks.windows(2).position(|end| end == b"\r\n") {
+            let length = usize::from_str_radix(std::str::from_utf8(&chunks[..line]).unwrap(), 16).unwrap();
+            let Some(chunk) = chunks.get(line + 2..line + 2 + length) else { break };
+            body.extend_from_slice(chunk);
+            chunks = chunks.get(line + 4 + length..).unwrap_or_default();
+        }
+        let mut text = Vec::new();
+        // What has come yet is no whole file.
+        let _ = std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&body[..]), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_is_packed_and_each_line_can_be_read_as_soon_as_it_has_come() {
+    let (store, host) = page().await;
+    let asks = format!("host: {host}\r\nauthorization: Bearer secret\r\naccept-encoding: gzip, br\r\n");
+    store.statuses.set(view("cart", 10.0), &[]);
+    let stream = connect(&host, "GET /page/stream", &asks).await;
+    let mut packed = Packed { stream, said: Vec::new() };
+    packed.until("\"cart\"").await;
+    store.statuses.set(view("cart", 20.0), &[]);
+    packed.until("\"weight\":20.0").await;
+    let head = String::from_utf8_lossy(&packed.said).into_owned();
+    assert!(head.contains("content-encoding: gzip") && head.contains("vary: accept-encoding"), "{head}");
+    let plain = ask(&host, "GET /page.mjs", &format!("host: {host}\r\n")).await;
+    assert!(!plain.contains("content-encoding") && plain.contains("import"), "{plain}");
+}
+
+#[tokio::test]
+async fn so_many_pages_are_told_at_a_time_and_a_place_is_free_again_when_one_is_closed() {
+    let (store, host) = page().await;
+    store.statuses.set(view("cart", 10.0), &[]);
+    let mut open = Vec::new();
+    for _ in 0..super::READERS {
+        let mut lines = Lines::open(&host, "").await;
+        lines.until("list").await;
+        open.push(lines);
+    }
+    let headers = format!("host: {host}\r\nauthorization: Bearer secret\r\n");
+    let refused = ask(&host, "GET /page/stream", &headers).await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("pages are open"), "{refused}");
+    drop(open.pop());
+    // Who is gone is noticed when he would be told something.
+    for weight in 1.. {
+        store.statuses.set(view("cart", f64::from(weight)), &[]);
+        let mut stream = connect(&host, "GET /page/stream", &headers).await;
+        let mut said = [0; 12];
+        stream.read_exact(&mut said).await.unwrap();
+        if said.ends_with(b"200") {
+            break;
+        }
+        assert!(weight < 300, "no place is free");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_told_when_it_comes_and_many_at_once_are_told_together() {
+    let (store, host) = page().await;
+    store.statuses.set(view("cart", 10.0), &[]);
+    let mut lines = Lines::open(&host, "").await;
+    lines.until("list").await;
+    for n in 0..100 {
+        store.statuses.set(view(&format!("n{n:02}"), 10.0), &[]);
+    }
+    let mut told = 0;
+    let mut answers = 0;
+    while told < 100 {
+        told += lines.until("list").await["items"].as_array().unwrap().len();
+        answers += 1;
+    }
+    assert!(answers <= 3, "{answers} answers for a hundred changes at once");
 }
 
 #[test]

@@ -116,6 +116,17 @@ impl Default for Summaries {
 }
 
 impl Summaries {
+    /// Returns the number of the last change.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Says that something changed that stands in no line: who waits for changes looks again.
+    pub fn touch(&mut self) {
+        self.number += 1;
+    }
+
     /// Shows a Canary as it stands.
     pub fn put(&mut self, summary: Summary) {
         let key = (summary.namespace.clone(), summary.name.clone());
@@ -203,7 +214,7 @@ impl Changes {
 }
 
 /// Reasons with which a Canary stays as it is until a person does something.
-const HELD: [&str; 8] = [
+const HELD: [&str; 9] = [
     "Suspended",
     "Paused",
     "WaitingForGate",
@@ -212,6 +223,7 @@ const HELD: [&str; 8] = [
     "NoCaller",
     "Insufficient",
     "NoSyntheticLoad",
+    "Observing",
 ];
 
 impl From<&CanaryView> for Summary {
@@ -316,6 +328,7 @@ mod tests {
             (CanaryView { paused: true, ..view(Phase::Progressing, "Paused") }, Attention::Person),
             (CanaryView { stalled: true, ..view(Phase::Succeeded, "InvalidSpec") }, Attention::Person),
             (view(Phase::Initialized, "Suspended"), Attention::Person),
+            (view(Phase::Progressing, "Observing"), Attention::Person),
             (view(Phase::Progressing, "Analysing"), Attention::Moving),
             (CanaryView { run: "r".into(), ..view(Phase::Succeeded, "Draining") }, Attention::Moving),
             (view(Phase::Succeeded, "UpToDate"), Attention::Resting),

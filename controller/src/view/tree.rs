@@ -30,6 +30,10 @@ pub struct ReplicaSetView {
     pub desired: i32,
     /// Pods of it that are ready.
     pub ready: i32,
+    /// Pods of it that have been ready for long enough.
+    pub available: i32,
+    /// Images of its pods' containers.
+    pub images: Vec<String>,
     /// Its pods, by name.
     pub pods: Vec<PodView>,
 }
@@ -64,7 +68,7 @@ const HEADER: [&str; 5] = ["NAME", "KIND", "STATUS", "AGE", "INFO"];
 /// Writes the whole screen.
 #[must_use]
 pub fn tree(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Paint) -> String {
-    let mut out = head(detail, now, paint) + "\n";
+    let mut out = head(detail, workloads, now, paint) + "\n";
     let rows = rows(detail, workloads);
     let age = |row: &Row| row.made.map(|made| paint::age(now.since(made))).unwrap_or_default();
     let status = |row: &Row| format!("{} {}", row.status.0, row.status.2);
@@ -100,7 +104,7 @@ pub fn tree(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint:
     }
 }
 
-fn head(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
+fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Paint) -> String {
     let view = &detail.view;
     let (mark, tone) = paint::mark(view);
     let since = paint::age(now.since(view.started.unwrap_or(view.since)));
@@ -131,8 +135,34 @@ fn head(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
         let left = guard.limit.saturating_sub(guard.failed);
         rows.push(("Guard", format!("{} more failures in {} take it back", paint::count(left), guard.gateway)));
     }
-    let row = |(name, value): (&str, String)| format!("{:17}{}\n", format!("{name}:"), paint::wrap(&value, 17));
+    let arms = [("primary", "  Primary", &workloads.primary), ("canary", "  Canary", &workloads.canary)];
+    let images = arms.iter().flat_map(|(arm, _, sets)| images(sets).map(move |image| format!("{image} ({arm})")));
+    rows.extend(images.enumerate().map(|(i, image)| (if i == 0 { "Images" } else { "" }, image)));
+    if arms.iter().any(|(.., sets)| !sets.is_empty()) {
+        rows.push(("Replicas", String::new()));
+        rows.extend(arms.iter().map(|(_, title, sets)| (*title, replicas(sets))));
+    }
+    let row = |(name, value): (&str, String)| {
+        let title = if name.is_empty() { String::new() } else { format!("{name}:") };
+        format!("{title:17}{}", paint::wrap(&value, 17)).trim_end().to_owned() + "\n"
+    };
     rows.into_iter().map(row).collect()
+}
+
+/// Returns the images that run of an arm, each once.
+fn images(sets: &[ReplicaSetView]) -> impl Iterator<Item = &String> {
+    let running = sets.iter().filter(|set| set.desired > 0 || !set.pods.is_empty());
+    running.flat_map(|set| &set.images).collect::<std::collections::BTreeSet<_>>().into_iter()
+}
+
+fn replicas(sets: &[ReplicaSetView]) -> String {
+    let sum = |of: fn(&ReplicaSetView) -> i32| sets.iter().map(of).sum::<i32>();
+    format!(
+        "{} desired, {} ready, {} available",
+        sum(|set| set.desired),
+        sum(|set| set.ready),
+        sum(|set| set.available)
+    )
 }
 
 fn rows(detail: &CanaryDetail, workloads: &Workloads) -> Vec<Row> {

@@ -41,8 +41,8 @@ pub struct Cluster {
     client: Client,
     context: String,
     namespace: String,
-    /// The connection to the replica that acts, while there is one.
-    forwarded: Mutex<Option<Connection>>,
+    /// Connections to the replica that acts, while there are any: one for what is answered at once, one for what is waited for.
+    forwarded: [Mutex<Option<Connection>>; 2],
 }
 
 /// What was read, and why it is not all that Weir knows, if so.
@@ -68,7 +68,7 @@ impl Cluster {
     }
 
     pub(crate) fn of(client: Client, namespace: &str) -> Self {
-        Self { client, context: String::new(), namespace: namespace.to_owned(), forwarded: Mutex::default() }
+        Self { client, context: String::new(), namespace: namespace.to_owned(), forwarded: Default::default() }
     }
 
     /// Returns which cluster it is, in a few words.
@@ -129,13 +129,15 @@ impl Cluster {
         Ok(found.unwrap_or_else(unknown))
     }
 
-    /// Reads what changed of the Canaries since a cursor was given; nothing where Weir is too old to say.
+    /// Reads what changed of the Canaries since a cursor was given, once something did or after `wait`; nothing where Weir is too old
+    /// to say.
     ///
     /// # Errors
     /// When the replica that acts cannot be asked.
-    pub async fn changes(&self, cursor: &str) -> anyhow::Result<Option<Changes>> {
+    pub async fn changes(&self, cursor: &str, wait: Duration) -> anyhow::Result<Option<Changes>> {
         let cursor: String = form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
-        self.ask(&format!("/api/v1/summaries?since={cursor}")).await
+        let path = format!("/api/v1/summaries?since={cursor}&wait={}", wait.as_secs());
+        self.ask_over(&self.forwarded[1], &path).await
     }
 
     /// Writes a verb into a Canary's annotations.
@@ -176,7 +178,15 @@ impl Cluster {
 
     /// Asks the replica that acts; nothing where it does not know what is asked.
     async fn ask<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
-        let mut forwarded = self.forwarded.lock().await;
+        self.ask_over(&self.forwarded[0], path).await
+    }
+
+    async fn ask_over<T: DeserializeOwned>(
+        &self,
+        forwarded: &Mutex<Option<Connection>>,
+        path: &str,
+    ) -> anyhow::Result<Option<T>> {
+        let mut forwarded = forwarded.lock().await;
         let request = || Request::get(path).header("host", "localhost").body(Full::default());
         // The connection of the last time may have ended, with the replica even.
         let kept = match forwarded.as_mut() {

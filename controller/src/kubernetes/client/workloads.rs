@@ -38,9 +38,16 @@ fn replica_set(set: &ReplicaSet, pods: &[Pod]) -> ReplicaSetView {
         made: made(&set.metadata),
         desired: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default(),
         ready: set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default(),
+        available: set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or_default(),
+        images: images(set).unwrap_or_default(),
         name,
         pods,
     }
+}
+
+fn images(set: &ReplicaSet) -> Option<Vec<String>> {
+    let containers = &set.spec.as_ref()?.template.as_ref()?.spec.as_ref()?.containers;
+    Some(containers.iter().filter_map(|container| container.image.clone()).collect())
 }
 
 fn pod_view(pod: &Pod) -> PodView {
@@ -85,7 +92,8 @@ mod tests {
             "metadata": {"name": name, "creationTimestamp": made, "ownerReferences": [
                 {"apiVersion": "apps/v1", "kind": "x", "name": of, "uid": "u", "controller": true}
             ]},
-            "spec": {"replicas": desired, "selector": {}}, "status": {"replicas": desired, "readyReplicas": 1},
+            "spec": {"replicas": desired, "selector": {}, "template": {"spec": {"containers": [{"name": "app", "image": "shop:v2"}]}}},
+            "status": {"replicas": desired, "readyReplicas": 1, "availableReplicas": 1},
         }))
         .unwrap()
     }
@@ -115,7 +123,8 @@ mod tests {
         let pods =
             [pod("shop-2-b", "shop-2", waiting), pod("shop-2-a", "shop-2", json!({})), pod("other", "x", json!({}))];
         let [canary] = &arm(&sets, &pods, "shop")[..] else { panic!() };
-        assert_eq!((canary.name.as_str(), canary.desired, canary.ready), ("shop-2", 2, 1));
+        assert_eq!((canary.name.as_str(), canary.desired, canary.ready, canary.available), ("shop-2", 2, 1, 1));
+        assert_eq!(canary.images, ["shop:v2"]);
         let seen: Vec<_> =
             canary.pods.iter().map(|pod| (pod.name.as_str(), pod.status.as_str(), pod.restarts)).collect();
         assert_eq!(seen, [("shop-2-a", "Running", 3), ("shop-2-b", "CrashLoopBackOff", 3)]);

@@ -97,7 +97,9 @@ async fn who_may_get_canaries_of_a_namespace_sees_those_and_no_others() {
         assert_eq!(told, [("bank", ""), ("shop", "a secret of the trade")]);
     }
     assert_eq!(page.detail(&ann, "shop", "cart").await.unwrap().value.unwrap().view.reason, "Analysing");
-    assert_eq!(page.detail(&ann, "bank", "cart").await.unwrap().value.unwrap().view.reason, "");
+    let outside = page.detail(&ann, "bank", "cart").await.unwrap();
+    assert_eq!(outside.value.unwrap().view.reason, "");
+    assert!(outside.partial.unwrap().starts_with("ann may not get canaries.weir.dev in namespace bank"));
     assert!(page.detail(&ann, "shop", "card").await.unwrap().value.is_none());
     // One for the token, and one each for everywhere, shop and bank.
     assert_eq!(asked.lock().unwrap().len(), 4, "an answer holds for a while");

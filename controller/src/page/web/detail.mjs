@@ -24,9 +24,9 @@ function possible(view) {
 }
 
 export class Detail {
-  /** `news` tells who cannot see, `refuse` shows why a verb was not obeyed. */
-  constructor(root, news, refuse) {
-    Object.assign(this, { news, refuse, wanted: undefined, view: undefined, told: undefined });
+  /** `time` has what time it is, `news` tells who cannot see, `refuse` shows why a verb was not obeyed. */
+  constructor(root, time, news, refuse) {
+    Object.assign(this, { time, news, refuse, wanted: undefined, view: undefined, told: undefined });
     const card = (title, wide, body) => {
       const id = `card-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
       return h("section", { class: `card${wide ? " wide" : ""}`, "aria-labelledby": id }, h("h2", { id }, title), body);
@@ -93,16 +93,26 @@ export class Detail {
     say(this.since, "");
   }
 
-  take(view) {
-    this.cards.hidden = !view;
-    this.absent.hidden = Boolean(view);
-    if (!view) {
-      say(this.absent, "There is no such Canary: it was deleted, or you may not see it.");
-      for (const button of this.buttons.values()) button.hidden = true;
+  /** Shows it as it stands; `partial` says why that is not all of it. */
+  take(view, partial) {
+    this.cards.hidden = !view || Boolean(partial);
+    this.absent.hidden = !this.cards.hidden;
+    if (this.cards.hidden) {
+      const gone = "There is no such Canary: it was deleted, or you may not see it.";
+      if (!view && this.told !== undefined && this.told !== gone) this.news(gone);
+      this.told = view ? undefined : gone;
+      this.view = undefined;
+      say(this.absent, view ? `${printable(partial)} Canary weight: ${weight(view)}.` : gone);
+      say(this.since, "");
+      update(this.state, view ? standing(view) : [], (it) => (it.length ? tag(it) : undefined));
+      for (const button of this.buttons.values()) {
+        if (button === document.activeElement) this.title.focus();
+        button.hidden = true;
+      }
       return;
     }
     this.view = view;
-    update(this.state, standing(view), tag);
+    update(this.state, standing(view), (it) => tag(it));
     const verbs = possible(view);
     for (const [verb, button] of this.buttons) {
       if (!verbs.includes(verb) && button === document.activeElement) this.title.focus();
@@ -121,7 +131,7 @@ export class Detail {
     update(this.webhooks, view.webhooks, drawWebhooks);
     update(this.events, view.events, drawEvents);
     update(this.past, view.rollouts, drawPast);
-    this.tick(Date.now());
+    this.tick(this.time.now);
     // The counts move each second; what a person would be called for is told.
     const told = `${view.name}: ${standing(view)[2]}, canary weight ${weight(view)}, ${view.reason}`;
     if (this.told !== undefined && this.told !== told) this.news(told);

@@ -91,8 +91,8 @@ export function age(ms) {
 
 /** When something was, in the reader's time, with the moment itself for whoever hovers. */
 export function clock(ms) {
-  if (!ms) return h("span", {}, "–");
   const at = new Date(ms);
+  if (!ms || Number.isNaN(at.getTime())) return h("span", {}, "–");
   const today = at.toDateString() === new Date().toDateString();
   const text = today ? at.toLocaleTimeString() : at.toLocaleString();
   return h("time", { datetime: at.toISOString(), title: at.toISOString() }, text);

@@ -1,18 +1,26 @@
 // What the server tells, line by line; and how long ago it did.
 
 const KEY = "weir-token";
-const LONGEST_PAUSE = 10000;
-// The server says something every 5 s at least. What has not been heard of for longer is old.
+const [SHORTEST_PAUSE, LONGEST_PAUSE] = [500, 10000];
+// The server says something every 5 s at least. What has not been heard of for longer is old,
 const SILENT = 8000;
+// and after so long its connection is dead: where a network is cut nobody says so.
+const DEAD = 12000;
 
-/** Takes the token out of the address, so that it is in no bookmark and over nobody's shoulder. */
+/** Takes the token out of the address, so that it is in no bookmark and over nobody's shoulder; says whether there was one. */
 export function takeToken() {
   const found = /^#token=(.+)$/.exec(location.hash);
-  if (found) {
-    sessionStorage.setItem(KEY, decodeURIComponent(found[1]));
-    history.replaceState(null, "", `${location.pathname}#/`);
+  if (!found) return false;
+  history.replaceState(null, "", `${location.pathname}#/`);
+  try {
+    setToken(decodeURIComponent(found[1]));
+  } catch {
+    setToken(found[1]);
   }
+  return true;
 }
+
+export const hasToken = () => Boolean(sessionStorage.getItem(KEY));
 
 export function setToken(token) {
   sessionStorage.setItem(KEY, token.trim());
@@ -52,6 +60,7 @@ export class Feed {
     this.wanted = undefined;
     this.heard = undefined;
     this.lost = undefined;
+    this.ahead = 0;
     this.abort = undefined;
   }
 
@@ -62,10 +71,27 @@ export class Feed {
     this.restart();
   }
 
+  /** Looks at nothing until it is restarted. */
+  stop() {
+    this.abort?.abort();
+    this.abort = undefined;
+  }
+
+  /** Looks as somebody else: whatever was seen is seen anew. */
+  again() {
+    this.cursor = "";
+    this.restart();
+  }
+
   restart() {
     this.abort?.abort();
     this.abort = new AbortController();
     this.run(this.abort.signal);
+  }
+
+  /** The time as who serves the page has it: a browser's clock may be another. */
+  get now() {
+    return Date.now() + this.ahead;
   }
 
   /** Says whether what is shown is old, and since when, in milliseconds. */
@@ -75,12 +101,14 @@ export class Feed {
   }
 
   async run(signal) {
-    let pause = 500;
+    let pause = SHORTEST_PAUSE;
     while (!signal.aborted) {
+      const begun = performance.now();
       try {
         await this.read(signal);
-        pause = 500;
-        continue;
+        pause = SHORTEST_PAUSE;
+        // Whoever ends each answer at once is not asked without end.
+        if (performance.now() - begun > SHORTEST_PAUSE) continue;
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof Denied) {
@@ -96,18 +124,33 @@ export class Feed {
   }
 
   async read(signal) {
+    const connection = new AbortController();
+    let dead;
+    const alive = () => {
+      clearTimeout(dead);
+      dead = setTimeout(() => connection.abort(), DEAD);
+    };
     const query = new URLSearchParams({ since: this.cursor, ...this.wanted });
-    const answer = await fetch(`/page/stream?${query}`, { headers: headers(), signal, cache: "no-store" });
-    if (answer.status === 401 || answer.status === 403) throw new Denied((await said(answer)) ?? "refused");
-    if (!answer.ok) throw new Told((await said(answer)) ?? `status ${answer.status}`);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const lines = (rest + value).split("\n");
-      rest = lines.pop();
-      for (const line of lines) this.take(JSON.parse(line));
+    try {
+      alive();
+      const either = AbortSignal.any([signal, connection.signal]);
+      const answer = await fetch(`/page/stream?${query}`, { headers: headers(), signal: either, cache: "no-store" });
+      if (answer.status === 401 || answer.status === 403) throw new Denied((await said(answer)) ?? "refused");
+      if (!answer.ok) throw new Told((await said(answer)) ?? `status ${answer.status}`);
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        alive();
+        const lines = (rest + value).split("\n");
+        rest = lines.pop();
+        // Somebody else is looked at by now.
+        if (signal.aborted) return;
+        for (const line of lines) this.take(JSON.parse(line));
+      }
+    } finally {
+      clearTimeout(dead);
     }
   }
 
@@ -117,7 +160,8 @@ export class Feed {
       return;
     }
     // The greeting comes before anybody has looked.
-    if (line.kind !== "hello") {
+    if (line.kind === "hello") this.ahead = line.now ? line.now - Date.now() : 0;
+    else {
       this.heard = performance.now();
       this.lost = undefined;
     }

@@ -12,7 +12,9 @@ const keyOf = (namespace, name) => `${namespace}/${name}`;
 export const href = (view) => `#/${encodeURIComponent(view.namespace)}/${encodeURIComponent(view.name)}`;
 
 export class List {
-  constructor(root) {
+  /** `time` has what time it is, as who serves the page has it. */
+  constructor(root, time) {
+    this.time = time;
     this.items = new Map();
     this.rows = new Map();
     this.fresh = undefined;
@@ -51,7 +53,10 @@ export class List {
   take(line) {
     if (line.whole) this.fresh = new Set();
     for (const item of line.items) {
-      this.items.set(keyOf(item.namespace, item.name), { weight: 0, canary: [0, 0], primary: [0, 0], attention: "resting", ...item });
+      const shown = { weight: 0, canary: [0, 0], primary: [0, 0], attention: "resting", ...item };
+      // A word of a newer Weir.
+      if (!GROUPS.some(([group]) => group === shown.attention)) shown.attention = "moving";
+      this.items.set(keyOf(item.namespace, item.name), shown);
       this.fresh?.add(keyOf(item.namespace, item.name));
     }
     for (const [namespace, name] of line.gone) this.items.delete(keyOf(namespace, name));
@@ -110,7 +115,7 @@ export class List {
       const item = this.items.get(key);
       const row = this.rows.get(key) ?? new Row(item);
       this.rows.set(key, row);
-      row.show(item);
+      row.show(item, this.time.now);
       if (row.root === at) at = at.nextElementSibling;
       else list.insertBefore(row.root, at);
     }
@@ -149,7 +154,7 @@ class Row {
     this.root = h("li", { class: "row" }, h("div", { class: "name" }, this.link), this.state, this.weight, this.fails, this.said);
   }
 
-  show(item) {
+  show(item, now) {
     if (this.item === item) return;
     this.item = item;
     this.root.dataset.attention = item.attention;
@@ -162,8 +167,8 @@ class Row {
       resting || ended === 0 ? undefined
         : h("span", failed / ended > item.primary[0] / Math.max(1, item.primary[1]) ? { "data-tone": "bad" } : {}, `${count(failed)} of ${count(ended)} failed (${share(failed, ended)})`));
     update(this.said, [item.reason, item.message, item.step], ([reason, message, step]) =>
-      resting ? undefined : [h("b", {}, printable(reason)), step ? ` · step ${step[0]} of ${step[1]}` : "", ": ", printable(message)]);
-    this.tick(Date.now());
+      resting || !reason ? undefined : [h("b", {}, printable(reason)), step ? ` · step ${step[0]} of ${step[1]}` : "", ": ", printable(message)]);
+    this.tick(now);
   }
 
   tick(now) {

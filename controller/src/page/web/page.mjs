@@ -2,16 +2,16 @@
 
 import { Detail } from "./detail.mjs";
 import { age, printable, say } from "./draw.mjs";
-import { Feed, setToken, takeToken } from "./feed.mjs";
+import { Feed, hasToken, setToken, takeToken } from "./feed.mjs";
 import { List } from "./list.mjs";
 
 const find = (id) => document.getElementById(id);
 const [main, listRoot, detailRoot, entry, link, stale, partial] = ["main", "list", "detail", "entry", "link", "stale", "partial"].map(find);
 
 takeToken();
-const list = new List(listRoot);
-const detail = new Detail(detailRoot, news, refuse);
 const feed = new Feed(hear, denied);
+const list = new List(listRoot, feed);
+const detail = new Detail(detailRoot, feed, news, refuse);
 let told;
 
 function hear(line) {
@@ -19,9 +19,11 @@ function hear(line) {
   if (line.kind === "list") {
     list.take(line);
     partial.hidden = !line.partial;
-    if (line.partial) say(partial, `Shown is the Canaries' own status, a few seconds old: the Weir that acts cannot be asked for the rest (${printable(line.partial)})`);
+    if (line.partial) say(find("partial-why"), printable(line.partial));
+    // Who was let in without a token may have one.
+    find("enter").hidden = hasToken();
   }
-  if (line.kind === "detail") detail.take(line.detail);
+  if (line.kind === "detail") detail.take(line.detail, line.partial);
   entry.hidden = true;
   show();
   tick();
@@ -57,10 +59,15 @@ function navigate() {
 }
 
 function denied(text) {
-  entry.hidden = false;
-  say(find("entry-why"), printable(text));
   link.dataset.state = "waiting";
   say(link, "not let in");
+  askForToken(text);
+}
+
+function askForToken(why) {
+  entry.hidden = false;
+  partial.hidden = true;
+  say(find("entry-why"), printable(why));
   show();
   find("token").focus();
 }
@@ -93,11 +100,11 @@ function tick() {
   }
   told = state;
   document.body.dataset.link = state;
-  detail.tick(Date.now());
+  detail.tick(feed.now);
 }
 
 addEventListener("hashchange", () => {
-  takeToken();
+  if (takeToken()) feed.again();
   navigate();
 });
 addEventListener("keydown", (event) => {
@@ -123,8 +130,12 @@ entry.addEventListener("submit", (event) => {
   event.preventDefault();
   setToken(find("token").value);
   find("token").value = "";
-  feed.restart();
+  feed.again();
+});
+find("enter").addEventListener("click", () => {
+  feed.stop();
+  askForToken("Whose token it is decides what you see and may ask for. It stays in this tab.");
 });
 setInterval(tick, 1000);
-setInterval(() => list.tick(Date.now()), 10000);
+setInterval(() => list.tick(feed.now), 10000);
 navigate();
