@@ -29,6 +29,8 @@ mod former;
 mod fronts;
 #[path = "kubernetes/hazards.rs"]
 mod hazards;
+#[path = "kubernetes/hidden.rs"]
+mod hidden;
 #[path = "kubernetes/hostility.rs"]
 mod hostility;
 #[path = "kubernetes/installing.rs"]

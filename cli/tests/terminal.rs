@@ -252,7 +252,8 @@ fn running() -> Workloads {
 }
 
 fn particulars() -> Particulars {
-    let gateway = |name: &str, acknowledged, silent| GatewayView { name: name.into(), acknowledged, silent };
+    let gateway =
+        |name: &str, acknowledged, waits| GatewayView { name: name.into(), acknowledged, silent: false, waits };
     let metric = |name: &str, value, result: &str| MetricView {
         name: name.into(),
         unit: "%".into(),
@@ -262,7 +263,7 @@ fn particulars() -> Particulars {
     };
     Particulars {
         guard: Some(GuardView { gateway: "ingressgateway-7c9".into(), failed: 3, limit: 7 }),
-        gateways: vec![gateway("ingressgateway-5d8", true, false), gateway("ingressgateway-7c9", false, false)],
+        gateways: vec![gateway("ingressgateway-5d8", true, 1), gateway("ingressgateway-7c9", false, 0)],
         metrics: vec![metric("request-success-rate", Some(99.64), "inside"), metric("queue", None, "unknown")],
         webhooks: vec![WebhookView { name: "qa".into(), kind: "confirm-promotion".into(), ..WebhookView::default() }],
         ..Particulars::default()
@@ -311,7 +312,12 @@ fn the_json_reads_back_as_itself() {
         particulars: Particulars {
             advice: "wait".into(),
             steps: vec![PlannedStep { weight: 5.0, matching: true, waits: vec!["10s".into()], state: "now".into() }],
-            gateways: vec![GatewayView { name: "ingressgateway-7c9".into(), acknowledged: false, silent: true }],
+            gateways: vec![GatewayView {
+                name: "ingressgateway-7c9".into(),
+                acknowledged: false,
+                silent: true,
+                waits: 2,
+            }],
             guard: Some(GuardView { gateway: "ingressgateway-7c9".into(), failed: 3, limit: 7 }),
             metrics: vec![MetricView {
                 name: "errors".into(),

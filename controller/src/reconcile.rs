@@ -128,6 +128,7 @@ mod tests {
                 silent: false,
                 acknowledged: Some(7),
                 filtering: true,
+                unrouted: false,
                 level: weir_wire::names::LEVEL,
             }],
             ..Observation::default()

@@ -5,6 +5,7 @@
 //!                                                   └──> serve (revision v2)
 //! ```
 
+mod grpc;
 pub mod load;
 pub mod play;
 pub mod record;

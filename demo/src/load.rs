@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::grpc;
 use crate::tally::{Ended, GATEWAY, NOTHING, REVISION_HEADER, TIMEOUT, Tally};
 
 /// Requests under way beyond which none are sent: a machine's ports and memory end somewhere.
@@ -42,11 +43,31 @@ pub struct Load {
     /// A request that takes longer is given up.
     #[arg(long, default_value_t = 10_000)]
     pub timeout_ms: u64,
+    /// Make a connection for every request: none is met by the end of a server that has kept it.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Call by gRPC.
+    #[arg(long, conflicts_with = "fresh")]
+    pub grpc: bool,
 }
 
 fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':').context("a header is `name: value`")?;
     Ok((name.trim().parse()?, value.trim().parse()?))
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            url: Uri::default(),
+            rate: 100.0,
+            seconds: None,
+            headers: Vec::new(),
+            timeout_ms: 10_000,
+            fresh: false,
+            grpc: false,
+        }
+    }
 }
 
 /// Traffic that runs. It ends when this is dropped.
@@ -97,6 +118,7 @@ impl Load {
             "seconds": took,
             "revisions": tally.summary(),
             "unsent": tally.unsent,
+            "failures": tally.failures,
         });
         println!("{report:#}");
         Ok(())
@@ -132,9 +154,7 @@ async fn send(
     outstanding: Arc<AtomicUsize>,
     tell: Arc<dyn Fn(&Ended) + Send + Sync>,
 ) {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let client = Sender::of(&load);
     let headers: HeaderMap = load.headers.iter().cloned().collect();
     let timeout = Duration::from_millis(load.timeout_ms);
     let start = Instant::now();
@@ -151,31 +171,62 @@ async fn send(
         *request.headers_mut() = headers.clone();
         let (client, tally, outstanding, tell) = (client.clone(), tally.clone(), outstanding.clone(), tell.clone());
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(timeout, exchange(&client, request)).await;
-            let (revision, status) = match answer {
-                Ok(complete) => complete.unwrap_or((NOTHING.to_owned(), 0)),
-                Err(_) => (TIMEOUT.to_owned(), 0),
+            let answer = tokio::time::timeout(timeout, client.exchange(request)).await;
+            let ((revision, status), why) = match answer {
+                Ok(Ok(complete)) => (complete, String::new()),
+                Ok(Err(error)) => ((NOTHING.to_owned(), 0), format!("{error:#}")),
+                Err(_) => ((TIMEOUT.to_owned(), 0), String::new()),
             };
             let ended = Ended { revision, status, took: due.elapsed() };
             tell(&ended);
-            tally.lock().add(ended);
+            let mut tally = tally.lock();
+            if ended.failed() {
+                tally.tell(start.elapsed(), &ended, &why);
+            }
+            tally.add(ended);
             outstanding.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
-/// Sends one request and reads the whole response: who answered, and the status. Nothing when it is not complete.
-async fn exchange(
-    client: &Client<HttpConnector, Empty<Bytes>>,
-    request: Request<Empty<Bytes>>,
-) -> Option<(String, u16)> {
-    let response = client.request(request).await.ok()?;
-    let revision =
-        response.headers().get(REVISION_HEADER).and_then(|it| it.to_str().ok()).unwrap_or(GATEWAY).to_owned();
-    let status = response.status().as_u16();
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        frame.ok()?;
+/// What sends the requests.
+#[derive(Clone)]
+enum Sender {
+    Http(Client<HttpConnector, Empty<Bytes>>),
+    Grpc(grpc::Client),
+}
+
+impl Sender {
+    fn of(load: &Load) -> Self {
+        if load.grpc {
+            return Self::Grpc(grpc::Client::default());
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let mut client = Client::builder(TokioExecutor::new());
+        if load.fresh {
+            client.pool_max_idle_per_host(0);
+        }
+        Self::Http(client.build(connector))
     }
-    Some((revision, status))
+
+    /// Sends one request and reads the whole response: who answered, and the status.
+    async fn exchange(&self, request: Request<Empty<Bytes>>) -> anyhow::Result<(String, u16)> {
+        let client = match self {
+            Self::Http(client) => client,
+            Self::Grpc(client) => return client.exchange(&request).await,
+        };
+        let response = client.request(request).await?;
+        let (revision, status) = (revision(response.headers()), response.status().as_u16());
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        Ok((revision, status))
+    }
+}
+
+/// Returns which revision a response says that it is of.
+pub(crate) fn revision(headers: &HeaderMap) -> String {
+    headers.get(REVISION_HEADER).and_then(|it| it.to_str().ok()).unwrap_or(GATEWAY).to_owned()
 }

@@ -106,10 +106,10 @@ impl Play {
         let load = Load {
             url: gateway.parse().context("the gateway's address")?,
             rate: self.rate,
-            seconds: None,
             headers: vec![(HOST, HeaderValue::from_static(stage::HOST))],
             // Envoy's own is 15 s: what takes longer was lost and not slow.
             timeout_ms: 20_000,
+            ..Load::default()
         }
         .start();
         transcript.line(&format!("v1 is in production behind Envoy on {gateway}"));

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::grpc;
 use crate::record::{Posted, Recorder};
 use crate::tally::REVISION_HEADER;
 
@@ -37,6 +38,9 @@ pub struct Serve {
     /// Address to listen on: the loopback, unless it runs where others must reach it.
     #[arg(long, default_value = "127.0.0.1")]
     pub address: IpAddr,
+    /// Another port, for gRPC.
+    #[arg(long)]
+    pub grpc_port: Option<u16>,
     /// Name of this revision, in every response's body and in its header `x-revision`.
     #[arg(long, default_value = "v1")]
     pub version: String,
@@ -166,6 +170,15 @@ impl Serve {
         let listener = TcpListener::bind((self.address, self.port))
             .await
             .with_context(|| format!("listen on port {}", self.port))?;
+        let (leaves, ends) = tokio::sync::watch::channel(false);
+        if let Some(port) = self.grpc_port {
+            let listener =
+                TcpListener::bind((self.address, port)).await.with_context(|| format!("listen on {port}"))?;
+            let (service, version) = (service.clone(), service.version.clone());
+            tokio::spawn(grpc::serve(listener, version, ends, move || {
+                rand::random::<f64>() < service.switches().failure_ratio
+            }));
+        }
         println!("{} listening on {}", service.version, listener.local_addr()?);
         let router = Router::new()
             .route("/healthz", get(healthz))
@@ -179,6 +192,7 @@ impl Serve {
                 _ = terminate.recv() => {}
                 _ = tokio::signal::ctrl_c() => {}
             }
+            leaves.send_replace(true);
         };
         axum::serve(listener, router).with_graceful_shutdown(end).await.context("serve")
     }

@@ -40,7 +40,12 @@ pub struct Tally {
     pub revisions: BTreeMap<String, Counts>,
     /// Requests that were not sent because too many were outstanding.
     pub unsent: u64,
+    /// What became of the first few that failed.
+    pub failures: Vec<String>,
 }
+
+/// Failed requests that are told of one by one.
+const TOLD: usize = 20;
 
 /// One request's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,14 @@ pub struct Ended {
     pub status: u16,
     /// From the moment the request was due.
     pub took: Duration,
+}
+
+impl Ended {
+    /// Returns whether it was no complete response with a status below 500.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        !(1..500).contains(&self.status)
+    }
 }
 
 /// [`Counts`] as people and programs read it.
@@ -99,12 +112,20 @@ impl Counts {
 impl Tally {
     /// Adds one request.
     pub fn add(&mut self, ended: Ended) {
+        let failed = ended.failed();
         let counts = self.revisions.entry(ended.revision).or_default();
-        let good = (1..500).contains(&ended.status);
-        *(if good { &mut counts.ok } else { &mut counts.failed }) += 1;
+        *(if failed { &mut counts.failed } else { &mut counts.ok }) += 1;
         *counts.statuses.entry(ended.status).or_default() += 1;
         let micros = (ended.took.as_micros() as f64).max(1.0);
         *counts.latencies.entry((micros.log2() * PER_OCTAVE).ceil() as u32).or_default() += 1;
+    }
+
+    /// Tells of one that failed: when, and why.
+    pub fn tell(&mut self, at: Duration, ended: &Ended, why: &str) {
+        if self.failures.len() < TOLD {
+            let Ended { revision, status, took } = ended;
+            self.failures.push(format!("at {at:.3?}: {status} of {revision} after {took:.3?} {why}"));
+        }
     }
 
     /// Returns the requests of one revision.

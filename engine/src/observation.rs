@@ -99,6 +99,9 @@ pub struct Gateway {
     pub acknowledged: Option<u64>,
     /// Whether requests on this canary's routes are known to pass the filter there.
     pub filtering: bool,
+    /// Whether it is known to have no route to the service: a caller to whom somebody else's object hides it. What it sends goes to the
+    /// primary.
+    pub unrouted: bool,
     /// Which additions to the contract its module knows ([`weir_wire::names::LEVEL`]).
     pub level: u64,
 }

@@ -75,7 +75,7 @@ pub struct Step {
     /// Whether requests to the canary's own Service go to it.
     pub direct: bool,
     /// Whether the built-in metrics are judged. Not where no request can reach the canary (blue/green before the switch, where no load
-    /// test is seen).
+    /// test is seen); where one is [seen perhaps](Step::judged_if_seen), they are once it is.
     pub judged: bool,
     /// The step's number in its series of iterations (A/B, blue/green), from 1, and how many there are.
     pub iteration: Option<(u32, u32)>,
@@ -252,6 +252,19 @@ impl Step {
     #[must_use]
     pub fn with_load_tests(self) -> Self {
         Self { direct: true, judged: true, ..self }
+    }
+
+    /// Returns the same step with load tests of which nobody knows whether they are seen, as they come by the sidecars of those who make
+    /// them.
+    #[must_use]
+    pub fn with_load_tests_perhaps(self) -> Self {
+        Self { direct: true, ..self }
+    }
+
+    /// Returns whether built-in metrics are judged by a load test, if one is seen, and pass unjudged otherwise.
+    #[must_use]
+    pub fn judged_if_seen(&self) -> bool {
+        self.direct && !self.judged
     }
 
     /// Returns the steps of an A/B test: matching requests only, so many checks in a row.

@@ -192,6 +192,7 @@ impl<'a> Simulation<'a> {
                 silent: false,
                 acknowledged,
                 filtering: true,
+                unrouted: false,
                 level: weir_wire::names::LEVEL,
             });
         }

@@ -12,6 +12,8 @@ mod agent;
 mod api;
 #[allow(dead_code, reason = "shared with the other measurements")]
 mod ask;
+#[path = "cluster/callers.rs"]
+mod callers;
 mod cost;
 #[path = "cluster/costs.rs"]
 mod costs;
@@ -30,6 +32,8 @@ mod istiod;
 #[path = "../kubernetes/kubectl.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod kubectl;
+#[path = "cluster/mesh.rs"]
+mod mesh;
 #[path = "cluster/process.rs"]
 mod process;
 #[path = "cluster/pushes.rs"]
@@ -46,7 +50,7 @@ mod watch;
 use std::process::ExitCode;
 
 /// Every part, in the order in which they are measured.
-const PARTS: [&str; 5] = ["harm", "pushes", "gateway", "fifty", "rest"];
+const PARTS: [&str; 6] = ["harm", "pushes", "gateway", "mesh", "fifty", "rest"];
 
 /// What is measured, and how often.
 struct Arguments {
@@ -97,6 +101,7 @@ async fn main() -> ExitCode {
             "harm" => harm::measure(arguments.rounds).await,
             "pushes" => pushes::measure(arguments.pushes).await,
             "gateway" => costs::measure(arguments.rounds * 6).await,
+            "mesh" => mesh::measure(arguments.rounds, arguments.pushes).await,
             "fifty" => fifty::measure().await,
             _ => rest::measure(arguments.canaries).await,
         }

@@ -31,9 +31,9 @@ pub(crate) fn delays(stage: &Stage, number: usize) -> Result<Delays, String> {
     let load = Load {
         url: format!("http://127.0.0.1:{}/", stage.gateway).parse().map_err(|error| text(&error))?,
         rate: RATE,
-        seconds: None,
         headers: vec![host],
         timeout_ms: 5_000,
+        ..Load::default()
     };
     let requests = {
         let _clients = runtime.enter();

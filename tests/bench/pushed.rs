@@ -126,7 +126,7 @@ impl Pushed {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let host = ("host".parse().map_err(|it| text(&it))?, "shop.example.com".parse().map_err(|it| text(&it))?);
         let url = format!("http://127.0.0.1:{}/", self.gateway.port).parse().map_err(|it| text(&it))?;
-        let load = Load { url, rate: RATE, seconds: None, headers: vec![host], timeout_ms: 5_000 };
+        let load = Load { url, rate: RATE, headers: vec![host], timeout_ms: 5_000, ..Load::default() };
         let requests = {
             let _clients = runtime.enter();
             Requests::start(&load)

@@ -54,29 +54,33 @@ async fn five_callers_of_a_bad_release_let_out_a_few_failures_and_go_on_with_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_calls_takes_part_and_ends_without_an_error() {
+async fn a_job_of_a_cron_job_that_calls_takes_part_and_ends_without_an_error() {
     let stage = inside("mesh-job", "").await;
     let (namespace, image) = (&stage.namespace, variable("WEIR_DEMO_IMAGE"));
     apply(&format!(
         r#"
 apiVersion: batch/v1
-kind: Job
+kind: CronJob
 metadata: {{name: batch, namespace: {namespace}}}
 spec:
-  backoffLimit: 0
-  template:
-    metadata: {{labels: {{app: batch, sidecar.istio.io/inject: "true"}}}}
+  schedule: "0 0 1 1 *"
+  jobTemplate:
     spec:
-      restartPolicy: Never
-      containers:
-      - name: client
-        image: {image}
-        imagePullPolicy: IfNotPresent
-        args: [load, --url, "http://shop.{namespace}/", --rate, "60", --seconds, "60"]
-        securityContext: {{runAsUser: 1000}}
-        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+      backoffLimit: 0
+      template:
+        metadata: {{labels: {{app: batch, sidecar.istio.io/inject: "true"}}}}
+        spec:
+          restartPolicy: Never
+          containers:
+          - name: client
+            image: {image}
+            imagePullPolicy: IfNotPresent
+            args: [load, --url, "http://shop.{namespace}/", --rate, "60", --seconds, "60"]
+            securityContext: {{runAsUser: 1000}}
+            resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
 "#
     ));
+    kubectl(&["-n", namespace, "create", "job", "batch", "--from=cronjob/batch"]);
     until("it is a caller", || bound(&stage).1.contains("1 callers with a sidecar").then_some(())).await;
     stage.release(&Release::good("v2"));
     stage.phase("Succeeded").await;

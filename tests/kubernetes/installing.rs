@@ -248,16 +248,30 @@ async fn weirs_account_is_held_to_what_weir_does_and_weir_works_all_the_same() {
 async fn roles_in_some_namespaces_suffice_for_the_canaries_there() {
     let stage = Stage::alone("roles").await;
     let _cluster_wide = Policy;
-    install_with(&["--set", &format!("watchNamespaces={{{}}}", stage.namespace)]);
+    let web = "weir-test-roles-web";
+    let _ = run("kubectl", &["delete", "namespace", web, "--ignore-not-found", "--wait"], "");
+    kubectl(&["create", "namespace", web]);
+    let (watched, callers) =
+        (format!("watchNamespaces={{{}}}", stage.namespace), format!("callerNamespaces={{{web}}}"));
+    install_with(&["--set", &watched, "--set", &callers]);
     run("kubectl", &["get", "clusterrole", "weir"], "").expect_err("Weir has rights in the whole cluster");
     stage.initialize(STEPS).await;
+    let service = format!(
+        "{{port: 80, targetPort: 8080, gateways: [public, mesh], hosts: [{}], callers: [{{namespace: {web}}}]}}",
+        stage.host()
+    );
+    stage.canary_of(&service, "progressDeadlineSeconds: 120", STEPS);
+    let caller = super::mesh::Caller::start_in(web, &stage, "caller", 50, true, &[]);
     let traffic = stage.traffic(50.0);
-    stage.release(&Release::good("v2"));
+    stage.release_into_traffic(&Release::good("v2")).await;
+    assert!(stage.status()["gateways"]["serving"].as_u64() >= Some(2), "{}", stage.status()["gateways"]);
     stage.phase("Succeeded").await;
+    assert_eq!(caller.finish().failed(), 0);
     stage.rested().await;
     stage.stops_a_bad_release("v3").await;
     assert_eq!(traffic.finish().await.of("v2").failed, 0);
     stage.strike();
+    kubectl(&["delete", "namespace", web, "--wait=false"]);
 }
 
 /// Without its first line kubectl takes what begins with a brace for JSON.

@@ -40,7 +40,7 @@ impl Seen {
 impl Caller {
     /// Starts a caller in the stage's namespace.
     pub(crate) async fn start(stage: &Stage, name: &str, rate: u32, sidecar: bool) -> Self {
-        Self::start_in(&stage.namespace, stage, name, rate, sidecar, &[]).await
+        Self::start_in(&stage.namespace, stage, name, rate, sidecar, &[])
     }
 
     /// Starts a caller in the stage's namespace that calls an address.
@@ -54,33 +54,35 @@ impl Caller {
         Self::start_calling(&stage.namespace, name, rate, true, &[&one, &other], &[])
     }
 
-    async fn start_in(
+    /// Starts a caller in a namespace, whose client has more arguments.
+    pub(crate) fn start_in(
         namespace: &str,
         stage: &Stage,
         name: &str,
         rate: u32,
         sidecar: bool,
-        headers: &[(&str, &str)],
+        more: &[&str],
     ) -> Self {
         let url = format!("http://shop.{}/", stage.namespace);
-        Self::start_calling(namespace, name, rate, sidecar, &[&url], headers)
+        Self::start_calling(namespace, name, rate, sidecar, &[&url], more)
     }
 
-    /// Starts a caller of addresses, each with its own client.
+    /// Starts a caller of addresses, each with its own client. What calls without a sidecar connects anew for every request: a server
+    /// that ends closes the connections that it has kept, and a request that is on its way through one is lost, whoever rolls it out.
     pub(crate) fn start_calling(
         namespace: &str,
         name: &str,
         rate: u32,
         sidecar: bool,
         urls: &[&str],
-        headers: &[(&str, &str)],
+        more: &[&str],
     ) -> Self {
         let image = variable("WEIR_DEMO_IMAGE");
         let client = |(number, url): (usize, &&str)| {
             let mut arguments =
                 vec!["load".to_owned(), "--url".into(), (*url).into(), "--rate".into(), rate.to_string()];
-            arguments
-                .extend(headers.iter().flat_map(|(name, value)| ["--header".to_owned(), format!("{name}: {value}")]));
+            let fresh = (!sidecar).then_some("--fresh");
+            arguments.extend(more.iter().copied().chain(fresh).map(str::to_owned));
             serde_json::json!({
                 "name": format!("client-{number}"), "image": image, "imagePullPolicy": "IfNotPresent", "args": arguments,
                 "securityContext": {"runAsUser": 1000}, "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
@@ -136,7 +138,7 @@ spec:
         let revisions = report["revisions"].as_object().unwrap().iter();
         let seen = revisions.map(|(revision, it)| (revision.clone(), (count(it, "ok"), count(it, "failed"))));
         let seen = Seen(seen.collect());
-        println!("{}/{}: {seen:?}", self.namespace, self.name);
+        println!("{}/{}: {seen:?} {}", self.namespace, self.name, report["failures"]);
         seen
     }
 }
@@ -212,8 +214,8 @@ async fn a_bad_release_costs_its_callers_a_handful_and_those_without_a_sidecar_n
     // The canary is gone: whoever could send the token would be answered by nobody.
     let routes = object(&stage.namespace, "virtualservice", "shop").unwrap();
     let token = routes["spec"]["http"][0]["match"][0]["headers"]["x-weir-token"]["exact"].as_str().unwrap().to_owned();
-    let forged = [("x-weir-token", token.as_str())];
-    let forger = Caller::start_in(&stage.namespace, &stage, "forger", 50, true, &forged).await;
+    let forged = format!("x-weir-token: {token}");
+    let forger = Caller::start_in(&stage.namespace, &stage, "forger", 50, true, &["--header", &forged]);
     std::thread::sleep(std::time::Duration::from_secs(3));
     let seen = forger.finish();
     assert!(seen.failed() == 0 && seen.of("v1") > 50, "{seen:?}");
@@ -256,7 +258,7 @@ async fn callers_in_another_namespace_take_part_once_an_admin_allows_it_and_leav
     let _ = run("kubectl", &["delete", "namespace", web, "--ignore-not-found", "--wait"], "");
     kubectl(&["create", "namespace", web]);
     let stage = inside("mesh-apart", &format!(", callers: [{{namespace: {web}}}]")).await;
-    let caller = Caller::start_in(web, &stage, "caller", 100, true, &[]).await;
+    let caller = Caller::start_in(web, &stage, "caller", 100, true, &[]);
     until("the namespace is named with what to do", || {
         bound(&stage).1.contains(&format!("kubectl label namespace {web} weir.dev/callers=allowed")).then_some(())
     })

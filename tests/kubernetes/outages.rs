@@ -237,3 +237,35 @@ async fn an_upgrade_of_weir_changes_the_module_on_running_gateways_without_an_er
     assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
     stage.strike();
 }
+
+#[cfg(feature = "kubernetes-full")]
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_goes_away_in_mid_release_callers_that_stay_see_no_error() {
+    use super::mesh::Caller;
+    let stage = Stage::bare_alone("mesh-away").await;
+    stage.release(&Release::good("v1"));
+    stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 600", LONG);
+    stage.phase("Initialized").await;
+    stage.rested().await;
+    let mut callers = Vec::new();
+    for name in ["stays", "killed", "bereft"] {
+        callers.push(Caller::start(&stage, name, 40, true).await);
+    }
+    stage.release_into_traffic(&Release::good("v2")).await;
+    let namespace = stage.namespace.as_str();
+    // A caller, another one's sidecar, istiod and the controller, one after the other.
+    kubectl(&["-n", namespace, "delete", "pod", "killed", "--grace-period=0", "--force"]);
+    let quit = ["pilot-agent", "request", "POST", "quitquitquit"];
+    kubectl(&[&["-n", namespace, "exec", "bereft", "-c", "istio-proxy", "--"], &quit[..]].concat());
+    let istiod = Scaled::to("istio-system", "istiod", 0);
+    kill_controller();
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    drop(istiod);
+    stage.phase("Succeeded").await;
+    stage.rested().await;
+    let stays = callers.remove(0).finish();
+    assert!(stays.failed() == 0 && stays.of("v1") > 0 && stays.of("v2") > 0, "{stays:?}");
+    let bereft = callers.remove(1).finish();
+    assert!(bereft.of("v2") > 0, "its sidecar came back: {bereft:?}");
+    stage.strike();
+}

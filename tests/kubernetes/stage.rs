@@ -121,9 +121,8 @@ pub(crate) fn load(gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)
     Load {
         url: format!("http://{gateway}{path}").parse().unwrap(),
         rate,
-        seconds: None,
         headers: headers.collect(),
-        timeout_ms: 10_000,
+        ..Load::default()
     }
 }
 

@@ -60,7 +60,7 @@ async fn a_second_release_under_load_counts_nothing_for_the_wrong_canary() {
     site.until("at its first weight", |view| view["weight"] == 10.0 && view["applied"]["gateways"] == 1).await;
     let url = format!("http://{}/", site.listen).parse().unwrap();
     let headers = vec![("host".parse().unwrap(), "cart".parse().unwrap())];
-    let load = Load { url, rate: 100.0, seconds: None, headers, timeout_ms: 10_000 }.start();
+    let load = Load { url, headers, ..Load::default() }.start();
     site.eventually("the cart is served", async || load.tally().of("v1").ok > 100).await;
     assert_eq!((assigned(&site, "shop").await, assigned(&site, "cart").await), (0, 0), "a Canary at rest beside it");
     cart("v2");

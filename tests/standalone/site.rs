@@ -220,7 +220,7 @@ impl Site {
     /// Sends 100 requests a second until the result is asked for.
     pub(crate) fn load(&self) -> Running {
         let url = format!("http://{}/", self.listen).parse().unwrap();
-        Load { url, rate: 100.0, seconds: None, headers: Vec::new(), timeout_ms: 10_000 }.start()
+        Load { url, ..Load::default() }.start()
     }
 
     /// Sends one request.

@@ -96,17 +96,20 @@ pub fn reading_by(rules: Rules, namespace: &str, name: &str, spec: &CanarySpec) 
         // Callers' sidecars know the canary's own Service. What they see of load tests is counted; nobody knows whether they see any. A
         // `pre-rollout` webhook may have begun one that goes on.
         direct = serving::own_names(namespace, spec, domain);
-        steps = steps.into_iter().map(|step| Step { direct: true, ..step }).collect();
+        steps = steps.into_iter().map(Step::with_load_tests_perhaps).collect();
     }
-    if judged && steps.iter().any(|step| !step.judged) {
+    if judged && steps.iter().any(|step| !(step.judged || step.direct && loads)) {
         let host = format!("{}.{namespace}", spec.canary_service());
-        p.remark(
-            "spec.analysis.metrics",
-            format!(
-                "built-in metrics are judged from the switch on: no gateway sees a load test of the idle canary; to have it judged, add \
-                 {host} to service.hosts, and let a rollout webhook call the gateway with that host"
+        let how = match spec.service.is_on_mesh() {
+            true => format!(
+                "nobody calls the idle canary; to have it judged, let a rollout webhook call http://{host} from a pod with a sidecar"
             ),
-        );
+            false => format!(
+                "no gateway sees a load test of the idle canary; to have it judged, add {host} to service.hosts, and let a rollout \
+                 webhook call the gateway with that host"
+            ),
+        };
+        p.remark("spec.analysis.metrics", format!("built-in metrics are judged from the switch on: {how}"));
     }
     let plan = Plan {
         canary: format!("{name}.{namespace}"),

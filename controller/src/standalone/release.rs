@@ -154,6 +154,7 @@ impl CanaryRuntime {
             silent: false,
             acknowledged: gateway.acknowledged(&self.id),
             filtering: gateway.is_filtering(&self.id),
+            unrouted: false,
             level: gateway.level(),
         };
         Observation {

@@ -201,6 +201,7 @@ mod tests {
         let revision = |text: &str| Some(Revision(text.into()));
         let seen = Observation {
             gateways: vec![gateway("a", 9), gateway("b", 8)],
+            scrapes: vec![Scrape { gateway: "b".into(), held: 2, ..Scrape::default() }],
             primary: Workload { revision: revision("old"), readiness: Readiness::Ready, ..Workload::default() },
             canary: Workload {
                 revision: revision("new"),
@@ -263,6 +264,7 @@ mod tests {
         let acknowledged: Vec<(&str, bool)> =
             seen.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.acknowledged)).collect();
         assert_eq!(acknowledged, [("a", true), ("b", false)]);
+        assert_eq!(seen.gateways.iter().map(|gateway| gateway.waits).collect::<Vec<_>>(), [0, 2]);
         // Of 23 requests that the canary ended on gateway a, 2 failed, and none of the primary's did.
         assert_eq!((guard.gateway.as_str(), guard.failed), ("a", 2));
         let stops = |failed: u64| {

@@ -64,6 +64,13 @@ pub struct GatewayView {
     /// Whether it has never acknowledged anything.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,
+    /// Failed canary requests that it waits with, its requests all the primary's, until Weir has seen them; 0 while it does not.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub waits: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How far a gateway's guard is from stopping the canary.
@@ -156,6 +163,7 @@ impl Particulars {
             name: gateway.name.clone(),
             acknowledged: gateway.acknowledged.is_some_and(|known| known >= epoch),
             silent: gateway.silent,
+            waits: seen.scrapes.iter().find(|scrape| scrape.gateway == gateway.name).map_or(0, |scrape| scrape.held),
         });
         let window = state.run.as_ref().map(|run| {
             let mut window = state.counters.since(run.window);

@@ -218,7 +218,10 @@ fn rows(detail: &CanaryDetail, workloads: &Workloads) -> Vec<Row> {
                 kind: "Pod",
                 status,
                 made: None,
-                info: String::new(),
+                info: match gateway.waits {
+                    0 => String::new(),
+                    waits => format!("{} unseen", paint::several(waits, "failure")),
+                },
             });
         }
     }

@@ -8,10 +8,10 @@ use weir_wire::RUN_TICK_MS;
 use weir_wire::names::Arm;
 
 use super::bound::Window;
-use super::{Cause, CheckRequest, CheckResult, Pass, Reason, Span, Timestamp, WebhookKind};
+use super::{Cause, CheckRequest, CheckResult, Pass, Reason, Severity, Span, Timestamp, WebhookKind};
 use crate::counts::{Cell, Counts};
 use crate::latency;
-use crate::plan::{Bounds, Check, Source, Step};
+use crate::plan::{Bounds, Check, Plan, Source, Step};
 
 /// The filter flushes once a tick; after two everything that ended before is in a scrape.
 const FLUSHED: Span = Span(2 * RUN_TICK_MS as u64);
@@ -53,13 +53,23 @@ impl Pass<'_> {
             return Outcome::no_of_a_program(format!("external check {name} failed {said}"));
         }
         let mut bounds = Vec::new();
-        if step.judged && self.plan.checks.iter().any(|check| check.source != Source::Template) {
-            let answered = unpassed.is_empty() && self.plan.webhooks(WebhookKind::Rollout).next().is_some();
-            self.run_mut().load_made |= answered;
-            let window = match self.judged_window(step, due, answered) {
-                Ok(window) => window,
-                Err(outcome) => return outcome,
-            };
+        let built_in = self.plan.checks.iter().any(|check| check.source != Source::Template);
+        let answered = unpassed.is_empty() && self.plan.webhooks(WebhookKind::Rollout).next().is_some();
+        let window = match step {
+            _ if !built_in => Ok(None),
+            // It can be seen once it is made.
+            Step { judged: false, .. } if step.judged_if_seen() && answered => self.seen_window(step, due),
+            Step { judged: false, .. } => Ok(None),
+            _ => {
+                self.run_mut().load_made |= answered;
+                self.judged_window(step, due, answered).map(Some)
+            }
+        };
+        let window = match window {
+            Ok(window) => window,
+            Err(outcome) => return outcome,
+        };
+        if let Some(window) = window {
             if let Some(what) = self.out_of_plain_bounds(&window.all.arm(Arm::Canary)) {
                 return Outcome::Failed { what, anew: true };
             }
@@ -94,9 +104,26 @@ impl Pass<'_> {
         }
     }
 
-    /// Returns the requests since the window began, once they can be judged. `answered` says that the `rollout` webhooks of this check
-    /// have.
-    fn judged_window(&mut self, step: Step, due: Timestamp, answered: bool) -> Result<Window, Outcome> {
+    /// Returns the requests since the window began, if there are enough of them: of a load test that may be seen or not.
+    fn seen_window(&mut self, step: Step, due: Timestamp) -> Result<Option<Window>, Outcome> {
+        let window = self.settled_window(due)?;
+        if window.all.arm(Arm::Canary).answered() >= self.plan.min_requests.max(1) {
+            return self.judged_window(step, due, true).map(Some);
+        }
+        // Told once: it was the last chance.
+        if !self.run().check_passed && self.following().is_some_and(|next| next.confirm) {
+            let Plan { canary, canary_service, min_requests, .. } = self.plan;
+            let text = format!(
+                "{canary} was tested while idle, and its built-in metrics are judged from the switch on: no sidecar has seen the \
+                 {min_requests} requests to http://{canary_service} that a check needs; give the pod of the load test a sidecar"
+            );
+            self.emit(Severity::Warning, "NoSyntheticLoad", text);
+        }
+        Ok(None)
+    }
+
+    /// Returns the requests since the window began, once everything that ended in it is known.
+    fn settled_window(&self, due: Timestamp) -> Result<Window, Outcome> {
         let scraped = self.state.counters.scraped();
         let stale = |name: &str| scraped.get(name).is_none_or(|begun| *begun < due + FLUSHED);
         if let Some(gateway) = self.seen.gateways.iter().find(|gateway| !gateway.silent && stale(&gateway.name)) {
@@ -108,6 +135,14 @@ impl Pass<'_> {
         if unended.saturating_mul(100) > canary.assigned && self.now.since(due) < PATIENCE {
             return Err(Outcome::Waiting(Reason::WaitingForRequests { unended }));
         }
+        Ok(window)
+    }
+
+    /// Returns the requests since the window began, once they can be judged. `answered` says that the `rollout` webhooks of this check
+    /// have.
+    fn judged_window(&mut self, step: Step, due: Timestamp, answered: bool) -> Result<Window, Outcome> {
+        let window = self.settled_window(due)?;
+        let canary = window.all.arm(Arm::Canary);
         let (requests, needed) = (canary.answered(), self.plan.min_requests);
         let run = self.run();
         let cold = self.plan.latency_edge().is_some()

@@ -216,7 +216,7 @@ impl Pass<'_> {
         step.unwrap_or(Step::weight(Weight::ZERO, false))
     }
 
-    fn following(&self) -> Option<Step> {
+    pub(super) fn following(&self) -> Option<Step> {
         if self.only_canary_serves() { None } else { self.plan.steps.get(self.run().step + 1).copied() }
     }
 

@@ -243,9 +243,12 @@ impl Pass<'_> {
         self.seen.gateways.iter().filter(|gateway| gateway.acknowledged >= epoch).count()
     }
 
-    /// Returns that a gateway does not have the filter on: without it nothing would be split, and nobody would guard.
+    /// Returns that a gateway does not have the filter on: without it nothing would be split, and nobody would guard. One without a
+    /// route to the service has nothing to split, and holds nobody as long as another one has.
     pub(super) fn filter_off(&self) -> Option<Reason> {
-        let off = self.seen.gateways.iter().find(|gateway| !gateway.filtering && !gateway.silent)?;
+        let mut heard = self.seen.gateways.iter().filter(|gateway| !gateway.silent);
+        let any_on = heard.clone().any(|gateway| gateway.filtering);
+        let off = heard.find(|gateway| !(gateway.filtering || gateway.unrouted && any_on))?;
         Some(Reason::FilterOff { gateway: off.name.clone() })
     }
 

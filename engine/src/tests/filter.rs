@@ -17,6 +17,18 @@ fn no_weight_is_given_where_the_filter_is_off() {
 }
 
 #[test]
+fn a_caller_that_has_no_route_to_the_service_holds_nobody_as_long_as_another_one_has() {
+    let mut world = World::initialized(plan());
+    world.gateways.push(Pod { unrouted: true, ..Pod::new("hidden", 8) });
+    world.gateways[0].unrouted = true;
+    world.target = revision("v2");
+    world.run_for(60);
+    assert_eq!((world.code(), world.state.traffic.weight), ("FilterOff", Weight::ZERO), "nobody has one");
+    world.gateways[0].unrouted = false;
+    world.until(60, |world| world.phase() == Phase::Succeeded);
+}
+
+#[test]
 fn the_filter_is_on_from_a_new_revision_on_until_its_last_weight_is_acknowledged_as_0() {
     let mut world = World::initialized(plan());
     world.run_for(20);

@@ -128,6 +128,44 @@ fn requests_that_the_gateway_serves_and_the_filter_does_not_know_are_a_fault_of_
     assert_eq!((world.phase(), world.code()), (Phase::Progressing, "Insufficient"), "a load test is seen");
 }
 
+/// Blue/green inside of the mesh: whether a load test is seen is the tester's, by his sidecar.
+fn blue_green_inside() -> Plan {
+    let steps = Step::blue_green(2).into_iter().map(Step::with_load_tests_perhaps).collect();
+    Plan { steps, ..blue_green() }
+}
+
+#[test]
+fn inside_of_the_mesh_an_idle_canary_is_judged_by_a_load_test_that_a_sidecar_sees() {
+    // One failure breaks a bound of 100 %, and is far from showing anything to the evidence.
+    let mut plan = blue_green_inside();
+    plan.checks[0].bounds.min = Some(100.0);
+    for (fails, ends) in [(0, Phase::Succeeded), (1, Phase::Failed)] {
+        let mut world = World::initialized(plan.clone());
+        (world.load, world.canary_fails) = (10, fails);
+        world.target = revision("v2");
+        until(&mut world, 120, |world| world.phase() == ends);
+        assert_eq!(world.weights.contains(&Weight::FULL), fails == 0, "{:?}", world.weights);
+        assert!(
+            !world.told("no sidecar has seen") && world.told("success rate 99") == (fails > 0),
+            "{:#?}",
+            world.events
+        );
+    }
+}
+
+#[test]
+fn inside_of_the_mesh_an_idle_canary_whose_load_test_no_sidecar_sees_is_held_by_nothing_and_its_author_is_told_once() {
+    for load in [0, 1] {
+        let mut world = World::initialized(Plan { min_requests: 1000, ..blue_green_inside() });
+        (world.load, world.requests) = (load, 200);
+        world.target = revision("v2");
+        until(&mut world, 120, |world| world.state.traffic.weight == Weight::FULL);
+        let told = |text: &&String| text.contains("no sidecar has seen the 1000 requests to http://shop-canary.prod");
+        assert_eq!(world.events.iter().filter(told).count(), 1, "{load}: {:#?}", world.events);
+        until(&mut world, 120, |world| world.phase() == Phase::Succeeded);
+    }
+}
+
 #[test]
 fn a_module_that_does_not_know_the_canarys_own_name_holds_an_idle_canary_and_no_other() {
     let mut world = World::initialized(blue_green());

@@ -90,7 +90,8 @@ fn a_gateway_that_never_answers_keeps_no_canary_at_rest_busy() {
         available: true,
         ..Workload::default()
     };
-    let gateway = Gateway { name: "edge".into(), silent: true, acknowledged: None, filtering: false, level: 0 };
+    let gateway =
+        Gateway { name: "edge".into(), silent: true, acknowledged: None, filtering: false, unrouted: false, level: 0 };
     let seen = Observation {
         target: revision.clone(),
         primary,

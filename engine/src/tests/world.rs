@@ -71,6 +71,8 @@ pub(super) struct Pod {
     pub(super) tripped: u64,
     /// Whether it has never said anything.
     pub(super) silent: bool,
+    /// Whether it has no route to the service.
+    pub(super) unrouted: bool,
     /// Requests on the canary's routes, by its own count.
     pub(super) routed: u64,
     /// Failures that it waits with until they are seen.
@@ -149,7 +151,8 @@ impl World {
             name: pod.name.clone(),
             silent: pod.silent,
             acknowledged: (!pod.silent).then_some(pod.traffic.epoch),
-            filtering: self.switches && pod.traffic.filter == FilterMode::On,
+            filtering: self.switches && !pod.unrouted && pod.traffic.filter == FilterMode::On,
+            unrouted: pod.unrouted,
             level: if self.splits_matched { weir_wire::names::LEVEL } else { 0 },
         };
         let sized = |workload: &Workload, absent| {
@@ -325,6 +328,7 @@ impl Pod {
             slots: Default::default(),
             tripped: 0,
             silent: false,
+            unrouted: false,
             routed: 0,
             held: 0,
         }

@@ -29,9 +29,14 @@ pub(crate) struct Pod {
     pub(crate) address: String,
 }
 
-/// Returns the pods that are ready and have a label.
+/// Returns the gateways that are ready and have a label.
 pub(crate) fn pods(api: &Api, label: &str) -> Vec<Pod> {
-    let list = api.get(&format!("/api/v1/namespaces/{NAMESPACE}/pods?labelSelector={}", label.replace('=', "%3D")));
+    pods_in(api, NAMESPACE, label)
+}
+
+/// Returns the pods of a namespace that are ready and have a label.
+pub(crate) fn pods_in(api: &Api, namespace: &str, label: &str) -> Vec<Pod> {
+    let list = api.get(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector={}", label.replace('=', "%3D")));
     let ready = |pod: &&Value| {
         let conditions = pod["status"]["conditions"].as_array();
         pod["metadata"]["deletionTimestamp"].is_null()
@@ -94,13 +99,21 @@ pub(crate) struct Small {
 impl Small {
     /// Reads the one of the workload with a label, `key=value`.
     pub(crate) fn read(api: &Api, label: &str) -> Self {
-        let all = format!("/apis/networking.istio.io/v1alpha3/namespaces/{NAMESPACE}/envoyfilters");
         let (key, value) = label.split_once('=').unwrap();
+        Self::find(api, NAMESPACE, |filter| filter["spec"]["workloadSelector"]["labels"][key] == value)
+    }
+
+    /// Reads the one of all callers in a namespace.
+    pub(crate) fn of_callers(api: &Api, namespace: &str) -> Self {
+        Self::find(api, namespace, |_| true)
+    }
+
+    fn find(api: &Api, namespace: &str, is_it: impl Fn(&Value) -> bool) -> Self {
+        let all = format!("/apis/networking.istio.io/v1alpha3/namespaces/{namespace}/envoyfilters");
         let list = api.get(&all);
-        let own = list["items"].as_array().unwrap().iter().find(|filter| {
-            filter["spec"]["workloadSelector"]["labels"][key] == value && filter.pointer(CONFIGURATION).is_some()
-        });
-        let object = own.unwrap_or_else(|| panic!("no configuration for {label}")).clone();
+        let mut known = list["items"].as_array().unwrap().iter();
+        let own = known.find(|filter| is_it(filter) && filter.pointer(CONFIGURATION).is_some());
+        let object = own.unwrap_or_else(|| panic!("no configuration in {namespace}")).clone();
         let config = Config::parse(object.pointer(CONFIGURATION).unwrap().as_str().unwrap().as_bytes()).unwrap();
         Self { path: format!("{all}/{}", object["metadata"]["name"].as_str().unwrap()), object, config }
     }

@@ -25,6 +25,11 @@ impl Process {
         ids.filter(named).find(within).map(Self)
     }
 
+    /// Returns its id.
+    pub(crate) fn id(self) -> u32 {
+        self.0
+    }
+
     /// Returns whether it still runs.
     pub(crate) fn lives(self) -> bool {
         fs::exists(format!("/proc/{}", self.0)).unwrap_or_default()

@@ -110,6 +110,20 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
         "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}], webhooks: [{name: load, url: \"http://t/\"}]}",
         &[],
     ),
+    // Inside of the mesh nobody knows who sees a load test before one is made; where none is, none is seen.
+    (
+        "{port: 80}",
+        "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}], webhooks: [{name: load, url: \"http://t/\"}]}",
+        &[],
+    ),
+    (
+        "{port: 80}",
+        "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}",
+        &[
+            "spec.analysis.metrics: built-in metrics are judged from the switch on: nobody calls the idle canary; to have it judged, let a \
+             rollout webhook call http://cart-canary.shop from a pod with a sidecar",
+        ],
+    ),
     // Shapes of published Canaries: gates that are closed again by hooks, an A/B test by a browser, a script for a load generator.
     (
         "{port: 5000, targetPort: 5000, gateways: [public-gateway.default.svc.cluster.local], hosts: [cart.local], \

@@ -25,6 +25,8 @@ pub(crate) const AGENT_PORTS: [&str; 2] = ["status.sidecar.istio.io/port", "prom
 
 /// Annotation of a pod that is in Istio's ambient mode.
 pub(crate) const AMBIENT: &str = "ambient.istio.io/redirection";
+/// Label of a pod, or of the namespace of those that have none of their own, that is to be in a mode: `ambient`, or `none`.
+pub(crate) const MODE: &str = "istio.io/dataplane-mode";
 
 /// What Weir looks at in one kind of object.
 pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 'static {

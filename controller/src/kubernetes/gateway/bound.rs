@@ -7,10 +7,12 @@ use super::registry::{GatewayRegistry, selects};
 use super::workload::GatewayWorkload;
 use crate::api::{CanarySpec, canary_id};
 use crate::kubernetes::api_server::clock::now;
-use crate::kubernetes::api_server::object::AMBIENT;
+use crate::kubernetes::api_server::object::{AMBIENT, MODE};
 use crate::kubernetes::kinds::{Pod, Proxy};
 use crate::kubernetes::render::{FilterNames, Names, Proxies};
 use crate::kubernetes::router::{self, Callers};
+use weir_engine::Scrape;
+
 use crate::kubernetes::stores::{ALLOWED, CALLERS_LABEL, GATEWAYS_LABEL, ROOT_NAMESPACE, Stores};
 
 /// Longest list of pods in a status.
@@ -43,6 +45,7 @@ impl Bound {
         spec: &CanarySpec,
         through: &[Arc<GatewayWorkload>],
         callers: Option<&Callers>,
+        scrapes: &[Scrape],
     ) -> Self {
         let outside = registry.outside(stores, names, spec);
         let is_gateway = |workload: &&Arc<GatewayWorkload>| workload.names.proxies == Proxies::Gateways;
@@ -76,7 +79,16 @@ impl Bound {
             found.push(("PodsSilent", text));
         }
         let id = canary_id(&names.namespace, &names.canary);
-        if let Some(workload) = through.iter().find(|workload| workload.shows_no_route(&id)) {
+        let unrouted: Vec<String> = sidecars.iter().flat_map(|workload| workload.unrouted(stores, &id)).collect();
+        if !unrouted.is_empty() {
+            let text = format!(
+                "{} have no route to it, and send everything to the primary: a Sidecar of their namespace, or an exportTo, hides it \
+                 (istioctl proxy-config route)",
+                listed(unrouted.iter().map(String::as_str))
+            );
+            found.push(("RoutesUnseen", text));
+        }
+        if let Some(workload) = gateways.iter().find(|workload| workload.shows_no_route(&id)) {
             let text = format!(
                 "the gateways in namespace {} show none of the Canary's routes, so it gets no weight: does a server of the Gateway \
                  admit its hosts, and has istiod taken its routes (istioctl proxy-config route)? Where a proxyStatsMatcher hides \
@@ -98,6 +110,9 @@ impl Bound {
             plain.message = if has_pod { both } else { callers.message };
             plain.reason = if callers.bound { callers.reason } else { plain.reason };
         }
+        if let Some(waiting) = waiting(scrapes) {
+            plain.message += &format!("; {waiting}");
+        }
         let Some((reason, _)) = found.first() else { return plain };
         let split = bound.then_some(plain.message);
         let message: Vec<String> = split.into_iter().chain(found.iter().map(|(_, text)| text.clone())).collect();
@@ -110,6 +125,22 @@ fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = names.len().saturating_sub(NAMED);
     let named = names.take(NAMED).collect::<Vec<_>>().join(", ");
     if more > 0 { format!("{named} and {more} more") } else { named }
+}
+
+/// Returns which processes wait under their lease, and for what.
+fn waiting(scrapes: &[Scrape]) -> Option<String> {
+    let waiting: Vec<&Scrape> = scrapes.iter().filter(|scrape| scrape.held > 0).collect();
+    let failures = waiting.iter().fold(0u64, |sum, scrape| sum.saturating_add(scrape.held));
+    let names = listed(waiting.iter().map(|scrape| scrape.gateway.as_str()));
+    (failures > 0)
+        .then(|| format!("{names}: all to the primary there, until Weir has seen {failures} failed canary requests"))
+}
+
+/// Returns whether a pod's requests are routed by ztunnel: it is enrolled, or is to be by its own label or its namespace's.
+fn is_ambient(stores: &Stores, pod: &Pod) -> bool {
+    let mode = || stores.namespaces.get("", pod.namespace())?.label(MODE).map(str::to_owned);
+    let asked = pod.label(MODE).map(str::to_owned).or_else(mode);
+    pod.annotation(AMBIENT) == Some("enabled") || asked.as_deref() == Some("ambient")
 }
 
 /// Returns what is so of those that call a Canary from inside of the mesh.
@@ -135,26 +166,33 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
         pods
     };
     let without: Vec<Arc<Pod>> = callers.taking_part.iter().flat_map(without).collect();
-    if let Some(first) = without.first() {
-        let (count, of, pod) = (without.len(), first.namespace(), first.name());
+    if !without.is_empty() {
+        let pods: Vec<String> = without.iter().map(|pod| format!("{}/{}", pod.namespace(), pod.name())).collect();
         said.push(format!(
-            "{count} pods there have no sidecar ({of}/{pod} is one): what they send goes to the primary, all of it. A namespace \
-             with the label istio-injection=enabled gives one to every pod that is started from then on"
+            "{} pods there have no sidecar ({}): what they send goes to the primary, all of it. A namespace with the label \
+             istio-injection=enabled gives one to every pod that is started from then on",
+            pods.len(),
+            self::listed(pods.iter().map(String::as_str))
         ));
     }
-    let ambient = without.iter().filter(|pod| pod.annotation(AMBIENT) == Some("enabled")).count();
+    let ambient = without.iter().filter(|pod| is_ambient(stores, pod)).count();
     if ambient > 0 {
         said.push(format!(
             "{ambient} of them are in ambient mode, where ztunnel routes and has no place for the filter"
         ));
     }
-    if let Some(namespace) = callers.missing.first() {
-        said.push(format!("namespace {namespace} of spec.service.callers does not exist"));
+    if !callers.missing.is_empty() {
+        let missing = self::listed(callers.missing.iter().map(String::as_str));
+        said.push(format!("spec.service.callers names {missing}, and there is no such namespace"));
     }
     let mut reason = if bound { "Bound" } else { "NoCaller" };
     for namespace in callers.refused.iter().take(NAMED) {
         reason = if bound { "CallersElsewhere" } else { reason };
         said.push(match namespace == ROOT_NAMESPACE {
+            false if stores.settings.is_restricted() => format!(
+                "callers in {namespace} send everything to the primary: Weir has no rights there, and an admin gives it some by the \
+                 chart's callerNamespaces"
+            ),
             true => format!("nothing in {namespace} can be a caller: what is written there holds in the whole mesh"),
             false => format!(
                 "callers in {namespace} send everything to the primary: an admin lets their sidecars have the filter with kubectl label \
@@ -174,4 +212,19 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
         );
     }
     Bound { bound, reason, message: said.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_under_a_lease_is_named_with_what_for() {
+        let scrape = |gateway: &str, held| Scrape { gateway: gateway.into(), held, ..Scrape::default() };
+        assert_eq!(waiting(&[scrape("web/a", 0)]), None);
+        let said = waiting(&[scrape("web/a", 0), scrape("web/b", 1), scrape("web/c", 2)]).unwrap();
+        assert_eq!(said, "web/b, web/c: all to the primary there, until Weir has seen 3 failed canary requests");
+        let many: Vec<Scrape> = (0..9).map(|number| scrape(&format!("web/{number}"), 1)).collect();
+        assert!(waiting(&many).unwrap().starts_with("web/0, web/1, web/2, web/3, web/4 and 4 more: "));
+    }
 }

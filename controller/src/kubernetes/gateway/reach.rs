@@ -7,15 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use weir_engine::{Span, Timestamp};
+use weir_engine::Timestamp;
 
 use crate::kubernetes::render::Proxies;
 use crate::publisher::Publisher;
 
-use super::reports::Reports;
+use super::reports::{Reports, SWITCH_TIMEOUT};
 
-/// Routes that are not seen to be switched on so long after all pods acknowledged the push are told to people.
-const SWITCH_TIMEOUT: Span = Span::seconds(10);
 /// Why it is on everywhere, where the gateway cannot do it.
 const UNABLE: &str =
     "a proxy of the gateway is older than release 1.22 of the mesh, and may know no filter that routes switch on";
@@ -93,7 +91,7 @@ mod tests {
     use crate::gateway_config::RouteNames;
     use crate::publisher::{Desired, Next};
     use crate::scrape::{Report, stat_prefix};
-    use weir_engine::FilterMode;
+    use weir_engine::{FilterMode, Span};
 
     const ID: &str = "a3f09c11d2e4b877";
     const NOW: Timestamp = Timestamp(1_795_395_000_000);

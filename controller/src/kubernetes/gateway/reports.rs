@@ -16,6 +16,9 @@ const STARTING: Span = Span::seconds(30);
 /// ready: its readiness is Envoy's own, and a caller's is that of the program beside Envoy.
 pub(super) const PATIENCE: Span = Span::seconds(30);
 
+/// Routes that are not seen to be switched on so long after all pods should have them are told to people.
+pub(super) const SWITCH_TIMEOUT: Span = Span::seconds(10);
+
 /// What is known of the pods of one gateway workload.
 #[derive(Default)]
 pub(super) struct Reports {
@@ -152,6 +155,18 @@ impl Reports {
         })
     }
 
+    /// Returns the callers that have no route to a canary's service: their filter is there, and no route that it could be on for, though
+    /// these come to a sidecar before it.
+    pub(super) fn unrouted(&self, id: &str, now: Timestamp) -> impl Iterator<Item = &str> {
+        let on_since = self.on_since.get(id).filter(|_| self.proxies == Proxies::Sidecars);
+        let unrouted = self.pods.iter().filter(move |(_, known)| {
+            let since = on_since.map(|since| (*since).max(known.first_asked));
+            let long = since.is_some_and(|since| known.asked_at.since(since) >= SWITCH_TIMEOUT);
+            long && now.since(known.asked_at) < PATIENCE && known.report.is_some() && !known.is_filtering(id)
+        });
+        unrouted.map(|(pod, _)| pod.as_str())
+    }
+
     /// Returns what a pod is known to use and has counted, for one Canary. `name` is the gateway's in observations.
     #[must_use]
     pub(super) fn of(&self, pod: &str, name: String, id: &str, now: Timestamp) -> (Gateway, Option<Scrape>) {
@@ -166,7 +181,8 @@ impl Reports {
         // A sidecar without the filter sends nobody to the canary, so it holds up nothing that a filter must know.
         let none = self.proxies == Proxies::Sidecars && report.is_none();
         let level = if none { u64::MAX } else { report.map_or(0, |(_, report)| report.level) };
-        (Gateway { name, silent, acknowledged, filtering, level }, scrape)
+        let unrouted = self.unrouted(id, now).any(|unrouted| unrouted == pod);
+        (Gateway { name, silent, acknowledged, filtering, unrouted, level }, scrape)
     }
 }
 
@@ -175,6 +191,23 @@ mod tests {
     use super::*;
 
     const ID: &str = "a3f09c11d2e4b877";
+
+    #[test]
+    fn a_caller_without_a_route_to_the_service_is_known_after_some_time_and_a_gateway_never_is_one() {
+        let unrouted = |proxies, until: u64| {
+            let mut reports = Reports { proxies, ..Reports::default() };
+            reports.switch(ID, true, Timestamp(0));
+            for second in 0..=until {
+                let at = Timestamp(0) + Span::seconds(second);
+                reports.insert("pod".into(), at, said(1, 0), None, true);
+            }
+            let now = Timestamp(0) + Span::seconds(until);
+            assert!(!reports.of("pod", "web/pod".into(), ID, now).0.filtering);
+            reports.of("pod", "web/pod".into(), ID, now).0.unrouted
+        };
+        assert!(!unrouted(Proxies::Sidecars, 9) && unrouted(Proxies::Sidecars, 10));
+        assert!(!unrouted(Proxies::Gateways, 100));
+    }
 
     fn said(boot: u64, requests: u64) -> Option<Report> {
         let text = format!(

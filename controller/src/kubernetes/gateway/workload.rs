@@ -181,6 +181,14 @@ impl GatewayWorkload {
         self.reports.borrow().missing.contains(id)
     }
 
+    /// Returns the callers that have no route to a canary's service.
+    #[must_use]
+    pub(super) fn unrouted(&self, stores: &Stores, id: &str) -> Vec<String> {
+        let (pods, reports) = (self.pods(stores), self.reports.borrow());
+        let unrouted = reports.unrouted(id, now()).filter(|pod| pods.iter().any(|known| known.name() == *pod));
+        unrouted.map(|pod| format!("{}/{pod}", self.names.namespace)).collect()
+    }
+
     /// Returns what the pods are known to use and have counted, for one Canary.
     #[must_use]
     pub(crate) fn seen(&self, stores: &Stores, id: &str) -> (Vec<Gateway>, Vec<Scrape>) {

@@ -119,7 +119,8 @@ impl Platform for ReconcileContext<'_> {
         let old = self.reconciler.stored.as_ref().map_or(&self.canary.fields.status, |(status, _)| status);
         let at = self.reconciler.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);
         let callers = self.callers.as_ref();
-        let bound = Bound::of(stores, &self.reconciler.registry, &self.names, &self.spec, &self.gateways, callers);
+        let (registry, scrapes) = (&self.reconciler.registry, &self.reconciler.seen.scrapes);
+        let bound = Bound::of(stores, registry, &self.names, &self.spec, &self.gateways, callers, scrapes);
         let mut new = status(old, &view, state, generation, bound, self.now);
         if self.reconciler.reading.rules() == Rules::Today {
             new.state = new.state.as_deref().and_then(by_todays_rules);

@@ -79,10 +79,19 @@ async fn a_canary_without_gateways_has_the_filter_in_the_sidecars_of_its_namespa
     assert_eq!((status.as_str(), reason.as_str()), ("True", "Bound"));
     assert!(
         message.contains("1 callers with a sidecar in shop")
-            && message.contains("2 pods there have no sidecar (shop/old is one)"),
+            && message.contains("2 pods there have no sidecar (shop/old, shop/ztunneled)"),
         "{message}"
     );
     assert!(message.contains("1 of them are in ambient mode"), "{message}");
+    // The namespace asks for it, and one pod asks for none of it.
+    server.apply("admin", &json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"istio.io/dataplane-mode": "ambient"}},
+    }));
+    minutes(1).await;
+    assert!(bound(&stage)[2].contains("2 of them are in ambient mode"), "{}", bound(&stage)[2]);
+    server.edit("pods", NAMESPACE, "old", |pod| pod["metadata"]["labels"]["istio.io/dataplane-mode"] = "none".into());
+    minutes(1).await;
+    assert!(bound(&stage)[2].contains("1 of them are in ambient mode"), "{}", bound(&stage)[2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +128,9 @@ async fn callers_in_another_namespace_take_part_where_an_admin_allows_it() {
     stage.rest().await;
     let [status, reason, message] = bound(&stage);
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NoCaller"));
-    for part in ["kubectl label namespace web weir.dev/callers=allowed", "namespace nowhere", "does not exist"] {
+    for part in
+        ["kubectl label namespace web weir.dev/callers=allowed", "names nowhere, and there is no such namespace"]
+    {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert_eq!(filters(&server), [], "nothing is written into a namespace that is not allowed");
@@ -244,4 +255,21 @@ async fn a_canary_that_names_no_callers_has_those_that_an_admin_names_for_all_be
     server.apply("flux", &named);
     minutes(2).await;
     assert_eq!(filters(&server), both_in(&["web"]), "who names callers means those alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_rights_in_some_namespaces_callers_are_in_those_that_the_chart_names() {
+    for callers in [json!([{"namespace": "web"}, {"namespace": "other"}]), json!([{"namespace": "*"}])] {
+        let server = prepared(json!({"callers": callers}));
+        server.allow(&[NAMESPACE, "web"]);
+        server.caller_namespaces(&["web"]);
+        ["web", "other"].iter().for_each(|name| running(&server, name, "client", true));
+        let stage = Stage::start(&server);
+        stage.reason("shop", "NotAcknowledged").await;
+        assert_eq!(filters(&server), both_in(&["web"]), "{callers}");
+        let [_, reason, message] = bound(&stage);
+        if callers[0]["namespace"] == "web" {
+            assert!(reason == "CallersElsewhere" && message.contains("the chart's callerNamespaces"), "{message}");
+        }
+    }
 }

@@ -80,7 +80,7 @@ impl Stage {
             config_tracking: true,
             watch_namespaces: server.allowed(),
             gateway_namespaces: vec!["istio-ingress".into(), "istio-system".into()],
-            caller_namespaces: Vec::new(),
+            caller_namespaces: server.caller_namespaces(&[]),
             default_callers: server.default_callers(&[]),
             cluster_domain: "cluster.local".into(),
             address_rules: Arc::default(),

@@ -30,17 +30,20 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
     let default = default.map(|namespace| Group { namespace: Some(namespace.clone()), ..Group::default() });
     let default: Vec<Group> = std::iter::once(Group::default()).chain(default).collect();
     let groups = if spec.service.callers.is_empty() { &default } else { &spec.service.callers };
+    let known = |namespace: &str| stores.namespaces.get("", namespace).is_some();
     let mut callers = Callers { alone: gateways(stores, names, spec).is_empty(), ..Callers::default() };
     for Group { namespace, labels } in groups {
         let own = names.namespace.as_str();
         let all = namespace.as_deref() == Some("*");
         let mut namespaces = BTreeSet::from([namespace.as_deref().filter(|_| !all).unwrap_or(own).to_owned()]);
         if all {
-            namespaces.extend(stores.namespaces.all().iter().map(|it| it.name().to_owned()));
+            namespaces.extend(stores.known_namespaces());
             namespaces.retain(|namespace| stores.may_call(own, namespace));
         }
         for namespace in namespaces {
-            if namespace != own && stores.namespaces.get("", &namespace).is_none() {
+            // Rights in some namespaces do not show which others there are.
+            let exists = namespace == own || stores.settings.is_restricted() || known(&namespace);
+            if !exists {
                 callers.missing.insert(namespace);
             } else if stores.may_call(own, &namespace) {
                 let selector = labels.clone();

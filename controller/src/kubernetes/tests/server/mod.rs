@@ -78,6 +78,7 @@ struct Inner {
     /// Namespaces that the controller has rights in; everywhere where there are none.
     allowed: Vec<String>,
     default_callers: Vec<String>,
+    caller_namespaces: Vec<String>,
     delivered: usize,
 }
 
@@ -113,6 +114,13 @@ impl ApiServer {
     /// Returns the namespaces that the controller has rights in; nothing for all.
     pub(in crate::kubernetes) fn allowed(&self) -> Vec<String> {
         self.inner().allowed.clone()
+    }
+
+    /// Namespaces that may have callers, as the chart says.
+    pub(in crate::kubernetes) fn caller_namespaces(&self, also: &[&str]) -> Vec<String> {
+        let mut inner = self.inner();
+        inner.caller_namespaces.extend(also.iter().map(ToString::to_string));
+        inner.caller_namespaces.clone()
     }
 
     /// Namespaces that call every Canary, as an admin says.
