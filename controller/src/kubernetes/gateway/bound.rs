@@ -139,7 +139,8 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
         let (count, of, pod) = (without.len(), first.namespace(), first.name());
         said.push(format!(
             "{count} pods there have no sidecar ({of}/{pod} is one): what they send goes to the primary, all of it. A namespace \
-             with the label istio-injection=enabled gives one to every pod that is started from then on"
+             with the label istio-injection=enabled, or istio.io/rev and istiod's revision, gives one to every pod that is started from then \
+             on"
         ));
     }
     let ambient = without.iter().filter(|pod| pod.annotation(AMBIENT) == Some("enabled")).count();
