@@ -15,7 +15,7 @@ pub(crate) fn ask(stage: &Stage, verb: &str, time: u32) {
 }
 
 /// Runs `kubectl weir`, which finds the program by its name.
-fn plugin(arguments: &[&str]) -> Output {
+pub(crate) fn plugin(arguments: &[&str]) -> Output {
     let folder = plugin_folder();
     let path = std::env::var("PATH").unwrap();
     let mut kubectl = Command::new("kubectl");
