@@ -88,6 +88,7 @@ fn canaries_of_the_repository_can_work_and_use_every_field_that_they_have() {
         objects.map(|(_, object)| object["metadata"]["name"].as_str().unwrap()).collect()
     };
     let (deployments, autoscalers) = (of("Deployment"), of("HorizontalPodAutoscaler"));
+    let providers = of("AlertProvider");
     let mut found = 0;
     for (path, _) in all.iter().filter(|(_, object)| object["kind"] == "Canary") {
         let Parsed { object, warnings, .. } =
@@ -101,6 +102,9 @@ fn canaries_of_the_repository_can_work_and_use_every_field_that_they_have() {
         );
         let scaler = canary.spec.autoscaler_ref.as_ref().unwrap();
         assert!(autoscalers.contains(scaler.name.as_str()), "{path}: no autoscaler {}", scaler.name);
+        let told = &canary.spec.analysis.alerts;
+        assert!(!told.is_empty(), "{path} tells nobody");
+        assert!(told.iter().all(|alert| providers.contains(alert.provider_ref.name.as_str())), "{path}: {told:?}");
         found += 1;
     }
     assert_eq!(found, 2);

@@ -44,6 +44,8 @@ mod many;
 mod mesh;
 #[path = "kubernetes/metrics.rs"]
 mod metrics;
+#[path = "kubernetes/observing.rs"]
+mod observing;
 #[path = "kubernetes/outages.rs"]
 mod outages;
 #[path = "kubernetes/page.rs"]
@@ -64,7 +66,7 @@ mod stage;
 #[path = "kubernetes/synthetic.rs"]
 mod synthetic;
 #[cfg(feature = "kubernetes-full")]
-#[path = "kubernetes/takeover.rs"]
+#[path = "kubernetes/takeover/mod.rs"]
 mod takeover;
 #[path = "kubernetes/tenants.rs"]
 mod tenants;

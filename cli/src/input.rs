@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 
@@ -31,4 +32,27 @@ pub(crate) fn text(file: &Path) -> anyhow::Result<String> {
         std::fs::read_to_string(file)
     };
     text.with_context(|| format!("read {}", shown(file)))
+}
+
+/// How a command ends that goes on with the other files where one cannot be read.
+#[derive(Default)]
+pub(crate) struct Exit {
+    is_unread: bool,
+}
+
+impl Exit {
+    /// Returns what a file says; where it cannot be read, that is told.
+    pub(crate) fn read(&mut self, file: &Path) -> Option<String> {
+        text(file)
+            .inspect_err(|error| {
+                self.is_unread = true;
+                eprintln!("weir: {error:#}");
+            })
+            .ok()
+    }
+
+    /// Returns the status with which the command ends, after so many errors in what could be read.
+    pub(crate) fn code(&self, errors: usize) -> ExitCode {
+        ExitCode::from(if self.is_unread { 2 } else { u8::from(errors > 0) })
+    }
 }

@@ -1,22 +1,25 @@
 //! `weir lint`: what Weir would make of objects, without a cluster.
 
+mod forecast;
+
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::input::{Files, shown, text};
+use crate::input::{Exit, Files, shown};
 use crate::terminal;
-use weir_controller::api::{self, Known, MetricTemplateSpec, Object, Parsed, Problem};
-use weir_controller::view::paint;
-use weir_engine::{Plan, Span};
+use weir_controller::api::{self, Known, Parsed, Problem};
 
 /// Check objects without a cluster: what is refused, what has no effect, and how a release would go.
+///
+/// The forecast of a release says how long it takes at least, how many requests it needs and at what rate, and how many failures a
+/// bad revision costs until it is taken back.
 ///
 /// Exit status: 0 all can work, 1 some objects cannot be read or cannot work, 2 a file cannot be read.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example: kubectl kustomize . | weir lint -f -\n\n`weir simulate` plays the releases against traffic, and tells what \
-                  a bad revision would cost."
+    after_help = "Example: kubectl kustomize . | weir lint -f -\n\nThe forecast is exact for one gateway process. `weir simulate` plays \
+                  the release against traffic of your own."
 )]
 pub(crate) struct LintArgs {
     #[command(flatten)]
@@ -26,11 +29,13 @@ pub(crate) struct LintArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// When nothing can be written.
 pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let (mut out, mut errors, mut found) = (String::new(), 0, 0);
+    let mut exit = Exit::default();
     for file in &args.files.filename {
-        for document in api::read(&text(file)?, &shown(file)) {
+        let Some(text) = exit.read(file) else { continue };
+        for document in api::read(&text, &shown(file)) {
             let told = match document {
                 Ok(Parsed { object: Known::Other, .. }) => continue,
                 Ok(parsed) => judged(parsed),
@@ -45,7 +50,7 @@ pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
     }
     out += &format!("{found} objects, {errors} errors\n");
     terminal::print(&out)?;
-    Ok(ExitCode::from(u8::from(errors > 0)))
+    Ok(exit.code(errors))
 }
 
 #[derive(Default)]
@@ -63,7 +68,7 @@ fn judged(parsed: Parsed) -> Judged {
             let told = api::remarks(&canary).into_iter().map(|remark| remark.at(&place).to_string());
             judged.notes.extend(told);
             match api::plan(&canary) {
-                Ok(plan) => judged.release = format!("{canary}: {}\n", release(&plan)),
+                Ok(plan) => judged.release = format!("{canary}: {}\n", forecast::lines(&plan).join("\n  ")),
                 Err(problems) => judged.errors = problems.into_iter().map(|it| it.at(&place).to_string()).collect(),
             }
         }
@@ -72,32 +77,22 @@ fn judged(parsed: Parsed) -> Judged {
                 judged.errors = problems.into_iter().map(|it| it.at(&place).to_string()).collect();
             }
         }
-        Known::MetricTemplate(template) => {
-            judged.errors.extend(unanswerable(&template).map(|problem| problem.at(&place).to_string()));
-        }
-        Known::AlertProvider(_) | Known::Secret(_) | Known::Other => {}
+        provider => judged.errors.extend(unusable(&provider).map(|problem| problem.at(&place).to_string())),
     }
     judged
 }
 
-/// Returns why a MetricTemplate cannot be asked.
-pub(crate) fn unanswerable(template: &Object<MetricTemplateSpec>) -> Option<Problem> {
-    let text = weir_controller::unanswerable(template)?;
-    Some(Problem::new(format!("MetricTemplate {}", template.metadata.name), text))
-}
-
-/// Says how a release goes if nothing holds it.
-fn release(plan: &Plan) -> String {
-    if plan.skip_analysis {
-        return "promotes at once, without analysis".into();
+/// Returns why a MetricTemplate cannot be asked, or nothing be sent to an AlertProvider.
+pub(crate) fn unusable(object: &Known) -> Option<Problem> {
+    match object {
+        Known::MetricTemplate(template) => {
+            let text = weir_controller::unanswerable(template)?;
+            Some(Problem::new(format!("MetricTemplate {}", template.metadata.name), text))
+        }
+        Known::AlertProvider(provider) => {
+            let text = weir_controller::alerts::unsendable(&provider.spec)?;
+            Some(Problem::new(format!("AlertProvider {}", provider.metadata.name), text))
+        }
+        _ => None,
     }
-    let steps = plan.steps.len();
-    let least = Span(plan.interval.0.saturating_mul(u64::try_from(steps).unwrap_or(u64::MAX)));
-    let mut weights: Vec<String> = plan.steps.iter().map(|step| paint::percent(step.weight.percent())).collect();
-    weights.dedup();
-    let how = match plan.steps.iter().any(|step| step.iteration.is_some()) {
-        true => format!("{steps} checks"),
-        false => format!("weights {} %", weights.join(", ")),
-    };
-    format!("{how}; promoted after {} at least", paint::age(least))
 }

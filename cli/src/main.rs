@@ -13,6 +13,7 @@ mod input;
 mod lint;
 mod migrate;
 mod simulate;
+#[cfg(target_os = "linux")]
 mod standalone;
 mod status;
 mod terminal;
@@ -33,6 +34,7 @@ use get::Get;
 use lint::LintArgs;
 use migrate::MigrateArgs;
 use simulate::SimulateArgs;
+#[cfg(target_os = "linux")]
 use standalone::StandaloneArgs;
 use status::Status;
 use uninstall::UninstallArgs;
@@ -67,6 +69,7 @@ enum Command {
     Simulate(SimulateArgs),
     Lint(LintArgs),
     Migrate(MigrateArgs),
+    #[cfg(target_os = "linux")]
     Standalone(StandaloneArgs),
     Controller(Box<ControllerArgs>),
     Crds(CrdsArgs),
@@ -92,6 +95,7 @@ async fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Lint(args) => lint::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Standalone(args) => standalone::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Controller(args) => controller::run(*args).await.map(|()| ExitCode::SUCCESS),
         Command::Crds(args) => crds::run(args).map(|()| ExitCode::SUCCESS),

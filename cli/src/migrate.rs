@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::input::{Files, shown, text};
-use crate::lint::unanswerable;
+use crate::input::{Exit, Files, shown};
+use crate::lint::unusable;
 use crate::terminal;
-use weir_controller::api::{self, Known};
+use weir_controller::api;
 
 /// Turn Flagger's objects into Weir's, and list what changes its meaning.
 ///
@@ -25,28 +25,28 @@ pub(crate) struct MigrateArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// When a file cannot be read, or the objects cannot be written.
+/// When the objects cannot be written.
 pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
-    let (mut changed, mut problems) = (0, 0);
-    for (i, file) in args.files.filename.iter().enumerate() {
-        let migration = api::migrate(&text(file)?, &shown(file));
-        if i > 0 {
-            terminal::print("---\n")?;
+    let (mut changed, mut problems, mut written) = (0, 0, String::new());
+    let mut exit = Exit::default();
+    for file in &args.files.filename {
+        let Some(text) = exit.read(file) else { continue };
+        let migration = api::migrate(&text, &shown(file));
+        if !written.is_empty() {
+            terminal::print(if written.ends_with('\n') { "---\n" } else { "\n---\n" })?;
         }
         terminal::print(&migration.text)?;
         migration.problems.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         migration.remarks.iter().for_each(|remark| eprintln!("weir: note: {remark}"));
-        // What neither of the two says of an object alone: whether its metric can be asked.
+        // What neither of the two says of an object alone: whether its metric can be asked, and anything be sent to it.
         let parsed = api::read(&migration.text, &shown(file)).into_iter().flatten();
-        let templates = parsed.filter_map(|it| match it.object {
-            Known::MetricTemplate(template) => unanswerable(&template).map(|problem| problem.at(&it.place)),
-            _ => None,
-        });
-        let templates: Vec<_> = templates.collect();
-        templates.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
+        let unusable: Vec<_> =
+            parsed.filter_map(|it| unusable(&it.object).map(|problem| problem.at(&it.place))).collect();
+        unusable.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         changed += migration.changed;
-        problems += migration.problems.len() + templates.len();
+        problems += migration.problems.len() + unusable.len();
+        written = migration.text;
     }
     eprintln!("weir: {changed} of Flagger's objects changed, {problems} errors");
-    Ok(ExitCode::from(u8::from(problems > 0)))
+    Ok(exit.code(problems))
 }

@@ -1,6 +1,6 @@
 //! `weir simulate`: what releases would come to under given traffic, before there is any.
 
-mod forecast;
+pub(crate) mod forecast;
 mod json;
 mod text;
 

@@ -32,11 +32,14 @@ pub(crate) fn is_terminal() -> bool {
 /// Returns how many lines the terminal has.
 #[must_use]
 pub(crate) fn height() -> usize {
-    // A terminal that does not say (a serial line) is taken for the smallest that is still sold.
-    match rustix::termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_row > 0 => usize::from(size.ws_row),
-        _ => 24,
+    #[cfg(unix)]
+    if let Ok(size) = rustix::termios::tcgetwinsize(io::stdout())
+        && size.ws_row > 0
+    {
+        return usize::from(size.ws_row);
     }
+    // A terminal that does not say (a serial line) is taken for the smallest that is still sold.
+    24
 }
 
 /// Returns the time.

@@ -52,22 +52,72 @@ fn a_file_that_is_not_there_is_named() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains("read /nowhere.yaml"), "{}", text(&output.stderr));
     }
+    // The others are read all the same.
+    let output = weir(&["migrate", "-f", "/nowhere.yaml", "-f", "-"], CANARY);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), CANARY.replace("flagger.app", "weir.dev")));
 }
 
 #[test]
-fn lint_says_what_is_refused_what_has_no_effect_and_how_a_release_goes() {
-    let canary = CANARY.replace("flagger.app", "weir.dev");
-    let output = weir(&["lint", "-f", "-"], &canary);
-    assert_eq!(output.status.code(), Some(0));
-    let said = text(&output.stdout);
-    assert!(said.contains("shop/cart: weights 10, 50 %; promoted after 20s at least\n"), "{said}");
+fn files_one_after_the_other_stay_documents_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (a, b) = (file("a.yaml", CANARY.trim_end()), file("b.yaml", CANARY));
+    let output = weir(&["migrate", "-f", &a, "-f", &b], "");
+    let wanted = format!("{}\n---\n{CANARY}", CANARY.trim_end()).replace("flagger.app", "weir.dev");
+    assert_eq!(text(&output.stdout), wanted);
+}
 
-    let wrong = canary.replace("interval: 10s", "interval: soon, canaryAnalysis: 1");
+#[test]
+fn lint_says_what_is_refused_and_what_has_no_effect() {
+    let wrong = CANARY.replace("flagger.app", "weir.dev").replace("interval: 10s", "interval: soon, canaryAnalysis: 1");
     let output = weir(&["lint", "-f", "-"], &wrong);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
     assert!(said.contains("error: standard input, document 1, line 1: spec.analysis.interval: \"soon\""), "{said}");
     assert!(said.contains("spec.analysis.canaryAnalysis: is not known here"), "{said}");
+}
+
+/// What is said of a release by this analysis.
+fn forecast(analysis: &str) -> String {
+    let canary = CANARY.replace("flagger.app", "weir.dev").replace("{interval: 10s, stepWeights: [10, 50]}", analysis);
+    let output = weir(&["lint", "-f", "-"], &canary);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    said
+}
+
+#[test]
+fn lint_forecasts_a_release_in_time_requests_and_failures() {
+    let rate = "metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]";
+    let said = forecast(&format!("{{interval: 10s, stepWeights: [10, 50], {rate}}}"));
+    // 10 requests of 10 %, in 10 s; failures as the guard's tables of docs/evidence.md have them.
+    for line in [
+        "shop/cart: weights 10, 50 %; promoted after 20s at least",
+        "requests  10 of the canary in each step, after 10s: 10/s at 10 %, 2/s at 50 %; with fewer it waits",
+        "failures  every request fails: taken back after 2 at 10 %, 2 at 50 %",
+        "10x as often as a primary at 0.1 %: after 7 at 10 % (9 of 10: 10)",
+        "in 6,316 requests (9 of 10: 12,632), which come in one step at 640/s",
+        "bounds    neither met nor shown to be broken: a step waits for 60 checks at most, 10m00s",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert!(said.lines().all(|line| line.chars().count() <= 110), "{said}");
+    // Without a bound of its own a revision must be worse than 5 % and than thrice what the primary may be.
+    assert!(forecast("{interval: 10s, stepWeights: [10, 50]}").contains("taken back after 4 at 10 %, 4 at 50 %"));
+    assert!(
+        forecast("{interval: 1m, stepWeight: 50, maxWeight: 50, stepWeightPromotion: 25}")
+            .contains("promoted after 1m00s at least, and 2m00s more until the primary has all requests")
+    );
+    let said = forecast(&format!("{{interval: 1m, iterations: 3, match: [{{headers: {{a: {{exact: b}}}}}}], {rate}}}"));
+    assert!(said.contains("3 checks; promoted after 3m00s at least") && said.contains("0.17/s that match"), "{said}");
+    let said = forecast(
+        "{interval: 1m, iterations: 2, webhooks: [{name: yes, type: confirm-promotion, url: 'http://gate/'}]}",
+    );
+    assert!(said.contains("gates     waits for the yes of yes"), "{said}");
 }
 
 #[test]
@@ -98,6 +148,28 @@ fn a_metric_that_cannot_be_asked_is_an_error_of_lint_and_of_migrate() {
             let output = weir(&[command, "-f", "-"], &of(group, provider, query));
             let said = text(&output.stdout) + &text(&output.stderr);
             assert_eq!(output.status.code(), Some(i32::from(expected.is_some())), "{command}: {said}");
+            assert!(expected.is_none_or(|expected| said.contains(expected)), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
+fn an_alert_provider_that_nothing_can_be_sent_to_is_an_error_of_lint_and_of_migrate() {
+    let of = |group: &str, kind: &str, rest: &str| {
+        format!(
+            "apiVersion: {group}/v1beta1\nkind: AlertProvider\nmetadata: {{name: chat}}\nspec: {{type: {kind}{rest}}}\n"
+        )
+    };
+    for (kind, rest, expected) in [
+        ("slack", ", address: 'http://chat/'", None),
+        ("msteams", ", secretRef: {name: chat}", None),
+        ("discord", "", Some("neither an address nor a secretRef")),
+        ("telegram", ", address: 'http://chat/'", Some("spec.type \"telegram\" is not known")),
+    ] {
+        for (command, group) in [("lint", "weir.dev"), ("migrate", "flagger.app")] {
+            let output = weir(&[command, "-f", "-"], &of(group, kind, rest));
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!(output.status.code(), Some(i32::from(expected.is_some())), "{command} {kind}: {said}");
             assert!(expected.is_none_or(|expected| said.contains(expected)), "{command}: {said}");
         }
     }

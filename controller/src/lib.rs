@@ -23,6 +23,7 @@ pub mod api;
 pub mod http_client;
 mod http_server;
 mod outbound;
+mod signals;
 pub mod text;
 
 mod checks;
@@ -36,6 +37,8 @@ pub mod gateway_config;
 pub mod publisher;
 
 pub mod kubernetes;
+// It watches its processes and its Envoy by what only Linux has.
+#[cfg(target_os = "linux")]
 pub mod standalone;
 
 pub mod http;

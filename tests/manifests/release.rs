@@ -46,9 +46,12 @@ fn krews_manifest_has_every_archive_of_the_plugin_with_its_checksum() {
         assert!(uri.ends_with(&format!("/v1.2.3/kubectl-weir_1.2.3_{name}.tar.gz")), "{uri}");
         let sum: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(platform["sha256"], sum.as_str(), "{name}");
-        assert_eq!(platform["bin"], "kubectl-weir");
+        let suffix = if name.starts_with("windows_") { ".exe" } else { "" };
+        assert_eq!(platform["bin"], format!("kubectl-weir{suffix}"));
         found.insert(name);
     }
+    let every = ["linux", "darwin", "windows"].map(|os| ["amd64", "arm64"].map(|arch| format!("{os}_{arch}")));
+    assert_eq!(found, BTreeSet::from_iter(every.concat()));
     assert_eq!(found, built());
     std::fs::remove_file(archive("linux_arm64")).unwrap();
     assert!(render(folder.path()).unwrap_err().contains("linux_arm64"));

@@ -66,7 +66,7 @@ pub(crate) fn recipients(
 }
 
 /// Says why nothing can be sent to a provider as it is written.
-fn usable(spec: &AlertProviderSpec) -> Result<(), String> {
+pub(super) fn usable(spec: &AlertProviderSpec) -> Result<(), String> {
     if notifier(&spec.kind).is_none() {
         let known = ALERT_KINDS.join(", ");
         return Err(format!("spec.type {:?} is not known: use one of {known}", spec.kind));

@@ -2,14 +2,17 @@
 //!
 //! The text is edited and not written anew, so that order, comments and everybody else's objects stay as they are.
 
-use regex_lite::Regex;
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
 use serde_json::Value;
+use serde_saphyr::Spanned;
 
 use super::canary::CanarySpec;
 use super::object::{GROUP, Object, VERSION};
 use super::plan::reading;
 use super::problem::Problem;
-use super::read::{Known, Parsed, parts, read, value};
+use super::read::{Known, Parsed, items, parts, read, value};
 
 /// Flagger's objects as they are written.
 const FLAGGER: &str = "flagger.app/v1beta1";
@@ -47,22 +50,48 @@ pub fn migrate(text: &str, file: &str) -> Migration {
     migration
 }
 
+/// Where a document names the version of an object, and of the items of a list.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Versions {
+    #[serde(rename = "apiVersion")]
+    api_version: Option<Spanned<Value>>,
+    kind: Value,
+    items: Vec<Self>,
+}
+
+impl Versions {
+    /// Returns where in the text the versions of Flagger's objects begin.
+    fn of_flagger(&self) -> Vec<usize> {
+        let is_ours = KINDS.iter().any(|kind| self.kind == *kind);
+        let own = self.api_version.as_ref().filter(|version| is_ours && version.value == FLAGGER);
+        let offset = own.and_then(|version| version.defined.span().byte_offset());
+        let own = offset.and_then(|offset| usize::try_from(offset).ok());
+        own.into_iter().chain(self.items.iter().flat_map(Self::of_flagger)).collect()
+    }
+}
+
 /// Returns a document with Weir's objects in place of Flagger's, and how many.
 fn changed(text: &str, body: &str) -> (String, usize) {
     let of = |object: &Value| object["apiVersion"] == FLAGGER && KINDS.iter().any(|kind| object["kind"] == *kind);
     let document = value(body).unwrap_or_default();
-    let count = match document["items"].as_array() {
-        Some(items) if document["kind"] == "List" => items.iter().filter(|item| of(item)).count(),
-        _ => usize::from(of(&document)),
-    };
-    // A key, in quotes or not, with this value: in a list's items too, but not in a text or a comment.
-    let version = Regex::new(r#"(?m)^([^#\n]*?["']?apiVersion["']?\s*:\s*["']?)flagger\.app/v1beta1\b"#);
-    match version {
-        Ok(version) if count > 0 => {
-            (version.replacen(text, count, format!("${{1}}{GROUP}/{VERSION}")).into_owned(), count)
-        }
-        _ => (text.to_owned(), 0),
+    let count = items(&document).map_or(usize::from(of(&document)), |items| items.iter().filter(|it| of(it)).count());
+    if count == 0 {
+        return (text.to_owned(), 0);
     }
+    let versions: Versions = serde_saphyr::from_str(body).unwrap_or_default();
+    // A byte order mark is before the body. One anchor may be the version of several objects.
+    let before = text.len() - body.len();
+    let places: BTreeSet<usize> = versions.of_flagger().into_iter().map(|at| at + before).collect();
+    let count = if places.is_empty() { 0 } else { count };
+    let mut changed = text.to_owned();
+    for at in places.into_iter().rev() {
+        // The value begins here: with an anchor, a tag or a quote at most.
+        if let Some(found) = changed.get(at..).and_then(|rest| rest.find(FLAGGER)) {
+            changed.replace_range(at + found..at + found + FLAGGER.len(), &format!("{GROUP}/{VERSION}"));
+        }
+    }
+    (changed, count)
 }
 
 impl Migration {
@@ -130,11 +159,13 @@ items:
 - apiVersion: flagger.app/v1beta1
   kind: Canary
   metadata: {name: one}
+  spec: {targetRef: {kind: Deployment, name: one}, service: {port: 80, gateways: [public]}, analysis: {stepWeight: 5}}
 - apiVersion: apps/v1
   kind: Deployment
 - apiVersion: flagger.app/v1beta1
   kind: Canary
   metadata: {name: other}
+  spec: {targetRef: {kind: Deployment, name: other}, service: {port: 80, gateways: [public]}, analysis: {stepWeight: 5}}
 ";
 
     #[test]
@@ -151,7 +182,7 @@ items:
         let version = |line: &str| line.replace("flagger.app", "weir.dev");
         assert_eq!(
             changed,
-            [2, 19, 29, 34]
+            [2, 19, 29, 35]
                 .map(|n| (n, version(&before[n - 1])))
                 .iter()
                 .map(|(n, l)| (*n, l.as_str()))
@@ -191,6 +222,61 @@ items:
             problems[0].contains("v1alpha3") && problems[0].contains("call canaryAnalysis analysis"),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn what_the_api_server_gives_back_is_changed_at_its_versions_alone() {
+        let applied = r#"{"apiVersion":"flagger.app/v1beta1","kind":"Canary","metadata":{"name":"one"}}"#;
+        let item = |name: &str| {
+            format!(
+                "- apiVersion: flagger.app/v1beta1\n  kind: Canary\n  metadata:\n    annotations:\n      \
+                 kubectl.kubernetes.io/last-applied-configuration: |\n        {applied}\n    finalizers: [finalizer.flagger.app]\n    \
+                 managedFields: [{{apiVersion: flagger.app/v1beta1}}]\n    name: {name}\n    uid: 0a1b\n  \
+                 spec: {{targetRef: {{kind: Pod, name: {name}}}, service: {{port: 80}}, analysis: {{stepWeight: 5}}}}\n  status: {{phase: \
+                 Succeeded}}\n"
+            )
+        };
+        let text = format!("apiVersion: v1\nitems:\n{}{}kind: List\n", item("one"), item("other"));
+        let migration = migrate(&text, "list.yaml");
+        let versions =
+            |text: &str| text.lines().filter(|line| line.starts_with("- apiVersion: weir.dev/v1beta1")).count();
+        assert_eq!((migration.changed, versions(&migration.text)), (2, 2), "{}", migration.text);
+        assert_eq!(migration.text.matches("weir.dev").count(), 2, "{}", migration.text);
+        // Each is judged, where it stands.
+        let problems: Vec<String> = migration.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(
+            problems[1].starts_with("list.yaml, document 1, line 15: spec.targetRef.kind: \"Pod\""),
+            "{problems:?}"
+        );
+        let told: BTreeSet<&str> = migration.remarks.iter().map(|remark| remark.field.as_str()).collect();
+        assert_eq!(told, BTreeSet::from(["metadata.finalizers", "metadata.uid", "spec.service.gateways"]));
+    }
+
+    #[test]
+    fn shapes_that_yaml_allows_are_one_and_the_same() {
+        for shape in [
+            "apiVersion: &v flagger.app/v1beta1\nkind: Canary\n",
+            "\"kind\": 'Canary'\n'apiVersion': \"flagger.app/v1beta1\" # flagger.app/v1beta1\n",
+            "kind: Canary\r\napiVersion:\r\n  flagger.app/v1beta1\r\n",
+            "{kind: Canary, metadata: {labels: {apiVersion: flagger.app/v1beta1}}, apiVersion: flagger.app/v1beta1}",
+            "---\n# flagger.app/v1beta1\nkind: Canary\nmetadata: {annotations: {a: \"apiVersion: flagger.app/v1beta1\"}}\napiVersion: !!str flagger.app/v1beta1\n",
+            "\u{feff}--- {apiVersion: flagger.app/v1beta1, kind: Canary}\n",
+            "kind: CanaryList\nitems: [{kind: Canary, apiVersion: flagger.app/v1beta1}]\n",
+        ] {
+            let migration = migrate(shape, "shape.yaml");
+            let versions = |text: &str| {
+                let value = value(&parts(text)[0].body).unwrap();
+                items(&value).map_or(&value, |items| &items[0])["apiVersion"].clone()
+            };
+            assert_eq!(migration.changed, 1, "{shape}");
+            assert_eq!(versions(&migration.text), "weir.dev/v1beta1", "{}", migration.text);
+            let rest = |text: &str, version: &str| text.replacen(version, "", 1).len();
+            assert_eq!(rest(&migration.text, "weir.dev/v1beta1"), rest(shape, FLAGGER), "{}", migration.text);
+        }
+        // One anchor, two objects.
+        let shared = "kind: List\nitems:\n- {apiVersion: &v flagger.app/v1beta1, kind: Canary}\n- {apiVersion: *v, kind: Canary}\n";
+        assert_eq!(migrate(shared, "a").text, shared.replace("flagger.app", "weir.dev"));
     }
 
     #[test]

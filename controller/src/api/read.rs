@@ -1,13 +1,14 @@
 //! Reads a file of YAML documents. A document that cannot be read leaves the others alone.
 //!
 //! The text is cut at its `---` lines before it is parsed: the parser gives up at the first error, and the cut is exact,
-//! because YAML allows `---` at the beginning of a line nowhere else.
+//! because YAML allows `---` at the beginning of a line nowhere else. A list, as `kubectl get -o yaml` writes one, is its items.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_ignored::Path;
 use serde_json::Value;
 use serde_path_to_error::Track;
+use serde_saphyr::Spanned;
 
 use super::canary::CanarySpec;
 use super::object::{GROUP, Object, VERSION};
@@ -58,7 +59,7 @@ pub fn read(text: &str, file: &str) -> Vec<Result<Parsed, Problem>> {
         .into_iter()
         .filter(|part| !is_empty(&part.body))
         .enumerate()
-        .map(|(i, Part { line, body, .. })| {
+        .flat_map(|(i, Part { line, body, .. })| {
             // The first line that says something, for people who go there.
             let blank = body.lines().take_while(|line| is_comment(line)).count();
             let place = Place { file: file.to_owned(), document: i + 1, line: line + blank };
@@ -67,8 +68,53 @@ pub fn read(text: &str, file: &str) -> Vec<Result<Parsed, Problem>> {
         .collect()
 }
 
-fn parse(body: &str, line: usize, place: &Place) -> Result<Parsed, Problem> {
-    let document = Document { value: value(body).map_err(|error| unreadable(&error, line, place))?, body, line, place };
+/// What the API server writes into an object, and no person: nothing to tell of an object that was read from there.
+const WRITTEN_BY_SERVER: [&str; 6] = [
+    "status",
+    "metadata.creationTimestamp",
+    "metadata.generation",
+    "metadata.managedFields",
+    "metadata.ownerReferences",
+    "metadata.selfLink",
+];
+/// What of that makes the API server refuse the object as a new one.
+const OF_ONE_OBJECT: [&str; 2] = ["metadata.resourceVersion", "metadata.uid"];
+
+fn parse(body: &str, line: usize, place: &Place) -> Vec<Result<Parsed, Problem>> {
+    let value = match value(body) {
+        Ok(value) => value,
+        Err(error) => return vec![Err(unreadable(&error, line, place))],
+    };
+    let Some(items) = items(&value) else {
+        return vec![parsed(&Document { value, body: Some(body), line, place })];
+    };
+    let begin = lines_of_items(body);
+    let item = |(i, item): (usize, &Value)| {
+        let line = begin.get(i).map_or(place.line, |at| line + at - 1);
+        let place = Place { line, ..place.clone() };
+        parsed(&Document { value: item.clone(), body: None, line, place: &place })
+    };
+    items.iter().enumerate().map(item).collect()
+}
+
+/// Returns the items of a list of objects: a `List`, or one of a kind.
+pub(super) fn items(value: &Value) -> Option<&Vec<Value>> {
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    value["items"].as_array().filter(|_| is_list)
+}
+
+/// Returns the lines in which the items of a list begin, from 1.
+fn lines_of_items(body: &str) -> Vec<usize> {
+    #[derive(Deserialize, Default)]
+    struct Lines {
+        items: Vec<Spanned<Value>>,
+    }
+    let lines: Lines = serde_saphyr::from_str(body).unwrap_or_default();
+    lines.items.iter().filter_map(|item| usize::try_from(item.referenced.line()).ok()).collect()
+}
+
+fn parsed(document: &Document<'_>) -> Result<Parsed, Problem> {
+    let place = document.place;
     let mut warnings = Vec::new();
     let header: Header = document.read(&mut Vec::new())?;
     if header.kind.is_empty() {
@@ -116,7 +162,8 @@ fn drop_nulls(value: &mut Value) {
 /// A document that is YAML.
 struct Document<'a> {
     value: Value,
-    body: &'a str,
+    /// The text, where it is no item of another one.
+    body: Option<&'a str>,
     line: usize,
     place: &'a Place,
 }
@@ -127,8 +174,20 @@ impl Document<'_> {
         let mut track = Track::new();
         let typed = serde_path_to_error::Deserializer::new(self.value.clone(), &mut track);
         let read = serde_ignored::deserialize(typed, |path| {
-            let text = "is not known here and is ignored: check its spelling";
-            warnings.push(Problem::new(field(&path), text).at(self.place));
+            let field = field(&path);
+            if WRITTEN_BY_SERVER.contains(&field.as_str()) {
+                return;
+            }
+            let text = match field.as_str() {
+                it if OF_ONE_OBJECT.contains(&it) => {
+                    "is of the object that this was read from: leave it out, or the API server refuses a new one"
+                }
+                "metadata.finalizers" => {
+                    "belongs to whoever removes it: leave it out, or the object can never be deleted"
+                }
+                _ => "is not known here and is ignored: check its spelling",
+            };
+            warnings.push(Problem::new(field, text).at(self.place));
         });
         read.map_err(|error: serde_json::Error| self.mistyped::<T>(&error, &track.path().to_string()))
     }
@@ -149,7 +208,7 @@ impl Document<'_> {
     /// what is wrong, do not know where they stood.
     fn location<T: DeserializeOwned>(&self, path: &str) -> Option<(usize, usize)> {
         let mut track = Track::new();
-        let read = serde_saphyr::with_deserializer_from_str(self.body, |text| {
+        let read = serde_saphyr::with_deserializer_from_str(self.body?, |text| {
             T::deserialize(serde_path_to_error::Deserializer::new(text, &mut track))
         });
         let location = read.err()?.location().filter(|_| track.path().to_string() == path)?;

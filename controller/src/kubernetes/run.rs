@@ -6,7 +6,6 @@ use axum::body::Bytes;
 use kube::Client;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::http_server;
@@ -22,6 +21,7 @@ use crate::kubernetes::serve::{self, Served, path};
 use crate::kubernetes::settings::Settings;
 use crate::kubernetes::stores::Stores;
 use crate::page::Hosts;
+use crate::signals::End;
 use crate::status_store::StatusStore;
 
 /// What stands in the module's address for its path, where the module is served from here.
@@ -72,8 +72,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
         probes.await.map_err(|source| RunError::Listen { address: settings.probes, source })?,
         details.await.map_err(|source| RunError::Listen { address: settings.details, source })?,
     );
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let mut end = End::listen().map_err(RunError::Signals)?;
     let (statuses, _calls) = StatusStore::new();
     statuses.set_health("caches", Some("still filling".into()));
     // Dropped when this ends: whoever is being answered then asks the next one.
@@ -98,8 +97,7 @@ pub async fn run(mut settings: Settings) -> Result<(), RunError> {
         act(stores.clone(), registry.clone(), statuses).await
     };
     let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = end.asked() => Ok(()),
         error = acting => Err(error),
     };
     // Nothing acts any longer when the next one may begin to.

@@ -1,7 +1,7 @@
 //! Weir's chart as a HelmRelease, on a cluster that has never seen Weir.
 
-use super::super::kubectl::{apply, kubectl, run, until};
-use super::{Fork, knows_callers, release_is_ready, without_callers};
+use super::super::kubectl::{apply, kubectl, object, run, until};
+use super::{Fork, condition, knows_callers, release_is_ready, without_callers};
 
 /// As docs/flux.md has it, with this cluster's image.
 fn release() -> String {
@@ -87,4 +87,53 @@ async fn helm_controller_installs_weir_from_git_and_replaces_an_older_definition
     assert_eq!(uid(), before, "a replaced definition keeps its objects");
     kubectl(&["-n", "weir-system", "rollout", "status", "deployment/weir", "--timeout=60s"]);
     kubectl(&["delete", "canary.weir.dev", "shop", "--wait"]);
+    flux_waits_for_releases(&clone, &image).await;
+}
+
+/// The Kustomization of docs/flux.md that waits for a release: at every look Flux says of a push what Weir says of the revision.
+async fn flux_waits_for_releases(clone: &Fork, image: &str) {
+    let page = std::fs::read_to_string(super::root().join("docs/flux.md")).unwrap();
+    let block = page.split("```yaml\n").find(|block| block.contains("healthCheckExprs")).unwrap();
+    let kustomization = block.split("```").next().unwrap().replace("name: flux-system}", "name: weir}");
+    let push = |image: &str, version: &str| {
+        let folder = clone.path().join("apps");
+        std::fs::create_dir_all(&folder).unwrap();
+        let deployment = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: cart, namespace: default}}\nspec:\n  selector: {{matchLabels: {{app: \
+             cart}}}}\n  template:\n    metadata: {{labels: {{app: cart}}}}\n    spec: {{containers: [{{name: cart, image: '{image}', \
+             imagePullPolicy: IfNotPresent, args: [serve, --address, 0.0.0.0, --port, '8080', --version, {version}]}}]}}\n"
+        );
+        std::fs::write(folder.join("deployment.yaml"), deployment).unwrap();
+        let canary = "apiVersion: weir.dev/v1beta1\nkind: Canary\nmetadata: {name: cart, namespace: default}\nspec: {targetRef: {kind: Deployment, \
+                      name: cart}, service: {port: 8080}, skipAnalysis: true, progressDeadlineSeconds: 30, analysis: {stepWeight: 10}}\n";
+        std::fs::write(folder.join("canary.yaml"), canary).unwrap();
+        clone.push(version)
+    };
+    let mut revision = push(image, "v1");
+    apply(&kustomization);
+    for (version, ends) in [("v1", "True"), ("v2", "True"), ("v3", "True"), ("v4", "False"), ("v5", "True")] {
+        if version != "v1" {
+            // One of them is a revision whose image does not exist.
+            let image = if ends == "True" { image } else { "weir.test/no-such-image:1" };
+            revision = push(image, version);
+        }
+        let said = until(&format!("Flux has an opinion of {version}"), || {
+            let of = object("flux-system", "kustomization", "apps")?;
+            let seen = of["status"]["lastAttemptedRevision"] == revision.as_str();
+            let (ready, _) = condition(&of, "Ready");
+            (seen && ready != "Unknown" && condition(&of, "Reconciling").0 != "True").then_some(ready)
+        })
+        .await;
+        let canary = object("default", "canary", "cart").unwrap();
+        let primary = object("default", "deployment", "cart-primary").unwrap()["spec"]["template"].to_string();
+        assert_eq!(
+            (said.as_str(), condition(&canary, "Promoted").0.as_str()),
+            (ends, ends),
+            "{version}: {:#}",
+            canary["status"]
+        );
+        assert_eq!(primary.contains(version), ends == "True", "{version}: {primary}");
+    }
+    kubectl(&["-n", "flux-system", "delete", "kustomization.kustomize.toolkit.fluxcd.io", "apps", "--wait"]);
+    until("its Canary is gone", || object("default", "canary", "cart").is_none().then_some(())).await;
 }

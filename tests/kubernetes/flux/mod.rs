@@ -1,12 +1,14 @@
 //! `gitops/` and Weir's chart, applied by the real kustomize-controller and helm-controller of Flux.
 //!
-//! Each row wants a cluster of its own, without Istio and Weir (`cluster up bare`), with Flux (`cluster flux`): `tests/tools/flux`
-//! gives it one. What Flux's sources lead to is the Git server, the registry and the charts of `tests/cluster/harness/source.py`.
+//! Each row wants a cluster of its own, without Weir and mostly without Istio (`cluster up bare`), with Flux (`cluster flux`):
+//! `tests/tools/flux` gives it one. What Flux's sources lead to is the Git server, the registry and the charts of `tests/cluster/harness/source.py`.
 
 mod chart;
 mod inventory;
 mod journey;
 mod page;
+mod revisions;
+mod takeover;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -71,6 +73,7 @@ impl Fork {
         let path = format!("{}:{}", plugins.path().display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("bash");
         shell.args(["-c", command]).current_dir(self.path()).env("PATH", path).env("COLUMNS", "120");
+        shell.env("SLACK_WEBHOOK", "http://chat.chat:8080/hooks/team");
         for (who, name) in [("AUTHOR", "you"), ("COMMITTER", "you")] {
             shell.env(format!("GIT_{who}_NAME"), name).env(format!("GIT_{who}_EMAIL"), "you@example.com");
         }

@@ -1,4 +1,4 @@
-//! `docs/tutorial.md`, played: its commands as they stand there, and what it says that a terminal shows.
+//! A page of the documents, played: its commands as they stand there, and what it says that a terminal shows.
 //!
 //! A block `console` is a terminal: lines with `$ ` are typed, the lines below are what is shown, and `...` stands for more of it.
 //! What differs from run to run (ages, times, commits, suffixes of pods, numbers of requests) counts for nothing.
@@ -15,29 +15,38 @@ struct Typed {
 pub(super) struct Page(String);
 
 impl Page {
-    pub(super) fn read() -> Self {
-        Self(std::fs::read_to_string(root().join("docs/tutorial.md")).unwrap())
+    pub(super) fn read(path: &str) -> Self {
+        Self(std::fs::read_to_string(root().join(path)).unwrap())
+    }
+
+    /// Plays one block of a section, counted from 0.
+    pub(super) fn play_block(&self, heading: &str, number: usize, clone: &Fork) {
+        let block = self.section(heading).split("```console\n").nth(number + 1).unwrap().split("```\n").next().unwrap();
+        play(heading, typed(&format!("```console\n{block}```\n")), clone);
     }
 
     /// Plays a section in a clone.
     pub(super) fn play(&self, heading: &str, clone: &Fork) {
-        let typed = typed(self.section(heading));
-        assert!(!typed.is_empty(), "docs/tutorial.md has nothing to type under {heading}");
-        for it in typed {
-            println!("$ {}", it.command);
-            let (said, ok) = clone.try_shell(&it.command);
-            println!("{said}");
-            let wrong = difference(&it.shown, &said);
-            // `kubectl weir why` ends with the state that it tells.
-            let ended = ok || !it.shown.is_empty();
-            assert!(ended && wrong.is_none(), "{heading}: $ {}\n{}\n{said}", it.command, wrong.unwrap_or_default());
-        }
+        play(heading, typed(self.section(heading)), clone);
     }
 
     fn section(&self, heading: &str) -> &str {
         let begin = self.0.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("the page has no {heading}"));
         let rest = &self.0[begin + 1..];
         rest[1..].find("\n## ").map_or(rest, |end| &rest[..=end])
+    }
+}
+
+fn play(heading: &str, typed: Vec<Typed>, clone: &Fork) {
+    assert!(!typed.is_empty(), "there is nothing to type under {heading}");
+    for it in typed {
+        println!("$ {}", it.command);
+        let (said, ok) = clone.try_shell(&it.command);
+        println!("{said}");
+        let wrong = difference(&it.shown, &said);
+        // `kubectl weir why` ends with the state that it tells.
+        let ended = ok || !it.shown.is_empty();
+        assert!(ended && wrong.is_none(), "{heading}: $ {}\n{}\n{said}", it.command, wrong.unwrap_or_default());
     }
 }
 

@@ -170,7 +170,7 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
         let pods: Vec<String> = without.iter().map(|pod| format!("{}/{}", pod.namespace(), pod.name())).collect();
         said.push(format!(
             "{} pods there have no sidecar ({}): what they send goes to the primary, all of it. A namespace with the label \
-             istio-injection=enabled gives one to every pod that is started from then on",
+             istio-injection=enabled, or istio.io/rev and istiod's revision, gives one to every pod that is started from then on",
             pods.len(),
             self::listed(pods.iter().map(String::as_str))
         ));

@@ -295,3 +295,53 @@ async fn a_service_that_flagger_adopted_is_given_back_as_it_was_before_flagger()
     assert_eq!(stage.get("virtualservices", "shop")["spec"], spec);
     assert_eq!(stage.get("services", "shop")["spec"]["selector"], json!({"app": "shop"}));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_flagger_waits_at_is_no_rollout_and_weir_releases_what_waits() {
+    let server = flagger("Waiting", "v2");
+    server.apply("flux", &asking());
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Progressing").await;
+    assert_eq!(controllers(&server), vec![json!("weir.dev/v1beta1"); MADE.len()]);
+    flagger_goes(&server);
+    stage.rest().await;
+    assert_eq!(
+        stage.get("deployments", "shop-primary")["spec"]["template"]["spec"]["containers"][0]["image"],
+        "shop:v1"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_autoscaler_and_routes_inside_of_the_mesh_change_hands_too() {
+    let server = flagger("Succeeded", "v1");
+    let owner = server.get("services", NAMESPACE, "shop").unwrap()["metadata"]["ownerReferences"].clone();
+    for (name, manager) in [("shop", "flux"), ("shop-primary", "flagger")] {
+        let of = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name});
+        let spec = json!({"scaleTargetRef": of, "minReplicas": 2, "maxReplicas": 3});
+        let mut scaler = object("autoscaling/v2", "HorizontalPodAutoscaler", name, spec);
+        if manager == "flagger" {
+            scaler["metadata"]["ownerReferences"] = owner.clone();
+        }
+        server.put(manager, &scaler);
+    }
+    server.edit("virtualservices", NAMESPACE, "shop", |routes| {
+        routes["spec"]["hosts"] = json!(["shop"]);
+        routes["spec"]["gateways"] = json!(["mesh"]);
+    });
+    let scaler = || server.get("horizontalpodautoscalers", NAMESPACE, "shop-primary").unwrap_or_default();
+    let uid = scaler()["metadata"]["uid"].clone();
+    let mut canary = canary("shop", json!({}));
+    canary["metadata"]["annotations"] = json!({"weir.dev/take-over": "flagger"});
+    canary["spec"]["autoscalerRef"] = json!({"kind": "HorizontalPodAutoscaler", "name": "shop"});
+    server.apply("flux", &canary);
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    flagger_goes(&server);
+    stage.rest().await;
+    let taken = scaler();
+    assert_eq!((&taken["metadata"]["uid"], &taken["spec"]["minReplicas"]), (&uid, &json!(2)), "{taken:#}");
+    assert_eq!(taken["metadata"]["ownerReferences"][0]["apiVersion"], "weir.dev/v1beta1");
+    assert_eq!(controllers(&server), vec![json!("weir.dev/v1beta1"); MADE.len()]);
+    assert_eq!(stage.get("virtualservices", "shop")["spec"]["gateways"], json!(["mesh"]));
+    assert_eq!(stage.get("deployments", "shop-primary")["spec"]["replicas"], 2);
+}

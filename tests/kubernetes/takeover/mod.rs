@@ -3,6 +3,8 @@
 //! Needs `FLAGGER_IMAGE` and `FLAGGER_CHART` beside what the suite needs. Flagger's definition is called as Weir's, so these tests
 //! say whose Canary they mean, and run without the others.
 
+mod kinds;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,7 +41,13 @@ async fn flagger() {
 
 /// Returns the Canary of one of the two, as a manifest.
 fn canary(stage: &Stage, group: &str, annotations: &str) -> String {
-    let (namespace, host) = (&stage.namespace, stage.host());
+    let service = format!("{{port: 80, targetPort: 8080, gateways: [public], hosts: [{}]}}", stage.host());
+    canary_of(stage, group, annotations, "progressDeadlineSeconds: 120", &service, ANALYSIS)
+}
+
+/// As [`canary`], with one more line of its spec, and a service and an analysis of its own.
+fn canary_of(stage: &Stage, group: &str, annotations: &str, line: &str, service: &str, analysis: &str) -> String {
+    let namespace = &stage.namespace;
     format!(
         r#"
 apiVersion: {group}/v1beta1
@@ -47,15 +55,24 @@ kind: Canary
 metadata: {{name: shop, namespace: {namespace}, annotations: {{{annotations}}}}}
 spec:
   targetRef: {{apiVersion: apps/v1, kind: Deployment, name: shop}}
-  progressDeadlineSeconds: 120
-  service: {{port: 80, targetPort: 8080, gateways: [public], hosts: [{host}]}}
-  analysis: {ANALYSIS}
+  {line}
+  service: {service}
+  analysis: {analysis}
 "#
     )
 }
 
 /// Makes a service that Flagger releases.
 async fn released_by_flagger(name: &str) -> Stage {
+    let stage = declared(name).await;
+    apply(&canary(&stage, "flagger.app", ""));
+    is_in_phase(&stage, "Initialized").await;
+    stage.reachable().await;
+    stage
+}
+
+/// Makes a Deployment that nobody releases yet, beside a running Flagger.
+async fn declared(name: &str) -> Stage {
     let stage = Stage::bare(name).await;
     flagger().await;
     apply(&format!(
@@ -63,10 +80,33 @@ async fn released_by_flagger(name: &str) -> Stage {
         stage.namespace
     ));
     push(&stage, "v1");
-    apply(&canary(&stage, "flagger.app", ""));
-    until("Flagger has initialized it", || (phase(&stage) == "Initialized").then_some(())).await;
-    stage.reachable().await;
     stage
+}
+
+async fn is_in_phase(stage: &Stage, wanted: &str) {
+    until(&format!("Flagger says {wanted}"), || (phase(stage) == wanted).then_some(())).await;
+}
+
+/// Waits until the objects of a stage have changed hands.
+async fn is_taken_over(stage: &Stage) {
+    until("the objects have changed hands", || {
+        let status = stage.status();
+        let ready = status["conditions"].as_array()?.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
+        (ready && !status["takenOver"].is_null()).then_some(())
+    })
+    .await;
+}
+
+/// Waits until a revision is in production.
+async fn is_promoted(stage: &Stage, version: &str) {
+    until(&format!("{version} is in production"), || {
+        let primary = object(&stage.namespace, "deployment", "shop-primary")?;
+        let status = stage.status();
+        let is_over = ["Initialized", "Succeeded"].iter().any(|phase| status["phase"] == *phase);
+        (is_over && primary.to_string().contains(&format!("\"{version}\""))).then_some(())
+    })
+    .await;
+    stage.rested().await;
 }
 
 /// Pushes a revision that reads a ConfigMap. Flagger's types know no `preStop.sleep`, so the pods wait by a program of their own until
@@ -105,7 +145,7 @@ fn phase(stage: &Stage) -> String {
 /// What must be the same object before and after: its uid, and of pods all of them.
 fn identity(stage: &Stage) -> Value {
     let namespace = &stage.namespace;
-    let names = OBJECTS.into_iter().chain([("configmap", "settings-primary")]);
+    let names = OBJECTS.into_iter().chain([("configmap", "settings-primary"), ("hpa", "shop-primary")]);
     let uid = |(kind, name): (&str, &str)| object(namespace, kind, name).unwrap_or_default()["metadata"]["uid"].clone();
     let template = object(namespace, "deployment", "shop-primary").unwrap_or_default()["spec"]["template"].clone();
     let pods = ["-n", namespace, "get", "pods", "-l", "app=shop-primary", "-o", "jsonpath={.items[*].metadata.uid}"];
@@ -123,7 +163,7 @@ fn strike(stage: &Stage) {
 fn commands(stage: &Stage, heading: &str, folder: &str) -> Vec<String> {
     let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/migrate.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
+    let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap().split("\n##").next().unwrap();
     let lines = section.lines().map(str::trim).filter(|line| line.starts_with("kubectl "));
     let here = |line: &str| {
         let line = line.replace("-n shop ", &format!("-n {} ", stage.namespace));
@@ -187,26 +227,14 @@ async fn at_a_moment(number: usize, moment: Option<u64>) {
     let at = phase(&stage);
     // As Flux applies it: with the annotation from the beginning.
     apply(&canary(&stage, "weir.dev", "weir.dev/take-over: flagger"));
-    let ready = || {
-        let status = stage.status();
-        let ready = status["conditions"].as_array()?.iter().any(|it| it["type"] == "Ready" && it["status"] == "True");
-        (ready && !status["takenOver"].is_null()).then_some(())
-    };
-    until("the objects have changed hands", ready).await;
+    is_taken_over(&stage).await;
     let before = identity(&stage);
     kubectl(&["-n", &stage.namespace, "delete", "canaries.flagger.app", "shop"]);
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(identity(&stage)[0], before[0], "{number}");
     // What Flagger had not dealt with is released.
     if moment.is_some() {
-        until("v2 is in production", || {
-            let primary = object(&stage.namespace, "deployment", "shop-primary")?;
-            let status = stage.status();
-            let is_over = ["Initialized", "Succeeded"].iter().any(|phase| status["phase"] == *phase);
-            (is_over && primary.to_string().contains("\"v2\"")).then_some(())
-        })
-        .await;
-        stage.rested().await;
+        is_promoted(&stage, "v2").await;
     } else {
         assert_eq!(identity(&stage), before, "{number}");
     }
