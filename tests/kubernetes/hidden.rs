@@ -82,13 +82,12 @@ fn agent(namespace: &str, pod: &str) -> String {
 async fn an_application_that_says_that_it_is_the_filter_changes_nothing_and_is_asked_nothing() {
     let stage = inside("mesh-liar", "").await;
     let (namespace, image) = (&stage.namespace, variable("WEIR_DEMO_IMAGE"));
-    let first = Caller::start(&stage, "first", 20, true).await;
-    let id = until("the canary has its id", || {
-        let filters = kubectl(&["-n", namespace, "get", "envoyfilters", "-o", "json"]);
-        let (_, rest) = filters.split_once(r#"\"id\":\""#)?;
-        Some(rest[..16].to_owned())
-    })
-    .await;
+    let first = Caller::start(&stage, "first", 40, true).await;
+    stage.release_into_traffic(&Release::good("v2")).await;
+    super::people::ask(&stage, "pause", 1);
+    let filters = kubectl(&["-n", namespace, "get", "envoyfilters", "-o", "json"]);
+    let (_, id) = filters.split_once(r#"\"id\":\""#).expect("the configuration names the canary");
+    let id = &id[..16];
     apply(&format!(
         r#"
 apiVersion: v1
@@ -131,7 +130,8 @@ spec:
         line.rsplit(' ').next()?.parse::<f64>().ok()
     };
     let before = scrapes().expect("the agent counts who asks it");
-    stage.release(&Release::good("v2"));
+    until("the liar takes part", || (stage.status()["gateways"]["acknowledged"] == 2).then_some(())).await;
+    super::people::ask(&stage, "resume", 2);
     let status: Value = stage.phase("Succeeded").await;
     assert!(status["evidence"]["canaryRequests"].as_u64() > Some(50), "{}", status["evidence"]);
     assert_eq!(scrapes().unwrap() - before, 1.0, "nobody but this test has asked");
