@@ -157,8 +157,8 @@ async fn a_load_test_from_a_sidecar_is_counted_and_so_is_no_request_to_another_s
     ));
     let other = Caller::start_to(&stage, "other-caller", 50, &format!("http://other.{namespace}/")).await;
     let tester = Caller::start_to(&stage, "tester", 20, &format!("http://shop-canary.{namespace}/")).await;
-    let analysis =
-        "{interval: 4s, threshold: 2, iterations: 2, webhooks: [{name: load, type: rollout, url: \"http://other/\"}]}";
+    let analysis = "{interval: 4s, threshold: 2, iterations: 2, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}], \
+                    webhooks: [{name: load, type: rollout, url: \"http://other/\"}]}";
     let analysis = analysis.replace("http://other/", &format!("http://shop-primary.{namespace}/"));
     stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 120", &analysis);
     stage.release(&Release::good("v2"));
@@ -171,6 +171,8 @@ async fn a_load_test_from_a_sidecar_is_counted_and_so_is_no_request_to_another_s
     println!("{counted:?}");
     assert_eq!(counted.1["canaryFailures"], 0, "no request to another service is among them: {counted:?}");
     stage.phase("Succeeded").await;
+    let events = stage.events();
+    assert!(!events.iter().any(|text| text.contains("no sidecar has seen")), "it was judged by them: {events:?}");
     drop((other, tester));
     stage.strike();
 }

@@ -1,11 +1,9 @@
 //! Callers that take no part, or would lie, and what is said of them; calls that are no plain requests.
 
-use serde_json::Value;
-
 use super::STEPS;
 use super::kubectl::{apply, kubectl, run, until};
 use super::mesh::{Caller, bound, inside};
-use super::stage::{Release, Stage, variable};
+use super::stage::{Release, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_by_grpc_from_pod_to_pod_are_split_and_judged_by_their_status() {
@@ -74,21 +72,22 @@ async fn a_caller_to_whom_a_sidecar_resource_hides_the_service_holds_nobody_and_
 }
 
 /// Returns what a pod's agent says of itself and of everything beside it.
+#[cfg(feature = "kubernetes-full")]
 fn agent(namespace: &str, pod: &str) -> String {
     kubectl(&["get", "--raw", &format!("/api/v1/namespaces/{namespace}/pods/{pod}:15020/proxy/stats/prometheus")])
 }
 
+#[cfg(feature = "kubernetes-full")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_says_that_it_is_the_filter_changes_nothing_and_is_asked_nothing() {
     let stage = inside("mesh-liar", "").await;
-    let (namespace, image) = (&stage.namespace, variable("WEIR_DEMO_IMAGE"));
-    let first = Caller::start(&stage, "first", 20, true).await;
-    let id = until("the canary has its id", || {
-        let filters = kubectl(&["-n", namespace, "get", "envoyfilters", "-o", "json"]);
-        let (_, rest) = filters.split_once(r#"\"id\":\""#)?;
-        Some(rest[..16].to_owned())
-    })
-    .await;
+    let (namespace, image) = (&stage.namespace, super::stage::variable("WEIR_DEMO_IMAGE"));
+    let first = Caller::start(&stage, "first", 40, true).await;
+    stage.release_into_traffic(&Release::good("v2")).await;
+    super::people::ask(&stage, "pause", 1);
+    let filters = kubectl(&["-n", namespace, "get", "envoyfilters", "-o", "json"]);
+    let (_, id) = filters.split_once(r#"\"id\":\""#).expect("the configuration names the canary");
+    let id = &id[..16];
     apply(&format!(
         r#"
 apiVersion: v1
@@ -131,8 +130,9 @@ spec:
         line.rsplit(' ').next()?.parse::<f64>().ok()
     };
     let before = scrapes().expect("the agent counts who asks it");
-    stage.release(&Release::good("v2"));
-    let status: Value = stage.phase("Succeeded").await;
+    until("the liar takes part", || (stage.status()["gateways"]["acknowledged"] == 2).then_some(())).await;
+    super::people::ask(&stage, "resume", 2);
+    let status = stage.phase("Succeeded").await;
     assert!(status["evidence"]["canaryRequests"].as_u64() > Some(50), "{}", status["evidence"]);
     assert_eq!(scrapes().unwrap() - before, 1.0, "nobody but this test has asked");
     assert_eq!(first.finish().failed(), 0);
