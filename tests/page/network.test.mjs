@@ -34,7 +34,9 @@ class Network {
     network.answers = new Set();
     const { host, hostname, port } = new URL(origin);
     network.server = createServer((asked, answer) => {
-      const onwards = request({ hostname, port, path: asked.url, method: asked.method, headers: { ...asked.headers, host } }, (told) => {
+      // A network changes no address: the browser's own is this one's.
+      const headers = { ...asked.headers, host, ...(asked.headers.origin && { origin }) };
+      const onwards = request({ hostname, port, path: asked.url, method: asked.method, headers }, (told) => {
         answer.writeHead(told.statusCode, told.headers);
         told.on("data", (data) => network.answers.has(answer) && answer.write(data));
         told.on("end", () => network.answers.delete(answer) && answer.end());
