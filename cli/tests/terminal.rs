@@ -280,6 +280,8 @@ fn a_tree_shows_arms_replica_sets_pods_gateways_and_checks() {
     let forbidden = Workloads { unknown: Some("pods is forbidden".into()), ..Workloads::default() };
     let text = tree::tree(&detail(taken_back()), &forbidden, NOW, PLAIN);
     assert!(text.ends_with("⚠ what runs is not known: pods is forbidden\n"), "{text}");
+    let cause = taken_back().ended.unwrap().message;
+    assert!(text.contains(&cause[..40]), "{cause}\n{text}");
 }
 
 #[test]

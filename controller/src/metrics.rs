@@ -183,7 +183,8 @@ fn weights(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Err
         "Percent of requests for the canary: asked of the gateways, applied by all of them, observed in the draws";
     let mut metric = gauge(encoder, "weight", help)?;
     for (name, entry) in entries {
-        let observed = entry.view.applied.observed;
+        // At weight 0 it is what the step before left behind.
+        let observed = entry.view.applied.observed.filter(|_| entry.view.weight > 0.0);
         let kinds = [
             ("asked", Some(entry.view.weight)),
             ("applied", Some(entry.applied.unwrap_or_default())),

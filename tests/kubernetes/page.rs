@@ -33,7 +33,9 @@ impl Page {
     /// The controller's, with its port forwarded as the documentation says.
     fn of_the_controller() -> Self {
         let mut command = Command::new("kubectl");
-        let (process, said) = started(command.args(["-n", SYSTEM, "port-forward", "service/weir", ":8082"]));
+        // It complains of who has read enough.
+        let command = command.args(["-n", SYSTEM, "port-forward", "service/weir", ":8082"]).stderr(Stdio::null());
+        let (process, said) = started(command);
         // `Forwarding from 127.0.0.1:34567 -> 8082`
         let host = said.split_whitespace().find(|word| word.starts_with("127.")).unwrap().to_owned();
         Self { process, host, token: String::new() }

@@ -72,8 +72,9 @@ test("a good release is seen from its first weight to its promotion, as the API 
   for (const weight of ["asked 10 %", "asked 30 %", "asked 50 %"]) assert.ok(seen.has(weight), [...seen].join(", "));
   await until("at rest", async () => (await site.canary()).run === "");
   const view = await site.canary();
+  // Its pods go after it.
   await until("shown as it ended", async () => {
-    await assertShown(page, view);
+    await assertShown(page, await site.canary());
     return true;
   });
   assert.equal(view.rollouts.length, 1);
@@ -99,8 +100,9 @@ test("a bad release is seen to be taken back, with why, and stands before all ot
   await picture(page, "dashboard-canary", { fullPage: true });
   await until("taken back", async () => (await status(page)) === "Failed" && (await site.canary()).run === "");
   const view = await site.canary();
+  // Its pods go after it.
   await until("shown as it ended", async () => {
-    await assertShown(page, view);
+    await assertShown(page, await site.canary());
     return true;
   });
   assert.equal(view.phase, "Failed");

@@ -27,7 +27,8 @@ pub(crate) fn read(result: &[Value], legend: &str) -> Vec<Series> {
             .fold(legend.to_owned(), |name, (label, value)| name.replace(&format!("{{{{{label}}}}}"), &text(value)));
         let all: Vec<String> = labels.values().map(text).collect();
         let name = if name.is_empty() { all.join(" ") } else { name };
-        Series { name, values: series["values"].as_array().into_iter().flatten().filter_map(pair).collect() }
+        let range = series["values"].as_array().into_iter().flatten().filter_map(pair);
+        Series { name, values: range.chain(pair(&series["value"])).collect() }
     };
     result.iter().map(one).collect()
 }

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -141,7 +141,9 @@ async fn same_page(State(hosts): State<Arc<Hosts>>, headers: HeaderMap, request:
             &format!("nobody here is called {host:?}: use the address that was printed"),
         );
     }
-    let own = origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host));
+    let from = |name: &str| origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(name));
+    // A proxy in front may ask by another name than it was asked by. No foreign page can say so for it.
+    let own = from(host) || matches!(*hosts, Hosts::Any) && from(of(HeaderName::from_static("x-forwarded-host")));
     if headers.contains_key(header::ORIGIN) && !own {
         return refusal(StatusCode::FORBIDDEN, &format!("the page of {origin:?} is another one"));
     }

@@ -59,12 +59,15 @@ fn view(name: &str, weight: f64) -> CanaryView {
 }
 
 async fn page() -> (Arc<Store>, String) {
+    page_by(|host| Hosts::These(vec![host])).await
+}
+
+async fn page_by(hosts: impl Fn(String) -> Hosts) -> (Arc<Store>, String) {
     let (statuses, _calls) = StatusStore::new();
     let store = Arc::new(Store { statuses, asked: Mutex::default(), broken: Mutex::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let hosts = Hosts::These(vec![host.clone()]);
-    tokio::spawn(serve(listener, store.clone(), hosts, std::future::pending()));
+    tokio::spawn(serve(listener, store.clone(), hosts(host.clone()), std::future::pending()));
     (store, host)
 }
 
@@ -150,6 +153,22 @@ async fn another_page_and_a_foreign_name_are_refused_even_with_the_token() {
     assert_eq!(*store.asked.lock(), [Verb::Pause]);
     let answer = ask(&host, "POST /page/canaries/shop/cart/dance", &own).await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("dance is not a verb"), "{answer}");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_page_is_asked_for_by_the_name_that_the_proxy_has() {
+    let (_, host) = page_by(|_| Hosts::Any).await;
+    for (headers, status) in [
+        ("origin: https://weir.example\r\nx-forwarded-host: weir.example\r\n", "200"),
+        ("origin: https://evil.example\r\nx-forwarded-host: weir.example\r\n", "403"),
+        ("origin: https://weir.example\r\n", "403"),
+    ] {
+        let answer = ask(&host, "GET /page.mjs", &format!("host: weir.weir-system\r\n{headers}")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{headers} {answer}");
+    }
+    let (_, host) = page().await;
+    let lying = format!("host: {host}\r\norigin: https://evil.example\r\nx-forwarded-host: evil.example\r\n");
+    assert!(ask(&host, "GET /page.mjs", &lying).await.starts_with("HTTP/1.1 403"));
 }
 
 #[tokio::test]

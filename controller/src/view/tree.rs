@@ -1,10 +1,10 @@
 //! `weir get NAME` on a terminal: a Canary, its arms, and what runs of them, in the form of Argo's tree.
 
 use serde::{Deserialize, Serialize};
-use weir_engine::Timestamp;
+use weir_engine::{Phase, Timestamp};
 
 use super::paint::{self, Paint, Tone, WIDTH};
-use super::{ArmView, CanaryDetail, table};
+use super::{ArmView, CanaryDetail, CanaryView, table};
 
 /// What runs of a Canary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ pub fn tree(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint:
     let width = |i: usize| {
         let widest = cells.iter().map(|cells| cells[i].chars().count()).max().unwrap_or_default();
         // A name of the greatest length leaves room for the rest.
-        widest.max(HEADER[i].len()).min(if i == 0 { 52 } else { 20 })
+        widest.max(HEADER[i].len()).min(if i == 0 { 46 } else { 20 })
     };
     let widths = [0, 1, 2, 3].map(width);
     let cell = |text: &str, i: usize| format!("{:1$}", paint::fit(text, widths[i]), widths[i]);
@@ -112,7 +112,7 @@ fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Pai
         ("Name", view.name.clone()),
         ("Namespace", view.namespace.clone()),
         ("Status", format!("{} for {since}", paint.text(tone, &format!("{mark} {}", view.phase)))),
-        ("Message", format!("{}: {}", view.reason, view.message)),
+        ("Message", format!("{}: {}", view.reason, message(view))),
     ];
     if let Some(step) = &view.step {
         rows.push(("  Step", format!("{}/{}", step.number, step.of)));
@@ -147,6 +147,12 @@ fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Pai
         format!("{title:17}{}", paint::wrap(&value, 17)).trim_end().to_owned() + "\n"
     };
     rows.into_iter().map(row).collect()
+}
+
+/// Returns why it stands there: of a release that was taken back what took it back.
+fn message(view: &CanaryView) -> &str {
+    let cause = view.ended.as_ref().filter(|_| view.phase == Phase::Failed && !view.stalled);
+    cause.map_or(&view.message, |ended| &ended.message)
 }
 
 /// Returns the images that run of an arm, each once.
