@@ -50,7 +50,7 @@ spec:
         let pods = pods_in(api, namespace, "app=callers");
         assert_eq!(pods.len(), number, "callers of {namespace}");
         let envoy = |pod: &Pod| Process::find("envoy", Some(&pod.uid)).expect("its Envoy runs here");
-        pods.iter().map(|pod| Self { envoy: envoy(pod), pod: pod.clone() }).collect()
+        pods.into_iter().map(|pod| Self { envoy: envoy(&pod), pod: Pod { port: 15090, ..pod } }).collect()
     }
 
     /// Has it call a service so many times a second, until told to end.

@@ -27,6 +27,8 @@ pub(crate) const DISTURBED: [&str; 3] = [
 pub(crate) struct Pod {
     pub(crate) uid: String,
     pub(crate) address: String,
+    /// Where it says its metrics: its agent's port, or Envoy's own.
+    pub(crate) port: u16,
 }
 
 /// Returns the gateways that are ready and have a label.
@@ -45,6 +47,7 @@ pub(crate) fn pods_in(api: &Api, namespace: &str, label: &str) -> Vec<Pod> {
     let read = |pod: &Value| Pod {
         uid: pod["metadata"]["uid"].as_str().unwrap().to_owned(),
         address: pod["status"]["podIP"].as_str().unwrap().to_owned(),
+        port: 15020,
     };
     list["items"].as_array().unwrap().iter().filter(ready).map(read).collect()
 }
@@ -53,7 +56,7 @@ impl Pod {
     /// Returns those of Envoy's metrics whose names fit.
     pub(crate) fn metrics(&self, filter: &str) -> String {
         let path = format!("/stats/prometheus?filter={filter}");
-        ask((self.address.as_str(), 15020), "GET", &path, None).map(|(_, body)| body).unwrap_or_default()
+        ask((self.address.as_str(), self.port), "GET", &path, None).map(|(_, body)| body).unwrap_or_default()
     }
 
     /// Returns the sum of a metric over all its labels.
@@ -77,15 +80,21 @@ impl Pod {
     }
 }
 
-/// Waits until every gateway runs a generation; returns when that was seen. Each look costs the gateway some of its time, so
+/// Waits until every gateway runs a generation; returns when the last one was seen to. Each look costs the gateway some of its time, so
 /// where that matters there is a `pause` between two.
 pub(crate) fn acknowledged(pods: &[Pod], generation: u64, pause: Duration) -> Instant {
     let began = Instant::now();
-    while !pods.iter().all(|pod| pod.runs(generation)) {
-        assert!(began.elapsed() < PATIENCE, "generation {generation} is not taken over within {PATIENCE:?}");
-        std::thread::sleep(pause);
-    }
-    Instant::now()
+    let taken = &|pod: &Pod| {
+        while !pod.runs(generation) {
+            assert!(began.elapsed() < PATIENCE, "generation {generation} is not taken over within {PATIENCE:?}");
+            std::thread::sleep(pause);
+        }
+        Instant::now()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = pods.iter().map(|pod| scope.spawn(move || taken(pod))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).fold(began, Instant::max)
+    })
 }
 
 /// The small object of a gateway workload, to be rewritten as Weir would. Weir must be away, or it repairs it.

@@ -17,6 +17,7 @@ use crate::watch::{Said, Watch};
 const STEPS: &str = "{interval: 5s, threshold: 2, stepWeights: [10, 30, 50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
 /// A rollout that stays where it is.
 const LONG: &str = "{interval: 600s, threshold: 2, stepWeights: [10]}";
+const SERVICE: &str = "{port: 80, targetPort: 8080}";
 /// Traffic before a release, and of a healthy canary at 30 % before it turns bad.
 const CALM: Duration = Duration::from_secs(2);
 /// Requests of good releases, and how many come in a second.
@@ -40,7 +41,7 @@ pub(crate) async fn measure(rounds: usize, pushes: usize) {
         let callers = Caller::start(&api, &stage.namespace, number);
         bound(&stage, number).await;
         memory(&format!("{number} callers, before their first release"), &callers);
-        for (rate, at_30) in [(100.0, false), (1000.0, false), (100.0, true)] {
+        for (rate, at_30) in [(100.0, false), (100.0, true), (1000.0, false)] {
             let mut failed = Vec::new();
             for round in 0..rounds {
                 let version = format!("bad-{rate}-{at_30}-{round}");
@@ -50,10 +51,13 @@ pub(crate) async fn measure(rounds: usize, pushes: usize) {
             }
             let when = if at_30 { "from a moment at 30 % on" } else { "from its first request, at 10 %" };
             harms.push(vec![number.to_string(), rate.to_string(), when.to_owned(), spread(&failed)]);
+            memory(&format!("{number} callers, after {} releases", rounds * (1 + (harms.len() - 1) % 3)), &callers);
         }
         if number == 10 {
-            good(&stage, &callers).await;
             held(&api, &stage, &callers, rounds, pushes).await;
+            stage.canary_of(SERVICE, "progressDeadlineSeconds: 600", STEPS);
+            good(&stage, &callers).await;
+            memory("10 callers, after all releases", &callers);
         }
         stage.strike();
     }
@@ -66,7 +70,7 @@ pub(crate) async fn measure(rounds: usize, pushes: usize) {
 async fn inside(name: &str, analysis: &str) -> Stage {
     let stage = Stage::bare(name).await;
     stage.release(&Release::good("v1"));
-    stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 600", analysis);
+    stage.canary_of(SERVICE, "progressDeadlineSeconds: 600", analysis);
     stage.phase("Initialized").await;
     stage.rested().await;
     stage
@@ -110,6 +114,8 @@ async fn bad(stage: &Stage, callers: &[Caller], rate: f64, at_30: bool, version:
 /// Releases good revisions one after the other until so many requests were sent.
 async fn good(stage: &Stage, callers: &[Caller]) {
     let clients = start(stage, callers, GOOD_RATE);
+    stage.phase("Succeeded").await;
+    stage.rested().await;
     let (began, mut releases) = (Instant::now(), 0);
     while began.elapsed().as_secs_f64() * GOOD_RATE < GOOD as f64 * 1.05 {
         releases += 1;
@@ -124,7 +130,7 @@ async fn good(stage: &Stage, callers: &[Caller]) {
 
 /// Measures what is to be measured while a release stays where it is and Weir is away.
 async fn held(api: &Api, stage: &Stage, callers: &[Caller], rounds: usize, pushes: usize) {
-    stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 600", LONG);
+    stage.canary_of(SERVICE, "progressDeadlineSeconds: 600", LONG);
     stage.release_into_traffic(&Release::good("held")).await;
     memory("10 callers, in a release", callers);
     kubectl(&["-n", SYSTEM, "scale", "deployment", "weir", "--replicas=0"]);
@@ -137,7 +143,7 @@ async fn held(api: &Api, stage: &Stage, callers: &[Caller], rounds: usize, pushe
         let written = Instant::now();
         small.config.canaries.iter_mut().for_each(|canary| canary.epoch += 1);
         small.push(api);
-        took.push(ms(written, acknowledged(&pods, small.config.generation, Duration::from_millis(5))));
+        took.push(ms(written, acknowledged(&pods, small.config.generation, Duration::from_millis(20))));
     }
     println!(
         "A push to all of {} callers, from its write to the last one's acknowledgement: {} ms (median / p99 / maximum of {pushes}).\n",
@@ -190,8 +196,8 @@ async fn other_services(api: &Api, releasing: &Caller, rounds: usize) {
 }
 
 fn memory(what: &str, callers: &[Caller]) {
-    let of: Vec<f64> = callers.iter().map(|caller| caller.envoy.memory("RssAnon")).collect();
-    println!("Memory of their Envoys, MiB: {what}: {} (minimum / median / maximum).\n", spread(&of));
+    let of = |line| spread(&callers.iter().map(|caller| caller.envoy.memory(line)).collect::<Vec<_>>());
+    println!("Memory of Envoys, MiB: {what}: {}, of that its own {}.\n", of("VmRSS"), of("RssAnon"));
 }
 
 /// Measures istiod's processor time for rollouts in many namespaces at a time, a caller in each.
