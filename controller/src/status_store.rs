@@ -121,6 +121,12 @@ impl Totals {
         (*boot, *last) = (scrape.boot, sum);
     }
 
+    fn forget(&mut self, is_there: impl Fn(&str) -> bool) {
+        let Self { gone, live } = self;
+        live.iter().filter(|(gateway, _)| !is_there(gateway)).for_each(|(_, (_, counts))| gone.add(counts));
+        live.retain(|gateway, _| is_there(gateway));
+    }
+
     pub(crate) fn sum(&self) -> Counts {
         let mut sum = self.gone.clone();
         self.live.values().for_each(|(_, counts)| sum.add(counts));
@@ -190,6 +196,13 @@ impl StatusStore {
     pub fn count(&self, name: &Name, scrape: &Scrape) {
         if let Some(entry) = self.content().canaries.get_mut(name) {
             entry.totals.absorb(scrape);
+        }
+    }
+
+    /// Forgets gateways by name that are no more, and none of what they counted: callers come and go by the thousand.
+    pub fn forget_gateways(&self, name: &Name, is_there: impl Fn(&str) -> bool) {
+        if let Some(entry) = self.content().canaries.get_mut(name) {
+            entry.totals.forget(is_there);
         }
     }
 
@@ -321,6 +334,7 @@ pub(crate) fn append(kept: &mut VecDeque<EventView>, at: Timestamp, events: &[Ev
 mod tests {
     use super::*;
     use weir_engine::Severity;
+    use weir_wire::names::{Arm, Cohort, Kind};
 
     fn name() -> Name {
         Name { namespace: "shop".into(), name: "cart".into() }
@@ -348,6 +362,20 @@ mod tests {
         statuses.forget(&name());
         statuses.set(view(), &[]);
         assert_eq!(statuses.detail(&name()).unwrap().events, []);
+    }
+
+    #[test]
+    fn a_gateway_that_is_gone_stays_in_the_sums_and_not_in_memory() {
+        let (statuses, _calls) = StatusStore::new();
+        statuses.set(view(), &[]);
+        for n in 0..50 {
+            let mut scrape = Scrape { gateway: format!("shop/job-{n}"), boot: n, ..Scrape::default() };
+            scrape.slots[0].cell_mut(Arm::Primary, Cohort::Draw).count(Kind::Success, 3);
+            statuses.count(&name(), &scrape);
+            statuses.forget_gateways(&name(), |gateway| gateway == format!("shop/job-{n}"));
+        }
+        let totals = statuses.entries()[&name()].totals.clone();
+        assert_eq!((totals.live.len(), totals.sum().cell(Arm::Primary, Cohort::Draw).success), (1, 150));
     }
 
     #[test]
