@@ -10,6 +10,8 @@ mod markdown;
 mod pages;
 #[path = "documents/reference.rs"]
 mod reference;
+#[path = "documents/threats.rs"]
+mod threats;
 
 use std::fs;
 

@@ -149,16 +149,18 @@ impl Publisher {
             return false;
         }
         self.urgent |= old.is_some_and(|old| desired.canary.takes_from(&old.canary));
-        self.changed = true;
+        // Of thousands at rest, which no configuration names, each tells of itself now and then.
+        let is_off = |of: &Desired| of.filter == FilterMode::Off;
+        self.changed |= self.last.names(id) || !is_off(&desired) || !old.is_none_or(is_off);
         self.desired.insert(id.clone(), desired);
         true
     }
 
     /// Says that a canary is no more. Returns whether there was one.
     pub fn remove(&mut self, id: &str) -> bool {
-        let known = self.desired.remove(id).is_some();
-        self.changed |= known;
-        known
+        let known = self.desired.remove(id);
+        self.changed |= self.last.names(id) || known.as_ref().is_some_and(|known| known.filter != FilterMode::Off);
+        known.is_some()
     }
 
     /// Removes the canaries that are not to be kept.

@@ -124,6 +124,12 @@ impl Totals {
         (*boot, *last) = (scrape.boot, sum);
     }
 
+    fn forget(&mut self, is_there: impl Fn(&str) -> bool) {
+        let Self { gone, live } = self;
+        live.iter().filter(|(gateway, _)| !is_there(gateway)).for_each(|(_, (_, counts))| gone.add(counts));
+        live.retain(|gateway, _| is_there(gateway));
+    }
+
     pub(crate) fn sum(&self) -> Counts {
         let mut sum = self.gone.clone();
         self.live.values().for_each(|(_, counts)| sum.add(counts));
@@ -209,6 +215,13 @@ impl StatusStore {
     pub fn count(&self, name: &Name, scrape: &Scrape) {
         if let Some(entry) = self.content().canaries.get_mut(name) {
             entry.totals.absorb(scrape);
+        }
+    }
+
+    /// Forgets gateways by name that are no more, and none of what they counted: callers come and go by the thousand.
+    pub fn forget_gateways(&self, name: &Name, is_there: impl Fn(&str) -> bool) {
+        if let Some(entry) = self.content().canaries.get_mut(name) {
+            entry.totals.forget(is_there);
         }
     }
 

@@ -10,6 +10,7 @@ use weir_wire::limits::{COMPILED, whole};
 use weir_wire::{Condition, StringMatch};
 
 use crate::affinity;
+use crate::allowance::{Allowance, TIMED};
 use crate::host::Host;
 
 /// Steps that the regular expressions of one canary may take for one request, some milliseconds of a worker. A pattern as they are
@@ -51,7 +52,10 @@ struct Term {
 
 /// Conditions of one canary, compiled: a request meets them if all terms of any of them hold.
 #[derive(Debug, Default)]
-pub struct Conditions(Vec<Vec<Term>>);
+pub struct Conditions {
+    any: Vec<Vec<Term>>,
+    allowance: Allowance,
+}
 
 impl Conditions {
     /// Compiles the conditions of a canary.
@@ -76,23 +80,30 @@ impl Conditions {
             }
             compiled.push(terms);
         }
-        Ok(Self(compiled))
+        Ok(Self { any: compiled, allowance: Allowance::default() })
     }
 
     /// Returns whether there is nothing to match.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.any.is_empty()
     }
 
     /// Returns whether the request of this callback meets any condition.
     pub fn are_met<H: Host>(&self, host: &mut H) -> bool {
-        self.are_met_in(host, &mut { STEPS })
+        let begun = self.allowance.is_timed().then(|| host.monotonic_ns());
+        let most = if begun.is_none_or(|now| self.allowance.has_time(now)) { STEPS } else { TIMED };
+        let mut left = most;
+        let met = self.are_met_in(host, &mut left);
+        if most - left >= TIMED {
+            self.allowance.take(begun.map(|begun| host.monotonic_ns().saturating_sub(begun)));
+        }
+        met
     }
 
     /// Takes the steps of what is tried from `steps`; what they do not suffice for does not hold.
     fn are_met_in<H: Host>(&self, host: &mut H, steps: &mut usize) -> bool {
-        self.0.iter().any(|terms| terms.iter().all(|term| term.holds(host, steps)))
+        self.any.iter().any(|terms| terms.iter().all(|term| term.holds(host, steps)))
     }
 }
 
@@ -235,6 +246,23 @@ mod tests {
         host.request = (0..8).map(|i| (format!("x-{i}"), "a".repeat(200))).collect();
         assert!(!conditions.are_met_in(&mut host, &mut steps));
         assert!((1..STEPS).contains(&steps), "{steps}");
+    }
+
+    #[test]
+    fn what_takes_long_has_a_share_of_the_time_and_what_does_not_goes_on() {
+        let conditions = conditions(
+            r#"[{"headers": {"x-slow": {"regex": "(?:a*){30}c"}}}, {"headers": {"x-insider": {"exact": "yes"}}}]"#,
+        );
+        let slow = format!("{}c", "a".repeat(2_000));
+        let mut host = SimulatedHost::default();
+        host.request = vec![("x-slow".into(), slow.clone())];
+        assert!(conditions.are_met(&mut host), "the first one is tried, and known to take long");
+        assert!(!conditions.are_met(&mut host), "the next one has to wait");
+        host.request.push(("x-insider".into(), "yes".into()));
+        assert!(conditions.are_met(&mut host), "what is cheap goes on");
+        host.request = vec![("x-slow".into(), slow)];
+        host.now_ns += 1_000_000_000;
+        assert!(conditions.are_met(&mut host));
     }
 
     #[test]

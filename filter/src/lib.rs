@@ -13,6 +13,7 @@
 
 pub mod admission;
 pub mod affinity;
+pub mod allowance;
 pub mod breaker;
 pub mod canary;
 pub mod condition;

@@ -185,6 +185,8 @@ pub fn judge<H: Host>(host: &mut H, body: Body, age_ns: u64) -> Ending {
     }
     let answered = Ending { client_error: (400..500).contains(&status), ..Ending::plain(Outcome::Success) };
     match status {
+        // Many servers answer 501 to a method that they have never heard of.
+        501 if is_unusual(host.request_header(":method")) => Ending { client_error: true, ..answered },
         500.. => Ending::plain(Outcome::Failure),
         _ if head.is_endless => events(host, body),
         _ if body.ended => answered,
@@ -200,6 +202,12 @@ pub fn judge<H: Host>(host: &mut H, body: Body, age_ns: u64) -> Ending {
 fn is_an_arms(details: &[u8]) -> bool {
     let endings: [&[u8]; 2] = [b"downstream_", b"upstream_reset_after_response_started"];
     details == b"via_upstream" || endings.iter().any(|ending| details.starts_with(ending))
+}
+
+/// Returns whether a method is none that applications are written for: clients send any.
+fn is_unusual(method: Option<&[u8]>) -> bool {
+    const USUAL: [&[u8]; 7] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"];
+    method.is_some_and(|method| !USUAL.contains(&method))
 }
 
 /// Judges an answer that no arm gave.

@@ -272,10 +272,13 @@ async fn methods_that_do_not_exist_and_deadlines_of_ones_own_fail_no_arm() {
     for _ in 0..TIMES {
         client.post("/grpc-only/12", "application/grpc").await;
         client.post("/grpc/5", "application/grpc").await;
+        let mut client = Client::connect(gateway.address).await;
+        client.send(b"PROPFIND /status/501 HTTP/1.1\r\nhost: shop.example.com\r\n\r\n").await;
+        assert_eq!(client.head().await.status, 501);
     }
     let metrics = unharmed(&gateway).await;
     let told = [Arm::Primary, Arm::Canary].map(|arm| metrics.kind(arm, Kind::ClientError));
-    assert_eq!(told.iter().sum::<u64>(), 2 * TIMES as u64, "they are counted, for a comparison of the arms");
+    assert_eq!(told.iter().sum::<u64>(), 3 * TIMES as u64, "they are counted, for a comparison of the arms");
 }
 
 #[tokio::test(flavor = "multi_thread")]

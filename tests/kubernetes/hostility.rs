@@ -1,11 +1,13 @@
 //! Tenants that share a gateway, each with a namespace and a Canary, and one among them who is hostile in every way that the rights
 //! of a tenant allow: the others release, are taken back and are deleted as if he were not there.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use weir_demo::load::Running;
 use weir_demo::tally::GATEWAY;
 
-use super::kubectl::{apply, kubectl, object, run, until};
+use super::kubectl::{apply, kubectl, object, run, until, until_within};
 use super::stage::{Turn, canary, gateway, installed, load, variable};
 
 /// Steps that few requests can pass: the machine has two processors for everything.
@@ -72,8 +74,9 @@ impl Tenants {
     }
 
     async fn all(&self, what: &str, so: impl Fn(usize, &Value) -> bool) {
+        let patience = Duration::from_secs(180 + 15 * self.size as u64);
         for number in 0..self.size {
-            until(&format!("tenant {number} of {} {what}", self.name), || {
+            until_within(patience, &format!("tenant {number} of {} {what}", self.name), || {
                 let status = object(&self.namespace(number), "canary", "shop")?["status"].clone();
                 so(number, &status).then_some(())
             })

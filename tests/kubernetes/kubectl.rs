@@ -80,13 +80,18 @@ pub(crate) fn object(namespace: &str, kind: &str, name: &str) -> Option<Value> {
 }
 
 /// Waits until something is so; what it is, is told where it never comes to be.
-pub(crate) async fn until<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, seen: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, seen).await
+}
+
+/// As [`until`], for what many do at once on a machine that is busy with them.
+pub(crate) async fn until_within<T>(patience: Duration, what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(seen) = seen() {
             return seen;
         }
-        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }

@@ -210,3 +210,30 @@ async fn a_revision_that_serves_at_another_port_is_promoted_without_a_lost_reque
     }
     stage.strike();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_cannot_keep_a_pod_is_promoted_without_a_lost_request() {
+    let stage = Stage::set("recreated", STEPS).await;
+    let namespace = stage.namespace.clone();
+    let traffic = stage.traffic(50.0);
+    let patch = |plural: &str, patch: &str| {
+        kubectl(&["-n", &namespace, "patch", plural, "shop", "--type=merge", "-p", patch]);
+    };
+    patch("deployment", r#"{"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}"#);
+    for (version, skips) in [("v2", false), ("v3", true)] {
+        patch("canary", &format!(r#"{{"spec": {{"skipAnalysis": {skips}}}}}"#));
+        stage.release(&Release::good(version));
+        until(&format!("{version} is in production"), || {
+            let primary = object(&namespace, "deployment", "shop-primary")?;
+            let runs = primary["spec"]["template"]["spec"]["containers"][0]["args"].to_string().contains(version);
+            assert!(!runs || primary["spec"]["strategy"]["type"] == "Recreate", "{primary:#}");
+            (runs && stage.status()["phase"] == "Succeeded").then_some(())
+        })
+        .await;
+        stage.rested().await;
+    }
+    let tally = traffic.finish().await;
+    assert_eq!((tally.totals().1, tally.unsent), (0, 0), "{:?}", tally.summary());
+    assert!(["v2", "v3"].iter().all(|version| tally.of(version).ok > 0), "{:?}", tally.summary());
+    stage.strike();
+}

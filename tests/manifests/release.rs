@@ -84,3 +84,21 @@ fn a_release_is_for_both_processors_signed_and_with_its_contents_and_origin() {
             .any(|it| it["uses"].as_str().is_some_and(|uses| uses.starts_with("anchore/sbom-action@")))
     );
 }
+
+#[test]
+fn what_workflows_run_of_others_is_pinned_by_commit() {
+    let mut pinned = 0;
+    for folder in [".github/workflows", "gitops/.github/workflows"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            for line in text.lines().filter(|line| line.trim_start_matches(['-', ' ']).starts_with("uses: ")) {
+                let (_, rest) = line.split_once('@').unwrap();
+                let (commit, release) = rest.split_once(" # ").unwrap_or_else(|| panic!("{line}: of which release?"));
+                assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
+                assert!(release.starts_with('v'), "{line}");
+                pinned += 1;
+            }
+        }
+    }
+    assert!(pinned >= 20, "{pinned}");
+}

@@ -10,7 +10,7 @@
 use super::problem::Problems;
 
 /// Above so many times a limit, an object that an older schema let in is refused too.
-const STORED: usize = 4;
+pub(crate) const STORED: usize = 4;
 
 /// Bytes of a whole spec as JSON: some twenty times what a long one has. Every Canary's is in the controller's memory.
 pub(crate) const SPEC: usize = 64 << 10;
@@ -40,6 +40,10 @@ pub(super) const TERMS: usize = 8;
 pub(super) const TEXT: usize = 1024;
 /// Bytes of a regular expression.
 pub(super) const PATTERN: usize = weir_wire::limits::PATTERN;
+/// Bytes of a text of Istio's that is passed on: Envoy refuses twice as much.
+pub(super) const PASSED_ON: usize = 8 << 10;
+/// Bytes of a regular expression of Envoy's, compiled here: Istio has Envoy refuse programs of more than 32,768 instructions, of some 16 bytes each.
+pub(super) const COMPILED_BY_ENVOY: usize = 256 << 10;
 /// Steps of a list of weights, as many as iterations.
 pub(super) const STEPS: usize = 1000;
 /// Metrics of a Canary; each one of a template is a query at the end of every interval.
@@ -71,7 +75,7 @@ pub(super) fn count(p: &mut Problems, field: impl Into<String>, what: &str, foun
     }
 }
 
-/// Returns what is wrong with the size of a spec.
-pub(crate) fn size_problem(bytes: usize) -> Option<String> {
-    (bytes > SPEC).then(|| format!("has {bytes} bytes, and {SPEC} is the limit: shorten it"))
+/// Returns what is wrong with the size of a spec, where so many bytes are the limit.
+pub(crate) fn size_problem(bytes: usize, limit: usize) -> Option<String> {
+    (bytes > limit).then(|| format!("has {bytes} bytes, and {limit} is the limit: shorten it"))
 }

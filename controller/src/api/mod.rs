@@ -20,6 +20,7 @@ mod kinds;
 pub(crate) mod limits;
 mod migrate;
 mod object;
+mod passed_on;
 mod plan;
 mod problem;
 mod process;

@@ -61,12 +61,15 @@ pub fn reading(namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
 /// Reads a spec by some rules.
 #[must_use]
 pub fn reading_by(rules: Rules, namespace: &str, name: &str, spec: &CanarySpec) -> Reading {
-    if let Some(text) = serde_json::to_string(spec).ok().and_then(|text| limits::size_problem(text.len())) {
-        // Nothing that takes time is done with it.
-        let plan = Err(vec![Problem::new("spec", text)]);
-        return Reading { plan, remarks: Vec::new(), deprecated: Vec::new() };
-    }
     let mut problems = Problems { rules, ..Problems::new() };
+    if let Some(text) = serde_json::to_string(spec).ok().and_then(|text| limits::size_problem(text.len(), limits::SPEC))
+    {
+        problems.refuse_new("spec", text, "it is kept");
+        if !problems.found.is_empty() {
+            // Nothing that takes time is done with it.
+            return Reading { plan: Err(problems.found), remarks: Vec::new(), deprecated: Vec::new() };
+        }
+    }
     let p = &mut problems;
     check_name(name, spec, p);
     check_target(spec, p);

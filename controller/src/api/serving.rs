@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::canary::CanarySpec;
 use super::duration::parse_duration;
 use super::kinds::PROCESS;
 use super::limits;
+use super::passed_on;
 use super::problem::Problems;
 use super::rules::may_set;
-use super::service::{ExtraMetadata, Free, ServiceSpec};
+use super::service::{ExtraMetadata, ServiceSpec};
 
 /// What a service's name looks like: a label of DNS that begins with a letter.
 const SERVICE_NAME: &str = "use lower-case letters, digits and -, begin with a letter, and end with a letter or digit";
@@ -48,7 +47,7 @@ pub(super) fn check(namespace: &str, spec: &CanarySpec, p: &mut Problems) {
         p.add("spec.service.appProtocol", "tcp is not supported: only HTTP requests can be split and counted");
     }
     check_callers(service, p);
-    check_passed_on(service, p);
+    passed_on::check(service, p);
     check_metadata(service, p);
     check_others(service, p);
 }
@@ -175,33 +174,6 @@ fn is_host(host: &str) -> bool {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     host == "*" || (name.len() <= 253 && name.split('.').all(label))
-}
-
-/// Notes Istio's objects that have not the form that Weir adds to: its own header must find its place in them.
-fn check_passed_on(service: &ServiceSpec, p: &mut Problems) {
-    limits::count(p, "spec.service.match", "matches", service.r#match.len(), limits::ROUTES);
-    for (i, Free(found)) in service.r#match.iter().enumerate() {
-        if found.get("headers").is_some_and(|headers| !headers.is_object()) {
-            p.add(format!("spec.service.match[{i}].headers"), "is not a map of conditions: correct or remove it");
-        }
-    }
-    let Some(Free(headers)) = &service.headers else { return };
-    for (whose, operations) in headers {
-        let field = format!("spec.service.headers.{whose}");
-        let Some(operations) = operations.as_object().filter(|_| ["request", "response"].contains(&whose.as_str()))
-        else {
-            p.add(field, "is not known to Istio: give request or response, each with add, set and remove");
-            continue;
-        };
-        let fits = |(operation, value): (&String, &Value)| match operation.as_str() {
-            "add" | "set" => value.as_object().is_some_and(|map| map.values().all(Value::is_string)),
-            "remove" => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
-            _ => false,
-        };
-        if !operations.iter().all(fits) {
-            p.add(field, "has not Istio's form: add and set are maps from header to text, remove is a list of headers");
-        }
-    }
 }
 
 fn check_metadata(service: &ServiceSpec, p: &mut Problems) {

@@ -1,5 +1,6 @@
 //! All that is known of the cluster, and which reconcilers wake when something of it changed.
 
+mod canary_hosts;
 mod gateway_namespaces;
 mod host_index;
 mod lending;
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use kube::Client;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
 use crate::alerts::http::Http;
@@ -30,7 +31,8 @@ use crate::kubernetes::kinds::{
 use crate::kubernetes::render::{CANARY_LABEL, concerns};
 use crate::kubernetes::settings::Settings;
 use crate::outbound::Outbound;
-use host_index::{HostIndex, affects};
+use canary_hosts::CanaryHosts;
+use host_index::HostIndex;
 
 pub(crate) use gateway_namespaces::{ALLOWED, CALLERS_LABEL, GATEWAYS_LABEL};
 pub(crate) use host_index::{covers, hosts, suffixes};
@@ -98,9 +100,9 @@ pub(crate) struct Stores {
     /// What sends alerts.
     pub(crate) alerts: Arc<Alerts>,
     wakes: Mutex<HashMap<Key, Arc<Notify>>>,
-    /// Made when it is asked for; nothing once some VirtualService changed.
-    host_index: Mutex<Option<Arc<HostIndex>>>,
-    /// Notified when Canaries come or go.
+    host_index: RwLock<HostIndex>,
+    canary_hosts: Mutex<CanaryHosts>,
+    /// Notified when there may be Canaries that nobody looks after yet.
     pub(crate) canaries_changed: Notify,
 }
 
@@ -147,7 +149,8 @@ impl Stores {
             secrets: Cache::empty(),
             templates: Cache::empty(),
             wakes: Mutex::default(),
-            host_index: Mutex::default(),
+            host_index: RwLock::default(),
+            canary_hosts: Mutex::default(),
             canaries_changed: Notify::new(),
         })
     }
@@ -161,8 +164,13 @@ impl Stores {
         let with_lenders =
             settings.watched_with(&[&settings.shared_namespaces, std::slice::from_ref(&settings.namespace)]);
         self.watch(&self.canaries, None, &tenants, |stores, canary| {
-            stores.wake(&(canary.namespace().into(), canary.name().into()));
-            stores.canaries_changed.notify_one();
+            let key: Key = (canary.namespace().into(), canary.name().into());
+            let now = stores.canaries.get(&key.0, &key.1);
+            stores.canary_hosts.lock().update(&key, now.as_deref(), &stores.settings.cluster_domain);
+            stores.wake(&key);
+            if stores.wakes(|wakes| !wakes.contains_key(&key)) {
+                stores.canaries_changed.notify_one();
+            }
         });
         self.watch(&self.deployments, None, &tenants, |stores, deployment| stores.wake_around(deployment));
         self.watch(&self.scalers, None, &tenants, |stores, scaler| stores.wake_around(scaler));
@@ -197,10 +205,11 @@ impl Stores {
         // As it was when it was last told of: what Weir writes itself is in the cache before.
         let mut known: HashMap<Key, VirtualServiceBody> = HashMap::new();
         self.watch(&self.virtual_services, None, &with_proxies, move |stores, routes| {
-            *stores.host_index.lock() = None;
-            stores.wake_around(routes);
             let key = (routes.namespace().to_owned(), routes.name().to_owned());
-            let older = match stores.virtual_services.get(&key.0, &key.1) {
+            let now = stores.virtual_services.get(&key.0, &key.1);
+            stores.host_index.write().update(key.clone(), now.clone());
+            stores.wake_around(routes);
+            let older = match now {
                 Some(_) => known.insert(key, routes.fields.spec.clone()),
                 None => known.remove(&key).and(None),
             };
@@ -301,10 +310,15 @@ impl Stores {
         self.wakes(|wakes| wakes.values().for_each(|notify| notify.notify_one()));
     }
 
-    /// Returns who claims which hosts.
-    pub(crate) fn host_index(&self) -> Arc<HostIndex> {
-        let mut host_index = self.host_index.lock();
-        host_index.get_or_insert_with(|| Arc::new(HostIndex::of(self.virtual_services.all()))).clone()
+    /// Returns the Canaries that have exactly this host, in lower case.
+    pub(crate) fn canaries_of_host(&self, host: &str) -> Vec<Arc<Canary>> {
+        let keys: Vec<Key> = self.canary_hosts.lock().of_host(host).cloned().collect();
+        keys.iter().filter_map(|(namespace, name)| self.canaries.get(namespace, name)).collect()
+    }
+
+    /// Returns who claims which hosts. A pass looks more than once, so that whoever waits to write must not stand in between.
+    pub(crate) fn host_index(&self) -> RwLockReadGuard<'_, HostIndex> {
+        self.host_index.read_recursive()
     }
 
     /// Wakes whoever an object is the target or a service of.
@@ -328,8 +342,10 @@ impl Stores {
 
     /// Wakes whoever's requests are found otherwise because of these routes.
     fn wake_affected(&self, of: &str, routes: &VirtualServiceBody) {
-        let domain = &self.settings.cluster_domain;
-        self.wake_where(None, |canary, spec| affects(of, routes, canary.namespace(), spec, domain));
+        let affected = self.canary_hosts.lock().affected(of, routes);
+        for key in &affected {
+            self.wake(key);
+        }
     }
 
     fn wake_labelled<V: Projection>(&self, object: &Cached<V>) {

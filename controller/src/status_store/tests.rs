@@ -2,6 +2,7 @@
 
 use super::*;
 use weir_engine::Severity;
+use weir_wire::names::{Arm, Cohort, Kind};
 
 fn name() -> Name {
     Name { namespace: "shop".into(), name: "cart".into() }
@@ -65,6 +66,20 @@ async fn who_waits_for_changes_is_told_each_as_it_comes_and_nothing_of_a_look_wi
         change();
         assert_ne!(waiting.await.unwrap().cursor, cursor, "{n}");
     }
+}
+
+#[test]
+fn a_gateway_that_is_gone_stays_in_the_sums_and_not_in_memory() {
+    let (statuses, _calls) = StatusStore::new();
+    statuses.set(view(), &[]);
+    for n in 0..50 {
+        let mut scrape = Scrape { gateway: format!("shop/job-{n}"), boot: n, ..Scrape::default() };
+        scrape.slots[0].cell_mut(Arm::Primary, Cohort::Draw).count(Kind::Success, 3);
+        statuses.count(&name(), &scrape);
+        statuses.forget_gateways(&name(), |gateway| gateway == format!("shop/job-{n}"));
+    }
+    let totals = statuses.entries()[&name()].totals.clone();
+    assert_eq!((totals.live.len(), totals.sum().cell(Arm::Primary, Cohort::Draw).success), (1, 150));
 }
 
 #[test]

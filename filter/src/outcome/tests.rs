@@ -36,6 +36,22 @@ fn a_status_of_500_and_above_is_a_failure_and_any_other_is_not() {
 }
 
 #[test]
+fn a_server_that_does_not_know_the_clients_method_has_not_failed() {
+    for (method, status, expected) in [
+        ("PROPFIND", "501", (Outcome::Success, true)),
+        ("get", "501", (Outcome::Success, true)),
+        ("GET", "501", (Outcome::Failure, false)),
+        ("POST", "501", (Outcome::Failure, false)),
+        ("PROPFIND", "500", (Outcome::Failure, false)),
+    ] {
+        let mut host = host(&[(":status", status)], &[], 0);
+        host.request = vec![(":method".to_owned(), method.to_owned())];
+        let ending = judge(&mut host, ENDED, LATER);
+        assert_eq!((ending.outcome, ending.client_error), expected, "{method} {status}");
+    }
+}
+
+#[test]
 fn a_response_that_breaks_off_is_a_failure_and_one_that_is_left_is_abandoned() {
     let ok = [(":status", "200")];
     assert_eq!(outcome(&ok, &[], 0x40, OPEN), Outcome::Failure);

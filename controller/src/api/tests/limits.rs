@@ -233,3 +233,24 @@ fn a_canary_at_every_limit_at_once_is_planned_and_its_entry_has_a_bounded_size()
         "{told:?}"
     );
 }
+
+#[test]
+fn a_regular_expression_for_envoy_that_is_too_large_is_refused_and_kept_where_it_was() {
+    let with = |pattern: &str| {
+        let mut canary = deployment("cart");
+        let found = serde_json::json!({"uri": {"regex": pattern}});
+        canary.spec.service.r#match = vec![service::Free(found.as_object().unwrap().clone())];
+        let origins = serde_json::json!({"allowOrigins": [{"regex": pattern}]});
+        canary.spec.service.cors_policy = Some(service::Free(origins.as_object().unwrap().clone()));
+        canary
+    };
+    for pattern in ["/v[12]/.*", r"/(?i)shop/\p{L}+", "(", ".{1,900}"] {
+        assert_eq!(plan(&with(pattern)).err(), None, "{pattern}: Istio's to judge");
+    }
+    for pattern in ["(?:a{1000}){1000}".to_owned(), "(((x{100}){100}){100}){100}".to_owned(), "(a{9}){999}".repeat(30)] {
+        let canary = with(&pattern);
+        let fields: Vec<String> = plan(&canary).unwrap_err().into_iter().map(|problem| problem.field).collect();
+        assert_eq!(fields, ["spec.service.match[0]", "spec.service.corsPolicy"], "{pattern}");
+        assert!(reading_by(Rules::Former, "shop", "cart", &canary.spec).plan.is_ok(), "{pattern}");
+    }
+}

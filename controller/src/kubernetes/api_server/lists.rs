@@ -18,10 +18,14 @@ use tracing::debug;
 use super::apply::{ActError, is_status, with_timeout};
 use crate::telemetry::Chain;
 
-/// Objects of a list that are asked for at a time.
-const PAGE: u32 = 500;
+/// Objects of a list that are asked for at a time: each may be a megabyte, and is ten times as much once it is parsed.
+const PAGE: u32 = 20;
 /// Pages of one kind in one namespace that are looked at.
-const PAGES: usize = 8;
+const PAGES: usize = 100;
+/// Bytes of one object that are kept. Nobody writes a longer selector.
+const LARGEST: usize = 16 << 10;
+/// Bytes of all objects of a namespace that are kept; what comes after them is not looked at.
+const ALL: usize = 1 << 20;
 /// Lists that are asked for at a time.
 const CALLS: usize = 4;
 /// What nobody has asked for so long is forgotten; a kind that is not served is asked for again after it.
@@ -59,6 +63,8 @@ type Key = (String, &'static str);
 /// What was listed.
 pub(crate) struct Lists {
     known: Mutex<HashMap<Key, Known>>,
+    /// When what nobody asks for was last forgotten.
+    swept: Mutex<Option<Instant>>,
     /// Kinds that the API server does not serve, and since when that is known.
     unserved: Mutex<HashMap<&'static str, Instant>>,
     calls: Semaphore,
@@ -75,7 +81,12 @@ impl Lists {
     /// Returns lists of nothing yet.
     #[must_use]
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { known: Mutex::default(), unserved: Mutex::default(), calls: Semaphore::new(CALLS) })
+        Arc::new(Self {
+            known: Mutex::default(),
+            swept: Mutex::default(),
+            unserved: Mutex::default(),
+            calls: Semaphore::new(CALLS),
+        })
     }
 
     /// Returns the objects of some kinds in a namespace, as they were asked for last; nothing as long as there is no answer. What
@@ -91,7 +102,11 @@ impl Lists {
     ) -> Option<Arc<[Listed]>> {
         let key: Key = (namespace.to_owned(), kinds.first()?.plural);
         let mut known = self.known.lock();
-        known.retain(|_, known| known.asking || known.at.is_some_and(|at| at.elapsed() < KEPT));
+        let mut swept = self.swept.lock();
+        if swept.is_none_or(|swept| swept.elapsed() >= KEPT / 10) {
+            *swept = Some(Instant::now());
+            known.retain(|_, known| known.asking || known.at.is_some_and(|at| at.elapsed() < KEPT));
+        }
         let found = known.entry(key.clone()).or_default();
         if !found.asking && found.at.is_none_or(|at| at.elapsed() >= fresh) {
             found.asking = true;
@@ -107,7 +122,7 @@ impl Lists {
     }
 
     async fn ask(&self, client: &Client, namespace: &str, kinds: &[Listable], before: &[Listed]) -> Vec<Listed> {
-        let mut items = Vec::new();
+        let (mut items, mut room) = (Vec::new(), ALL);
         for Listable { group, version, kind, plural } in kinds.iter().copied() {
             if self.unserved.lock().get(plural).is_some_and(|at| at.elapsed() < KEPT) {
                 continue;
@@ -117,8 +132,8 @@ impl Lists {
             let (group, version, words) = (group.to_owned(), version.to_owned(), (kind.to_owned(), plural.to_owned()));
             let resource = ApiResource { group, version, api_version, kind: words.0, plural: words.1 };
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-            match pages(&api, kind, namespace).await {
-                Ok(list) => items.extend(list.into_iter().map(|it| listed(kind, namespace, it))),
+            match pages(&api, kind, namespace, &mut room).await {
+                Ok(list) => items.extend(list),
                 Err(ActError::Write { source, .. }) if is_status(&source, 404) => {
                     self.unserved.lock().insert(plural, Instant::now());
                 }
@@ -135,18 +150,70 @@ impl Lists {
     }
 }
 
-async fn pages(api: &Api<DynamicObject>, kind: &'static str, namespace: &str) -> Result<Vec<DynamicObject>, ActError> {
+/// Returns the objects of a kind as far as there is `room` for them.
+async fn pages(
+    api: &Api<DynamicObject>,
+    kind: &'static str,
+    namespace: &str,
+    room: &mut usize,
+) -> Result<Vec<Listed>, ActError> {
     let (mut items, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
     for _ in 0..PAGES {
         let list = with_timeout("list", kind, namespace, api.list(&params)).await?;
-        items.extend(list.items);
+        items.extend(list.items.into_iter().map_while(|it| listed(kind, namespace, it, room)));
+        if *room == 0 {
+            debug!(kind, namespace, "not all are looked at");
+            break;
+        }
         let Some(next) = list.metadata.continue_.filter(|next| !next.is_empty()) else { break };
         params = params.continue_token(&next);
     }
     Ok(items)
 }
 
-fn listed(kind: &'static str, namespace: &str, mut object: DynamicObject) -> Listed {
-    let name = object.metadata.name.unwrap_or_default().into();
-    Listed { kind, namespace: namespace.into(), name, spec: object.data["spec"].take() }
+/// Fields that say whom an object is about.
+const SELECTING: [&str; 6] =
+    ["podSelector", "selector", "workloadSelector", "endpointSelector", "targetRef", "scaleTargetRef"];
+
+/// Returns of a spec that is too large what says whom it is about.
+fn shortened(mut spec: Value) -> Value {
+    let fits = |spec: &Value| spec.to_string().len() <= LARGEST;
+    if !fits(&spec)
+        && let Some(map) = spec.as_object_mut()
+    {
+        map.retain(|field, _| SELECTING.contains(&field.as_str()));
+    }
+    Some(spec).filter(fits).unwrap_or_default()
+}
+
+/// Keeps an object, of a spec that is too large a part; nothing where there is no room for it any more.
+fn listed(kind: &'static str, namespace: &str, mut object: DynamicObject, room: &mut usize) -> Option<Listed> {
+    let name: Box<str> = object.metadata.name.unwrap_or_default().into();
+    let spec = shortened(object.data["spec"].take());
+    *room = room.saturating_sub(name.len() + spec.to_string().len());
+    (*room > 0).then(|| Listed { kind, namespace: namespace.into(), name, spec })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn of_what_a_tenant_has_no_more_is_kept_than_there_is_room_for() {
+        let object = |bytes: usize| {
+            let spec = json!({"podSelector": {"matchLabels": {"app": "a".repeat(bytes)}}});
+            let object = json!({"apiVersion": "v1", "kind": "Any", "metadata": {"name": "a"}, "spec": spec});
+            serde_json::from_value::<DynamicObject>(object).unwrap()
+        };
+        let mut room = ALL;
+        let large = listed("NetworkPolicy", "shop", object(LARGEST), &mut room).unwrap();
+        assert_eq!((large.spec, room), (Value::Null, ALL - "a".len() - "null".len()));
+        let many = json!({"podSelector": {}, "ingress": vec![json!({"from": [{"podSelector": {}}]}); 2_000]});
+        assert_eq!(shortened(many), json!({"podSelector": {}}), "whom it is about is known");
+        let kept: Vec<Listed> =
+            (0..1000).map_while(|_| listed("NetworkPolicy", "shop", object(10_000), &mut room)).collect();
+        let bytes: usize = kept.iter().map(|it| it.spec.to_string().len()).sum();
+        assert!((90..110).contains(&kept.len()) && bytes <= ALL && room == 0, "{}", kept.len());
+    }
 }

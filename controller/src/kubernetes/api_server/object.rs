@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::MANAGED_BY;
 use super::owners::{Owners, others_size};
-use crate::api::limits::size_problem;
+use crate::api::limits::{SPEC, STORED, size_problem};
 
 /// Annotation of a Deployment and of its versions: which of them is the newest.
 pub(crate) const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
@@ -70,6 +70,9 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
         }
     }
 
+    /// Drops what is too large to be kept, where that depends on more than one field.
+    fn bound(&mut self, _metadata: &ObjectMeta) {}
+
     /// Returns whether anybody needs to look again, where `older` is what was known.
     fn is_changed(&self, _older: &Self) -> bool {
         true
@@ -111,8 +114,22 @@ pub(crate) fn resource<V: Projection>() -> ApiResource {
 pub(crate) fn read_spec<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Result<T, String>, D::Error> {
+    read_within(deserializer, SPEC)
+}
+
+/// As [`read_spec`], for a kind that decides itself whether a spec above the limit was stored before there was one.
+pub(crate) fn read_stored_spec<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Result<T, String>, D::Error> {
+    read_within(deserializer, STORED * SPEC)
+}
+
+fn read_within<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+    limit: usize,
+) -> Result<Result<T, String>, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    if let Some(text) = size_problem(value.to_string().len()) {
+    if let Some(text) = size_problem(value.to_string().len(), limit) {
         // Not kept: every object is in memory.
         return Ok(Err(format!("spec: {text}")));
     }
@@ -155,7 +172,9 @@ impl<V: Projection> Cached<V> {
         }
         V::trim(&mut metadata);
         let body = if V::KEEP_RAW { data.to_string().into() } else { Box::default() };
-        Ok(Self { metadata, fields: serde_json::from_value(data)?, body, owners, sized_by_others })
+        let mut fields: V = serde_json::from_value(data)?;
+        fields.bound(&metadata);
+        Ok(Self { metadata, fields, body, owners, sized_by_others })
     }
 
     /// Returns who wrote which field, where something of the object is Weir's.

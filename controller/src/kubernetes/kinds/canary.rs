@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir_engine::Timestamp;
 
 use crate::alerts::Thread;
+use crate::api::limits::{SPEC, size_problem};
 use crate::api::{self, CanarySpec, GROUP, Rules, VERSION};
-use crate::kubernetes::api_server::object::{Cached, Projection, no_spec, read_spec};
+use crate::kubernetes::api_server::object::{Cached, Projection, no_spec, read_stored_spec};
 
 /// One word for why an object cannot work, and a sentence.
 pub(crate) type Fault = (&'static str, String);
@@ -20,7 +22,7 @@ pub(crate) type Canary = Cached<CanaryView>;
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CanaryView {
     /// What the user wants, or why it cannot be read.
-    #[serde(default = "no_spec", deserialize_with = "read_spec")]
+    #[serde(default = "no_spec", deserialize_with = "read_stored_spec")]
     pub(crate) spec: Result<CanarySpec, String>,
     /// What Weir said of it.
     #[serde(default)]
@@ -33,6 +35,16 @@ impl Projection for CanaryView {
     const KIND: &'static str = "Canary";
     const PLURAL: &'static str = "canaries";
     const KEEP_RAW: bool = false;
+
+    fn bound(&mut self, metadata: &ObjectMeta) {
+        let Ok(spec) = &self.spec else { return };
+        let bytes = serde_json::to_string(spec).map_or(0, |text| text.len());
+        if let Some(text) = size_problem(bytes, SPEC)
+            && self.rules(metadata.generation) == Rules::Today
+        {
+            self.spec = Err(format!("spec: {text}"));
+        }
+    }
 }
 
 impl Canary {
@@ -48,9 +60,15 @@ impl Canary {
     /// Returns by which rules its spec is to be read: what worked before there were some goes on by those, until somebody changes it.
     #[must_use]
     pub(crate) fn rules(&self) -> Rules {
-        let CanaryStatus { phase, state, observed_generation, conditions, .. } = &self.fields.status;
+        self.fields.rules(self.metadata.generation)
+    }
+}
+
+impl CanaryView {
+    fn rules(&self, generation: Option<i64>) -> Rules {
+        let CanaryStatus { phase, state, observed_generation, conditions, .. } = &self.status;
         let stalled = conditions.iter().any(|condition| condition.kind == "Stalled" && condition.status == "True");
-        let worked = phase.is_some() && !stalled && *observed_generation == self.metadata.generation;
+        let worked = phase.is_some() && !stalled && *observed_generation == generation;
         let noted = state.as_deref().and_then(|text| serde_json::from_str::<Noted>(text).ok()).unwrap_or_default();
         if worked && !noted.todays_rules { Rules::Former } else { Rules::Today }
     }

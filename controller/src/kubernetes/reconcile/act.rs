@@ -10,7 +10,7 @@ use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
 use crate::kubernetes::executor::{Executor, comparable, foreign_target};
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::render::{self, ArmLabels, Configs, Role, STARTED_WITH};
+use crate::kubernetes::render::{self, ArmLabels, Configs, MainPort, Role, STARTED_WITH};
 use crate::kubernetes::router::PORTS;
 use crate::kubernetes::target::revision::load;
 
@@ -73,9 +73,9 @@ impl Executor<'_> {
         primary: Option<&Target>,
     ) -> Result<(), ActError> {
         let (names, spec) = (self.names, self.spec);
-        let (name, target) = self.main_port(template);
-        let (served, note) = self.port_of(revision, template, primary, &target);
-        let ports = render::ports(spec, template, &(name.clone(), served));
+        let own = self.main_port(template);
+        let (target, note) = self.port_of(revision, template, primary, &own.target);
+        let ports = render::ports(spec, template, &MainPort { target, ..own.clone() });
         let mut service = render::service(names, spec, Role::Primary, &labels.primary, &ports);
         if let Some(note) = note {
             service["metadata"]["annotations"][PORTS] = note.into();
@@ -84,7 +84,7 @@ impl Executor<'_> {
         self.ensure_service(&service).await?;
         if let (Some(selector), Some(of_target)) = (&labels.canary, self.target) {
             // The canary's pods are the target's of today.
-            let ports = render::ports(spec, &of_target.template(), &(name.clone(), target));
+            let ports = render::ports(spec, &of_target.template(), &own);
             let mut service = render::service(names, spec, Role::Canary, selector, &ports);
             self.export(&mut service);
             self.ensure_service(&service).await?;

@@ -179,6 +179,10 @@ impl Platform for ReconcileContext<'_> {
         for scrape in &self.reconciler.seen.scrapes {
             statuses.count(&who, scrape);
         }
+        let is_there = |gateway: &str| {
+            gateway.split_once('/').is_some_and(|(namespace, name)| stores.pods.get(namespace, name).is_some())
+        };
+        statuses.forget_gateways(&who, is_there);
         Ok(())
     }
 

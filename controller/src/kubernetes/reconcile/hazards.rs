@@ -9,7 +9,7 @@ use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::{Callers, hiding};
 use crate::kubernetes::stores::{Key, Stores};
-use crate::kubernetes::target::conflicts::shared;
+use crate::kubernetes::target::conflicts::{left_behind, passing, shared};
 use crate::kubernetes::target::hazards::hazards;
 use crate::kubernetes::target::volumes::{Volumes, volumes};
 
@@ -45,6 +45,8 @@ impl Younger {
             true => self.told.extend(found.map(|(_, problem)| problem)),
             false => self.fault = found.next(),
         }
+        self.told.extend(passing(stores, names, target));
+        self.told.extend(left_behind(stores, names));
         true
     }
 

@@ -55,8 +55,9 @@ pub(crate) async fn supervise(stores: Arc<Stores>, start: impl Fn(&Key) -> Loop 
     let mut supervised: HashMap<Key, Supervised> = HashMap::new();
     let mut keys: HashMap<Id, Key> = HashMap::new();
     let mut loops: JoinSet<()> = JoinSet::new();
+    let mut new = stores.canaries.all();
     loop {
-        for canary in stores.canaries.all() {
+        for canary in std::mem::take(&mut new) {
             let key = (canary.namespace().to_owned(), canary.name().to_owned());
             if let Entry::Vacant(vacant) = supervised.entry(key) {
                 keys.insert(loops.spawn(start(vacant.key())).id(), vacant.key().clone());
@@ -64,13 +65,18 @@ pub(crate) async fn supervise(stores: Arc<Stores>, start: impl Fn(&Key) -> Loop 
             }
         }
         let ended = tokio::select! {
-            () = stores.canaries_changed.notified() => continue,
+            () = stores.canaries_changed.notified() => {
+                new = stores.canaries.all();
+                continue;
+            }
             Some(ended) = loops.join_next_with_id(), if !loops.is_empty() => ended,
         };
         let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, ())| *id);
         let Some(key) = keys.remove(&id) else { continue };
         let Err(panic) = ended else {
             supervised.remove(&key);
+            // Another one of its name may have come since.
+            new.extend(stores.canaries.get(&key.0, &key.1));
             continue;
         };
         let Some(known) = supervised.get_mut(&key) else { continue };

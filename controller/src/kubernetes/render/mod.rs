@@ -21,9 +21,9 @@ pub(crate) use labels::ArmLabels;
 pub(crate) use names::{CANARY_LABEL, INHERITED, Names, Ownership, concerns, inherited_revision, owned, revision_of};
 pub(crate) use original::{ORIGINAL, adopt, foreign_destinations, lost, remember, restored, settings, unreleased};
 pub(crate) use primary::{keep_pods, primary, snapshot, template_of};
-pub(crate) use routes::{Arms, route_names, virtual_service};
+pub(crate) use routes::{Arms, route_names, routes_of_other_ports, virtual_service};
 pub(crate) use scaler::scaler;
-pub(crate) use service::{Role, declares, main_port, ports, service};
+pub(crate) use service::{MainPort, Role, declares, main_port, ports, service};
 
 #[cfg(test)]
 mod tests;

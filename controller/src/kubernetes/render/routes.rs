@@ -3,6 +3,8 @@
 //!
 //! Weights are nowhere in it: it is written when the Canary is made or edited, and never during a rollout.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use weir_wire::TOKEN_HEADER;
 
@@ -84,6 +86,20 @@ pub(crate) fn virtual_service(
     let mut metadata = held(names, &names.apex, ownership);
     decorate(&mut metadata, service.apex.as_ref());
     json!({"apiVersion": api_version(), "kind": "VirtualService", "metadata": metadata, "spec": body})
+}
+
+/// Renders the routes that keep requests of the mesh to the service's other ports where they were: a route without a port would have
+/// them go to the one that is split.
+#[must_use]
+pub(crate) fn routes_of_other_ports(names: &Names, others: &BTreeSet<i64>) -> Vec<Value> {
+    let route = |port: &i64| {
+        json!({
+            "name": format!("{}/port-{port}", names.primary_route()),
+            "match": [{"port": port, "gateways": ["mesh"]}],
+            "route": [{"destination": {"host": names.apex, "port": {"number": port}}}],
+        })
+    };
+    others.iter().map(route).collect()
 }
 
 /// Returns the names that gateways have for the routes of the VirtualService: those to the primary are what the filter sees.

@@ -62,12 +62,22 @@ pub(super) fn decorate(metadata: &mut Map<String, Value>, extra: Option<&ExtraMe
     }
 }
 
-/// Returns the name and the pods' port of the service's own port. `live` are the ports of the service that users call, and `before`
+/// The service's own port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MainPort {
+    pub(crate) name: String,
+    /// The pods' port.
+    pub(crate) target: Value,
+    /// Its application protocol, which says to Istio how the pods are spoken to.
+    pub(crate) protocol: Option<String>,
+}
+
+/// Returns the service's own port. `live` are the ports of the service that users call, and `before`
 /// those that it had before Weir.
 ///
 /// Two ports of a service must not have one name, and clients may find a port by its name: so it keeps the one that it has.
 #[must_use]
-pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], before: &[Value]) -> (String, Value) {
+pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], before: &[Value]) -> MainPort {
     let service = &spec.service;
     let number = service.port.unwrap_or_default();
     let numbered = |ports: &[Value]| ports.iter().find(|port| port["port"] == number).cloned();
@@ -76,11 +86,11 @@ pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], bef
         Some(IntOrString::String(name)) => Value::from(name.clone()),
         None => numbered(before).and_then(|port| port.get("targetPort").cloned()).unwrap_or_else(|| number.into()),
     };
-    if let Some(name) = &service.port_name {
-        return (name.clone(), target);
-    }
-    if let Some(name) = numbered(live).and_then(|port| port["name"].as_str().map(str::to_owned)) {
-        return (name, target);
+    let of_before = || numbered(before)?["appProtocol"].as_str().map(str::to_owned);
+    let protocol = service.app_protocol.clone().or_else(of_before);
+    let live_name = || numbered(live)?["name"].as_str().map(str::to_owned);
+    if let Some(name) = service.port_name.clone().or_else(live_name) {
+        return MainPort { name, target, protocol };
     }
     let containers: Vec<Value> = match service.port_discovery {
         Some(true) => container_ports(template).cloned().collect(),
@@ -93,7 +103,7 @@ pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], bef
     let own = containers.iter().find(|port| is_target(port)).and_then(|port| port["name"].as_str());
     let names = ["http".to_owned()].into_iter().chain(own.map(str::to_owned)).chain([format!("http-{number}")]);
     let name = names.into_iter().find(|name| !used.contains(&name.as_str()));
-    (name.unwrap_or_else(|| format!("http-{number}")), target)
+    MainPort { name: name.unwrap_or_else(|| format!("http-{number}")), target, protocol }
 }
 
 /// Returns whether a pod template declares a port, by number or name.
@@ -110,11 +120,11 @@ fn container_ports(template: &Value) -> impl Iterator<Item = &Value> {
 
 /// Returns the ports of the services: the one that the spec names, and with `portDiscovery` those of the containers.
 #[must_use]
-pub(crate) fn ports(spec: &CanarySpec, template: &Value, (name, target): &(String, Value)) -> Vec<Value> {
+pub(crate) fn ports(spec: &CanarySpec, template: &Value, own: &MainPort) -> Vec<Value> {
     let service = &spec.service;
     let port = service.port.unwrap_or_default();
-    let mut main = json!({"name": name, "port": port, "targetPort": target, "protocol": "TCP"});
-    if let Some(protocol) = &service.app_protocol {
+    let mut main = json!({"name": own.name, "port": port, "targetPort": own.target, "protocol": "TCP"});
+    if let Some(protocol) = &own.protocol {
         main["appProtocol"] = protocol.clone().into();
     }
     let mut ports = vec![main];

@@ -33,7 +33,7 @@ fn labels_of(names: &Names, target: &Target) -> ArmLabels {
     ArmLabels::new(names, Some(target), None, target.pod_labels()).unwrap()
 }
 
-fn main(spec: &CanarySpec, target: &Value) -> (String, Value) {
+fn main(spec: &CanarySpec, target: &Value) -> MainPort {
     main_port(spec, &target["spec"]["template"], &[], &[])
 }
 

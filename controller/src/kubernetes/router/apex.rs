@@ -21,8 +21,9 @@ use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{EndpointSliceView, Target};
-use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
+use crate::kubernetes::render::{self, CANARY_LABEL, MainPort, Names, ORIGINAL, Ownership, Role};
 use crate::kubernetes::stores::Stores;
+use crate::kubernetes::target::conflicts::served_beside;
 
 /// Annotation of the primary's Service: the pods' port of each revision that may run, where the spec says another one.
 pub(in crate::kubernetes) const PORTS: &str = "weir.dev/ports";
@@ -90,7 +91,25 @@ pub(crate) fn apex_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -
         );
         return Some(("NameTaken", problem));
     }
-    super::routes_conflict(stores, names, spec)
+    leads_to_others(stores, names).or_else(|| super::routes_conflict(stores, names, spec))
+}
+
+/// A Service that is adopted leads to the primary alone: whoever else it finds would get none of its requests any more.
+fn leads_to_others(stores: &Stores, names: &Names) -> Option<Fault> {
+    let service = stores.services.get(&names.namespace, &names.apex)?;
+    let selector = &service.fields.spec.selector;
+    if !matches!(origin(Some(&service), names), Origin::Foreign) || selector.is_empty() {
+        return None;
+    }
+    let other = served_beside(stores, names, selector)?;
+    let apex = &names.apex;
+    let problem = format!(
+        "Service {apex} leads to the pods of {other}, and would lead to those of {} alone: give the Canary another service.name, or \
+         let the Service select the pods of {} only",
+        names.primary(),
+        names.target
+    );
+    Some(("RoutesElsewhere", problem))
 }
 
 impl Executor<'_> {
@@ -105,13 +124,15 @@ impl Executor<'_> {
         // Of what the primary's pods are now.
         let kept = live.as_ref().map_or_else(|| template.clone(), Target::template);
         let labels = self.labels(&kept, live.as_ref())?;
-        let (name, wanted) = self.main_port(&template);
-        let port = live.as_ref().map_or_else(|| wanted.clone(), |live| self.served(live, &wanted));
-        let ports = render::ports(self.spec, &kept, &(name, port));
+        let mut own = self.main_port(&template);
+        if let Some(live) = &live {
+            own.target = self.served(live, &own.target);
+        }
+        let ports = render::ports(self.spec, &kept, &own);
         let service =
             |ownership| render::service(self.names, self.spec, Role::Apex(ownership), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
-        self.make_routes(ports.len() > 1).await?;
+        self.make_routes(&ports).await?;
         self.ensure_service(&self.held(&self.stores.services, service)?).await
     }
 
@@ -182,12 +203,12 @@ impl Executor<'_> {
     pub(in crate::kubernetes) fn update_moves_port(&self) -> bool {
         let live = self.stores.target(self.names.kind, &self.names.namespace, &self.names.primary());
         let Some((target, live)) = self.target.zip(live) else { return false };
-        let (_, wanted) = self.main_port(&target.template());
+        let wanted = self.main_port(&target.template()).target;
         self.served(&live, &wanted) != wanted
     }
 
-    /// Returns the name and the pods' port of the service's own port.
-    pub(in crate::kubernetes) fn main_port(&self, template: &Value) -> (String, Value) {
+    /// Returns the service's own port.
+    pub(in crate::kubernetes) fn main_port(&self, template: &Value) -> MainPort {
         let live = self.stores.services.get(&self.names.namespace, &self.names.apex);
         let ports = |spec: &Value| spec["ports"].as_array().cloned().unwrap_or_default();
         let before = live.as_ref().map(|live| ports(&spec_before(live, self.names))).unwrap_or_default();

@@ -19,7 +19,7 @@ use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::executor::{Executor, foreign, owned_by_other};
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{Labels, gateway_name};
-use crate::kubernetes::render::{self, Arms, Names, Ownership};
+use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, Ownership};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
@@ -27,6 +27,7 @@ pub(crate) use callers::Callers;
 pub(super) use callers::callers;
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::taken_hosts;
+pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;
 pub(super) use sidecars::hiding;
 
@@ -121,6 +122,13 @@ pub(super) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {
     })
 }
 
+/// Returns the VirtualServices that Weir made for a Canary under another name than the one that its spec has.
+pub(super) fn routes_left_behind(stores: &Stores, names: &Names) -> Vec<String> {
+    let routes = stores.virtual_services.of(&names.namespace);
+    let routes = routes.iter().filter(|it| it.label(CANARY_LABEL) == Some(&names.canary) && it.name() != names.apex);
+    routes.map(|it| format!("VirtualService {}", it.name())).collect()
+}
+
 /// Returns whose a DestinationRule is that must be the Canary's own alone, where it is not.
 pub(super) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
     let rule = |name: String| foreign(stores.destination_rules.get(&names.namespace, &name).as_deref(), names);
@@ -185,7 +193,20 @@ pub(super) async fn restore_routes(stores: &Stores, namespace: &str, canary: &st
 }
 
 impl Executor<'_> {
-    pub(super) async fn make_virtual_service(&self, multiport: bool) -> Result<(), ActError> {
+    /// Returns the ports of the Service that users call, beside its own, which callers inside of the mesh may use.
+    fn other_ports(&self, ports: &[Value]) -> BTreeSet<i64> {
+        if !self.spec.service.is_on_mesh() {
+            return BTreeSet::new();
+        }
+        let live = self.stores.services.get(&self.names.namespace, &self.names.apex);
+        let live = live.and_then(|live| live.body()["spec"]["ports"].as_array().cloned()).unwrap_or_default();
+        let spoken = ports.iter().chain(&live).filter(|port| port["protocol"] != "UDP");
+        let numbers = spoken.filter_map(|port| port["port"].as_i64());
+        numbers.filter(|number| Some(*number) != self.spec.service.port).collect()
+    }
+
+    pub(super) async fn make_virtual_service(&self, ports: &[Value]) -> Result<(), ActError> {
+        let multiport = ports.len() > 1;
         let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
         let narrow = export::is_narrow(self.stores, self.names, self.spec, before.as_deref());
         let settings = before.map(|live| render::settings(&spec_before(&live, self.names))).unwrap_or_default();
@@ -201,6 +222,9 @@ impl Executor<'_> {
             routes
         };
         let mut wanted = self.held(&self.stores.virtual_services, routes)?;
+        if let Some(http) = wanted["spec"]["http"].as_array_mut() {
+            http.splice(..0, render::routes_of_other_ports(self.names, &self.other_ports(ports)));
+        }
         // An adopted one says it itself, and one that is delegated to must be known where the other one is.
         if wanted["metadata"].get("ownerReferences").is_some() && self.spec.service.delegation != Some(true) {
             self.export(&mut wanted);

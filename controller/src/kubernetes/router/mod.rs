@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use weir_engine::Timestamp;
 
 use crate::api::{CanarySpec, RouterKind};
@@ -48,6 +49,22 @@ pub(crate) fn keep_of_before(stores: &Stores, names: &Names, spec: &mut CanarySp
 pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
     match names.router {
         RouterKind::Istio => istio::foreign_policy(stores, names),
+    }
+}
+
+/// Returns the routes that Weir made for a Canary under another name than the one that its spec has.
+#[must_use]
+pub(crate) fn routes_left_behind(stores: &Stores, names: &Names) -> Vec<String> {
+    match names.router {
+        RouterKind::Istio => istio::routes_left_behind(stores, names),
+    }
+}
+
+/// Returns the policies for the service that users call which its gateways go by, and which say nothing of the arms.
+#[must_use]
+pub(crate) fn policies_of_gateways(stores: &Stores, names: &Names) -> Vec<String> {
+    match names.router {
+        RouterKind::Istio => istio::policies_of_gateways(stores, names),
     }
 }
 
@@ -152,10 +169,10 @@ async fn restore_routes(stores: &Stores, namespace: &str, canary: &str) -> Resul
 }
 
 impl Executor<'_> {
-    /// Makes the routes to the arms. `multiport` is whether the Service has more ports than one.
-    async fn make_routes(&self, multiport: bool) -> Result<(), ActError> {
+    /// Makes the routes to the arms, whose Services have these `ports`.
+    async fn make_routes(&self, ports: &[Value]) -> Result<(), ActError> {
         match self.names.router {
-            RouterKind::Istio => self.make_virtual_service(multiport).await,
+            RouterKind::Istio => self.make_virtual_service(ports).await,
         }
     }
 

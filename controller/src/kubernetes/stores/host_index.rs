@@ -1,44 +1,81 @@
-//! Which VirtualServices of gateways claim which hosts: made once after each change of any of them, so that a Canary among
-//! thousands need not look at all the others on every pass.
+//! Which VirtualServices of gateways claim which hosts, kept up to date as they change: a Canary among thousands need not look at
+//! all the others on every pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::Key;
 use crate::api::CanarySpec;
 use crate::kubernetes::kinds::{VirtualService, VirtualServiceBody};
+
+/// By host in lower case, who claims it, by namespace and name.
+type ByHost = BTreeMap<String, Vec<Arc<VirtualService>>>;
 
 /// Who claims which hosts.
 #[derive(Debug, Default)]
 pub(crate) struct HostIndex {
-    /// By host in lower case, those that are bound to some gateway.
-    by_host: BTreeMap<String, Vec<Arc<VirtualService>>>,
+    /// What is sorted here.
+    known: HashMap<Key, Arc<VirtualService>>,
+    /// Those that are bound to some gateway.
+    by_host: ByHost,
     /// The same of those in the mesh.
-    in_mesh: BTreeMap<String, Vec<Arc<VirtualService>>>,
-    /// Those that delegate routes.
+    in_mesh: ByHost,
+    /// Those that delegate routes, by namespace and name.
     roots: Vec<Arc<VirtualService>>,
 }
 
+fn key(routes: &VirtualService) -> (&str, &str) {
+    (routes.namespace(), routes.name())
+}
+
+fn insert(into: &mut Vec<Arc<VirtualService>>, routes: &Arc<VirtualService>) {
+    if let Err(at) = into.binary_search_by(|other| key(other).cmp(&key(routes))) {
+        into.insert(at, routes.clone());
+    }
+}
+
+fn remove(from: &mut Vec<Arc<VirtualService>>, routes: &VirtualService) {
+    if let Ok(at) = from.binary_search_by(|other| key(other).cmp(&key(routes))) {
+        from.remove(at);
+    }
+}
+
+/// Returns the hosts that a VirtualService claims in the mesh, in lower case. A name without a dot is in its own namespace.
+fn mesh_hosts(routes: &VirtualService) -> Vec<String> {
+    let VirtualServiceBody { hosts, gateways, .. } = &routes.fields.spec;
+    let on_mesh = gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh");
+    let dotted = hosts.iter().filter(|host| on_mesh && host.contains('.'));
+    dotted.map(|host| host.to_ascii_lowercase()).collect()
+}
+
 impl HostIndex {
-    /// Sorts all VirtualServices by what they claim.
-    #[must_use]
-    pub(crate) fn of(all: Vec<Arc<VirtualService>>) -> Self {
-        let mut index = Self::default();
-        for routes in all {
-            for host in routes.claimed_hosts() {
-                index.by_host.entry(host).or_default().push(routes.clone());
-            }
-            let gateways = &routes.fields.spec.gateways;
-            if gateways.is_empty() || gateways.iter().any(|gateway| gateway == "mesh") {
-                // A name without a dot is in the VirtualService's own namespace.
-                for host in routes.fields.spec.hosts.iter().filter(|host| host.contains('.')) {
-                    index.in_mesh.entry(host.to_ascii_lowercase()).or_default().push(routes.clone());
+    /// Takes in a VirtualService as it is now, or that there is none of this name.
+    pub(super) fn update(&mut self, name: Key, now: Option<Arc<VirtualService>>) {
+        let before = match &now {
+            Some(now) => self.known.insert(name, now.clone()),
+            None => self.known.remove(&name),
+        };
+        if let Some(before) = before {
+            for (claims, hosts) in
+                [(&mut self.by_host, before.claimed_hosts()), (&mut self.in_mesh, mesh_hosts(&before))]
+            {
+                for host in hosts {
+                    let Some(of_host) = claims.get_mut(&host) else { continue };
+                    remove(of_host, &before);
+                    if of_host.is_empty() {
+                        claims.remove(&host);
+                    }
                 }
             }
-            if routes.fields.spec.http.iter().any(|route| route.delegate.is_some()) {
-                index.roots.push(routes);
-            }
+            remove(&mut self.roots, &before);
         }
-        index
+        let Some(now) = now else { return };
+        for (claims, hosts) in [(&mut self.by_host, now.claimed_hosts()), (&mut self.in_mesh, mesh_hosts(&now))] {
+            hosts.into_iter().for_each(|host| insert(claims.entry(host).or_default(), &now));
+        }
+        if now.fields.spec.http.iter().any(|route| route.delegate.is_some()) {
+            insert(&mut self.roots, &now);
+        }
     }
 
     /// Returns whether somebody else than `own`, by namespace and name, may have routes for requests to any of the hosts.
@@ -78,17 +115,6 @@ pub(crate) fn hosts(namespace: &str, spec: &CanarySpec, domain: &str) -> Vec<Str
         hosts.push(format!("{}.{namespace}.svc.{domain}", spec.apex()));
     }
     hosts
-}
-
-/// Returns whether routes in the namespace `of` may change how the requests of a Canary are found: they share a host with it, or
-/// delegate to it.
-#[must_use]
-pub(super) fn affects(of: &str, routes: &VirtualServiceBody, namespace: &str, spec: &CanarySpec, domain: &str) -> bool {
-    let (ours, theirs) = (hosts(namespace, spec, domain), routes.claimed_hosts(of));
-    // Of other namespaces, a wildcard that covers ours matters too.
-    let share = |ours: &String, theirs: &String| covers(ours, theirs) || (of != namespace && covers(theirs, ours));
-    let shares = theirs.iter().any(|theirs| ours.iter().any(|ours| share(ours, theirs)));
-    shares || routes.delegates_to(of, namespace, spec.apex()).next().is_some()
 }
 
 /// Envoy takes the most specific host: another one's wildcard takes nothing from an exact host of ours, but another one's
@@ -132,9 +158,13 @@ mod tests {
         for (ours, theirs, expected) in rows {
             assert_eq!(covers(ours, theirs), expected, "{ours} {theirs}");
             let hosts = [ours.to_owned()];
-            let index = HostIndex::of(vec![routes("other", theirs, "public"), routes("own", ours, "public")]);
+            let mut index = index_of([routes("other", theirs, "public"), routes("own", ours, "public")]);
             assert_eq!(index.shared(("shop", "own"), &hosts), expected, "{ours} {theirs}");
-            let mesh = HostIndex::of(vec![routes("other", theirs, "mesh")]);
+            index.update(("shop".into(), "other".into()), Some(routes("other", "elsewhere.org", "public")));
+            assert_eq!(index.shared(("shop", "own"), &hosts), ours == "*", "{ours} {theirs}: as it is now");
+            index.update(("shop".into(), "other".into()), None);
+            assert!(!index.shared(("shop", "own"), &hosts) && index.by_host.len() == 1, "{ours} {theirs}: gone");
+            let mesh = index_of([routes("other", theirs, "mesh")]);
             assert!(!mesh.shared(("shop", "own"), &hosts), "{ours} {theirs}: nothing of the mesh passes a gateway");
         }
     }
@@ -147,6 +177,15 @@ mod tests {
         assert_eq!(of("*"), ["*"]);
     }
 
+    fn index_of(all: impl IntoIterator<Item = Arc<VirtualService>>) -> HostIndex {
+        let mut index = HostIndex::default();
+        for routes in all {
+            let name = (routes.namespace().to_owned(), routes.name().to_owned());
+            index.update(name, Some(routes));
+        }
+        index
+    }
+
     fn routes(name: &str, host: &str, gateway: &str) -> Arc<VirtualService> {
         let object = serde_json::json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
@@ -154,26 +193,5 @@ mod tests {
             "spec": {"hosts": [host.to_uppercase()], "gateways": [gateway], "http": []},
         });
         Arc::new(Cached::new(serde_json::from_value(object).unwrap()).unwrap())
-    }
-
-    #[test]
-    fn routes_concern_whoever_they_share_a_host_with_or_delegate_to() {
-        let rows = [
-            (r#"{"hosts": ["Shop.example.com"], "gateways": ["public"]}"#, true),
-            (r#"{"hosts": ["cart.shop.svc.cluster.local"], "gateways": ["public"]}"#, true),
-            (r#"{"hosts": ["other.example.com"], "gateways": ["public"]}"#, false),
-            (r#"{"hosts": ["shop.example.com"]}"#, false),
-            (r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart"}}]}"#, true),
-            (
-                r#"{"hosts": ["x"], "gateways": ["public"], "http": [{"delegate": {"name": "cart", "namespace": "b"}}]}"#,
-                false,
-            ),
-        ];
-        let canary = r#"{"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80, "hosts": ["shop.example.com"]}, "analysis": {}}"#;
-        let canary: CanarySpec = serde_json::from_str(canary).unwrap();
-        for (spec, expected) in rows {
-            let routes: VirtualServiceBody = serde_json::from_str(spec).unwrap();
-            assert_eq!(affects("shop", &routes, "shop", &canary, "cluster.local"), expected, "{spec}");
-        }
     }
 }

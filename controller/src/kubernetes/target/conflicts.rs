@@ -3,12 +3,14 @@
 //! Weir writes by force, as everybody does who looks after fields for good. So it must not write what is not its own: that
 //! would be overwritten, and deleted with the Canary.
 
+use std::sync::Arc;
+
 use crate::kubernetes::executor::{foreign, foreign_target};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
-use crate::kubernetes::kinds::{Labels, Target};
+use crate::kubernetes::kinds::{Labels, Pod, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
-use crate::kubernetes::router::foreign_policy;
+use crate::kubernetes::router::{foreign_policy, routes_left_behind};
 use crate::kubernetes::stores::Stores;
 
 /// Returns why a Canary can have none of its objects: one word, and a sentence.
@@ -40,15 +42,7 @@ pub(crate) fn shared(stores: &Stores, names: &Names, target: &Target) -> Option<
         let arm = finds(Some(other.pod_labels())).filter(|_| !is_own)?;
         Some((arm, format!("{} {}", other.kind().word(), other.name())))
     });
-    let found = found.or_else(|| {
-        let pods = stores.pods.of(&names.namespace);
-        pods.iter().filter(|pod| !pod.deleted()).find_map(|pod| {
-            let mut owners = pod.metadata.owner_references.iter().flatten();
-            let owner = owners.find(|owner| ["StatefulSet", "DaemonSet"].contains(&owner.kind.as_str()))?;
-            let arm = finds(pod.metadata.labels.as_ref())?;
-            Some((arm, format!("{} {}", owner.kind, owner.name)))
-        })
-    });
+    let found = found.or_else(|| other_workload(stores, names, finds));
     let ((arm, selector), other) = found?;
     let text: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let problem = format!(
@@ -81,12 +75,114 @@ fn target_taken(stores: &Stores, names: &Names, canary: &Canary) -> Option<Fault
             .as_ref()
             .is_ok_and(|spec| spec.target_ref.kind == names.kind.word() && spec.target_ref.name == names.target);
         target && other.name() != names.canary && rank(other) < own
+    });
+    let (kind, target) = (names.kind.word(), &names.target);
+    if let Some(other) = other {
+        let problem = format!(
+            "{kind} {target} is released by Canary {} already: delete one of the two Canaries, or give this one another target",
+            other.name()
+        );
+        return Some(("TargetTaken", problem));
+    }
+    if let Some(problem) = service_taken(stores, names, rank, &own) {
+        return Some(("NameTaken", problem));
+    }
+    // It would be scaled to 0, as every target is at rest.
+    let live = stores.target(names.kind, &names.namespace, target)?;
+    let owner = live.metadata().labels.as_ref()?.get(CANARY_LABEL)?;
+    let is_primary =
+        live.metadata().owner_references.iter().flatten().any(|it| it.kind == "Canary" && it.name == *owner);
+    is_primary.then(|| {
+        let problem =
+            format!("{kind} {target} is what Canary {owner} has in production: give this Canary another target");
+        ("TargetTaken", problem)
+    })
+}
+
+/// Of two Canaries with one service none of which has made it yet, the same one has it.
+fn service_taken<R: Ord>(stores: &Stores, names: &Names, rank: impl Fn(&Canary) -> R, own: &R) -> Option<String> {
+    let (namespace, apex) = (&names.namespace, &names.apex);
+    if stores.services.get(namespace, apex).is_some_and(|live| live.label(CANARY_LABEL).is_some()) {
+        return None;
+    }
+    let other = stores.canaries.of(namespace).into_iter().find(|other| {
+        let same = other.fields.spec.as_ref().is_ok_and(|spec| spec.apex() == apex);
+        same && other.name() != names.canary && !other.deleted() && rank(other) < *own
     })?;
-    let problem = format!(
-        "{} {} is released by Canary {} already: delete one of the two Canaries, or give this one another target",
-        names.kind.word(),
-        names.target,
-        other.name()
-    );
-    Some(("TargetTaken", problem))
+    Some(format!("Service {apex} is to be of Canary {}: give one of the two another service.name", other.name()))
+}
+
+/// Returns which other workload's pods a Service finds, which would get none of its requests any more once it leads to the primary.
+#[must_use]
+pub(crate) fn served_beside(stores: &Stores, names: &Names, selector: &Labels) -> Option<String> {
+    let own = [names.target.clone(), names.primary()];
+    let targets = stores.targets_of(&names.namespace);
+    let is_own = |other: &Target| other.kind() == names.kind && own.iter().any(|own| own == other.name());
+    // A size of 0 is served by nobody.
+    let mut others = targets.iter().filter(|other| !is_own(other) && other.progress().wanted > 0);
+    let other = others.find(|other| selects(selector, Some(other.pod_labels())));
+    other.map(|other| format!("{} {}", other.kind().word(), other.name())).or_else(|| {
+        other_workload(stores, names, |labels| selects(selector, labels).then_some(())).map(|((), other)| other)
+    })
+}
+
+/// Returns which pods of nobody's for long, a Job's or a person's, an arm's Service finds: as long as they run they are sent requests.
+#[must_use]
+pub(crate) fn passing(stores: &Stores, names: &Names, target: &Target) -> Option<String> {
+    let pods = stores.pods.of(&names.namespace);
+    let runs = |pod: &&Arc<Pod>| !pod.deleted() && ["Pending", "Running"].contains(&&*pod.fields.status.phase);
+    let found = pods.iter().filter(runs).filter(|pod| selects(target.selector(), pod.metadata.labels.as_ref()));
+    let what = found.filter_map(|pod| {
+        // A ReplicaSet's owner is not kept of a pod, but its own label is there.
+        let of_set = pod.label("pod-template-hash").is_some();
+        match pod.metadata.owner_references.iter().flatten().next() {
+            Some(owner) => (owner.kind == "Job").then(|| format!("Job {}", owner.name)),
+            None => (!of_set).then(|| format!("Pod {}", pod.name())),
+        }
+    });
+    let what = what.min()?;
+    let text: Vec<String> = target.selector().iter().map(|(key, value)| format!("{key}={value}")).collect();
+    Some(format!(
+        "{what} has the label {} of {}, and is sent requests of the canary as long as it runs: give it another one",
+        text.join(","),
+        names.target
+    ))
+}
+
+/// Returns what is found of the pods of workloads that no Canary releases.
+fn other_workload<T>(
+    stores: &Stores,
+    names: &Names,
+    finds: impl Fn(Option<&Labels>) -> Option<T>,
+) -> Option<(T, String)> {
+    let pods = stores.pods.of(&names.namespace);
+    pods.iter().filter(|pod| !pod.deleted()).find_map(|pod| {
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        let owner = owners.find(|owner| ["StatefulSet", "DaemonSet"].contains(&owner.kind.as_str()))?;
+        Some((finds(pod.metadata.labels.as_ref())?, format!("{} {}", owner.kind, owner.name)))
+    })
+}
+
+/// Returns what Weir made for a Canary under another name, before its spec had the one that it has: it stays until the Canary goes, and
+/// of two routes for one host the older one is taken.
+#[must_use]
+pub(crate) fn left_behind(stores: &Stores, names: &Names) -> Option<String> {
+    let (namespace, canary) = (&names.namespace, &names.canary);
+    let is_ours = |label: Option<&str>| label == Some(canary);
+    let own = [names.apex.clone(), names.primary_service(), names.canary_service()];
+    let services = stores.services.of(namespace);
+    let services = services.iter().filter(|it| is_ours(it.label(CANARY_LABEL)));
+    let services = services.filter(|it| !own.iter().any(|own| own == it.name()));
+    let services = services.map(|it| format!("Service {}", it.name()));
+    let targets = stores.targets_of(namespace);
+    let label = |target: &Target| target.metadata().labels.as_ref()?.get(CANARY_LABEL).cloned();
+    let targets = targets.iter().filter(|it| is_ours(label(it).as_deref()) && it.name() != names.primary());
+    let targets = targets.map(|it| format!("{} {}", it.kind().word(), it.name()));
+    let what: Vec<String> = routes_left_behind(stores, names).into_iter().chain(services).chain(targets).collect();
+    (!what.is_empty()).then(|| {
+        format!(
+            "{} is of an earlier service.name or targetRef of this Canary, and goes with it alone: delete it once nobody uses it",
+            what.join(", ")
+        )
+    })
 }

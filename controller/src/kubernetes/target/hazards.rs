@@ -10,6 +10,7 @@ use crate::kubernetes::api_server::lists::{Listable, Listed};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::{Labels, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
+use crate::kubernetes::router::policies_of_gateways;
 use crate::kubernetes::stores::{Key, ROOT_NAMESPACE, Stores};
 
 const fn listable(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Listable {
@@ -17,7 +18,7 @@ const fn listable(group: &'static str, version: &'static str, kind: &'static str
 }
 
 /// Kinds that select pods of their own namespace.
-const POLICIES: [Listable; 11] = [
+const POLICIES: [Listable; 14] = [
     listable("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     listable("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     listable("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies"),
@@ -29,6 +30,9 @@ const POLICIES: [Listable; 11] = [
     listable("extensions.istio.io", "v1alpha1", "WasmPlugin", "wasmplugins"),
     listable("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     listable("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
+    listable("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
+    listable("autoscaling.k8s.io", "v1", "VerticalPodAutoscaler", "verticalpodautoscalers"),
+    listable("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
 ];
 /// Kinds that select pods of every namespace, where they stand in the mesh's own.
 const MESH_POLICIES: [Listable; 6] = [POLICIES[2], POLICIES[3], POLICIES[4], POLICIES[6], POLICIES[7], POLICIES[8]];
@@ -65,6 +69,8 @@ pub(crate) fn hazards(
     let of_mesh = of_mesh.iter().filter(|_| names.namespace != ROOT_NAMESPACE);
     let mut found: Vec<String> = own.iter().chain(of_mesh).filter_map(|policy| arms.hazard(stores, policy)).collect();
     found.extend(arms.services(stores));
+    found.extend(arms.scalers(stores, &own));
+    found.extend(policies_of_gateways(stores, names));
     found.extend(host_ports(target));
     found.sort();
     found.dedup();
@@ -97,13 +103,16 @@ impl<'a> Arms<'a> {
             "NetworkPolicy" => &spec["podSelector"],
             "Sidecar" | "EnvoyFilter" => &spec["workloadSelector"],
             "ServiceMonitor" => return self.monitor(stores, policy),
+            "VerticalPodAutoscaler" | "ScaledObject" => return None,
+            "CiliumNetworkPolicy" => &spec["endpointSelector"],
             _ => &spec["selector"],
         };
         let both = |(key, value, own): &(String, String, String)| {
             format!("matchExpressions: [{{key: {key}, operator: In, values: [{value}, {own}]}}]")
         };
         if self.misses(selector) {
-            let by_labels_alone = !["NetworkPolicy", "PodDisruptionBudget", "PodMonitor"].contains(kind);
+            let by_labels_alone =
+                !["NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "CiliumNetworkPolicy"].contains(kind);
             let remedy = match &self.label {
                 Some((key, _, own)) if by_labels_alone => format!("add one like it that selects {key}: {own}"),
                 Some(label) => format!("let it select both by {}", both(label)),
@@ -112,8 +121,11 @@ impl<'a> Arms<'a> {
             return Some(self.sentence(policy, "selects", &remedy));
         }
         let peers = ["ingress", "egress"].into_iter().flat_map(|side| spec[side].as_array().into_iter().flatten());
-        let peers = peers.flat_map(|rule| [&rule["from"], &rule["to"]]).filter_map(Value::as_array).flatten();
-        let mut selectors = peers.filter_map(|peer| peer.get("podSelector")).filter(|selector| self.misses(selector));
+        let peers = peers.flat_map(|rule| [&rule["from"], &rule["to"], &rule["fromEndpoints"], &rule["toEndpoints"]]);
+        let peers = peers.filter_map(Value::as_array).flatten();
+        let selector_of =
+            |peer: &'_ Value| peer.get("podSelector").or_else(|| peer.get("matchLabels").map(|_| peer)).cloned();
+        let mut selectors = peers.filter_map(selector_of).filter(|selector| self.misses(selector));
         selectors.next().map(|_| {
             let remedy = self.label.as_ref().map_or_else(
                 || "let the rule name both".to_owned(),
@@ -127,6 +139,37 @@ impl<'a> Arms<'a> {
         let (target, primary) = (&self.names.target, self.names.primary());
         let place = if **namespace == *self.names.namespace { String::new() } else { format!("{namespace}/") };
         format!("{kind} {place}{name} {does} the pods of {target} and not those of {primary}, which serve: {remedy}")
+    }
+
+    /// What sizes the target by its name, and nothing sizes the primary.
+    fn scalers(&self, stores: &Stores, listed: &[Listed]) -> Vec<String> {
+        let of_listed = listed.iter().filter_map(|it| match it.kind {
+            "VerticalPodAutoscaler" => Some((it.kind, it.name.to_string(), it.spec["targetRef"].clone())),
+            "ScaledObject" => Some((it.kind, it.name.to_string(), it.spec["scaleTargetRef"].clone())),
+            _ => None,
+        });
+        let hpas = stores.scalers.of(&self.names.namespace);
+        let of_hpas = hpas
+            .iter()
+            .map(|it| ("HorizontalPodAutoscaler", it.name().to_owned(), it.fields.spec()["scaleTargetRef"].clone()));
+        let all: Vec<(&str, String, Value)> = of_listed.chain(of_hpas).collect();
+        let (word, target, primary) = (self.names.kind.word(), &self.names.target, self.names.primary());
+        let sizes = |reference: &Value, name: &str| {
+            reference["name"] == name && (reference["kind"].is_null() || reference["kind"] == word)
+        };
+        let missing = all.iter().filter(|(kind, name, reference)| {
+            let named = self.names.scaler.as_ref() == Some(name) && *kind == "HorizontalPodAutoscaler";
+            let of_primary = all.iter().any(|(other, _, reference)| other == kind && sizes(reference, &primary));
+            !named && !of_primary && sizes(reference, target)
+        });
+        let sentence = |(kind, name, _): &(&str, String, Value)| {
+            let remedy = match *kind {
+                "HorizontalPodAutoscaler" => "name it in spec.autoscalerRef".to_owned(),
+                _ => format!("let it, or one like it, name {primary}"),
+            };
+            format!("{kind} {name} sizes {target} and not {primary}, which serves: {remedy}")
+        };
+        missing.map(sentence).collect()
     }
 
     /// One that finds a Service by which the primary's pods are found misses nothing.
@@ -197,9 +240,11 @@ fn host_ports(target: &Target) -> Option<String> {
 fn finds(selector: &Value, labels: &Labels) -> bool {
     let mut equal = ["matchLabels", "labels"].into_iter().filter_map(|field| selector[field].as_object()).flatten();
     let mut expressions = selector["matchExpressions"].as_array().into_iter().flatten();
-    equal.all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str())
+    // Cilium says where a label is from.
+    let label = |key: &str| labels.get(key.strip_prefix("k8s:").or_else(|| key.strip_prefix("any:")).unwrap_or(key));
+    equal.all(|(key, value)| label(key).map(String::as_str) == value.as_str())
         && expressions.all(|expression| {
-            let value = expression["key"].as_str().and_then(|key| labels.get(key));
+            let value = expression["key"].as_str().and_then(label);
             let mut values = expression["values"].as_array().into_iter().flatten();
             let listed = value.is_some_and(|value| values.any(|known| known == value));
             match expression["operator"].as_str() {

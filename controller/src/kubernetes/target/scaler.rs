@@ -100,7 +100,7 @@ impl Executor<'_> {
 }
 
 impl ScalerView {
-    fn spec(&self) -> Value {
+    pub(super) fn spec(&self) -> Value {
         serde_json::from_str(&self.spec).unwrap_or_default()
     }
 }

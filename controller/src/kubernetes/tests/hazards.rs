@@ -40,6 +40,7 @@ fn policies(labels: &Value) -> Vec<Value> {
         selecting("extensions.istio.io/v1alpha1", "WasmPlugin", plain.clone()),
         selecting("monitoring.coreos.com/v1", "ServiceMonitor", plain.clone()),
         selecting("monitoring.coreos.com/v1", "PodMonitor", plain),
+        selecting("cilium.io/v2", "CiliumNetworkPolicy", json!({"endpointSelector": {"matchLabels": labels}})),
     ]
 }
 
@@ -215,4 +216,92 @@ async fn a_port_of_the_machine_is_named() {
     server.apply("flux", &canary("shop", json!({})));
     let stage = Stage::initialized_of(&server).await;
     assert!(told(&stage).contains("port 8080 of its machine"), "{}", told(&stage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_of_one_machine_is_refused_as_a_claim_for_a_single_writer_is() {
+    let with = |volume: Value| {
+        let mut target = deployment("shop", &[("app", "shop")], "v1");
+        target["spec"]["template"]["spec"]["volumes"] = json!([volume]);
+        target
+    };
+    for kind in ["iscsi", "gcePersistentDisk", "rbd"] {
+        for read_only in [false, true] {
+            let server = ApiServer::default();
+            server.apply("flux", &with(json!({"name": "data", kind: {"readOnly": read_only}})));
+            server.apply("flux", &canary("shop", json!({})));
+            let stage = Stage::start(&server);
+            match read_only {
+                false => stage.reason("shop", "VolumeShared").await,
+                true => stage.phase("shop", "Initialized").await,
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_sizes_the_target_alone_is_named_until_something_sizes_the_primary() {
+    let of = |version: &str, kind: &str, field: &str, target: &str| {
+        let mut spec = json!({});
+        spec[field] = json!({"kind": "Deployment", "name": target});
+        object(version, kind, &format!("of-{target}"), spec)
+    };
+    let all = |target: &str| {
+        [
+            of("autoscaling.k8s.io/v1", "VerticalPodAutoscaler", "targetRef", target),
+            of("keda.sh/v1alpha1", "ScaledObject", "scaleTargetRef", target),
+            of("autoscaling/v2", "HorizontalPodAutoscaler", "scaleTargetRef", target),
+        ]
+    };
+    let server = server();
+    all("shop").iter().chain(&all("cart")).for_each(|it| server.apply("flux", it));
+    let stage = Stage::initialized_of(&server).await;
+    let message = told(&stage);
+    for kind in ["VerticalPodAutoscaler", "ScaledObject", "HorizontalPodAutoscaler"] {
+        assert!(message.contains(&format!("{kind} of-shop sizes shop and not shop-primary")), "{kind}: {message}");
+    }
+    assert!(!message.contains("of-cart"), "{message}");
+    all("shop-primary").iter().for_each(|it| server.apply("flux", it));
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    assert_eq!(told(&stage), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_under_the_targets_label_is_named_and_stops_nothing() {
+    let server = server();
+    let pod = |name: &str, owner: Value, phase: &str| {
+        server.apply(
+            "kubelet",
+            &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE,
+                "labels": {"app": "shop"}, "ownerReferences": owner}, "spec": {}}),
+        );
+        server.edit("pods", NAMESPACE, name, |pod| pod["status"] = json!({"phase": phase}));
+    };
+    let job = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "migrate", "uid": "j"}]);
+    pod("migrate-x", job.clone(), "Running");
+    pod("old-x", json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "before", "uid": "k"}]), "Succeeded");
+    let stage = Stage::initialized_of(&server).await;
+    assert!(told(&stage).contains("Job migrate has the label app=shop of shop"), "{}", told(&stage));
+    assert!(!stage.is("shop", "Stalled") && !told(&stage).contains("before"), "{}", told(&stage));
+    server.edit("pods", NAMESPACE, "migrate-x", |pod| pod["status"]["phase"] = "Succeeded".into());
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    assert_eq!(told(&stage), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_for_the_service_beside_its_gateway_is_named() {
+    let server = server();
+    let rule = |name: &str, host: &str| {
+        let spec = json!({"host": host, "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}});
+        let mut rule = object("networking.istio.io/v1", "DestinationRule", name, spec);
+        rule["metadata"]["namespace"] = "istio-ingress".into();
+        rule
+    };
+    server.apply("admin", &rule("exact", "shop.shop.svc.cluster.local"));
+    // It holds for the arms too.
+    server.apply("admin", &rule("wide", "*.shop.svc.cluster.local"));
+    let stage = Stage::initialized_of(&server).await;
+    let message = told(&stage);
+    assert!(message.contains("DestinationRule istio-ingress/exact is for Service shop"), "{message}");
+    assert!(!message.contains("wide"), "{message}");
 }

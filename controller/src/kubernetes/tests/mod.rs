@@ -4,6 +4,7 @@
 //! does is: owners of fields, conflicts, refusals, watches, finalizers. Time is tokio's paused time, so a minute takes nothing.
 
 mod accidents;
+mod adoption;
 mod alerts;
 mod callers;
 mod calls;

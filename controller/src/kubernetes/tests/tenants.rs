@@ -188,6 +188,42 @@ async fn a_host_that_another_namespace_has_is_refused_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_namespaces_that_want_one_host_at_once_the_older_canary_has_it() {
+    let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+    let of_bank = |mut object: Value| {
+        object["metadata"]["namespace"] = "bank".into();
+        object
+    };
+    server.apply("flux", &of_bank(deployment("shop", &[("app", "shop")], "v1")));
+    server.apply("flux", &on_gateway(&["pay.example.com"]));
+    server.apply("flux", &of_bank(on_gateway(&["PAY.example.com"])));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "HostTaken").await;
+    assert!(
+        stage.said("shop").1.contains("a host of") && stage.said("shop").1.contains("bank/shop"),
+        "{:?}",
+        stage.said("shop")
+    );
+    stage.rest().await;
+    let bank = server.get("canaries", "bank", "shop").unwrap();
+    assert_eq!(bank["status"]["phase"], "Initialized", "both were made in one second: the first by namespace has it");
+    // Another gateway is another host.
+    stage.edit("canaries", "shop", |canary| canary["spec"]["service"]["gateways"] = json!(["istio-ingress/inside"]));
+    stage.phase("shop", "Initialized").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_is_the_same_by_each_of_its_names() {
+    for gateway in ["public.istio-ingress", "public.istio-ingress.svc.cluster.local"] {
+        let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+        server.apply("flux", &of_bank(&["pay.example.com"]));
+        server.apply("flux", &canary("shop", json!({"gateways": [gateway], "hosts": ["pay.example.com"]})));
+        let stage = Stage::start(&server);
+        stage.reason("shop", "HostTaken").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_a_canary_takes_by_an_edit_is_left_out_and_its_own_stay() {
     let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
     server.apply("flux", &of_bank(&["pay.example.com"]));

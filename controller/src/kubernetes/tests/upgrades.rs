@@ -275,6 +275,35 @@ async fn what_is_refused_since_there_are_limits_goes_on_in_a_canary_that_worked_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_spec_above_the_limit_goes_on_in_a_canary_that_worked_until_it_changes() {
+    let long = |bytes: usize| json!([{"name": "gate", "url": "http://gate.test/", "type": "confirm-promotion", "metadata": {"a": "a".repeat(bytes)}}]);
+    for (bytes, goes_on) in [(100_000, true), (300_000, false)] {
+        let server = Stage::initialized().await.kill();
+        stored_before_limits(&server, |spec| spec["analysis"]["webhooks"] = long(bytes));
+        let stage = Stage::start(&server);
+        stage.rest().await;
+        assert_eq!(!stage.is("shop", "Stalled"), goes_on, "{bytes}: {:?}", stage.said("shop"));
+        if goes_on {
+            assert!(
+                stage.condition("shop", "NoEffect")[2].contains("65536 is the limit"),
+                "{:#}",
+                stage.status("shop")
+            );
+            server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
+            stage.phase("shop", "Progressing").await;
+            stage.edit("canaries", "shop", |canary| canary["spec"]["analysis"]["threshold"] = 3.into());
+            stage.reason("shop", "InvalidSpec").await;
+        }
+    }
+    // And no other one comes in by that door.
+    let stage = Stage::initialized().await;
+    stage.edit("canaries", "shop", |canary| canary["spec"]["analysis"]["webhooks"] = long(100_000));
+    stage.reason("shop", "InvalidSpec").await;
+    let kept = stage.stores.canaries.get(NAMESPACE, "shop").unwrap();
+    assert!(kept.fields.spec.is_err(), "it is not in memory");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_canary_is_read_by_todays_rules_by_the_next_controller_too() {
     let stage = Stage::initialized().await;
     stage.edit("canaries", "shop", |canary| {

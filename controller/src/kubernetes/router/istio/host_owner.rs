@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::gateways;
 use crate::api::CanarySpec;
+use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::kinds::{Gateway, VirtualService, gateway_name};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::{Stores, covers, suffixes};
@@ -106,18 +107,43 @@ fn problem(stores: &Stores, names: &Names, spec: &CanarySpec, host: &str) -> Opt
             "{host} is a host of VirtualService {of}/{name} in the mesh, and of no route of namespace {namespace}: give another host"
         ));
     }
-    others(true).find_map(|other| {
-        let (of, name) = (other.namespace(), other.name());
-        let shared = other.fields.spec.gateways.iter().map(|gateway| gateway_name(gateway, of)).find(|gateway| {
-            through.contains(gateway) && !bound_to_both(stores, gateway, (namespace, of), host)
-        })?;
+    let taken = |whose: &str, (of, name): (&str, &str), gateways: &[String]| {
+        let shared = gateways
+            .iter()
+            .map(|gateway| gateway_name(gateway, of))
+            .find(|gateway| through.contains(gateway) && !bound_to_both(stores, gateway, (namespace, of), host))?;
         Some(format!(
-            "{host} is a host of VirtualService {of}/{name} on Gateway {}/{}, and of no route of namespace {namespace}: give another \
+            "{host} is a host of {whose} {of}/{name} on Gateway {}/{}, and of no route of namespace {namespace}: give another \
              host, or have an admin bind it to both namespaces in the Gateway's servers (hosts: [\"{of}/{host}\", \
              \"{namespace}/{host}\"])",
             shared.0, shared.1
         ))
+    };
+    let by_routes = others(true)
+        .find_map(|other| taken("VirtualService", (other.namespace(), other.name()), &other.fields.spec.gateways));
+    by_routes.or_else(|| {
+        // Of two that come at once, neither of which has routes yet, the older one has it.
+        let before = earlier(stores, names, host);
+        before.iter().find_map(|other| {
+            let gateways = &other.fields.spec.as_ref().ok()?.service.gateways;
+            taken("Canary", (other.namespace(), other.name()), gateways)
+        })
     })
+}
+
+/// Returns the Canaries of other namespaces that have a host and are older, but for those that make nothing of it.
+fn earlier(stores: &Stores, names: &Names, host: &str) -> Vec<Arc<Canary>> {
+    let rank = |canary: &Canary| (canary.made_at(), canary.namespace().to_owned(), canary.name().to_owned());
+    let Some(own) = stores.canaries.get(&names.namespace, &names.canary).map(|own| rank(&own)) else {
+        return Vec::new();
+    };
+    let mut others = stores.canaries_of_host(host);
+    others.retain(|other| {
+        let mut conditions = other.fields.status.conditions.iter();
+        let stalled = conditions.any(|condition| condition.kind == "Stalled" && condition.status == "True");
+        other.namespace() != names.namespace && !other.deleted() && !stalled && rank(other) < own
+    });
+    others
 }
 
 fn bound_to_both(stores: &Stores, (of, name): &(String, String), both: (&str, &str), host: &str) -> bool {

@@ -4,6 +4,8 @@
 //! cookie or TLS to the pods would be gone. And each arm's own rule hides one for a wildcard, since Istio takes the most
 //! specific host only.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::kubernetes::kinds::DestinationRule;
@@ -27,6 +29,28 @@ pub(super) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
         });
         found.max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)))?.2.get("trafficPolicy").cloned()
     })
+}
+
+/// Returns the rules for the service that users call which stand beside its gateways: istiod looks there first. Nothing of one for exactly
+/// that service holds for the arms'.
+pub(in super::super) fn policies_of_gateways(stores: &Stores, names: &Names) -> Vec<String> {
+    let Names { namespace, apex, .. } = names;
+    let service = format!("{apex}.{namespace}.svc.{}", stores.settings.cluster_domain);
+    let beside = stores.settings.gateway_namespaces.iter();
+    let beside = beside.filter(|of| *of != namespace && *of != ROOT_NAMESPACE);
+    let rules = beside.flat_map(|of| stores.destination_rules.of(of));
+    let about = rules
+        .filter(|rule| rule.body()["spec"]["host"].as_str().is_some_and(|host| host.eq_ignore_ascii_case(&service)));
+    let sentence = |rule: Arc<DestinationRule>| {
+        format!(
+            "DestinationRule {}/{} is for Service {apex}, and requests go to {} and {}: add one like it for each",
+            rule.namespace(),
+            rule.name(),
+            names.primary_service(),
+            names.canary_service()
+        )
+    };
+    about.map(sentence).collect()
 }
 
 /// Returns how exactly a rule's host says a service, if it does.

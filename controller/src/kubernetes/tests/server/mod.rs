@@ -79,7 +79,8 @@ struct Inner {
     allowed: Vec<String>,
     default_callers: Vec<String>,
     caller_namespaces: Vec<String>,
-    delivered: usize,
+    /// The newest change that whoever watches was told of.
+    delivered: u64,
 }
 
 struct Watch {
@@ -172,8 +173,7 @@ impl ApiServer {
 
     /// Returns all objects of a kind.
     pub(in crate::kubernetes) fn all(&self, plural: &str) -> Vec<Value> {
-        let inner = self.inner();
-        inner.store.objects.iter().filter(|(key, _)| key.0 == plural).map(|(_, object)| object.clone()).collect()
+        self.inner().store.of_kind(plural).map(|(_, object)| object.clone()).collect()
     }
 
     /// A person applies an object.
@@ -317,9 +317,12 @@ impl Inner {
         if target.value("watch").as_deref() == Some("true") {
             let (sender, receiver) = unbounded_channel::<Bytes>();
             let since: u64 = target.value("resourceVersion").unwrap_or_default().parse().unwrap_or_default();
+            if since < self.store.forgotten {
+                return respond(410, &Refusal { code: 410, reason: "Expired", message: "too old".into() }.body());
+            }
             let (plural, namespace, _) = target.key.clone();
             let watch = Watch { plural, namespace, label, sender };
-            self.store.changes.iter().filter(|change| change.version > since).for_each(|change| watch.tell(change));
+            self.store.changes_after(since).for_each(|change| watch.tell(change));
             self.watches.push(watch);
             let stream = futures::stream::unfold(receiver, |mut receiver| async move {
                 let line = receiver.recv().await?;
@@ -339,10 +342,11 @@ impl Inner {
             return respond(*code, &refusal.body());
         }
         let wanted = |key: &Key, object: &Value| {
-            let (plural, namespace, _) = &target.key;
-            key.0 == *plural && (namespace.is_empty() || key.1 == *namespace) && has(object, label.as_ref())
+            let (_, namespace, _) = &target.key;
+            let labels = &object["metadata"]["labels"];
+            (namespace.is_empty() || key.1 == *namespace) && has(labels, label.as_ref())
         };
-        let found = self.store.objects.iter().filter(|(key, object)| wanted(key, object));
+        let found = self.store.of_kind(&target.key.0).filter(|(key, object)| wanted(key, object));
         let items: Vec<&Value> = found.map(|(_, object)| object).collect();
         let version = self.store.version.to_string();
         respond(
@@ -353,36 +357,37 @@ impl Inner {
 
     /// Has the controllers of Kubernetes act, and tells whoever watches.
     fn settle(&mut self) {
-        let changed = |change: &Change| change.last["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
-        let namespaces: BTreeSet<String> = self.store.changes[self.delivered..].iter().map(changed).collect();
+        let changed = |change: &Change| change.object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let namespaces: BTreeSet<String> = self.store.changes_after(self.delivered).map(changed).collect();
         rules::control(&mut self.store, &self.stuck, &namespaces);
-        for change in &self.store.changes[self.delivered..] {
+        for change in self.store.changes_after(self.delivered) {
             self.watches.iter().for_each(|watch| watch.tell(change));
         }
-        self.delivered = self.store.changes.len();
+        self.delivered = self.store.version;
+        self.store.forget();
     }
 }
 
 impl Watch {
     fn tell(&self, change: &Change) {
-        let namespace = change.last["metadata"]["namespace"].as_str().unwrap_or_default();
+        let namespace = change.object["metadata"]["namespace"].as_str().unwrap_or_default();
         if change.plural != self.plural || ![namespace, ""].contains(&self.namespace.as_str()) {
             return;
         }
-        let sees = |object: &Option<Value>| object.as_ref().is_some_and(|object| has(object, self.label.as_ref()));
-        let (kind, object) = match (sees(&change.before), sees(&change.after)) {
+        let sees = |labels: &Option<Value>| labels.as_ref().is_some_and(|labels| has(labels, self.label.as_ref()));
+        let kind = match (sees(&change.before), sees(&change.after)) {
             (false, false) => return,
-            (false, true) => ("ADDED", change.after.as_ref()),
-            (true, true) => ("MODIFIED", change.after.as_ref()),
-            (true, false) => ("DELETED", Some(&change.last)),
+            (false, true) => "ADDED",
+            (true, true) => "MODIFIED",
+            (true, false) => "DELETED",
         };
-        let line = json!({"type": kind, "object": object}).to_string() + "\n";
+        let line = format!("{{\"type\": \"{kind}\", \"object\": {}}}\n", change.object);
         let _ = self.sender.send(line.into());
     }
 }
 
-fn has(object: &Value, label: Option<&(String, String)>) -> bool {
-    label.is_none_or(|(key, value)| object["metadata"]["labels"][key] == *value)
+fn has(labels: &Value, label: Option<&(String, String)>) -> bool {
+    label.is_none_or(|(key, value)| labels[key] == *value)
 }
 
 fn respond(code: u16, body: &Value) -> Response<Body> {

@@ -1,6 +1,6 @@
 //! The objects of the API server, and what becomes of one when it is applied, replaced or deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,19 @@ use super::{Refusal, rules};
 /// Plural of the kind, namespace and name.
 pub(super) type Key = (String, String, String);
 
+/// Changes that a watch may still begin before; who asks for older ones lists again, as with etcd.
+const REMEMBERED: usize = 1000;
+
 /// An object that came, changed or went, for whoever watches.
 pub(super) struct Change {
     pub(super) version: u64,
     pub(super) plural: String,
+    /// Its labels, unless it came.
     pub(super) before: Option<Value>,
+    /// Its labels, unless it went.
     pub(super) after: Option<Value>,
-    /// As it was when it went.
-    pub(super) last: Value,
+    /// As it is, or was when it went.
+    pub(super) object: Value,
 }
 
 /// All objects.
@@ -25,7 +30,9 @@ pub(super) struct Change {
 pub(super) struct Store {
     pub(super) version: u64,
     pub(super) objects: BTreeMap<Key, Value>,
-    pub(super) changes: Vec<Change>,
+    changes: VecDeque<Change>,
+    /// The newest change that is forgotten.
+    pub(super) forgotten: u64,
     uids: u64,
 }
 
@@ -129,6 +136,25 @@ impl Store {
         self.put(key.clone(), Some(live), object)
     }
 
+    /// Returns all objects of a kind.
+    pub(super) fn of_kind(&self, plural: &str) -> impl Iterator<Item = (&Key, &Value)> {
+        let from: Key = (plural.to_owned(), String::new(), String::new());
+        self.objects.range(from.clone()..).take_while(move |(key, _)| key.0 == from.0)
+    }
+
+    /// Returns what came after a version.
+    pub(super) fn changes_after(&self, version: u64) -> impl Iterator<Item = &Change> {
+        let from = self.changes.partition_point(|change| change.version <= version);
+        self.changes.range(from..)
+    }
+
+    /// Forgets changes that nobody begins a watch before.
+    pub(super) fn forget(&mut self) {
+        while self.changes.len() > REMEMBERED {
+            self.forgotten = self.changes.pop_front().map_or(self.forgotten, |change| change.version);
+        }
+    }
+
     /// Stores an object, and lets it go where it is deleted and nothing holds it.
     fn put(&mut self, key: Key, before: Option<Value>, mut object: Value) -> Result<Value, Refusal> {
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
@@ -159,12 +185,13 @@ impl Store {
         }
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        let after = (!gone).then(|| object.clone());
-        match &after {
-            Some(after) => drop(self.objects.insert(key.clone(), after.clone())),
-            None => drop(self.objects.remove(&key)),
+        let labels = |object: &Value| object["metadata"]["labels"].clone();
+        let (before, after) = (before.as_ref().map(labels), (!gone).then(|| labels(&object)));
+        match gone {
+            false => drop(self.objects.insert(key.clone(), object.clone())),
+            true => drop(self.objects.remove(&key)),
         }
-        self.changes.push(Change { version: self.version, plural: key.0, before, after, last: object.clone() });
+        self.changes.push_back(Change { version: self.version, plural: key.0, before, after, object: object.clone() });
         if gone {
             self.collect(&object);
         }
