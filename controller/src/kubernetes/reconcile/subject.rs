@@ -39,7 +39,7 @@ impl Subject {
         };
         plan.observe_at_rest |= stores.settings.observe_at_rest;
         let (namespace, name) = &reconciler.key;
-        let mut names = Names::new(namespace, name, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
+        let names = Names::new(namespace, name, canary.metadata.uid.as_deref().unwrap_or_default(), &spec);
         if let Some(problem) = names.problem() {
             return Err(("NameTooLong", problem));
         }
