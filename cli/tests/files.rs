@@ -115,9 +115,9 @@ fn lint_forecasts_a_release_in_time_requests_and_failures() {
     let said = forecast(&format!("{{interval: 1m, iterations: 3, match: [{{headers: {{a: {{exact: b}}}}}}], {rate}}}"));
     assert!(said.contains("3 checks; promoted after 3m00s at least") && said.contains("0.17/s that match"), "{said}");
     let said = forecast(
-        "{interval: 1m, iterations: 2, webhooks: [{name: yes, type: confirm-promotion, url: 'http://gate/'}]}",
+        "{interval: 1m, iterations: 2, webhooks: [{name: approval, type: confirm-promotion, url: 'http://gate/'}]}",
     );
-    assert!(said.contains("gates     waits for the yes of yes"), "{said}");
+    assert!(said.contains("gates     waits for the yes of approval"), "{said}");
 }
 
 #[test]

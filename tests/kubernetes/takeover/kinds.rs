@@ -4,8 +4,8 @@ use weir_demo::load::Running;
 
 use super::super::mesh::Caller;
 use super::{
-    Duration, Stage, apply, canary_of, declared, identity, is_in_phase, is_promoted, is_taken_over, kubectl, push,
-    strike,
+    Duration, Stage, apply, canary_of, declared, identity, is_in_phase, is_promoted, is_taken_over, kubectl, object,
+    push, strike, until,
 };
 
 const STEPS: &str = "{interval: 10s, threshold: 2, stepWeights: [20, 50]}";
@@ -103,6 +103,13 @@ async fn is_taken_over_and_released(kind: &Kind) {
     }
     apply(&manifest("flagger.app", "", kind.analysis));
     is_in_phase(&stage, "Initialized").await;
+    if kind.line.contains("autoscalerRef") {
+        // Its autoscaler looks every fifteen seconds.
+        until("the primary is scaled", || {
+            (object(&stage.namespace, "deployment", "shop-primary")?["status"]["readyReplicas"] == 2).then_some(())
+        })
+        .await;
+    }
     if let Some((analysis, phase)) = kind.stays {
         apply(&manifest("flagger.app", "", analysis));
         push(&stage, "v2");
