@@ -90,7 +90,7 @@ fn show(statuses: &StatusStore, number: usize, pass: u64) {
         particulars = Particulars {
             steps: [5.0, 20.0, 50.0].map(|weight| PlannedStep { weight, ..PlannedStep::default() }).into(),
             gateways: (0..3)
-                .map(|n| GatewayView { name: format!("gateway-{n}"), acknowledged: true, silent: false })
+                .map(|n| GatewayView { name: format!("gateway-{n}"), acknowledged: true, silent: false, waits: 0 })
                 .collect(),
             guard: Some(GuardView { gateway: "gateway-0".into(), failed: 0, limit: 5 }),
             metrics: vec![metric("request-success-rate", 99.9), metric("request-duration", 12.0 + pass as f64 / 10.0)],
