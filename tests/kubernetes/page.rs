@@ -181,14 +181,15 @@ async fn the_page_of_the_cluster_shows_and_obeys_as_the_rights_of_a_token_say() 
     stage.rested().await;
     // A bad one, as it is taken back, and then why.
     stage.release(&Release { arguments: &["--failure-ratio", "0.3"], ..Release::good("v3") });
-    let told = until("the reader sees that it is taken back", || {
+    // The list and the detail are of two looks.
+    let ended = until("the reader sees that it is taken back", || {
         let told = page.ask_as(&reader, &stream, whole);
-        told.contains("\"phase\":\"Failed\"").then_some(told)
+        let detail = told.lines().find(|line| line.contains(DETAIL)).unwrap();
+        let detail: Value = serde_json::from_str(detail).unwrap();
+        let ended = detail["detail"]["ended"].clone();
+        (ended["result"] == "rolledback").then_some(ended)
     })
     .await;
-    let detail = told.lines().find(|line| line.contains(DETAIL)).unwrap();
-    let detail: Value = serde_json::from_str(detail).unwrap();
-    let ended = &detail["detail"]["ended"];
     assert!(ended["canaryFailed"].as_u64() > Some(0), "{ended}");
     assert!(ended["message"].as_str().unwrap().contains("requests"), "{ended}");
     traffic.finish().await;

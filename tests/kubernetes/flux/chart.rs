@@ -117,19 +117,19 @@ async fn flux_waits_for_releases(clone: &Fork, image: &str) {
             let image = if ends == "True" { image } else { "weir.test/no-such-image:1" };
             revision = push(image, version);
         }
-        let said = until(&format!("Flux has an opinion of {version}"), || {
+        let (said, message) = until(&format!("Flux has an opinion of {version}"), || {
             let of = object("flux-system", "kustomization", "apps")?;
             let seen = of["status"]["lastAttemptedRevision"] == revision.as_str();
-            let (ready, _) = condition(&of, "Ready");
-            (seen && ready != "Unknown" && condition(&of, "Reconciling").0 != "True").then_some(ready)
+            let (ready, message) = condition(&of, "Ready");
+            (seen && ready != "Unknown" && condition(&of, "Reconciling").0 != "True").then_some((ready, message))
         })
         .await;
-        let canary = object("default", "canary", "cart").unwrap();
+        let canary = object("default", "canary", "cart").unwrap_or_else(|| panic!("Flux of {version}: {message}"));
         let primary = object("default", "deployment", "cart-primary").unwrap()["spec"]["template"].to_string();
         assert_eq!(
             (said.as_str(), condition(&canary, "Promoted").0.as_str()),
             (ends, ends),
-            "{version}: {:#}",
+            "{version}: {message}: {:#}",
             canary["status"]
         );
         assert_eq!(primary.contains(version), ends == "True", "{version}: {primary}");

@@ -247,7 +247,8 @@ fn a_regular_expression_for_envoy_that_is_too_large_is_refused_and_kept_where_it
     for pattern in ["/v[12]/.*", r"/(?i)shop/\p{L}+", "(", ".{1,900}"] {
         assert_eq!(plan(&with(pattern)).err(), None, "{pattern}: Istio's to judge");
     }
-    for pattern in ["(?:a{1000}){1000}".to_owned(), "(((x{100}){100}){100}){100}".to_owned(), "(a{9}){999}".repeat(30)] {
+    for pattern in ["(?:a{1000}){1000}".to_owned(), "(((x{100}){100}){100}){100}".to_owned(), "(a{9}){999}".repeat(30)]
+    {
         let canary = with(&pattern);
         let fields: Vec<String> = plan(&canary).unwrap_err().into_iter().map(|problem| problem.field).collect();
         assert_eq!(fields, ["spec.service.match[0]", "spec.service.corsPolicy"], "{pattern}");
