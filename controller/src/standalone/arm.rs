@@ -59,9 +59,9 @@ impl Arm {
         self.wanted = wanted;
     }
 
-    /// Goes on with what runs, whatever that is.
+    /// Goes on with what runs, whatever that is: the newest that is ready, since an older one beside it is on its way out.
     pub(crate) fn want_what_runs(&mut self) {
-        let program = self.replicas.iter().find(|replica| replica.is_ready()).or(self.replicas.first());
+        let program = self.replicas.iter().rfind(|replica| replica.is_ready()).or(self.replicas.last());
         let Some(program) = program.map(|replica| replica.program().clone()) else { return };
         let count = self.replicas.iter().filter(|replica| replica.record.revision == program.revision).count();
         self.wanted = Some(Wanted { program, replicas: u32::try_from(count).unwrap_or(u32::MAX) });
