@@ -121,7 +121,9 @@ async fn flux_waits_for_releases(clone: &Fork, image: &str) {
             let of = object("flux-system", "kustomization", "apps")?;
             let seen = of["status"]["lastAttemptedRevision"] == revision.as_str();
             let (ready, message) = condition(&of, "Ready");
-            (seen && ready != "Unknown" && condition(&of, "Reconciling").0 != "True").then_some((ready, message))
+            // What failed is tried again.
+            let over = ready == "False" || ready == "True" && condition(&of, "Reconciling").0 != "True";
+            (seen && over).then_some((ready, message))
         })
         .await;
         let canary = object("default", "canary", "cart").unwrap_or_else(|| panic!("Flux of {version}: {message}"));
