@@ -180,7 +180,7 @@ async fn the_tutorial_runs_as_it_stands_and_users_notice_nothing() {
 
     page.play("## 7. Be told", &clone);
     let told = told();
-    for text in ["set up", "is being released", "was taken back", "promoted"] {
+    for text in ["set up", "is being released", "was taken back", "is in production"] {
         assert!(told.contains(text), "{text}: {told}");
     }
     Inventory::now().is_whole_since(&begun);
