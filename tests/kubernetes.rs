@@ -90,6 +90,34 @@ pub(crate) const OBJECTS: [(&str, &str); 7] = [
     ("virtualservice", "shop"),
 ];
 
+/// The Deployment `shop` as Flagger releases it, with `more` of its container, a line of YAML or nothing. Flagger's types know no
+/// `preStop.sleep`, so the pods wait by a program of their own until their endpoints are let go of.
+#[cfg(any(feature = "kubernetes-full", feature = "kubernetes-flux"))]
+pub(crate) fn deployment_for_flagger(namespace: &str, version: &str, more: &str) -> String {
+    let image = stage::variable("WEIR_DEMO_IMAGE");
+    format!(
+        r#"apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: shop, namespace: {namespace}}}
+spec:
+  selector: {{matchLabels: {{app: shop}}}}
+  template:
+    metadata: {{labels: {{app: shop}}}}
+    spec:
+      terminationGracePeriodSeconds: 20
+      containers:
+      - name: shop
+        image: {image}
+        imagePullPolicy: IfNotPresent
+        args: [serve, --address, 0.0.0.0, --port, "8080", --version, {version}]
+        lifecycle: {{preStop: {{exec: {{command: [/weir-demo, load, --url, "http://127.0.0.1:8080/healthz", --rate, "1", --seconds, "3"]}}}}}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
+        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+        {more}
+"#
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_initialized_canary_has_every_object_that_was_promised() {
     let stage = Stage::set("objects", STEPS).await;

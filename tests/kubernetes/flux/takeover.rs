@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::deployment_for_flagger;
 use super::super::kubectl::{apply, kubectl, object, run, until};
 use super::super::stage::{gateway, load, open, split, variable};
 use super::{Fork, root};
@@ -42,7 +43,7 @@ fn follow(heading: &str, commands: usize, clone: &Fork) {
 fn repository() -> Fork {
     let clone = Fork::of("shop");
     clone.copy("manifests/chart", "manifests");
-    let (image, demo) = (variable("WEIR_IMAGE"), variable("WEIR_DEMO_IMAGE"));
+    let image = variable("WEIR_IMAGE");
     let (repository, tag) = image.rsplit_once(':').unwrap();
     let write = |path: &str, content: String| {
         let path = clone.path().join(path);
@@ -80,7 +81,7 @@ spec:
     write("apps/kustomization.yaml", kustomization("shop"));
     write("apps/shop/kustomization.yaml", kustomization("namespace.yaml deployment.yaml canary.yaml"));
     write("apps/shop/namespace.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n".into());
-    write("apps/shop/deployment.yaml", deployment(&demo, "v1"));
+    write("apps/shop/deployment.yaml", deployment("v1"));
     write(
         "apps/shop/canary.yaml",
         format!(
@@ -101,28 +102,8 @@ spec:
     clone
 }
 
-/// Flagger's types know no `preStop.sleep`: pods wait by a program of their own until their endpoints are let go of.
-fn deployment(image: &str, version: &str) -> String {
-    format!(
-        r#"apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: shop, namespace: shop}}
-spec:
-  selector: {{matchLabels: {{app: shop}}}}
-  template:
-    metadata: {{labels: {{app: shop}}}}
-    spec:
-      terminationGracePeriodSeconds: 20
-      containers:
-      - name: shop
-        image: {image}
-        imagePullPolicy: IfNotPresent
-        args: [serve, --address, 0.0.0.0, --port, "8080", --version, {version}]
-        lifecycle: {{preStop: {{exec: {{command: [/weir-demo, load, --url, "http://127.0.0.1:8080/healthz", --rate, "1", --seconds, "3"]}}}}}}
-        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
-        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
-"#
-    )
+fn deployment(version: &str) -> String {
+    deployment_for_flagger("shop", version, "")
 }
 
 fn flux_applies(name: &str, path: &str) {
@@ -190,8 +171,7 @@ async fn flux_hands_a_service_from_flagger_to_weir_and_back_as_the_page_says_and
 
     // A release by Weir, which Git begins.
     let traffic = users();
-    std::fs::write(clone.path().join("apps/shop/deployment.yaml"), deployment(&variable("WEIR_DEMO_IMAGE"), "v2"))
-        .unwrap();
+    std::fs::write(clone.path().join("apps/shop/deployment.yaml"), deployment("v2")).unwrap();
     clone.push("shop v2");
     says("canary", "Succeeded").await;
     follow("### Back by Git", 12, &clone);

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use super::OBJECTS;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::stage::{Stage, install_with, split, variable};
+use super::{OBJECTS, deployment_for_flagger};
 
 static FLAGGER: OnceCell<()> = OnceCell::const_new();
 
@@ -109,32 +109,9 @@ async fn is_promoted(stage: &Stage, version: &str) {
     stage.rested().await;
 }
 
-/// Pushes a revision that reads a ConfigMap. Flagger's types know no `preStop.sleep`, so the pods wait by a program of their own until
-/// their endpoints are let go of.
+/// Pushes a revision that reads a ConfigMap.
 fn push(stage: &Stage, version: &str) {
-    let (namespace, image) = (&stage.namespace, variable("WEIR_DEMO_IMAGE"));
-    apply(&format!(
-        r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: shop, namespace: {namespace}}}
-spec:
-  selector: {{matchLabels: {{app: shop}}}}
-  template:
-    metadata: {{labels: {{app: shop}}}}
-    spec:
-      terminationGracePeriodSeconds: 20
-      containers:
-      - name: shop
-        image: {image}
-        imagePullPolicy: IfNotPresent
-        args: [serve, --address, 0.0.0.0, --port, "8080", --version, {version}]
-        envFrom: [{{configMapRef: {{name: settings}}}}]
-        lifecycle: {{preStop: {{exec: {{command: [/weir-demo, load, --url, "http://127.0.0.1:8080/healthz", --rate, "1", --seconds, "3"]}}}}}}
-        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
-        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
-"#
-    ));
+    apply(&deployment_for_flagger(&stage.namespace, version, "envFrom: [{configMapRef: {name: settings}}]"));
 }
 
 fn phase(stage: &Stage) -> String {

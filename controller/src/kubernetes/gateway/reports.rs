@@ -155,16 +155,13 @@ impl Reports {
         })
     }
 
-    /// Returns the callers that have no route to a canary's service: their filter is there, and no route that it could be on for, though
-    /// these come to a sidecar before it.
-    pub(super) fn unrouted(&self, id: &str, now: Timestamp) -> impl Iterator<Item = &str> {
+    /// Returns whether a pod is a caller without a route to a canary's service: its filter is there, and no route that it could be on
+    /// for, though these come to a sidecar before it.
+    pub(super) fn is_unrouted(&self, pod: &str, id: &str, now: Timestamp) -> bool {
         let on_since = self.on_since.get(id).filter(|_| self.proxies == Proxies::Sidecars);
-        let unrouted = self.pods.iter().filter(move |(_, known)| {
-            let since = on_since.map(|since| (*since).max(known.first_asked));
-            let long = since.is_some_and(|since| known.asked_at.since(since) >= SWITCH_TIMEOUT);
-            long && now.since(known.asked_at) < PATIENCE && known.report.is_some() && !known.is_filtering(id)
-        });
-        unrouted.map(|(pod, _)| pod.as_str())
+        let (Some(since), Some(known)) = (on_since, self.pods.get(pod)) else { return false };
+        let long = known.asked_at.since((*since).max(known.first_asked)) >= SWITCH_TIMEOUT;
+        long && now.since(known.asked_at) < PATIENCE && known.report.is_some() && !known.is_filtering(id)
     }
 
     /// Returns what a pod is known to use and has counted, for one Canary. `name` is the gateway's in observations.
@@ -181,7 +178,7 @@ impl Reports {
         // A sidecar without the filter sends nobody to the canary, so it holds up nothing that a filter must know.
         let none = self.proxies == Proxies::Sidecars && report.is_none();
         let level = if none { u64::MAX } else { report.map_or(0, |(_, report)| report.level) };
-        let unrouted = self.unrouted(id, now).any(|unrouted| unrouted == pod);
+        let unrouted = self.is_unrouted(pod, id, now);
         (Gateway { name, silent, acknowledged, filtering, unrouted, level }, scrape)
     }
 }

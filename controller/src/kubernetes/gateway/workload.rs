@@ -184,8 +184,8 @@ impl GatewayWorkload {
     /// Returns the callers that have no route to a canary's service.
     #[must_use]
     pub(super) fn unrouted(&self, stores: &Stores, id: &str) -> Vec<String> {
-        let (pods, reports) = (self.pods(stores), self.reports.borrow());
-        let unrouted = reports.unrouted(id, now()).filter(|pod| pods.iter().any(|known| known.name() == *pod));
+        let (pods, reports, now) = (self.pods(stores), self.reports.borrow(), now());
+        let unrouted = pods.iter().map(|pod| pod.name()).filter(|pod| reports.is_unrouted(pod, id, now));
         unrouted.map(|pod| format!("{}/{pod}", self.names.namespace)).collect()
     }
 
