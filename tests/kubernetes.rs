@@ -70,6 +70,8 @@ mod synthetic;
 mod takeover;
 #[path = "kubernetes/tenants.rs"]
 mod tenants;
+#[path = "kubernetes/turn.rs"]
+mod turn;
 #[path = "kubernetes/upgrade.rs"]
 mod upgrade;
 

@@ -5,6 +5,7 @@
 //!                                                   └──> serve (revision v2)
 //! ```
 
+mod fresh;
 mod grpc;
 pub mod load;
 pub mod play;

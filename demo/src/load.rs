@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use crate::fresh::{self, Stand};
 use crate::grpc;
 use crate::tally::{Ended, GATEWAY, NOTHING, REVISION_HEADER, TIMEOUT, Tally};
 
@@ -171,11 +172,12 @@ async fn send(
         *request.headers_mut() = headers.clone();
         let (client, tally, outstanding, tell) = (client.clone(), tally.clone(), outstanding.clone(), tell.clone());
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(timeout, client.exchange(request)).await;
+            let stand = Stand::default();
+            let answer = tokio::time::timeout(timeout, client.exchange(request, &stand)).await;
             let ((revision, status), why) = match answer {
                 Ok(Ok(complete)) => (complete, String::new()),
                 Ok(Err(error)) => ((NOTHING.to_owned(), 0), format!("{error:#}")),
-                Err(_) => ((TIMEOUT.to_owned(), 0), String::new()),
+                Err(_) => ((TIMEOUT.to_owned(), 0), stand.waits_for().to_owned()),
             };
             let ended = Ended { revision, status, took: due.elapsed() };
             tell(&ended);
@@ -193,6 +195,7 @@ async fn send(
 #[derive(Clone)]
 enum Sender {
     Http(Client<HttpConnector, Empty<Bytes>>),
+    Fresh(fresh::Client),
     Grpc(grpc::Client),
 }
 
@@ -201,22 +204,21 @@ impl Sender {
         if load.grpc {
             return Self::Grpc(grpc::Client::default());
         }
+        if load.fresh {
+            return Self::Fresh(fresh::Client::default());
+        }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let mut client = Client::builder(TokioExecutor::new());
-        if load.fresh {
-            client.pool_max_idle_per_host(0);
-        }
-        Self::Http(client.build(connector))
+        Self::Http(Client::builder(TokioExecutor::new()).build(connector))
     }
 
     /// Sends one request and reads the whole response: who answered, and the status.
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> anyhow::Result<(String, u16)> {
-        let client = match self {
-            Self::Http(client) => client,
+    async fn exchange(&self, request: Request<Empty<Bytes>>, stand: &Stand) -> anyhow::Result<(String, u16)> {
+        let response = match self {
+            Self::Http(client) => client.request(request).await?,
+            Self::Fresh(client) => client.send(request, stand).await?,
             Self::Grpc(client) => return client.exchange(&request).await,
         };
-        let response = client.request(request).await?;
         let (revision, status) = (revision(response.headers()), response.status().as_u16());
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {

@@ -118,7 +118,7 @@ async fn one_pod_that_calls_two_services_under_release_has_each_judged_by_its_ow
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_headless_service_with_named_and_several_ports_is_split_as_any_other() {
-    let stage = Stage::bare("mesh-ports").await;
+    let stage = Stage::with_sidecars("mesh-ports").await;
     stage.release(&Release::good("v1"));
     let ports = r#"[{"op": "add", "path": "/spec/template/spec/containers/0/ports",
         "value": [{"name": "http", "containerPort": 8080}, {"name": "admin", "containerPort": 9090}]}]"#;

@@ -4,7 +4,8 @@ use serde_json::Value;
 use weir_demo::load::Load;
 
 use super::kubectl::{apply, kubectl, until};
-use super::stage::{Turn, canary, gateway, ground, installed, load, variable};
+use super::stage::{canary, gateway, ground, installed, load, variable};
+use super::turn::Turn;
 
 /// Every so many is bad.
 const BAD: usize = 5;

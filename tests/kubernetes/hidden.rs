@@ -7,7 +7,7 @@ use super::stage::{Release, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_by_grpc_from_pod_to_pod_are_split_and_judged_by_their_status() {
-    let stage = Stage::bare("mesh-grpc").await;
+    let stage = Stage::with_sidecars("mesh-grpc").await;
     let grpc = ["--grpc-port", "9000"];
     stage.release(&Release { arguments: &grpc, ..Release::good("v1") });
     stage.canary_of("{port: 9000, targetPort: 9000, portName: grpc}", "progressDeadlineSeconds: 120", STEPS);

@@ -8,7 +8,8 @@ use weir_demo::load::Running;
 use weir_demo::tally::GATEWAY;
 
 use super::kubectl::{apply, kubectl, object, run, until, until_within};
-use super::stage::{Turn, canary, gateway, installed, load, variable};
+use super::stage::{canary, gateway, installed, load, variable};
+use super::turn::Turn;
 
 /// Steps that few requests can pass: the machine has two processors for everything.
 const QUICK: &str = "{interval: 2s, threshold: 2, minRequests: 2, stepWeights: [50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";

@@ -155,7 +155,7 @@ impl Drop for Caller {
 
 /// Makes a service that only the mesh calls, and waits until it is looked after.
 pub(crate) async fn inside(name: &str, more: &str) -> Stage {
-    let stage = Stage::bare(name).await;
+    let stage = Stage::with_sidecars(name).await;
     stage.release(&Release::good("v1"));
     stage.canary_of(&format!("{{port: 80, targetPort: 8080{more}}}"), "progressDeadlineSeconds: 120", STEPS);
     stage.phase("Initialized").await;
@@ -224,7 +224,7 @@ async fn a_bad_release_costs_its_callers_a_handful_and_those_without_a_sidecar_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_behind_a_gateway_and_the_mesh_has_one_weight_and_one_evidence() {
-    let stage = Stage::bare("mesh-both").await;
+    let stage = Stage::with_sidecars("mesh-both").await;
     stage.release(&Release::good("v1"));
     let service = format!("{{port: 80, targetPort: 8080, gateways: [public, mesh], hosts: [{}]}}", stage.host());
     stage.canary_of(&service, "progressDeadlineSeconds: 120", STEPS);
@@ -299,7 +299,7 @@ async fn callers_that_come_and_go_in_mid_release_see_no_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_in_a_namespace_of_strict_mtls_is_split_as_any_other() {
-    let stage = Stage::bare("mesh-strict").await;
+    let stage = Stage::with_sidecars("mesh-strict").await;
     kubectl(&["label", "namespace", &stage.namespace, "istio-injection=enabled"]);
     apply(&format!(
         "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: default, namespace: {}}}, \

@@ -1,39 +1,22 @@
 //! A namespace with a service behind the ingress gateway, released by a Canary, under real traffic.
 
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use serde_json::Value;
-use tokio::sync::{OnceCell, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::OnceCell;
 use weir_demo::load::{Load, Running};
 
 use super::kubectl::{apply, kubectl, object, run, until};
+use super::turn::Turn;
 
 /// Namespace of Weir.
 pub(crate) const SYSTEM: &str = "weir-system";
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
-/// Whose turn it is on the cluster: many tests that each keep to their namespace, or one that takes parts of the cluster away.
-static CLUSTER: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
 
 /// Where clients run: apart from tests, which block their threads with what they run.
 static CLIENTS: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
-
-/// A test's turn on the cluster.
-pub(crate) enum Turn {
-    Beside { _others: OwnedRwLockReadGuard<()> },
-    Alone { _cluster: OwnedRwLockWriteGuard<()> },
-}
-
-impl Turn {
-    async fn beside() -> Self {
-        Self::Beside { _others: CLUSTER.clone().read_owned().await }
-    }
-
-    pub(crate) async fn alone() -> Self {
-        Self::Alone { _cluster: CLUSTER.clone().write_owned().await }
-    }
-}
 
 /// Returns an environment variable that these tests cannot do without.
 pub(crate) fn variable(name: &str) -> String {
@@ -172,6 +155,11 @@ impl Stage {
     /// Makes a namespace with a Gateway and nothing else, beside other tests.
     pub(crate) async fn bare(name: &str) -> Self {
         Self::build(name, Turn::beside().await).await
+    }
+
+    /// As [`Stage::bare`], for a service that pods with sidecars call.
+    pub(crate) async fn with_sidecars(name: &str) -> Self {
+        Self::build(name, Turn::with_sidecars().await).await
     }
 
     /// As [`Stage::bare`], while no other test runs.
