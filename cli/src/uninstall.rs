@@ -15,6 +15,9 @@ pub(crate) struct UninstallArgs {
     /// Namespaces that may have gateways: the filter is waited for to go from there, where not all namespaces are looked after.
     #[arg(long, env = "WEIR_GATEWAY_NAMESPACES", value_delimiter = ',', default_value = "istio-system,istio-ingress")]
     gateway_namespaces: Vec<String>,
+    /// Namespaces that may have callers: as those of gateways.
+    #[arg(long, env = "WEIR_CALLER_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    caller_namespaces: Vec<String>,
 }
 
 /// Runs the command.
@@ -24,6 +27,8 @@ pub(crate) struct UninstallArgs {
 pub(crate) async fn run(args: UninstallArgs) -> Result<()> {
     telemetry::init(LogFormat::Text);
     let client = kube::Client::try_default().await.context("find the cluster")?;
-    let watched: Vec<String> = args.watch_namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect();
-    uninstall(client, &watched, &args.gateway_namespaces).await.context("uninstall")
+    let named = |namespaces: Vec<String>| namespaces.into_iter().filter(|name| !["", "*"].contains(&name.as_str()));
+    let watched: Vec<String> = named(args.watch_namespaces).collect();
+    let proxies: Vec<String> = named(args.gateway_namespaces).chain(named(args.caller_namespaces)).collect();
+    uninstall(client, &watched, &proxies).await.context("uninstall")
 }

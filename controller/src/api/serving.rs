@@ -124,6 +124,18 @@ fn check_hosts(namespace: &str, service: &ServiceSpec, p: &mut Problems) {
     }
 }
 
+/// Returns whether a pod can have a label: a name, behind an optional prefix and a slash, and a value, which may be empty.
+fn is_label(key: &str, value: &str) -> bool {
+    let is_name = |text: &str| {
+        let ends = |at: Option<char>| at.is_some_and(|c| c.is_ascii_alphanumeric());
+        let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        text.len() <= 63 && ends(text.chars().next()) && ends(text.chars().last()) && fits
+    };
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let is_prefix = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(is_name);
+    prefix.is_none_or(is_prefix) && is_name(name) && (value.is_empty() || is_name(value))
+}
+
 fn check_callers(service: &ServiceSpec, p: &mut Problems) {
     limits::count(p, "spec.service.callers", "groups of callers", service.callers.len(), limits::CALLERS);
     let on_mesh = service.is_on_mesh() || service.delegation == Some(true);
@@ -134,6 +146,11 @@ fn check_callers(service: &ServiceSpec, p: &mut Problems) {
     for (i, callers) in service.callers.iter().enumerate() {
         let field = format!("spec.service.callers[{i}]");
         limits::count(p, format!("{field}.labels"), "labels", callers.labels.len(), limits::LABELS);
+        for (key, value) in callers.labels.iter().filter(|(key, value)| !is_label(key, value)) {
+            let text =
+                format!("{key:?}: {value:?} is no label that a pod can have: at most 63 of A-Z, a-z, 0-9, -, _ and .");
+            p.add(format!("{field}.labels"), text);
+        }
         if let Some(namespace) = callers.namespace.as_deref().filter(|namespace| *namespace != "*")
             && namespace_problem(namespace)
         {

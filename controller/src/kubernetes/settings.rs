@@ -72,6 +72,15 @@ impl Settings {
         all.into_iter().cloned().collect()
     }
 
+    /// Returns where nothing but callers is looked for, with rights in those namespaces alone.
+    #[must_use]
+    pub(crate) fn only_callers(&self) -> Vec<String> {
+        let others = self.watched_with(&[&self.gateway_namespaces, std::slice::from_ref(&self.namespace)]);
+        let mut callers = self.watched_with_proxies();
+        callers.retain(|namespace| !others.contains(namespace) && !self.shared_namespaces.contains(namespace));
+        callers
+    }
+
     /// Returns where gateways and callers may be, which the filter is written for; nothing for everywhere.
     #[must_use]
     pub(crate) fn watched_with_proxies(&self) -> Vec<String> {

@@ -245,9 +245,10 @@ impl Stores {
         mut changed: impl FnMut(&Stores, &Cached<V>) + Send + 'static,
     ) {
         let (stores, cache, namespaces) = (self.clone(), cache.clone(), namespaces.to_vec());
+        let callers = self.settings.only_callers();
         tokio::spawn(async move {
             let client = stores.api.client.clone();
-            cache.run(client, selector.as_deref(), &namespaces, move |object| changed(&stores, object)).await;
+            cache.run(client, selector.as_deref(), &namespaces, &callers, move |object| changed(&stores, object)).await;
         });
     }
 

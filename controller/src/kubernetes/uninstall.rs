@@ -17,11 +17,12 @@ use crate::kubernetes::kinds::canary::CanaryView;
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Deletes every Canary, of these namespaces where there are some, and returns when none is left and no gateway has the filter.
+/// Deletes every Canary, of these namespaces where there are some, and returns when none is left and no proxy has the filter: there,
+/// and in the namespaces of gateways and callers.
 ///
 /// # Errors
 /// When the API refuses to list or delete.
-pub async fn uninstall(client: Client, watched: &[String], gateways: &[String]) -> kube::Result<()> {
+pub async fn uninstall(client: Client, watched: &[String], proxies: &[String]) -> kube::Result<()> {
     let of = |resource: ApiResource, namespaces: &[String]| -> Vec<Api<DynamicObject>> {
         match watched.is_empty() {
             true => vec![Api::all_with(client.clone(), &resource)],
@@ -29,7 +30,7 @@ pub async fn uninstall(client: Client, watched: &[String], gateways: &[String]) 
         }
     };
     let canaries = of(resource::<CanaryView>(), watched);
-    let filters = of(resource::<EnvoyFilterView>(), &[watched, gateways].concat());
+    let filters = of(resource::<EnvoyFilterView>(), &[watched, proxies].concat());
     let own = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let mut asked = Vec::new();
     loop {

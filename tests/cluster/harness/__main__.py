@@ -1,5 +1,5 @@
-"""cluster up [bare]               build what is missing, start everything, wait until it is ready; a second time it looks and repairs;
-                                bare: without Istio
+"""cluster up [bare|previous]      build what is missing, start everything, wait until it is ready; a second time it looks and repairs;
+                                bare: without Istio; previous: with an earlier minor version of Istio
 cluster flux                    add Flux's controllers, a Git server, a registry, and the charts and images that gitops/ names
 cluster down                    end everything; the cache stays
 cluster build [PROGRAM...]      only build what is missing, and programs that not every cluster needs: flagger
@@ -30,15 +30,16 @@ from report import Trouble, say, wait_until
 
 
 def up(*kind):
-    if kind not in ((), ("bare",)):
-        raise Trouble("up takes nothing, or bare")
+    if kind not in ((), ("bare",), ("previous",)):
+        raise Trouble("up takes nothing, or bare, or previous")
+    names = programs.PREVIOUS if kind == ("previous",) else ()
     if namespace.is_inside():
         raise Trouble("this is inside of a cluster")
     if namespace.init_pid():
         say(f"cluster {NAME} runs already and keeps what is in it; `tests/cluster/cluster down` would end it")
     else:
-        machine.require(to_build=bool(programs.missing()))
-        programs.build()
+        machine.require(to_build=bool(programs.missing(names)))
+        programs.build(names)
         namespace.start()
         say(f"the namespaces are there; logs are in {LOGS}")
     inside("install", *kind)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import install
 import programs
-from layout import BIN, FLUX, FLUX_STATE, ISTIO, REPOSITORY, STAMPS
+from layout import BIN, FLUX, FLUX_STATE, ISTIO, ISTIO_PREVIOUS, REPOSITORY, STAMPS
 from programs import Build
 from report import say
 
-PROGRAMS = (*programs.FLUX_CONTROLLERS, "hey")
+PROGRAMS = (*programs.FLUX_CONTROLLERS, *programs.PREVIOUS, "hey")
 # Only for its definitions: the program itself does not build from modules.
 SOURCES = Build("source-controller", "github.com/fluxcd/source-controller", {})
 DEFINED = (*(build for build in programs.BUILDS if build.module in programs.FLUX_CONTROLLERS), SOURCES)
@@ -72,8 +72,8 @@ def add(start_service):
 def world():
     """What gitops/ asks of the world, under the names by which it does."""
     version = published("clusters/production/istio/istio-version.yaml", r"^ +version: (\S+)")
-    for release, envoy in ((version, "envoy-previous"), (following(version), "envoy")):
-        istio(release, envoy)
+    istio(version, "envoy-previous", "-previous", ISTIO_PREVIOUS)
+    istio(following(version), "envoy", "", ISTIO)
     chart(install.MANIFESTS / "prometheus", published("monitoring/prometheus.yaml", r"^ +version: (\S+)").replace("x", "0.0"))
     install.load(f"{install.HUB}/prometheus:1", ["/prometheus"], [(BIN / "prometheus", "/prometheus")])
     install.run("helm", "repo", "index", FLUX_STATE / "charts")
@@ -98,14 +98,13 @@ def following(version):
     return f"{head}.{int(last) + 1}"
 
 
-def istio(version, envoy):
+def istio(version, envoy, suffix, charts):
     """Istio under a version: its charts say which images they want, as the project's own releases do."""
-    for name in ("pilot", "proxyv2"):
-        entrypoint, files = install.IMAGES[name]
+    for name, (entrypoint, files) in install.istio_images(suffix, charts).items():
         files = {BIN / envoy if source == BIN / "envoy" else source: target for source, target in files.items()}
         install.load(f"{install.HUB}/{name}:{version}", [entrypoint], files.items())
     for folder in programs.CHARTS:
-        chart(ISTIO / folder, version)
+        chart(charts / folder, version)
 
 
 def chart(folder, version):

@@ -12,27 +12,32 @@ import threading
 from pathlib import Path
 
 import image
-from layout import BIN, GATEWAY_IP, ISTIO, LOGS, NODE, SOURCE
+from layout import BIN, GATEWAY_IP, ISTIO, ISTIO_PREVIOUS, LOGS, NODE, SOURCE
 from report import Trouble, say, wait_until
 
 NFT = Path(shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "/usr/sbin/nft")
 MANIFESTS = SOURCE / "manifests"
 HUB = "weir.test"
-# name -> (entrypoint, what it holds)
+
+
+def istio_images(suffix="", charts=ISTIO):
+    """name -> (entrypoint, what it holds), of one of Istio's versions"""
+    return {
+        "pilot": ("/usr/local/bin/pilot-discovery", {BIN / f"pilot-discovery{suffix}": "/usr/local/bin/pilot-discovery"}),
+        "proxyv2": ("/usr/local/bin/pilot-agent", {
+            BIN / f"pilot-agent{suffix}": "/usr/local/bin/pilot-agent",
+            BIN / "envoy": "/usr/local/bin/envoy",
+            # A pod with a sidecar has its connections led there by rules of its own network.
+            NFT: "/usr/bin/nft",
+            charts / "envoy_bootstrap.json": "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json",
+        }),
+    }
+
+
 IMAGES = {
     "pause": ("/pause", {BIN / "pause": "/pause"}),
     "coredns": ("/coredns", {BIN / "coredns": "/coredns"}),
-    "pilot": ("/usr/local/bin/pilot-discovery", {BIN / "pilot-discovery": "/usr/local/bin/pilot-discovery"}),
-    "proxyv2": ("/usr/local/bin/pilot-agent", {
-        BIN / "pilot-agent": "/usr/local/bin/pilot-agent",
-        BIN / "envoy": "/usr/local/bin/envoy",
-        # A pod with a sidecar has its connections led there by rules of its own network.
-        NFT: "/usr/bin/nft",
-        ISTIO / "envoy_bootstrap.json": "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json",
-    }),
 }
-
-
 # namespace -> deployment, in the order in which they come up.
 BARE = {"kube-system": "coredns"}
 DEPLOYMENTS = {**BARE, "istio-system": "istiod", "istio-ingress": "istio-ingressgateway"}
@@ -40,37 +45,40 @@ DEPLOYMENTS = {**BARE, "istio-system": "istiod", "istio-ingress": "istio-ingress
 
 def install(kind=None):
     wait_until(lambda: quiet("ctr", "version"), 30, "containerd", f"see {LOGS}/containerd.log")
-    loading = threading.Thread(target=load_all)
+    # The version before, with its own charts, where somebody asks for it.
+    version = ("-previous", ISTIO_PREVIOUS) if kind == "previous" else ("", ISTIO)
+    charts = version[1]
+    loading = threading.Thread(target=load_all, args=({**IMAGES, **istio_images(*version)},))
     loading.start()
     wait_until(lambda: quiet("kubectl", "get", "--raw", "/readyz"), 60, "the API server", f"see {LOGS}/kube-apiserver.log")
     say("the API server is ready")
     wanted = BARE if kind == "bare" else DEPLOYMENTS
     if not all(is_available(*deployment) for deployment in wanted.items()):
         if kind != "bare":
-            helm("istio-base", "base", "istio-system")
+            helm("istio-base", charts / "base", "istio-system")
         # A pod whose image is not there yet waits ten seconds before it looks again.
         loading.join()
         run("kubectl", "apply", "-f", MANIFESTS / "coredns.yaml")
         if kind != "bare":
-            helm("istiod", "istio-control/istio-discovery", "istio-system", "--values", MANIFESTS / "istiod.yaml")
+            helm("istiod", charts / "istio-control/istio-discovery", "istio-system", "--values", MANIFESTS / "istiod.yaml")
         wait_until(lambda: condition("node", NODE, "Ready"), 60, "the node", f"see {LOGS}/kubelet.log")
         say("the node is ready")
         rollout("kube-system")
         if kind != "bare":
-            gateway()
+            gateway(charts)
 
 
-def gateway():
+def gateway(charts):
     # istiod gives the gateway's pods their container.
     rollout("istio-system")
-    helm("istio-ingressgateway", "gateway", "istio-ingress", "--values", MANIFESTS / "gateway.yaml")
+    helm("istio-ingressgateway", charts / "gateway", "istio-ingress", "--values", MANIFESTS / "gateway.yaml")
     rollout("istio-ingress")
     say(f"Istio's gateway answers at {GATEWAY_IP}, port 80")
 
 
-def load_all():
+def load_all(images):
     loaded = run("ctr", "images", "list", "--quiet").split()
-    for name, (entrypoint, files) in IMAGES.items():
+    for name, (entrypoint, files) in images.items():
         if f"{HUB}/{name}:1" not in loaded:
             load(f"{HUB}/{name}:1", [entrypoint], files.items())
             say(f"image {name} is loaded")
@@ -88,7 +96,7 @@ def load(name, entrypoint, pairs, user=image.USER):
 
 
 def helm(release, chart, namespace, *arguments):
-    run("helm", "upgrade", "--install", release, ISTIO / chart, "--namespace", namespace, "--create-namespace", *arguments)
+    run("helm", "upgrade", "--install", release, chart, "--namespace", namespace, "--create-namespace", *arguments)
 
 
 def rollout(namespace, deployment=None):

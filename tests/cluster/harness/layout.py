@@ -22,7 +22,8 @@ CGROUP = f"weir-cluster-{NAME}"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weir" / "cluster"
 BIN = CACHE / "bin"
 STAMPS = CACHE / "stamps"
-ISTIO = CACHE / "istio"
+# Of both its versions: its charts, and its Envoy's bootstrap.
+ISTIO, ISTIO_PREVIOUS = CACHE / "istio", CACHE / "istio-previous"
 FLAGGER = CACHE / "flagger"
 FLUX = CACHE / "flux"
 LOGS = CACHE / "logs" / NAME

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from layout import BIN, CACHE, FLAGGER, HARNESS, ISTIO, REPOSITORY, SOURCE, STAMPS
+from layout import BIN, CACHE, FLAGGER, HARNESS, ISTIO, ISTIO_PREVIOUS, REPOSITORY, SOURCE, STAMPS
 from machine import COMPILER
 from report import Trouble, say
 
@@ -50,6 +50,12 @@ class Build:
         return re.search(rf"^\s*{re.escape(self.pin)} (v\S+)", (self.folder / "go.mod").read_text(encoding="utf8"), re.M).group(1)
 
 
+def istio(module, suffix, **more):
+    """Istio's programs of one version. The tags are those of its own release."""
+    programs = (("pilot-discovery", "vtprotobuf,disable_pgv"), ("pilot-agent", "agent,disable_pgv,grpcnotrace,retrynotrace"))
+    return [Build(module, "istio.io/istio", {name + suffix: f"istio.io/istio/pilot/cmd/{name}"}, tags, **more) for name, tags in programs]
+
+
 KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 VERSION = "k8s.io/component-base/version"
 FLUX_CONTROLLERS = ("kustomize-controller", "helm-controller")
@@ -60,10 +66,8 @@ BUILDS = (
           variables={f"{VERSION}.gitVersion": "{version}", f"{VERSION}.gitMajor": "{major}", f"{VERSION}.gitMinor": "{minor}"}),
     Build("coredns", "github.com/coredns/coredns", {"coredns": "github.com/coredns/coredns"}),
     Build("helm", "helm.sh/helm/v3", {"helm": "helm.sh/helm/v3/cmd/helm"}),
-    # The tags are those of Istio's own release.
-    Build("istio", "istio.io/istio", {"pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery"}, "vtprotobuf,disable_pgv"),
-    Build("istio", "istio.io/istio", {"pilot-agent": "istio.io/istio/pilot/cmd/pilot-agent"},
-          "agent,disable_pgv,grpcnotrace,retrynotrace"),
+    *istio("istio", ""),
+    *istio("istio-previous", "-previous", on_demand=True),
     Build("podinfo", "github.com/stefanprodan/podinfo", {"podinfo": "github.com/stefanprodan/podinfo/cmd/podinfo"}),
     Build("loadtester", "github.com/fluxcd/flagger", {"loadtester": "github.com/fluxcd/flagger/cmd/loadtester"}),
     Build("flagger", "github.com/fluxcd/flagger", {"flagger": "github.com/fluxcd/flagger/cmd/flagger"}, on_demand=True),
@@ -71,8 +75,9 @@ BUILDS = (
     # What the load tester is told to run.
     Build("hey", "github.com/rakyll/hey", {"hey": "github.com/rakyll/hey"}, on_demand=True),
 )
-# What is taken from Istio's module beside the programs.
-ISTIO_BUILD = next(build for build in BUILDS if build.module == "istio")
+# What is taken from Istio's modules beside the programs, and where it is put.
+PREVIOUS = ("pilot-discovery-previous", "pilot-agent-previous")
+ISTIOS = {folder.name: folder for folder in (ISTIO, ISTIO_PREVIOUS)}
 CHARTS = ("base", "istio-control/istio-discovery", "gateway")
 # Flagger's own, which installs it with the rights that it has.
 FLAGGER_BUILD = next(build for build in BUILDS if build.module == "flagger")
@@ -94,8 +99,9 @@ def wanted(names):
 
 
 def missing(names=()):
-    extras = ["pause"] * (not is_pause_built()) + ["charts"] * (not are_charts_there())
-    return [name for build in wanted(names) for name in build.missing()] + extras
+    builds = wanted(names)
+    extras = ["pause"] * (not is_pause_built()) + ["charts" for build in builds if build.module in ISTIOS and not are_charts_there(build)]
+    return [name for build in builds for name in build.missing()] + extras
 
 
 def build(names=()):
@@ -114,7 +120,9 @@ def build(names=()):
         for number, item in enumerate(todo, 1):
             compile_go(item, f"[{number}/{len(todo)}]")
         pause()
-        charts()
+        for item in wanted(names):
+            if item.module in ISTIOS:
+                charts(item)
         if FLAGGER_BUILD in wanted(names):
             flaggers_chart()
         envoy()
@@ -190,21 +198,21 @@ def pause():
         (STAMPS / "pause").write_text(hashlib.sha256(PAUSE.read_bytes()).hexdigest(), encoding="utf8")
 
 
-def are_charts_there():
-    stamp = STAMPS / "charts"
-    return ISTIO.exists() and stamp.exists() and stamp.read_text(encoding="utf8") == ISTIO_BUILD.version()
+def are_charts_there(build):
+    stamp = STAMPS / f"charts-of-{build.module}"
+    return ISTIOS[build.module].exists() and stamp.exists() and stamp.read_text(encoding="utf8") == build.version()
 
 
-def charts():
+def charts(build):
     """Copies Istio's charts and its Envoy bootstrap, so that a built cluster starts without Go and its caches."""
-    if are_charts_there():
+    if are_charts_there(build):
         return
-    istio, source = ISTIO_BUILD, source_of(ISTIO_BUILD)
-    shutil.rmtree(ISTIO, ignore_errors=True)
+    folder, source = ISTIOS[build.module], source_of(build)
+    shutil.rmtree(folder, ignore_errors=True)
     for chart in CHARTS:
-        shutil.copytree(source / "manifests/charts" / chart, ISTIO / chart, copy_function=shutil.copyfile)
-    shutil.copyfile(source / BOOTSTRAP, ISTIO / "envoy_bootstrap.json")
-    (STAMPS / "charts").write_text(istio.version(), encoding="utf8")
+        shutil.copytree(source / "manifests/charts" / chart, folder / chart, copy_function=shutil.copyfile)
+    shutil.copyfile(source / BOOTSTRAP, folder / "envoy_bootstrap.json")
+    (STAMPS / f"charts-of-{build.module}").write_text(build.version(), encoding="utf8")
 
 
 def source_of(build):

@@ -53,6 +53,15 @@ pub(crate) enum ActError {
 }
 
 impl ActError {
+    /// Returns whether the namespace of a write is gone, or goes: then nothing is written there any more.
+    pub(crate) fn is_of_a_namespace_that_goes(&self) -> bool {
+        let Self::Write { source, .. } = self else { return false };
+        let kube::Error::Api(status) = &**source else { return false };
+        let goes = || status.message.contains("is being terminated");
+        let gone = || status.message.starts_with("namespaces \"") && status.message.ends_with("not found");
+        (status.code == 403 && goes()) || (status.code == 404 && gone())
+    }
+
     /// Returns what a person must know of it: one word, and the API server's own sentence. Nothing of what passes by itself.
     pub(crate) fn fault(&self) -> Option<(&'static str, String)> {
         match self {

@@ -70,12 +70,13 @@ impl<V: Projection> Cache<V> {
     }
 
     /// Keeps the copy up to date, for ever, in these namespaces, or everywhere where there are none; tells of every object that
-    /// changed or went.
+    /// changed or went. A dispensable namespace whose first list is refused counts as empty until it answers: a Role goes with its namespace.
     pub(crate) async fn run(
         self: Arc<Self>,
         client: Client,
         selector: Option<&str>,
         namespaces: &[String],
+        dispensable: &[String],
         mut changed: impl FnMut(&Cached<V>) + Send,
     ) {
         let everywhere = namespaces.is_empty().then_some(None);
@@ -121,7 +122,15 @@ impl<V: Projection> Cache<V> {
                     self.write(|objects| objects.remove(&key(&object)));
                     changed(&object);
                 }
-                Err(error) => warn!(kind = V::KIND, error = %Chain(&error), "watch interrupted"),
+                Err(error) => {
+                    let dispensable = scopes[at].is_some_and(|scope| dispensable.iter().any(|it| it == scope));
+                    if dispensable && !listed[at].1 && is_refused(&error) {
+                        listed[at].1 = true;
+                        let complete = listed.iter().all(|(_, done)| *done);
+                        self.replace(scopes[at], Objects::new(), complete, &mut changed);
+                    }
+                    warn!(kind = V::KIND, namespace = scopes[at], error = %Chain(&error), "watch interrupted");
+                }
             }
         }
     }
@@ -201,6 +210,11 @@ fn watch(
         None => Api::all_with(client, resource),
     };
     watcher(api, config).default_backoff().boxed()
+}
+
+/// Returns whether a first list was refused: the rights are missing, or what they are for.
+fn is_refused(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if [403, 404].contains(&status.code))
 }
 
 /// One object that cannot be read must not stop the watch of all.

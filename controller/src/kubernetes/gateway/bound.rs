@@ -52,7 +52,15 @@ impl Bound {
         let gateways: Vec<_> = through.iter().filter(is_gateway).collect();
         let has_pod = !outside.is_empty() || gateways.iter().any(|workload| workload.has_pod(stores));
         let sidecars: Vec<_> = through.iter().filter(|workload| !is_gateway(workload)).collect();
-        let callers = callers.map(|callers| calling(stores, names, callers, &sidecars));
+        let id = canary_id(&names.namespace, &names.canary);
+        let silent: Vec<String> = through.iter().flat_map(|workload| workload.silent(stores, now())).collect();
+        let unrouted: Vec<String> = sidecars.iter().flat_map(|workload| workload.unrouted(stores, &id)).collect();
+        let elsewhere = |callers: &Callers| callers.taking_part.iter().any(|of| of.namespace != names.namespace);
+        let narrowed_by = match callers.is_some_and(elsewhere) {
+            true => router::narrowed_by(stores, names, spec),
+            false => Vec::new(),
+        };
+        let callers = callers.map(|callers| calling(stores, names, callers, &sidecars, unrouted.len()));
         let mut found = Vec::new();
         if let Some((reason, message)) = router::unbound(stores, names, spec, has_pod) {
             match &callers {
@@ -69,7 +77,6 @@ impl Bound {
             );
             found.push(("PodsElsewhere", text));
         }
-        let silent: Vec<String> = through.iter().flat_map(|workload| workload.silent(stores, now())).collect();
         if !silent.is_empty() {
             let text = format!(
                 "{} never acknowledged a configuration, or none for a while: no advance waits for it, and only before the canary \
@@ -78,9 +85,17 @@ impl Bound {
             );
             found.push(("PodsSilent", text));
         }
-        let id = canary_id(&names.namespace, &names.canary);
-        let unrouted: Vec<String> = sidecars.iter().flat_map(|workload| workload.unrouted(stores, &id)).collect();
-        if !unrouted.is_empty() {
+        if !narrowed_by.is_empty() {
+            let text = format!(
+                "callers in other namespaces have no route to it, and send everything to the primary: with {} in spec.service.hosts its routes \
+                 hold in namespace {} alone, as nobody knows whose host that is; leave it out, and callers ask for {}.{}",
+                listed(narrowed_by.iter().copied()),
+                names.namespace,
+                names.apex,
+                names.namespace
+            );
+            found.push(("RoutesUnseen", text));
+        } else if !unrouted.is_empty() {
             let text = format!(
                 "{} have no route to it, and send everything to the primary: a Sidecar of their namespace, or an exportTo, hides it \
                  (istioctl proxy-config route)",
@@ -144,13 +159,20 @@ fn is_ambient(stores: &Stores, pod: &Pod) -> bool {
 }
 
 /// Returns what is so of those that call a Canary from inside of the mesh.
-fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<GatewayWorkload>]) -> Bound {
-    let taking_part: usize = sidecars.iter().map(|workload| workload.pods(stores).len()).sum();
+fn calling(
+    stores: &Stores,
+    names: &Names,
+    callers: &Callers,
+    sidecars: &[&Arc<GatewayWorkload>],
+    unrouted: usize,
+) -> Bound {
+    let found: usize = sidecars.iter().map(|workload| workload.pods(stores).len()).sum();
     let namespaces: BTreeSet<&str> = callers.taking_part.iter().map(|of| of.namespace.as_str()).collect();
     let listed = listed(namespaces.into_iter());
-    let bound = taking_part > 0;
+    let bound = found > 0;
     let mut said = Vec::new();
     if bound {
+        let taking_part = found.saturating_sub(unrouted);
         said.push(format!("requests of {taking_part} callers with a sidecar in {listed} are split"));
     }
     // A pod that is the Canary's own is called; whether it calls is nobody's to know.
@@ -174,6 +196,14 @@ fn calling(stores: &Stores, names: &Names, callers: &Callers, sidecars: &[&Arc<G
             pods.len(),
             self::listed(pods.iter().map(String::as_str))
         ));
+    }
+    let nobody = |of: &&FilterNames| {
+        let selects = |pod: &Arc<Pod>| selects(&of.selector, pod.metadata.labels.as_ref());
+        !of.selector.is_empty() && !stores.pods.of(&of.namespace).iter().any(selects)
+    };
+    for of in callers.taking_part.iter().filter(nobody).take(NAMED) {
+        let labels: Vec<String> = of.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        said.push(format!("the labels {} of spec.service.callers find no pod in {}", labels.join(","), of.namespace));
     }
     let ambient = without.iter().filter(|pod| is_ambient(stores, pod)).count();
     if ambient > 0 {

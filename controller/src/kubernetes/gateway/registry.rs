@@ -118,9 +118,11 @@ impl GatewayRegistry {
         let all = self.all();
         let every = used.contains(&Labels::new());
         let callers = self.callers.lock().clone();
+        let unread = stores.canaries.all().iter().any(|canary| canary.fields.spec.is_err());
         let counts = |of: &FilterNames| match of.proxies {
             Proxies::Gateways => every || used.contains(&of.selector) || inserted(stores, of),
-            Proxies::Sidecars => callers.contains(of) || inserted(stores, of),
+            // Whom nobody names any more leaves; where what a Canary says cannot be read, its callers are not known.
+            Proxies::Sidecars => callers.contains(of) || (unread && inserted(stores, of)),
         };
         for workload in all.iter().filter(|workload| counts(&workload.names)) {
             let FilterNames { namespace, selector, proxies } = &workload.names;

@@ -12,7 +12,7 @@ use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{apex_conflict, keep_of_before, taken_hosts, token_under_way};
+use crate::kubernetes::router::{apex_conflict, headless_arms, keep_of_before, taken_hosts, token_under_way};
 use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::scaler::missing_autoscaler;
 
@@ -94,5 +94,6 @@ impl Subject {
             .or_else(|| reconciler.retry.refused())
             .or_else(|| asked.iter().find_map(|workload| workload.left_out(&reconciler.id)))
             .or_else(|| asked.iter().find_map(|workload| workload.refused()))
+            .or_else(|| moving.then(|| headless_arms(stores, &self.names, &self.spec)).flatten())
     }
 }

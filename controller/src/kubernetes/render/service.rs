@@ -38,7 +38,8 @@ pub(crate) fn service(names: &Names, spec: &CanarySpec, role: Role, selector: &L
     decorate(&mut metadata, extra.as_ref());
     let mut body = json!({"selector": selector, "ports": ports});
     // A sidecar sends what is for a headless Service to the address that the program has chosen: an arm's must be the sidecar's choice.
-    let by_sidecar = service.is_on_mesh() && !matches!(role, Role::Apex(_));
+    let in_mesh = service.is_on_mesh() || service.delegation == Some(true);
+    let by_sidecar = in_mesh && !matches!(role, Role::Apex(_));
     if service.headless == Some(true) && !by_sidecar {
         body["clusterIP"] = "None".into();
     }

@@ -24,7 +24,8 @@ use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
 pub(crate) use callers::Callers;
-pub(super) use callers::callers;
+pub(super) use callers::{callers, headless_arms};
+pub(super) use export::narrowed_by;
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::taken_hosts;
 pub(super) use policy::policies_of_gateways;
@@ -208,7 +209,7 @@ impl Executor<'_> {
     pub(super) async fn make_virtual_service(&self, ports: &[Value]) -> Result<(), ActError> {
         let multiport = ports.len() > 1;
         let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
-        let narrow = export::is_narrow(self.stores, self.names, self.spec, before.as_deref());
+        let narrow = !export::narrowed_by(self.stores, self.names, self.spec, before.as_deref()).is_empty();
         let settings = before.map(|live| render::settings(&spec_before(&live, self.names))).unwrap_or_default();
         let routes = |ownership| {
             let mut routes =

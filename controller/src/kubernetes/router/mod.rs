@@ -92,6 +92,23 @@ pub(crate) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Opti
     }
 }
 
+/// Returns why the arms that callers' sidecars would choose between cannot be chosen: one word, and a sentence.
+#[must_use]
+pub(crate) fn headless_arms(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    match names.router {
+        RouterKind::Istio => istio::headless_arms(stores, names, spec),
+    }
+}
+
+/// Returns the hosts for which the routes are for callers of the Canary's own namespace alone; none where they are for all.
+#[must_use]
+pub(crate) fn narrowed_by<'a>(stores: &Stores, names: &Names, spec: &'a CanarySpec) -> Vec<&'a str> {
+    let live = stores.virtual_services.get(&names.namespace, &names.apex);
+    match names.router {
+        RouterKind::Istio => istio::narrowed_by(stores, names, spec, live.as_deref()),
+    }
+}
+
 /// Returns what hides a Canary's Services from its callers, a sentence each; nothing as long as it is not known.
 #[must_use]
 pub(crate) fn hiding(stores: &Arc<Stores>, names: &Names, callers: &Callers, fresh: Duration) -> Option<Vec<String>> {

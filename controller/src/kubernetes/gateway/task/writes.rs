@@ -157,6 +157,20 @@ impl Task {
         }
     }
 
+    /// Takes note that nothing can be written into a namespace that goes: what there was goes with it.
+    fn namespace_goes(&mut self, now: Timestamp) {
+        debug!(namespace = self.workload.names.namespace, "the namespace goes, and the filter with it");
+        self.report_write(FILTER, None);
+        self.report_write(CONFIG, None);
+        if self.publisher.is_empty() {
+            self.objects.set_version(None);
+            self.publisher.config_removed();
+        } else {
+            self.publisher.failed(now);
+            self.insert_at = now + INSERTION_RETRY;
+        }
+    }
+
     pub(super) fn written(&mut self, written: Written, now: Timestamp) {
         let names = self.workload.names.clone();
         let (namespace, selector) = (&names.namespace, &names.selector);
@@ -176,6 +190,8 @@ impl Task {
                 let read = self.objects.read();
                 self.writing = Some(Box::pin(async move { Written::Read(read.await) }));
             }
+            Written::Pushed(_, Err(error)) if error.is_of_a_namespace_that_goes() => self.namespace_goes(now),
+            Written::Inserted(Err(error)) if error.is_of_a_namespace_that_goes() => self.namespace_goes(now),
             Written::Pushed(_, Err(error)) => {
                 failed("push failed", &error);
                 self.report_write(CONFIG, Some(&error));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::gateways;
 use crate::api::CanarySpec;
 use crate::api::service::{Callers as Group, on_mesh};
+use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::render::{FilterNames, Names, Proxies};
 use crate::kubernetes::stores::Stores;
 
@@ -31,6 +32,7 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
     let default: Vec<Group> = std::iter::once(Group::default()).chain(default).collect();
     let groups = if spec.service.callers.is_empty() { &default } else { &spec.service.callers };
     let known = |namespace: &str| stores.namespaces.get("", namespace).is_some();
+    let goes = |namespace: &str| stores.namespaces.get("", namespace).is_some_and(|it| it.deleted());
     let mut callers = Callers { alone: gateways(stores, names, spec).is_empty(), ..Callers::default() };
     for Group { namespace, labels } in groups {
         let own = names.namespace.as_str();
@@ -40,7 +42,8 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
             namespaces.extend(stores.known_namespaces());
             namespaces.retain(|namespace| stores.may_call(own, namespace));
         }
-        for namespace in namespaces {
+        // Who calls from a namespace that goes is about to end, and nothing new can be written there.
+        for namespace in namespaces.into_iter().filter(|namespace| !goes(namespace)) {
             // Rights in some namespaces do not show which others there are.
             let exists = namespace == own || stores.settings.is_restricted() || known(&namespace);
             if !exists {
@@ -64,4 +67,22 @@ fn is_on_mesh(stores: &Stores, names: &Names, spec: &CanarySpec) -> bool {
     let mut roots =
         index.roots().iter().filter(|root| root.delegates_to(&names.namespace, &names.apex).next().is_some());
     roots.any(|root| on_mesh(&root.fields.spec.gateways))
+}
+
+/// Returns why sidecars cannot choose between the arms. What is for a headless Service they send to the address that the program has
+/// looked up, a pod of the primary, and its answers would count as the canary's. `clusterIP` of a Service cannot be changed.
+pub(in super::super) fn headless_arms(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    callers(stores, names, spec)?;
+    let services = [names.primary_service(), names.canary_service()];
+    let mut arms = services.iter().filter_map(|name| stores.services.get(&names.namespace, name));
+    let headless = arms.find(|arm| arm.body()["spec"]["clusterIP"] == "None")?;
+    let [primary, canary] = &services;
+    let problem = format!(
+        "Service {} is headless, so the sidecars of its callers cannot choose between the arms: kubectl delete service -n {} {primary} \
+         {canary}, and Weir makes both anew with an address of their own; spec.service.headless holds for {} alone then",
+        headless.name(),
+        names.namespace,
+        names.apex
+    );
+    Some(("HeadlessArms", problem))
 }

@@ -11,12 +11,17 @@ use crate::kubernetes::kinds::VirtualService;
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::Stores;
 
-/// Returns whether a Canary's own VirtualService is for its namespace only. On gateways it has to be exported, and who has which host
-/// there is known.
-pub(super) fn is_narrow(stores: &Stores, names: &Names, spec: &CanarySpec, live: Option<&VirtualService>) -> bool {
+/// Returns the hosts for which a Canary's own VirtualService is for its namespace only; none where it is for all. On gateways it has to
+/// be exported, and who has which host there is known.
+pub(in super::super) fn narrowed_by<'a>(
+    stores: &Stores,
+    names: &Names,
+    spec: &'a CanarySpec,
+    live: Option<&VirtualService>,
+) -> Vec<&'a str> {
     let service = &spec.service;
     if service.delegation == Some(true) || service.gateways.iter().any(|gateway| gateway != "mesh") {
-        return false;
+        return Vec::new();
     }
     let (apex, namespace, domain) = (&names.apex, &names.namespace, &stores.settings.cluster_domain);
     let own = [
@@ -25,12 +30,13 @@ pub(super) fn is_narrow(stores: &Stores, names: &Names, spec: &CanarySpec, live:
         format!("{apex}.{namespace}.svc"),
         format!("{apex}.{namespace}.svc.{domain}"),
     ];
-    let others: Vec<&String> =
-        service.hosts.iter().filter(|host| !own.iter().any(|own| own.eq_ignore_ascii_case(host))).collect();
+    let hosts = service.hosts.iter().map(String::as_str);
+    let others: Vec<&str> = hosts.filter(|host| !own.iter().any(|own| own.eq_ignore_ascii_case(host))).collect();
     // What was routed for everybody before there was this rule goes on so.
     let has_been = |live: &VirtualService| {
         let hosts = &live.fields.spec.hosts;
-        live.body()["spec"]["exportTo"] == Value::Null && others.iter().all(|host| hosts.contains(host))
+        live.body()["spec"]["exportTo"] == Value::Null
+            && others.iter().all(|host| hosts.iter().any(|known| known == host))
     };
-    !others.is_empty() && !live.is_some_and(has_been)
+    if live.is_some_and(has_been) { Vec::new() } else { others }
 }

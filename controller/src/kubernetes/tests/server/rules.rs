@@ -6,6 +6,16 @@ use serde_json::{Map, Value, json};
 
 use super::store::{Key, Store, Writer};
 
+/// Keeps what was given once and nobody can take away: a Service's address.
+pub(super) fn keep(kind: &str, before: Option<&Value>, object: &mut Value) {
+    if kind == "Service"
+        && let Some(address) = before.and_then(|before| before.pointer("/spec/clusterIP"))
+        && let Some(Value::Object(spec)) = object.get_mut("spec")
+    {
+        spec.entry("clusterIP").or_insert_with(|| address.clone());
+    }
+}
+
 /// Adds the defaults that matter here.
 pub(super) fn complete(kind: &str, object: &mut Value) {
     let mut default = |path: &str, value: Value| {

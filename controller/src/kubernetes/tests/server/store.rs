@@ -158,6 +158,7 @@ impl Store {
     /// Stores an object, and lets it go where it is deleted and nothing holds it.
     fn put(&mut self, key: Key, before: Option<Value>, mut object: Value) -> Result<Value, Refusal> {
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        rules::keep(&kind, before.as_ref(), &mut object);
         rules::complete(&kind, &mut object);
         if let Some(problem) = rules::problem(&kind, before.as_ref(), &object) {
             return Err(Refusal::invalid(&kind, &key.2, &problem));
