@@ -231,10 +231,22 @@ async fn a_sidecar_that_hides_a_service_from_its_callers_is_named_with_what_to_a
     stage.reason("shop", "NotAcknowledged").await;
     minutes(1).await;
     let [_, _, message] = stage.condition("shop", "Hazard");
-    let hidden = format!("Sidecar web/default hides shop.{NAMESPACE}.svc.cluster.local from its pods");
+    let hidden = format!("Sidecar web/default hides shop.{NAMESPACE}.svc.cluster.local from pods of web");
     assert!(message.contains(&hidden) && message.contains(&format!("Add {NAMESPACE}/* to its egress")), "{message}");
     assert!(!message.contains(&format!("Sidecar {NAMESPACE}/default")), "{message}");
-    server.apply("admin", &sidecar("web", json!(["./*", format!("{NAMESPACE}/*")])));
+    // Without one of its own the mesh's holds there; and a policy that stands beside the callers holds for no arm.
+    server.delete("sidecars", "web", "default");
+    server.apply("admin", &sidecar("istio-system", json!(["./*", "istio-system/*"])));
+    server.apply("admin", &json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "ours", "namespace": "web"},
+        "spec": {"host": format!("shop.{NAMESPACE}.svc.cluster.local"), "trafficPolicy": {}},
+    }));
+    minutes(12).await;
+    let [_, _, message] = stage.condition("shop", "Hazard");
+    assert!(message.contains("Sidecar istio-system/default hides"), "{message}");
+    assert!(message.contains("DestinationRule web/ours is for Service shop"), "{message}");
+    server.delete("sidecars", "istio-system", "default");
+    server.delete("destinationrules", "web", "ours");
     minutes(12).await;
     assert_eq!(stage.condition("shop", "Hazard")[2], "");
 }

@@ -34,10 +34,18 @@ pub(super) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
 /// Returns the rules for the service that users call which stand beside its gateways: istiod looks there first. Nothing of one for exactly
 /// that service holds for the arms'.
 pub(in super::super) fn policies_of_gateways(stores: &Stores, names: &Names) -> Vec<String> {
+    let beside = stores.settings.gateway_namespaces.iter().map(String::as_str);
+    policies_beside(stores, names, beside.filter(|of| *of != names.namespace && *of != ROOT_NAMESPACE))
+}
+
+/// Returns the rules for the service that stand in these namespaces, of whose proxies the same holds.
+pub(super) fn policies_beside<'a>(
+    stores: &Stores,
+    names: &Names,
+    beside: impl Iterator<Item = &'a str>,
+) -> Vec<String> {
     let Names { namespace, apex, .. } = names;
     let service = format!("{apex}.{namespace}.svc.{}", stores.settings.cluster_domain);
-    let beside = stores.settings.gateway_namespaces.iter();
-    let beside = beside.filter(|of| *of != namespace && *of != ROOT_NAMESPACE);
     let rules = beside.flat_map(|of| stores.destination_rules.of(of));
     let about = rules
         .filter(|rule| rule.body()["spec"]["host"].as_str().is_some_and(|host| host.eq_ignore_ascii_case(&service)));

@@ -1,5 +1,5 @@
-//! `Sidecar`s that hide a Canary's Services from its callers: a proxy has no route to a host that its egress does not name, so that
-//! what it sends goes past the split, to the primary.
+//! What stands beside a Canary's callers: `Sidecar`s that hide its Services from them, as a proxy has no route to a host that its egress
+//! does not name, so that what it sends goes past the split, to the primary; and policies of their own for the service.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,19 +8,20 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Callers;
+use super::policy::policies_beside;
 use crate::kubernetes::api_server::lists::{Listable, Listed};
 use crate::kubernetes::gateway::selects;
-use crate::kubernetes::kinds::Labels;
+use crate::kubernetes::kinds::{Labels, Proxy};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::stores::{Key, Stores};
+use crate::kubernetes::stores::{Key, ROOT_NAMESPACE, Stores};
 
 const SIDECARS: [Listable; 1] =
     [Listable { group: "networking.istio.io", version: "v1", kind: "Sidecar", plural: "sidecars" }];
 /// Sentences of one Canary.
 const MOST: usize = 5;
 
-/// Returns which `Sidecar`s of its callers hide one of a Canary's Services, a sentence each; nothing as long as it is not known. What is
-/// known is at most as old as `fresh`.
+/// Returns what of its callers' namespaces keeps requests from a Canary's arms, or their settings from them, a sentence each; nothing as
+/// long as it is not known. What is known is at most as old as `fresh`.
 pub(in super::super) fn hiding(
     stores: &Arc<Stores>,
     names: &Names,
@@ -32,6 +33,7 @@ pub(in super::super) fn hiding(
     // All are asked for before one is waited for.
     let listed: Vec<_> = namespaces
         .iter()
+        .chain([&ROOT_NAMESPACE])
         .map(|namespace| {
             let (waking, key) = (stores.clone(), key.clone());
             stores.api.lists.of(&stores.api.client, namespace, &SIDECARS, fresh, move || waking.wake(&key))
@@ -42,21 +44,43 @@ pub(in super::super) fn hiding(
     let domain = &stores.settings.cluster_domain;
     let host = |service: &str| format!("{service}.{}.svc.{domain}", names.namespace);
     let services = [names.apex.clone(), names.primary_service(), names.canary_service()].map(|service| host(&service));
-    let of_callers = |sidecar: &&Listed| {
-        let labels = &sidecar.spec["workloadSelector"]["labels"];
-        let labels: Labels = serde_json::from_value(labels.clone()).unwrap_or_default();
-        let mut groups = callers.taking_part.iter().filter(|of| of.namespace == *sidecar.namespace);
-        // Who selects all pods of a namespace selects some of the others'.
-        groups.any(|of| of.selector.is_empty() || selects(&labels, Some(&of.selector)))
+    let mut said = BTreeSet::new();
+    for of in &callers.taking_part {
+        let pods = stores.pods.of(&of.namespace);
+        let selected = pods.iter().filter(|pod| pod.fields.proxy == Proxy::Sidecar && of.selects(pod));
+        let mut labels: BTreeSet<&Labels> = selected.filter_map(|pod| pod.metadata.labels.as_ref()).collect();
+        if labels.is_empty() {
+            labels.insert(&of.selector);
+        }
+        for sidecar in labels.into_iter().filter_map(|labels| holding(&sidecars, &of.namespace, labels)) {
+            if let Some(hidden) =
+                services.iter().find(|host| !shows(&sidecar.spec, &of.namespace, &names.namespace, host))
+            {
+                said.insert(format!(
+                    "Sidecar {}/{} hides {hidden} from pods of {}: what these send goes to the primary, and is not counted. Add {}/* to its \
+                     egress",
+                    sidecar.namespace, sidecar.name, of.namespace, names.namespace
+                ));
+            }
+        }
+    }
+    let known = |of: &&str| *of != names.namespace && !stores.settings.gateway_namespaces.iter().any(|it| it == of);
+    said.extend(policies_beside(stores, names, namespaces.into_iter().filter(known)));
+    Some(said.into_iter().take(MOST).collect())
+}
+
+/// Returns the `Sidecar` that holds for a pod: one that selects it, or its namespace's, or the mesh's.
+fn holding<'a>(sidecars: &'a [Listed], namespace: &str, pod: &Labels) -> Option<&'a Listed> {
+    let selector = |sidecar: &Listed| -> Labels {
+        serde_json::from_value(sidecar.spec["workloadSelector"]["labels"].clone()).unwrap_or_default()
     };
-    let sentence = |sidecar: &Listed| {
-        let hidden = services.iter().find(|host| !shows(&sidecar.spec, &sidecar.namespace, &names.namespace, host))?;
-        Some(format!(
-            "Sidecar {}/{} hides {hidden} from its pods: what these send goes to the primary, and is not counted. Add {}/* to its egress",
-            sidecar.namespace, sidecar.name, names.namespace
-        ))
-    };
-    Some(sidecars.iter().filter(of_callers).filter_map(sentence).take(MOST).collect())
+    let is_of = |sidecar: &&Listed, namespace: &str| *sidecar.namespace == *namespace;
+    let own = sidecars.iter().filter(|it| is_of(it, namespace)).find(|it| {
+        let selector = selector(it);
+        !selector.is_empty() && selects(&selector, Some(pod))
+    });
+    let default = |namespace: &str| sidecars.iter().find(|it| is_of(it, namespace) && selector(it).is_empty());
+    own.or_else(|| default(namespace)).or_else(|| default(ROOT_NAMESPACE))
 }
 
 /// Returns whether a `Sidecar` in a namespace has a route to a host of another one. Without egress it has what its namespace has.
@@ -76,6 +100,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_sidecar_that_selects_a_pod_holds_for_it_then_its_namespaces_then_the_meshs() {
+        let sidecar = |namespace: &str, name: &str, labels: Value| Listed {
+            kind: "Sidecar",
+            namespace: namespace.into(),
+            name: name.into(),
+            spec: json!({"workloadSelector": {"labels": labels}}),
+        };
+        let all = [
+            sidecar("istio-system", "mesh", json!({})),
+            sidecar("web", "default", json!({})),
+            sidecar("web", "frontend", json!({"app": "frontend"})),
+        ];
+        let name = |namespace: &str, app: &str| {
+            holding(&all, namespace, &Labels::from([("app".into(), app.into()), ("tier".into(), "web".into())]))
+                .unwrap()
+                .name
+                .to_string()
+        };
+        assert_eq!(
+            [name("web", "frontend"), name("web", "other"), name("shop", "frontend")],
+            ["frontend", "default", "mesh"]
+        );
+    }
 
     #[test]
     fn a_sidecar_shows_what_its_egress_names() {
