@@ -66,6 +66,9 @@ fn every_value_of_the_chart_does_what_it_says() {
         assert!(!plain.contains(what), "{what} unasked for");
     }
     assert!(plain.contains("http://weir.weir-system.svc.cluster.local:8080{path}"), "{plain}");
+    // The controller, and what waits for the filter to go from there.
+    let callers = rendered(&["--set", "watchNamespaces={shop},callerNamespaces={web}"]).unwrap();
+    assert_eq!(callers.matches("WEIR_CALLER_NAMESPACES, value: \"web\"").count(), 2, "{callers}");
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
     let pinned = format!("image: weir:0.1.0@sha256:{}", "a".repeat(64));

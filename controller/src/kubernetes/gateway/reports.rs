@@ -16,6 +16,9 @@ const STARTING: Span = Span::seconds(30);
 /// ready: its readiness is Envoy's own, and a caller's is that of the program beside Envoy.
 pub(super) const PATIENCE: Span = Span::seconds(30);
 
+/// A pod that was given up is asked so often.
+const NOW_AND_THEN: Span = Span::seconds(10);
+
 /// Routes that are not seen to be switched on so long after all pods should have them are told to people.
 pub(super) const SWITCH_TIMEOUT: Span = Span::seconds(10);
 
@@ -45,6 +48,8 @@ pub(super) struct Reports {
 #[derive(Default)]
 struct PodReport {
     first_asked: Timestamp,
+    /// When it was last asked in vain.
+    tried_at: Timestamp,
     /// When it was asked what it said last.
     asked_at: Timestamp,
     /// What it said last: nothing where the filter does not run.
@@ -90,7 +95,8 @@ impl Reports {
         } else {
             counting.clear();
         }
-        *known = PodReport { first_asked: known.first_asked, asked_at, report, runs, heard, problem, counting };
+        let (first_asked, tried_at) = (known.first_asked, known.tried_at);
+        *known = PodReport { first_asked, tried_at, asked_at, report, runs, heard, problem, counting };
     }
 
     /// Returns whether a pod has not answered for so long that no advance waits for it.
@@ -111,7 +117,16 @@ impl Reports {
     /// Takes note of a pod that did not answer, or whose answer is not believed: what it said before stands.
     pub(super) fn unanswered(&mut self, pod: String, asked_at: Timestamp, problem: String) {
         let known = self.pods.entry(pod).or_insert_with(|| PodReport { first_asked: asked_at, ..PodReport::default() });
+        known.tried_at = asked_at;
         known.problem = Some(problem);
+    }
+
+    /// Returns whether a pod is left alone now: one that was given up, and had the time to start, is asked now and then. Every other
+    /// round would take as long as its silence.
+    pub(super) fn is_left_alone(&self, pod: &str, now: Timestamp) -> bool {
+        let tried =
+            |known: &PodReport| now.since(known.first_asked) >= STARTING && now.since(known.tried_at) < NOW_AND_THEN;
+        self.is_given_up(pod, now) && self.pods.get(pod).is_some_and(tried)
     }
 
     /// Returns what a pod said last, and when it was asked.
@@ -211,6 +226,22 @@ mod tests {
             "weir_{ID}_1_primary_draw_assigned{{}} {requests}\nweir_boot{{}} {boot}\nweir_generation_0{{}} 8\nweir_vms_0{{}} 2\n"
         );
         Some(Report::parse(&text).unwrap())
+    }
+
+    #[test]
+    fn a_caller_that_hangs_is_asked_now_and_then_once_it_had_the_time_to_start() {
+        let second = |second: u64| Timestamp(0) + Span::seconds(second);
+        let mut reports = Reports { proxies: Proxies::Sidecars, ..Reports::default() };
+        let mut asked = Vec::new();
+        for now in 1..=60 {
+            if !reports.is_left_alone("pod", second(now)) {
+                asked.push(now);
+                reports.unanswered("pod".into(), second(now), "no answer".into());
+            }
+        }
+        assert_eq!(asked, (1..=30).chain([40, 50, 60]).collect::<Vec<u64>>());
+        reports.insert("pod".into(), second(60), said(1, 0), None, true);
+        assert!(!reports.is_left_alone("pod", second(61)), "it answers again");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::server::{Answer, ApiServer, Write};
+use super::server::ApiServer;
 use super::stage::{NAMESPACE, Stage, canary, deployment};
 
 fn pod(namespace: &str, name: &str, sidecar: bool) -> Value {
@@ -17,17 +17,17 @@ fn pod(namespace: &str, name: &str, sidecar: bool) -> Value {
 }
 
 /// A caller that runs and is not ready: it calls others all the same.
-fn running(server: &ApiServer, namespace: &str, name: &str, sidecar: bool) {
+pub(super) fn running(server: &ApiServer, namespace: &str, name: &str, sidecar: bool) {
     server.apply("kubelet", &pod(namespace, name, sidecar));
     server.edit("pods", namespace, name, |pod| pod["status"] = json!({"phase": "Running"}));
 }
 
-fn namespace(name: &str, allowed: bool) -> Value {
+pub(super) fn namespace(name: &str, allowed: bool) -> Value {
     let labels = if allowed { json!({"weir.dev/callers": "allowed"}) } else { json!({"tier": "any"}) };
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
-fn prepared(service: Value) -> ApiServer {
+pub(super) fn prepared(service: Value) -> ApiServer {
     let server = ApiServer::default();
     server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
     server.apply("flux", &canary("shop", service));
@@ -35,12 +35,12 @@ fn prepared(service: Value) -> ApiServer {
 }
 
 /// The condition `GatewayBound`: status, reason and message.
-fn bound(stage: &Stage) -> [String; 3] {
+pub(super) fn bound(stage: &Stage) -> [String; 3] {
     stage.condition("shop", "GatewayBound")
 }
 
 /// Which namespaces have how many of the filter's objects.
-fn filters(server: &ApiServer) -> Vec<(String, usize)> {
+pub(super) fn filters(server: &ApiServer) -> Vec<(String, usize)> {
     let mut found: Vec<(String, usize)> = Vec::new();
     for filter in server.all("envoyfilters") {
         let namespace = filter["metadata"]["namespace"].as_str().unwrap().to_owned();
@@ -52,11 +52,11 @@ fn filters(server: &ApiServer) -> Vec<(String, usize)> {
     found
 }
 
-fn both_in(namespaces: &[&str]) -> Vec<(String, usize)> {
+pub(super) fn both_in(namespaces: &[&str]) -> Vec<(String, usize)> {
     namespaces.iter().map(|namespace| ((*namespace).to_owned(), 2)).collect()
 }
 
-async fn minutes(count: u64) {
+pub(super) async fn minutes(count: u64) {
     tokio::time::sleep(Duration::from_secs(60 * count)).await;
 }
 
@@ -214,44 +214,6 @@ async fn a_canary_on_a_gateway_and_the_mesh_is_released_through_both() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sidecar_that_hides_a_service_from_its_callers_is_named_with_what_to_add() {
-    let server = prepared(json!({"callers": [{"namespace": "web"}, {}]}));
-    server.apply("admin", &namespace("web", true));
-    running(&server, "web", "client", true);
-    running(&server, NAMESPACE, "client", true);
-    let sidecar = |namespace: &str, hosts: Value| {
-        json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default", "namespace": namespace},
-            "spec": {"egress": [{"hosts": hosts}]},
-        })
-    };
-    server.apply("admin", &sidecar("web", json!(["./*", "istio-system/*"])));
-    server.apply("admin", &sidecar(NAMESPACE, json!(["./*"])));
-    let stage = Stage::start(&server);
-    stage.reason("shop", "NotAcknowledged").await;
-    minutes(1).await;
-    let [_, _, message] = stage.condition("shop", "Hazard");
-    let hidden = format!("Sidecar web/default hides shop.{NAMESPACE}.svc.cluster.local from pods of web");
-    assert!(message.contains(&hidden) && message.contains(&format!("Add {NAMESPACE}/* to its egress")), "{message}");
-    assert!(!message.contains(&format!("Sidecar {NAMESPACE}/default")), "{message}");
-    // Without one of its own the mesh's holds there; and a policy that stands beside the callers holds for no arm.
-    server.delete("sidecars", "web", "default");
-    server.apply("admin", &sidecar("istio-system", json!(["./*", "istio-system/*"])));
-    server.apply("admin", &json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": "ours", "namespace": "web"},
-        "spec": {"host": format!("shop.{NAMESPACE}.svc.cluster.local"), "trafficPolicy": {}},
-    }));
-    minutes(12).await;
-    let [_, _, message] = stage.condition("shop", "Hazard");
-    assert!(message.contains("Sidecar istio-system/default hides"), "{message}");
-    assert!(message.contains("DestinationRule web/ours is for Service shop"), "{message}");
-    server.delete("sidecars", "istio-system", "default");
-    server.delete("destinationrules", "web", "ours");
-    minutes(12).await;
-    assert_eq!(stage.condition("shop", "Hazard")[2], "");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_canary_that_names_no_callers_has_those_that_an_admin_names_for_all_beside_its_own() {
     let server = prepared(json!({}));
     server.default_callers(&["*"]);
@@ -287,53 +249,6 @@ async fn with_rights_in_some_namespaces_callers_are_in_those_that_the_chart_name
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_rights_in_some_namespaces_one_of_callers_that_is_gone_holds_up_nobody() {
-    let server = prepared(json!({"callers": [{}, {"namespace": "web"}]}));
-    server.allow(&[NAMESPACE]);
-    // Its Role went with it, so its lists are refused.
-    server.caller_namespaces(&["web"]);
-    running(&server, NAMESPACE, "client", true);
-    let stage = Stage::start(&server);
-    stage.reason("shop", "NotAcknowledged").await;
-    assert!(filters(&server).contains(&(NAMESPACE.to_owned(), 2)), "{:?}", filters(&server));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_namespace_of_callers_that_goes_in_mid_release_is_told_as_no_fault_and_written_into_no_more() {
-    let server = prepared(json!({"callers": [{}, {"namespace": "web"}]}));
-    server.apply("admin", &namespace("web", true));
-    ["web", NAMESPACE].iter().for_each(|name| running(&server, name, "client", true));
-    let stage = Stage::start(&server);
-    stage.reason("shop", "NotAcknowledged").await;
-    minutes(1).await;
-    assert_eq!(filters(&server), both_in(&[NAMESPACE, "web"]));
-    server.script(|write| {
-        let there =
-            write.verb != "delete" && write.body["metadata"]["namespace"] == "web" && write.kind == "EnvoyFilter";
-        there.then_some(Answer::Refused(403, "Forbidden", "namespace web is being terminated"))
-    });
-    for filter in server.all("envoyfilters").iter().filter(|filter| filter["metadata"]["namespace"] == "web") {
-        server.delete("envoyfilters", "web", filter["metadata"]["name"].as_str().unwrap());
-    }
-    minutes(1).await;
-    assert_ne!(
-        stage.said("shop").0,
-        "WriteRefused",
-        "before the namespace's own end is seen: {:?}",
-        stage.said("shop")
-    );
-    server.edit("namespaces", "", "web", |web| web["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
-    server.delete("pods", "web", "client");
-    minutes(1).await;
-    server.writes();
-    minutes(5).await;
-    let there = |write: &&Write| write.body["metadata"]["namespace"] == "web";
-    let written: Vec<String> = server.writes().iter().filter(there).map(ToString::to_string).collect();
-    assert_eq!(written, [""; 0], "nothing is tried there any more");
-    assert!(bound(&stage)[2].contains("names web, and there is no such namespace"), "{}", bound(&stage)[2]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn callers_that_are_narrowed_by_labels_are_those_alone() {
     let server = prepared(json!({}));
     running(&server, NAMESPACE, "client", true);
@@ -348,56 +263,4 @@ async fn callers_that_are_narrowed_by_labels_are_those_alone() {
     let selected = |filter: &Value| filter["spec"]["workloadSelector"]["labels"]["app"] == "client";
     assert!(server.all("envoyfilters").iter().all(selected), "{:#?}", server.all("envoyfilters"));
     assert_eq!(stage.status("shop")["gateways"]["serving"], 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn labels_of_callers_that_find_no_pod_are_told() {
-    let server = prepared(json!({"callers": [{"labels": {"app": "typo"}}, {"labels": {"app": "client"}}]}));
-    running(&server, NAMESPACE, "client", true);
-    let stage = Stage::start(&server);
-    stage.reason("shop", "NotAcknowledged").await;
-    stage.rest().await;
-    let [_, reason, message] = bound(&stage);
-    assert!(
-        reason == "Bound" && message.contains("the labels app=typo of spec.service.callers find no pod in shop"),
-        "{message}"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_host_that_keeps_the_routes_from_callers_elsewhere_is_named() {
-    let server = prepared(json!({"hosts": ["cart.internal"], "callers": [{"namespace": "web"}, {}]}));
-    server.apply("admin", &namespace("web", true));
-    ["web", NAMESPACE].iter().for_each(|name| running(&server, name, "client", true));
-    let stage = Stage::start(&server);
-    stage.reason("shop", "NotAcknowledged").await;
-    stage.rest().await;
-    let [_, reason, message] = bound(&stage);
-    assert!(reason == "RoutesUnseen" && message.contains("with cart.internal in spec.service.hosts"), "{message}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_release_begins_through_sidecars_whose_arms_are_headless() {
-    let server = prepared(json!({"headless": true}));
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Initialized").await;
-    stage.rest().await;
-    let address = |name: &str| stage.get("services", name)["spec"]["clusterIP"].clone();
-    assert_ne!(address("shop-canary"), "None", "an arm has an address of its own");
-    // As from before, when a gateway alone chose.
-    server.edit("services", NAMESPACE, "shop-canary", |service| service["spec"]["clusterIP"] = "None".into());
-    running(&server, NAMESPACE, "client", true);
-    server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
-    minutes(1).await;
-    assert_eq!(address("shop-canary"), "None");
-    stage.reason("shop", "HeadlessArms").await;
-    assert!(
-        stage.said("shop").1.contains("kubectl delete service -n shop shop-primary shop-canary"),
-        "{:?}",
-        stage.said("shop")
-    );
-    let weight = stage.status("shop")["canaryWeight"].as_u64().unwrap_or_default();
-    assert_eq!(weight, 0);
-    server.delete("services", NAMESPACE, "shop-canary");
-    stage.reason("shop", "NotAcknowledged").await;
 }

@@ -25,4 +25,5 @@ mod sizes;
 mod stage;
 mod take_over;
 mod tenants;
+mod unreached;
 mod upgrades;

@@ -9,6 +9,7 @@ use super::{IDLE_SCRAPE, Task};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::gateway::scrape::Scraped;
 use crate::kubernetes::gateway::workload::ScrapeRequest;
+use crate::kubernetes::kinds::Pod;
 use crate::kubernetes::render::Proxies;
 use crate::scrape::Report;
 
@@ -43,7 +44,8 @@ impl Task {
         });
         self.publisher.retain_gateways(|name| is_known(name) && !self.reports.borrow().is_given_up(name, now));
         let known = Arc::new(self.publisher.known());
-        for pod in &pods {
+        let is_asked = |pod: &&Arc<Pod>| !self.reports.borrow().is_left_alone(pod.name(), now);
+        for pod in pods.iter().filter(is_asked) {
             if let Some(address) = pod.fields.status.pod_ip.as_deref() {
                 self.scrapes.spawn(self.scraper.scrape(pod, address, &known));
             }
