@@ -29,10 +29,11 @@ test: ## Run every level of tests that this machine can host
 test-cluster: ## Run the tests of a real Kubernetes with Istio alone (KUBECONFIG, or root on Linux with Go; ARGS="PART OF A NAME")
 	@tests/tools/kubernetes $(ARGS)
 
-test-cluster-full: ## Run the long rows of these: every event in every phase of a rollout, Flux, Prometheus 3 (not part of `test`)
+test-cluster-full: ## Run the long rows of these: every event in every phase of a rollout, Flux, Prometheus 3, an earlier Istio (not part of `test`)
 	@FULL=1 tests/tools/kubernetes $(ARGS)
 	@tests/tools/flux $(ARGS)
 	@tests/tools/boards
+	@WEIR_CLUSTER_KIND=previous tests/tools/kubernetes mesh:: fronts:: routes::
 
 test-flux: ## Run gitops/ and the tutorial by Flux's real controllers (root on Linux, Go; the first time builds them)
 	@tests/tools/flux $(ARGS)
