@@ -113,7 +113,7 @@ def chart(folder, version):
         shutil.copytree(folder, copy)
         values = copy / "values.yaml"
         text = values.read_text(encoding="utf8")
-        text = re.sub(r"^(\s+hub:) \S+/testing$", rf"\1 {install.HUB}", text, flags=re.M)
+        text = re.sub(r"^(\s+hub:) \S+[/-]testing$", rf"\1 {install.HUB}", text, flags=re.M)
         values.write_text(re.sub(r"^(\s+tag:) latest$", rf"\1 {version}", text, flags=re.M), encoding="utf8")
         subprocess.run(["helm", "package", copy, "--version", version, "--app-version", version, "--destination", FLUX_STATE / "charts"],
                        check=True, capture_output=True)
