@@ -4,6 +4,7 @@
 mod callers;
 mod export;
 mod host_owner;
+mod one_place;
 mod policy;
 mod request_match;
 mod sidecars;
