@@ -6,6 +6,7 @@
 
 mod apex;
 mod istio;
+mod own_endpoints;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(in crate::kubernetes) use apex::PORTS;
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};
 pub(crate) use istio::{Callers, TakenHost};
+pub(crate) use own_endpoints::own_endpoints;
 
 /// Returns why the routes can be neither made nor adopted: one word, and a sentence.
 fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
