@@ -175,6 +175,9 @@ impl Reconciler {
             };
         }
         self.keep_suspended(canary, &subject.names).await;
+        if subject.asking && !canary.deleted() {
+            return Ok(LISTING);
+        }
         let mut younger = Younger::default();
         if let Some(target) = &subject.target
             && !canary.deleted()

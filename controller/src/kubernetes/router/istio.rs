@@ -28,7 +28,7 @@ use crate::kubernetes::target::flagger::Around;
 pub(crate) use callers::Callers;
 pub(super) use callers::callers;
 pub(crate) use host_owner::TakenHost;
-pub(super) use host_owner::taken_hosts;
+pub(super) use host_owner::{served_elsewhere, taken_hosts};
 pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;
 pub(super) use sidecars::hiding;

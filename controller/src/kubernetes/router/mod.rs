@@ -134,6 +134,15 @@ pub(crate) fn taken_hosts(stores: &Stores, names: &Names, spec: &CanarySpec) -> 
     }
 }
 
+/// Returns the hosts of a Canary that something else than routes of Weir's kind serves for another namespace; nothing as long as it is
+/// not known.
+#[must_use]
+pub(crate) fn served_elsewhere(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Vec<TakenHost>> {
+    match names.router {
+        RouterKind::Istio => istio::served_elsewhere(stores, names, spec),
+    }
+}
+
 /// Returns why none of a Canary's requests passes one of the gateways that it names, if that is so: the word for it, and a sentence.
 /// `has_pod` says whether its gateways have a pod.
 #[must_use]

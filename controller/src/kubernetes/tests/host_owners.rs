@@ -149,3 +149,75 @@ async fn a_team_moves_its_host_from_one_gateway_to_another_of_the_same_pods() {
     server.apply("flux", &theirs);
     assert_eq!(stage.changed().await, [""; 0]);
 }
+
+/// What makes istiod serve the host for a bank, in another way than by its own routes.
+fn of_another_kind() -> [Value; 2] {
+    let mut ingress = object(
+        "networking.k8s.io/v1",
+        "Ingress",
+        "pay",
+        json!({"ingressClassName": "istio", "rules": [{"host": "PAY.example.com"}]}),
+    );
+    let mut route =
+        object("gateway.networking.k8s.io/v1", "HTTPRoute", "pay", json!({"hostnames": ["x.example.com", HOST]}));
+    for object in [&mut ingress, &mut route] {
+        object["metadata"]["namespace"] = "bank".into();
+    }
+    [ingress, route]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_of_an_ingress_or_an_httproute_of_another_namespace_is_refused_by_name() {
+    for theirs in of_another_kind() {
+        let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+        server.apply("flux", &theirs);
+        server.apply("flux", &on_gateway(&["shop.example.com", HOST]));
+        let stage = Stage::start(&server);
+        stage.reason("shop", "HostTaken").await;
+        let (_, message) = stage.said("shop");
+        let kind = theirs["kind"].as_str().unwrap();
+        for part in
+            ["spec.service.hosts[1]", &format!("{kind} bank/pay"), "istio-ingress/public", "\"shop/pay.example.com\""]
+        {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(stage.is("shop", "Stalled"));
+        assert_eq!(stage.changed().await, [""; 0]);
+        // An admin binds it to this namespace.
+        server.apply("flux", &gateway(json!({"istio": "ingressgateway"}), &["*", "shop/pay.example.com"]));
+        stage.phase("shop", "Initialized").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_host_keeps_it_and_asks_for_nobody_elses_at_rest() {
+    let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+    server.apply("flux", &on_gateway(&[HOST]));
+    let stage = Stage::initialized_of(&server).await;
+    of_another_kind().iter().for_each(|theirs| server.apply("flux", theirs));
+    let lists = server.lists("ingresses");
+    assert!(lists > 0);
+    for _ in 0..10 {
+        stage.stores.wake_all();
+        stage.rest().await;
+    }
+    assert_eq!((stage.is("shop", "Stalled"), server.lists("ingresses")), (false, lists));
+    // By an edit nobody takes what is new to him.
+    stage.edit("canaries", "shop", |canary| {
+        canary["spec"]["service"]["hosts"] = json!([HOST, "x.example.com"]);
+    });
+    stage.reason("shop", "HostTaken").await;
+    stage.rest().await;
+    assert!(hosts(&stage).contains(HOST) && !hosts(&stage).contains("x.example.com"), "{}", hosts(&stage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_that_serve_hosts_and_are_not_there_or_not_to_be_read_stop_nothing() {
+    for code in [403, 404] {
+        let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+        server.refuse_lists("ingresses", code);
+        server.refuse_lists("httproutes", code);
+        server.apply("flux", &on_gateway(&[HOST]));
+        Stage::initialized_of(&server).await;
+    }
+}

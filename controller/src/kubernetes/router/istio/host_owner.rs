@@ -6,12 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::export::is_for_its_namespace;
 use super::gateways;
 use super::one_place::one_place;
 use crate::api::CanarySpec;
 use crate::api::service::on_mesh;
+use crate::kubernetes::api_server::lists::{Listable, Listed};
 use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::kinds::{Gateway, VirtualService, gateway_name};
 use crate::kubernetes::render::Names;
@@ -89,7 +91,7 @@ pub(in crate::kubernetes::router) fn taken_hosts(stores: &Stores, names: &Names,
 fn problem(stores: &Stores, names: &Names, spec: &CanarySpec, host: &str) -> Option<String> {
     let (namespace, index) = (&names.namespace, stores.host_index());
     let through = gateways(stores, names, spec);
-    let had = Had::of(stores, namespace, host);
+    let had = Had { stores, names, host };
     let mesh = on_mesh(&spec.service.gateways);
     if mesh
         && let Some((service, of)) = host.split_once('.')
@@ -157,28 +159,72 @@ fn earlier(stores: &Stores, names: &Names, host: &str) -> Vec<Arc<Canary>> {
     others
 }
 
+/// Kinds that istiod makes routes of besides its own, for whole clusters at a time.
+const SERVING: [Listable; 2] = [
+    Listable { group: "networking.k8s.io", version: "v1", kind: "Ingress", plural: "ingresses" },
+    Listable { group: "gateway.networking.k8s.io", version: "v1", kind: "HTTPRoute", plural: "httproutes" },
+];
+/// Age of what was listed of them: a list of a whole cluster is no small thing, and a Canary that cannot begin asks for it again and again.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Returns the hosts of a Canary that an Ingress or an HTTPRoute of another namespace has; nothing as long as it is not known. The cluster
+/// is asked while a host is new on one of its gateways, and at rest for nothing.
+#[must_use]
+pub(in crate::kubernetes::router) fn served_elsewhere(
+    stores: &Stores,
+    names: &Names,
+    spec: &CanarySpec,
+) -> Option<Vec<TakenHost>> {
+    let namespace = &names.namespace;
+    // With rights in some namespaces nobody knows what the others have.
+    let known = spec.service.delegation != Some(true) && !stores.settings.is_restricted();
+    let through = if known { gateways(stores, names, spec) } else { BTreeSet::new() };
+    let new_on = |host: &str| {
+        let had = Had { stores, names, host };
+        through.iter().find(|gateway| !had.on(gateway) && !are_bound(stores, [(gateway, namespace)], host))
+    };
+    let hosts = spec.service.hosts.iter().enumerate().map(|(i, host)| (i, host, host.to_ascii_lowercase()));
+    let new: Vec<_> = hosts.filter_map(|(i, host, lower)| Some((i, host, new_on(&lower)?, lower))).collect();
+    if new.is_empty() {
+        return Some(Vec::new());
+    }
+    let wake = stores.waker(&(namespace.clone(), names.canary.clone()));
+    let listed = stores.api.lists.of(&stores.api.client, "", &SERVING, FRESH, move || wake.notify_one())?;
+    let taken = new.into_iter().filter_map(|(i, host, (of, gateway), lower)| {
+        let has = |it: &&Listed| it.spec["hosts"].as_array().is_some_and(|hosts| hosts.iter().any(|own| *own == *lower));
+        let other = listed.iter().filter(|it| *it.namespace != **namespace).find(has)?;
+        let problem = format!(
+            "spec.service.hosts[{i}]: {lower} is a host of {} {}/{}, and of no route of namespace {namespace} on Gateway {of}/{gateway}: \
+             give another host, or have an admin bind it to this namespace in the Gateway's servers (hosts: [\"{namespace}/{lower}\"])",
+            other.kind, other.namespace, other.name
+        );
+        Some(TakenHost { host: host.clone(), problem })
+    });
+    Some(taken.collect())
+}
+
 /// The routes that a namespace has for a host already; Weir's own are among them, as they are and not as the spec would have them.
 struct Had<'a> {
     stores: &'a Stores,
-    namespace: &'a str,
+    names: &'a Names,
     host: &'a str,
 }
 
-impl<'a> Had<'a> {
-    fn of(stores: &'a Stores, namespace: &'a str, host: &'a str) -> Self {
-        Self { stores, namespace, host }
-    }
-
+impl Had<'_> {
+    /// The Canary's own come first: as a rule they have it, and a namespace may have thousands of others.
     fn routes(&self) -> impl Iterator<Item = Arc<VirtualService>> {
-        let all = self.stores.virtual_services.of(self.namespace).into_iter();
-        all.filter(|routes| routes.fields.spec.hosts.iter().any(|own| own.eq_ignore_ascii_case(self.host)))
+        let (all, Names { namespace, apex, .. }) = (&self.stores.virtual_services, self.names);
+        let others = std::iter::once_with(|| all.of(namespace)).flatten();
+        let routes = all.get(namespace, apex).into_iter().chain(others);
+        routes.filter(|routes| routes.fields.spec.hosts.iter().any(|own| own.eq_ignore_ascii_case(self.host)))
     }
 
     /// Returns whether one of them has requests that come through a Gateway.
     fn on(&self, gateway: &(String, String)) -> bool {
         self.routes().any(|routes| {
             let gateways = routes.fields.spec.gateways.iter().filter(|gateway| *gateway != "mesh");
-            gateways.map(|own| gateway_name(own, self.namespace)).any(|own| one_place(self.stores, &own, gateway))
+            let gateways: Vec<_> = gateways.map(|own| gateway_name(own, &self.names.namespace)).collect();
+            gateways.contains(gateway) || gateways.iter().any(|own| one_place(self.stores, own, gateway))
         })
     }
 
@@ -187,15 +233,15 @@ impl<'a> Had<'a> {
     fn in_mesh(&self, through: &BTreeSet<(String, String)>) -> bool {
         self.routes().any(|routes| {
             let gateways = &routes.fields.spec.gateways;
-            let own: BTreeSet<_> = gateways.iter().map(|own| gateway_name(own, self.namespace)).collect();
+            let own: BTreeSet<_> = gateways.iter().map(|own| gateway_name(own, &self.names.namespace)).collect();
             on_mesh(gateways) && (!is_for_its_namespace(&routes) || through.is_subset(&own))
         })
     }
 }
 
-/// Returns whether an admin has bound a host to two namespaces, each in the Gateway that it uses.
-fn are_bound(stores: &Stores, both: [(&(String, String), &str); 2], host: &str) -> bool {
-    both.into_iter().all(|((of, name), namespace)| {
+/// Returns whether an admin has bound a host to namespaces, each in the Gateway that it uses.
+fn are_bound<const N: usize>(stores: &Stores, all: [(&(String, String), &str); N], host: &str) -> bool {
+    all.into_iter().all(|((of, name), namespace)| {
         stores.gateways.get(of, name).is_some_and(|gateway| {
             bindings(&gateway).any(|binding| binding.namespace == Some(namespace) && covers(&binding.host, host))
         })
