@@ -44,6 +44,8 @@ pub(super) const PATTERN: usize = weir_wire::limits::PATTERN;
 pub(super) const PASSED_ON: usize = 8 << 10;
 /// Bytes of a regular expression of Envoy's, compiled here: Istio has Envoy refuse programs of more than 32,768 instructions, of some 16 bytes each.
 pub(super) const COMPILED_BY_ENVOY: usize = 256 << 10;
+/// Entries of a table in which Envoy finds an endpoint by a hash: as many as its Maglev has by default.
+pub(super) const HASH_TABLE: u64 = 65_537;
 /// Steps of a list of weights, as many as iterations.
 pub(super) const STEPS: usize = 1000;
 /// Metrics of a Canary; each one of a template is a query at the end of every interval.

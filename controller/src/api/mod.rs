@@ -26,11 +26,13 @@ mod problem;
 mod process;
 mod providers;
 mod read;
+mod regex_size;
 pub(crate) mod rules;
 mod secret;
 pub mod service;
 mod serving;
 mod strategy;
+mod traffic_policy;
 
 pub(crate) use affinity::EndedCookies;
 pub use analysis::AnalysisSpec;

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::limits;
 use super::problem::Problems;
 use super::service::{Free, ServiceSpec};
+use super::{limits, regex_size, traffic_policy};
 
 /// What stands in a header's value for a property of the request, without and with parameters: Envoy's command operators, as its releases have
 /// had them for long. `ENVIRONMENT` is none of them, which would tell what a gateway's process is given.
@@ -58,6 +58,9 @@ const PLAIN: [&str; 43] = [
 ];
 const WITH_PARAMETERS: [&str; 5] = ["DYNAMIC_METADATA", "REQ", "RESP", "TRAILER", "UPSTREAM_METADATA"];
 
+/// Variables whose parameter is a header, or one and another for where it is absent.
+const OF_HEADERS: [&str; 3] = ["REQ", "RESP", "TRAILER"];
+
 /// Notes what Istio or Envoy would not take, or has not the form that Weir adds to: its own header must find its place.
 pub(super) fn check(service: &ServiceSpec, p: &mut Problems) {
     limits::count(p, "spec.service.match", "matches", service.r#match.len(), limits::ROUTES);
@@ -67,16 +70,23 @@ pub(super) fn check(service: &ServiceSpec, p: &mut Problems) {
         }
     }
     let free = service.r#match.iter().enumerate().map(|(i, found)| (format!("spec.service.match[{i}]"), found));
-    let others = [("corsPolicy", &service.cors_policy), ("headers", &service.headers)];
+    let others = [
+        ("corsPolicy", &service.cors_policy),
+        ("headers", &service.headers),
+        ("trafficPolicy", &service.traffic_policy),
+    ];
     let others = others.into_iter().filter_map(|(field, free)| Some((format!("spec.service.{field}"), free.as_ref()?)));
     for (field, Free(map)) in free.chain(others) {
         let value = Value::Object(map.clone());
         if let Some(text) = texts(&value).into_iter().find_map(|(text, limit)| text_problem(text, limit)) {
             p.refuse_new(&field, text, "it is kept");
         }
-        for text in patterns(&value).into_iter().filter_map(too_large) {
+        for text in patterns(&value).into_iter().filter_map(regex_size::problem) {
             p.refuse_new(&field, text, "it is kept");
         }
+    }
+    if let Some(Free(policy)) = &service.traffic_policy {
+        traffic_policy::check(policy, p);
     }
     let rewrite = service.rewrite.clone().unwrap_or_default();
     for (field, text) in [("uri", rewrite.uri), ("authority", rewrite.authority)] {
@@ -104,6 +114,15 @@ fn check_headers(service: &ServiceSpec, p: &mut Problems) {
         if !operations.iter().all(fits) {
             p.add(field, "has not Istio's form: add and set are maps from header to text, remove is a list of headers");
             continue;
+        }
+        let removed = operations.get("remove").and_then(Value::as_array).into_iter().flatten();
+        let kept =
+            removed.filter_map(Value::as_str).find(|name| name.starts_with(':') || name.eq_ignore_ascii_case("host"));
+        if let Some(name) = kept {
+            p.remark(
+                format!("{field}.remove"),
+                format!("{name} stays: Istio removes no header that every request has"),
+            );
         }
         let values = operations.values().filter_map(Value::as_object).flatten();
         for (name, value) in values {
@@ -161,9 +180,24 @@ fn is_known(variable: &str) -> bool {
     let Some((name, rest)) = variable.split_once('(') else { return PLAIN.contains(&variable) };
     let Some((parameter, length)) = rest.split_once(')') else { return false };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:?/ ".contains(c);
-    let fits = !parameter.is_empty() && parameter.chars().all(plain);
+    let fits = match OF_HEADERS.contains(&name) {
+        true => are_headers(parameter),
+        false => !parameter.is_empty() && parameter.chars().all(plain),
+    };
     let shortened = length.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok());
     WITH_PARAMETERS.contains(&name) && fits && (length.is_empty() || shortened)
+}
+
+/// Returns whether Envoy finds one header in a parameter, or two with a `?` between them, of which one may be empty.
+fn are_headers(parameter: &str) -> bool {
+    let is_header = |name: &str| {
+        let name = name.strip_prefix(':').unwrap_or(name);
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let names: Vec<&str> = parameter.split('?').collect();
+    names.len() <= 2
+        && names.iter().any(|name| !name.is_empty())
+        && names.iter().all(|name| name.is_empty() || is_header(name))
 }
 
 /// Returns the regular expressions in one of Istio's objects.
@@ -176,15 +210,6 @@ fn patterns(value: &Value) -> Vec<&str> {
         Value::Array(list) => list.iter().flat_map(patterns).collect(),
         _ => Vec::new(),
     }
-}
-
-/// Returns what is wrong with the size of a regular expression that Envoy compiles. What this library cannot read is Istio's to judge.
-fn too_large(pattern: &str) -> Option<String> {
-    let compiled = regex_lite::RegexBuilder::new(pattern).size_limit(limits::COMPILED_BY_ENVOY).build();
-    let large = compiled.is_err_and(|error| error.to_string().contains("size limit"));
-    large.then(|| {
-        format!("has a regular expression that is too large once it is compiled: {pattern:?}; give a simpler one")
-    })
 }
 
 #[cfg(test)]
@@ -212,6 +237,15 @@ mod tests {
             header("%PROTOCOL:3%"),
             header("%ENVIRONMENT(SECRET)%"),
             header("%CEL(request.path)%"),
+            header("%REQ(a?b?c)%"),
+            header("%RESP(a?b?c)%"),
+            header("%TRAILER(a?b?c?d)%"),
+            header("%REQ(?)%"),
+            header("%REQ( )%"),
+            header("%REQ(a  b)%"),
+            header("%RESP( a)%"),
+            header("%REQ(a:b)%"),
+            header("%REQ(a/b)%"),
             header("a\nb"),
             header(&"a".repeat(9_000)),
             json!({"headers": {"response": {"add": {"x\r\ny": "a"}}}}),
@@ -222,6 +256,11 @@ mod tests {
             json!({"corsPolicy": {"allowMethods": ["GET\n"]}}),
             json!({"rewrite": {"uri": "/a\nb"}}),
             json!({"rewrite": {"authority": "a\r\nb"}}),
+            json!({"match": [{"uri": {"regex": format!("\\pL{}", "a{1000}".repeat(40))}}]}),
+            json!({"trafficPolicy": {"loadBalancer": {"consistentHash": {"httpHeaderName": "a\nb"}}}}),
+            json!({"trafficPolicy": {"loadBalancer": {"consistentHash": {"httpHeaderName": ""}}}}),
+            json!({"trafficPolicy": {"loadBalancer": {"consistentHash": {"ringHash": {"minimumRingSize": 8_388_609}}}}}),
+            json!({"trafficPolicy": {"tls": {"mode": "SIMPLE", "sni": "a\nb"}}}),
         ] {
             let found = problems(&service, Rules::Today);
             assert_eq!(found.len(), 1, "{service}: {found:?}");
@@ -238,6 +277,7 @@ mod tests {
             "%%%HOSTNAME%%%",
             "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
             "a %REQ(x-request-id)% b %REQ(:authority?host):40%",
+            "%REQ(x-a?)% %RESP(?x-b)% %TRAILER(grpc-status)%",
             "%DYNAMIC_METADATA(istio.authn:request.auth)%",
             "grüße",
             &"a".repeat(4_000),
@@ -245,7 +285,14 @@ mod tests {
             let service = json!({"headers": {"request": {"set": {"x-a": value}, "remove": ["x-b"]}}});
             assert_eq!(problems(&service, Rules::Today), [""; 0], "{value}");
         }
+        // Istio leaves it, and Flagger's manifests may have it.
+        let service = json!({"headers": {"request": {"remove": ["Host", ":authority"]}}});
+        assert_eq!(problems(&service, Rules::Today), [""; 0]);
         let service = json!({
+            "trafficPolicy": {
+                "tls": {"mode": "ISTIO_MUTUAL"}, "connectionPool": {"http": {"h2UpgradePolicy": "UPGRADE"}},
+                "loadBalancer": {"consistentHash": {"httpCookie": {"name": "user", "ttl": "0s"}, "maglev": {"tableSize": 65_537}}},
+            },
             "match": [{"name": "a", "uri": {"regex": "/v[12]/.*"}, "headers": {"x-a": {"exact": "é"}}}],
             "corsPolicy": {"allowOrigins": [{"regex": ".*"}], "allowMethods": ["GET"], "maxAge": "24h"},
             "rewrite": {"uri": "/", "authority": "a.example.com"},

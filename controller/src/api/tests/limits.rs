@@ -104,7 +104,7 @@ fn a_canary_that_worked_before_there_were_limits_is_refused_for_none_of_them() {
 fn a_spec_of_more_than_64_kib_is_refused_before_anything_is_done_with_it() {
     let mut canary = deployment("cart");
     let policy = |bytes: usize| {
-        let value = serde_json::Value::String("a".repeat(bytes));
+        let value = vec![serde_json::Value::String("a".repeat(1_000)); bytes / 1_000].into();
         Some(service::Free([("loadBalancer".to_owned(), value)].into_iter().collect()))
     };
     canary.spec.service.traffic_policy = policy(60_000);

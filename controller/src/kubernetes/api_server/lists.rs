@@ -3,14 +3,14 @@
 //!
 //! All Canaries of a namespace share what was asked; a Canary at rest asks for nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::debug;
@@ -89,7 +89,7 @@ impl Lists {
         })
     }
 
-    /// Returns the objects of some kinds in a namespace, as they were asked for last; nothing as long as there is no answer. What
+    /// Returns the objects of some kinds in a namespace, or in all of them where it is empty, as they were asked for last; nothing as long as there is no answer. What
     /// is older than `fresh` is asked for again, and `wake` is called with the answer. A kind that is not served, or not for
     /// Weir to read, has no objects.
     pub(crate) fn of(
@@ -131,7 +131,10 @@ impl Lists {
             let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
             let (group, version, words) = (group.to_owned(), version.to_owned(), (kind.to_owned(), plural.to_owned()));
             let resource = ApiResource { group, version, api_version, kind: words.0, plural: words.1 };
-            let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+            let api: Api<DynamicObject> = match namespace {
+                "" => Api::all_with(client.clone(), &resource),
+                _ => Api::namespaced_with(client.clone(), namespace, &resource),
+            };
             match pages(&api, kind, namespace, &mut room).await {
                 Ok(list) => items.extend(list),
                 Err(ActError::Write { source, .. }) if is_status(&source, 404) => {
@@ -186,10 +189,32 @@ fn shortened(mut spec: Value) -> Value {
     Some(spec).filter(fits).unwrap_or_default()
 }
 
+/// Who serves an Ingress, as it was said before there was a field for it.
+const INGRESS_CLASS: &str = "kubernetes.io/ingress.class";
+
+/// Returns of an Ingress or an HTTPRoute the hosts, in lower case: nothing else of it is looked at, and a cluster may have thousands. An Ingress
+/// that is not for Istio has none at its gateways.
+fn served_hosts(kind: &str, object: &DynamicObject) -> Option<Value> {
+    let spec = &object.data["spec"];
+    let hosts: Vec<&Value> = match kind {
+        "Ingress" => {
+            let noted = object.metadata.annotations.as_ref().and_then(|all| all.get(INGRESS_CLASS)).map(String::as_str);
+            let class = noted.or(spec["ingressClassName"].as_str()).unwrap_or_default();
+            let rules = spec["rules"].as_array().into_iter().flatten().filter(|_| class.contains("istio"));
+            rules.map(|rule| &rule["host"]).collect()
+        }
+        "HTTPRoute" => spec["hostnames"].as_array().into_iter().flatten().collect(),
+        _ => return None,
+    };
+    let hosts: BTreeSet<String> = hosts.into_iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect();
+    Some(json!({"hosts": hosts}))
+}
+
 /// Keeps an object, of a spec that is too large a part; nothing where there is no room for it any more.
 fn listed(kind: &'static str, namespace: &str, mut object: DynamicObject, room: &mut usize) -> Option<Listed> {
+    let spec = served_hosts(kind, &object).unwrap_or_else(|| shortened(object.data["spec"].take()));
     let name: Box<str> = object.metadata.name.unwrap_or_default().into();
-    let spec = shortened(object.data["spec"].take());
+    let namespace = object.metadata.namespace.unwrap_or_else(|| namespace.to_owned());
     *room = room.saturating_sub(name.len() + spec.to_string().len());
     (*room > 0).then(|| Listed { kind, namespace: namespace.into(), name, spec })
 }
@@ -197,7 +222,30 @@ fn listed(kind: &'static str, namespace: &str, mut object: DynamicObject, room: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn of_what_serves_a_host_the_hosts_are_kept_where_istio_serves_it() {
+        let of = |kind: &str, annotations: Value, spec: Value| {
+            let metadata = json!({"name": "a", "namespace": "bank", "annotations": annotations});
+            let object = json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec});
+            let object: DynamicObject = serde_json::from_value(object).unwrap();
+            let mut room = ALL;
+            let listed =
+                listed(if kind == "Ingress" { "Ingress" } else { "HTTPRoute" }, "", object, &mut room).unwrap();
+            assert_eq!(&*listed.namespace, "bank");
+            listed.spec["hosts"].clone()
+        };
+        let rules =
+            json!([{"host": "Pay.example.com", "http": {"paths": vec![json!({"path": "/"}); 2_000]}}, {"http": {}}]);
+        let classed = |class: &str| json!({"ingressClassName": class, "rules": rules});
+        let hosts = json!(["pay.example.com"]);
+        assert_eq!(of("Ingress", json!({}), classed("istio")), hosts);
+        assert_eq!(of("Ingress", json!({(INGRESS_CLASS): "istio-internal"}), json!({"rules": rules})), hosts);
+        assert_eq!(of("Ingress", json!({(INGRESS_CLASS): "nginx"}), json!({"rules": rules})), json!([]));
+        assert_eq!(of("Ingress", json!({}), json!({"rules": rules})), json!([]));
+        assert_eq!(of("HTTPRoute", json!({}), json!({"hostnames": ["pay.example.com"], "rules": rules})), hosts);
+        assert_eq!(of("HTTPRoute", json!({}), json!({})), json!([]));
+    }
 
     #[test]
     fn of_what_a_tenant_has_no_more_is_kept_than_there_is_room_for() {

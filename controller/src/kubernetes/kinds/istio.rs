@@ -111,9 +111,27 @@ pub(crate) struct GatewayBody {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct GatewayServer {
+    /// Where it listens.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) port: ServerPort,
+    /// The address that it listens at; all if there is none.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) bind: String,
     /// Hosts, each of all namespaces or, as `namespace/host`, of one.
     #[serde(deserialize_with = "or_empty")]
     pub(crate) hosts: Vec<String>,
+}
+
+/// The port of a gateway's server.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServerPort {
+    /// Its number.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) number: i64,
+    /// What is spoken there.
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) protocol: String,
 }
 
 /// See [`VirtualService`].

@@ -26,7 +26,7 @@ use crate::kubernetes::configs::{Copies, TrackedRevision, resolve_revision};
 use crate::kubernetes::gateway::GatewayRegistry;
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
-use crate::kubernetes::router::{Callers, callers};
+use crate::kubernetes::router::{Callers, callers, own_endpoints};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::flagger::{FLAGGER, TAKE_OVER, controlled};
 use crate::reconcile::{Requeue, pass};
@@ -175,6 +175,9 @@ impl Reconciler {
             };
         }
         self.keep_suspended(canary, &subject.names).await;
+        if subject.asking && !canary.deleted() {
+            return Ok(LISTING);
+        }
         let mut younger = Younger::default();
         if let Some(target) = &subject.target
             && !canary.deleted()
@@ -184,7 +187,10 @@ impl Reconciler {
         }
         let callers = callers(&self.stores, &subject.names, &subject.spec);
         let gateways = self.registry.of(&self.stores, &subject.names, &subject.spec, callers.as_ref());
-        let taken = subject.taken(self, canary, younger.fault.take());
+        let taken = match subject.taken(self, canary, younger.fault.take()) {
+            None if !canary.deleted() => own_endpoints(&self.stores, &subject.names).await?,
+            taken => taken,
+        };
         let state = match self.state.take() {
             Some(state) => state,
             None => {

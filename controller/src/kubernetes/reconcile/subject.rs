@@ -12,7 +12,9 @@ use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{apex_conflict, headless_arms, keep_of_before, taken_hosts, token_under_way};
+use crate::kubernetes::router::{
+    apex_conflict, headless_arms, keep_of_before, served_elsewhere, taken_hosts, token_under_way,
+};
 use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::scaler::missing_autoscaler;
 
@@ -26,6 +28,8 @@ pub(super) struct Subject {
     unread: Option<Fault>,
     /// A host that is another namespace's.
     host_taken: Option<Fault>,
+    /// Whether it is not known yet whose its hosts are.
+    pub(super) asking: bool,
 }
 
 impl Subject {
@@ -44,14 +48,17 @@ impl Subject {
             return Err(("NameTooLong", problem));
         }
         keep_of_before(stores, &names, &mut spec);
-        let foreign = taken_hosts(stores, &names, &spec);
+        let mut foreign = taken_hosts(stores, &names, &spec);
+        let served = served_elsewhere(stores, &names, &spec);
+        let asking = served.is_none();
+        foreign.extend(served.unwrap_or_default());
         spec.service.hosts.retain(|host| !foreign.iter().any(|taken| taken.host == *host));
         let host_taken = foreign.into_iter().next().map(|taken| ("HostTaken", taken.problem));
         let target = stores.target(names.kind, &names.namespace, &names.target);
         if let Some(target) = &target {
             names.selector(target.selector()).map_err(|problem| ("InvalidTarget", problem))?;
         }
-        Ok(Self { plan, spec, names, target, unread, host_taken })
+        Ok(Self { plan, spec, names, target, unread, host_taken, asking })
     }
 
     /// Has routes keep the token that requests under way carry.

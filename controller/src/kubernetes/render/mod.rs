@@ -19,7 +19,10 @@ pub(crate) use envoy_filter::{
 };
 pub(crate) use labels::ArmLabels;
 pub(crate) use names::{CANARY_LABEL, INHERITED, Names, Ownership, concerns, inherited_revision, owned, revision_of};
-pub(crate) use original::{ORIGINAL, adopt, foreign_destinations, lost, remember, restored, settings, unreleased};
+pub(crate) use original::{
+    ORIGINAL, adopt, foreign_destinations, kept_conditions, lost, remember, restored, settings, union_of_conditions,
+    unreleased,
+};
 pub(crate) use primary::{keep_pods, primary, snapshot, template_of};
 pub(crate) use routes::{Arms, route_names, routes_of_other_ports, virtual_service};
 pub(crate) use scaler::scaler;

@@ -7,6 +7,9 @@ use crate::kubernetes::kinds::Labels;
 
 /// Annotation of an adopted object: what of it Weir changed, as JSON.
 pub(crate) const ORIGINAL: &str = "weir.dev/original";
+/// Where it has the conditions that every request had to meet one of. What an earlier Weir adopted has none such: its routes were opened then,
+/// and closing them now would take requests from somebody.
+const CONDITIONS: &str = "match";
 /// Keep Flux from taking back what is adopted, as Flagger does: what Git says of it is not what it must be meanwhile.
 const LEFT_ALONE: [(&str, &str); 2] =
     [("kustomize.toolkit.fluxcd.io/reconcile", "disabled"), ("helm.toolkit.fluxcd.io/driftDetection", "disabled")];
@@ -15,11 +18,11 @@ const SERVICE: [&str; 4] = ["selector", "ports", "clusterIP", "trafficDistributi
 /// All annotations of an object may hold 256 KiB together; others need some of it.
 const MOST: usize = 64 * 1024;
 
-/// Returns what of a live object is changed by what is wanted of it, as text.
+/// Returns what of a live object is changed by what is wanted of it, as text; with the `conditions` of its routes that are kept.
 ///
 /// # Errors
 /// When it is too much to be kept.
-pub(crate) fn remember(live: &Value, wanted: &Value) -> Result<String, String> {
+pub(crate) fn remember(live: &Value, wanted: &Value, conditions: Vec<Value>) -> Result<String, String> {
     let text = |of: &Value| of.as_str().unwrap_or_default().to_owned();
     let (kind, name) = (text(&wanted["kind"]), text(&wanted["metadata"]["name"]));
     let mut metadata = Map::new();
@@ -38,7 +41,11 @@ pub(crate) fn remember(live: &Value, wanted: &Value) -> Result<String, String> {
         "Service" => part_of(&live["spec"], &wanted["spec"]),
         _ => live["spec"].clone(),
     };
-    let original = json!({"metadata": metadata, "spec": spec}).to_string();
+    let mut original = json!({"metadata": metadata, "spec": spec});
+    if !conditions.is_empty() {
+        original[CONDITIONS] = conditions.into();
+    }
+    let original = original.to_string();
     if original.len() > MOST {
         let size = original.len();
         return Err(format!(
@@ -121,10 +128,35 @@ pub(crate) fn settings(spec: &Value) -> Map<String, Value> {
     if all.all(|other| other == first) { first } else { Map::new() }
 }
 
-/// Returns what a VirtualService says that the one in its place would not say: hosts, gateways, conditions and settings of its
-/// routes. The settings that all of them have are kept.
+/// Returns the conditions of which a request must meet one, so that any route of a VirtualService leads it; none where a route leads all.
 #[must_use]
-pub(crate) fn lost(live: &Value, wanted: &Value, names: &Names) -> Vec<String> {
+pub(crate) fn union_of_conditions(spec: &Value) -> Vec<Value> {
+    let mut found: Vec<Value> = Vec::new();
+    for route in routes(spec) {
+        let conditions = route["match"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if conditions.is_empty() {
+            return Vec::new();
+        }
+        for condition in conditions {
+            if !found.contains(condition) {
+                found.push(condition.clone());
+            }
+        }
+    }
+    found
+}
+
+/// Returns the conditions that were kept when an object was adopted, of what it was.
+#[must_use]
+pub(crate) fn kept_conditions(original: &str) -> Vec<Value> {
+    let original: Value = serde_json::from_str(original).unwrap_or_default();
+    original[CONDITIONS].as_array().cloned().unwrap_or_default()
+}
+
+/// Returns what a VirtualService says that the one in its place would not say: hosts, gateways, conditions and settings of its
+/// routes, and other ports than the service's own. The settings that all of them have are kept.
+#[must_use]
+pub(crate) fn lost(live: &Value, wanted: &Value, names: &Names, own_port: Option<i64>) -> Vec<String> {
     let texts = |spec: &Value, field: &str| -> Vec<String> {
         let list = spec[field].as_array().into_iter().flatten();
         list.filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
@@ -157,9 +189,18 @@ pub(crate) fn lost(live: &Value, wanted: &Value, names: &Names) -> Vec<String> {
         let own = settings_of(route).into_iter().filter(|(field, value)| kept.get(field) != Some(value));
         found.extend(own.map(|(field, _)| format!("{field} of route {number}")));
         let theirs = conditions_of(route);
-        let narrower = !ours.is_empty() && (theirs.is_empty() || theirs.iter().any(|it| !ours.contains(it)));
+        let all = ours.is_empty() || ours.contains(&json!({"uri": {"prefix": "/"}}));
+        let narrower = !all && (theirs.is_empty() || theirs.iter().any(|it| !ours.contains(it)));
         found.extend(narrower.then(|| format!("requests of route {number}")));
+        // Requests of the mesh to another port stay there, where they are led to that port itself.
+        let stays = |port: i64| {
+            let of_port = |condition: &Value| condition["port"] == port;
+            !theirs.is_empty() && theirs.iter().all(of_port) && gateways(live) == ["mesh"]
+        };
         for to in route["route"].as_array().into_iter().flatten() {
+            let port = to.pointer("/destination/port/number").and_then(Value::as_i64);
+            let port = port.filter(|port| Some(*port) != own_port && !stays(*port));
+            found.extend(port.map(|port| format!("port {port} of route {number}")));
             found.extend(to.pointer("/destination/subset").map(|subset| format!("subset {subset} of route {number}")));
             found.extend(to.get("headers").map(|_| format!("headers of a destination of route {number}")));
         }
@@ -244,7 +285,7 @@ mod tests {
         let with = |change: Value| {
             let mut live = json!({"hosts": ["A.example.com"], "gateways": ["shop/public"], "http": [{"route": []}]});
             live.as_object_mut().unwrap().extend(change.as_object().cloned().unwrap());
-            lost(&live, &wanted, &names)
+            lost(&live, &wanted, &names, Some(80))
         };
         assert_eq!(with(json!({})), [""; 0]);
         assert_eq!(with(json!({"hosts": ["a.example.com", "cart.shop.svc.cluster.local"]})), [""; 0]);
@@ -262,7 +303,34 @@ mod tests {
         assert_eq!(with(subset), ["subset \"v1\" of route 1"]);
         let narrow = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"uri": {"prefix": "/a"}}]}]});
         let live = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"name": "n", "uri": {"prefix": "/a"}}]}, {}]});
-        assert_eq!(lost(&live, &narrow, &names), ["requests of route 2"]);
+        assert_eq!(lost(&live, &narrow, &names, Some(80)), ["requests of route 2"]);
+        let all = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"uri": {"prefix": "/"}}]}]});
+        assert_eq!(lost(&live, &all, &names, Some(80)), [""; 0]);
+        let at = |port: i64| json!({"destination": {"host": "cart", "port": {"number": port}}});
+        assert_eq!(with(json!({"http": [{"route": [at(80)]}]})), [""; 0]);
+        let grpc = json!({"match": [{"uri": {"prefix": "/grpc"}}], "route": [at(9090)]});
+        assert_eq!(with(json!({"http": [grpc, {"route": [at(80)]}]})), ["port 9090 of route 1"]);
+        let other_port = json!([{"match": [{"port": 9090}], "route": [at(9090)]}, {"route": [at(80)]}]);
+        assert_eq!(with(json!({"http": other_port})), ["port 9090 of route 1"]);
+        let live = json!({"hosts": ["cart"], "http": other_port});
+        assert_eq!(
+            lost(&live, &json!({"hosts": ["cart"], "gateways": ["mesh"], "http": [{}]}), &names, Some(80)),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_request_met_a_condition_before_where_every_route_has_some() {
+        let of = |http: Value| union_of_conditions(&json!({"http": http}));
+        let (a, b) = (json!({"name": "a", "uri": {"prefix": "/a"}}), json!({"headers": {"x-b": {"exact": "1"}}}));
+        assert_eq!(of(json!([{"match": [a]}, {"match": [b, a]}])), [a.clone(), b.clone()]);
+        assert_eq!(of(json!([{"match": [a]}, {"route": []}])), [Value::Null; 0]);
+        assert_eq!(of(json!([{"match": [a]}, {"match": []}])), [Value::Null; 0]);
+        assert_eq!(of(json!([])), [Value::Null; 0]);
+        let wanted = json!({"kind": "VirtualService", "metadata": {"name": "cart"}});
+        let noted = remember(&json!({"spec": {"http": []}}), &wanted, vec![a.clone()]).unwrap();
+        assert_eq!(kept_conditions(&noted), [a]);
+        assert_eq!(kept_conditions(&remember(&json!({}), &wanted, Vec::new()).unwrap()), [Value::Null; 0]);
     }
 
     #[test]

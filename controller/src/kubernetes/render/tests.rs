@@ -277,7 +277,7 @@ fn an_adopted_object_remembers_what_it_was_and_becomes_it_again() {
         "status": {"observedGeneration": 3},
     });
     let wanted = virtual_service(&names, &spec, Arms::Both, Ownership::Adopted, false, &Map::new());
-    let text = remember(&before, &wanted).unwrap();
+    let text = remember(&before, &wanted, Vec::new()).unwrap();
     golden("routes-adopted.yaml", &[adopt(wanted, Some(&text))]);
     let restored = restored(&wanted_of("VirtualService"), &before["metadata"], &text).unwrap();
     golden("routes-restored.yaml", &[restored]);
@@ -298,7 +298,7 @@ fn of_a_service_only_what_weir_changes_is_remembered() {
         "metadata": {"name": "cart", "namespace": "shop"},
         "spec": {"selector": {"app": "cart"}, "ports": [{"port": 80, "nodePort": 30080}], "clusterIP": "10.0.0.1"},
     });
-    let text = remember(&before, &wanted).unwrap();
+    let text = remember(&before, &wanted, Vec::new()).unwrap();
     let restored = restored(&wanted_of("Service"), &before["metadata"], &text).unwrap();
     assert_eq!(restored["spec"], json!({"selector": {"app": "cart"}, "ports": [{"port": 80, "nodePort": 30080}]}));
 }
@@ -309,7 +309,7 @@ fn what_is_too_large_to_be_remembered_is_not_adopted() {
     let wanted = virtual_service(&names, &spec, Arms::Both, Ownership::Adopted, false, &Map::new());
     let long = "x".repeat(100_000);
     let before = json!({"metadata": {"name": "cart"}, "spec": {"hosts": [long]}});
-    assert!(remember(&before, &wanted).unwrap_err().contains("service.name"));
+    assert!(remember(&before, &wanted, Vec::new()).unwrap_err().contains("service.name"));
 }
 
 fn wanted_of(kind: &str) -> (&'static str, &str) {

@@ -7,20 +7,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::discovery::v1::EndpointSlice as Slice;
-use kube::Api;
-use kube::api::{DynamicObject, ListParams};
 use serde_json::{Value, json};
 
+use super::own_endpoints::{endpoints, own_endpoints};
 use crate::api::{CanarySpec, GROUP};
 use crate::kubernetes::api_server::MANAGED_BY;
-use crate::kubernetes::api_server::apply::{ActError, apply, is_status, take_out, with_timeout};
+use crate::kubernetes::api_server::apply::{ActError, apply, is_status, take_out};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other};
 use crate::kubernetes::gateway::selects;
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
-use crate::kubernetes::kinds::{EndpointSliceView, Target};
 use crate::kubernetes::render::{self, CANARY_LABEL, MainPort, Names, ORIGINAL, Ownership, Role};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::conflicts::served_beside;
@@ -133,6 +131,9 @@ impl Executor<'_> {
             |ownership| render::service(self.names, self.spec, Role::Apex(ownership), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
         self.make_routes(&ports).await?;
+        if let Some((_, problem)) = own_endpoints(self.stores, self.names).await? {
+            return Err(ActError::Precondition(problem));
+        }
         self.ensure_service(&self.held(&self.stores.services, service)?).await
     }
 
@@ -229,7 +230,9 @@ impl Executor<'_> {
                     return Err(ActError::Precondition(problem));
                 }
                 let wanted = render(Ownership::Adopted);
-                let original = render::remember(&self.unreleased(&live), &wanted).map_err(ActError::Precondition)?;
+                let conditions = render::union_of_conditions(&live.body()["spec"]);
+                let original = render::remember(&self.unreleased(&live), &wanted, conditions);
+                let original = original.map_err(ActError::Precondition)?;
                 tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "adopted");
                 Ok(render::adopt(wanted, Some(&original)))
             }
@@ -308,14 +311,8 @@ impl Executor<'_> {
             // What it was before Weir finds the primary's pods too, and loses them as it would any pod.
             return Ok(());
         }
-        // Asked for, once for each Canary that goes: the watch follows the slices of Weir's own services only.
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.stores.api.client.clone(), namespace, &resource::<EndpointSliceView>());
-        let of_apex = ListParams::default().labels(&format!("kubernetes.io/service-name={apex}"));
-        let slices = with_timeout("list", "EndpointSlices of", apex, api.list(&of_apex)).await?;
-        let slices = slices.items.into_iter().filter_map(|slice| slice.try_parse::<Slice>().ok());
         let primary = format!("{}-", self.names.primary());
-        let leads_there = slices.flat_map(|slice| slice.endpoints).any(|endpoint| {
+        let leads_there = endpoints(self.stores, namespace, apex).await?.into_iter().any(|endpoint| {
             endpoint.target_ref.and_then(|pod| pod.name).is_some_and(|name| name.starts_with(&primary))
         });
         match leads_there {

@@ -4,6 +4,7 @@
 mod callers;
 mod export;
 mod host_owner;
+mod one_place;
 mod policy;
 mod request_match;
 mod sidecars;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use weir_wire::TOKEN_HEADER;
 
 use super::apex::{Origin, origin, restore_of, spec_before};
+use crate::api::service::Free;
 use crate::api::{CanarySpec, canary_token};
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::executor::{Executor, foreign, owned_by_other};
@@ -27,7 +29,7 @@ pub(crate) use callers::Callers;
 pub(super) use callers::{callers, headless_arms};
 pub(super) use export::narrowed_by;
 pub(crate) use host_owner::TakenHost;
-pub(super) use host_owner::taken_hosts;
+pub(super) use host_owner::{served_elsewhere, taken_hosts};
 pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;
 pub(super) use sidecars::hiding;
@@ -44,7 +46,7 @@ pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec)
     let foreign_destinations = render::foreign_destinations(&live, names);
     if foreign_destinations.is_empty() {
         let wanted = render::virtual_service(names, spec, Arms::Both, Ownership::Adopted, false, &Map::new());
-        let lost = render::lost(&live, &wanted["spec"], names);
+        let lost = render::lost(&live, &wanted["spec"], names, spec.service.port);
         return (!lost.is_empty()).then(|| {
             let problem = format!(
                 "VirtualService {apex} would lose {}: say the same in spec.service of the Canary, or move it to a VirtualService of \
@@ -64,13 +66,26 @@ pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec)
     })
 }
 
-/// Takes over what a VirtualService that was there before its Canary says of hosts and of gateways, where the Canary says nothing of them.
+/// Takes over what a VirtualService that was there before its Canary says of hosts, of gateways and of the conditions that every request
+/// must meet, where the Canary says nothing of them.
 pub(super) fn keep_of_before(stores: &Stores, names: &Names, spec: &mut CanarySpec) {
     let service = &mut spec.service;
-    if service.delegation == Some(true) || !(service.hosts.is_empty() || service.gateways.is_empty()) {
+    let bound = service.delegation == Some(true) || !(service.hosts.is_empty() || service.gateways.is_empty());
+    if bound && !service.r#match.is_empty() {
         return;
     }
     let Some(live) = stores.virtual_services.get(&names.namespace, &names.apex) else { return };
+    if service.r#match.is_empty() {
+        let conditions = match origin(Some(&live), names) {
+            Origin::Foreign => render::union_of_conditions(&live.body()["spec"]),
+            Origin::Adopted(Some(original)) => render::kept_conditions(&original),
+            Origin::Adopted(None) | Origin::Made | Origin::Missing => Vec::new(),
+        };
+        service.r#match = conditions.into_iter().filter_map(|it| it.as_object().cloned().map(Free)).collect();
+    }
+    if bound {
+        return;
+    }
     let before = spec_before(&live, names);
     for (field, own) in [("hosts", &mut service.hosts), ("gateways", &mut service.gateways)] {
         if own.is_empty() {

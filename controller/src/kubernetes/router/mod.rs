@@ -6,6 +6,7 @@
 
 mod apex;
 mod istio;
+mod own_endpoints;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub(in crate::kubernetes) use apex::PORTS;
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};
 pub(crate) use istio::{Callers, TakenHost};
+pub(crate) use own_endpoints::own_endpoints;
 
 /// Returns why the routes can be neither made nor adopted: one word, and a sentence.
 fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
@@ -146,6 +148,15 @@ pub(crate) fn request_match(stores: &Stores, names: &Names, spec: &CanarySpec, s
 pub(crate) fn taken_hosts(stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<TakenHost> {
     match names.router {
         RouterKind::Istio => istio::taken_hosts(stores, names, spec),
+    }
+}
+
+/// Returns the hosts of a Canary that something else than routes of Weir's kind serves for another namespace; nothing as long as it is
+/// not known.
+#[must_use]
+pub(crate) fn served_elsewhere(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Vec<TakenHost>> {
+    match names.router {
+        RouterKind::Istio => istio::served_elsewhere(stores, names, spec),
     }
 }
 

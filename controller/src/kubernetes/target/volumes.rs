@@ -14,8 +14,8 @@ use crate::kubernetes::stores::{Key, Stores};
 
 const CLAIMS: [Listable; 1] =
     [Listable { group: "", version: "v1", kind: "PersistentVolumeClaim", plural: "persistentvolumeclaims" }];
-/// Modes in which pods of several machines have a volume.
-const FOR_MANY: [&str; 2] = ["ReadWriteMany", "ReadOnlyMany"];
+/// Modes in which a volume is for the pods of one machine, or for one pod.
+const FOR_ONE: [&str; 2] = ["ReadWriteOnce", "ReadWriteOncePod"];
 /// Volumes of a pod that are disks of one machine at a time.
 const ATTACHED: [&str; 9] = [
     "awsElasticBlockStore",
@@ -69,13 +69,18 @@ pub(crate) fn volumes(
     if !target.mentions("persistentVolumeClaim") {
         return Volumes::Shareable;
     }
-    let mounted: Vec<&str> =
-        mounted.iter().filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str()).collect();
+    let claimed = |volume: &Value| {
+        let name = volume.pointer("/persistentVolumeClaim/claimName")?.as_str()?.to_owned();
+        Some((name, is_only_read(&template, volume)))
+    };
+    let mounted: Vec<(String, bool)> = mounted.iter().filter_map(claimed).collect();
     let key: Key = (names.namespace.clone(), names.canary.clone());
     let waking = stores.clone();
     let claims = stores.api.lists.of(&stores.api.client, &names.namespace, &CLAIMS, fresh, move || waking.wake(&key));
     let Some(claims) = claims else { return Volumes::Unknown };
-    let single = claims.iter().find(|claim| mounted.contains(&&*claim.name) && !is_for_many(claim));
+    let single = claims
+        .iter()
+        .find(|claim| mounted.iter().any(|(name, only_read)| **name == *claim.name && !is_for_many(claim, *only_read)));
     single.map_or(Volumes::Shareable, |claim| {
         let modes = claim.spec["accessModes"].as_array().cloned().unwrap_or_default();
         let modes: Vec<&str> = modes.iter().filter_map(Value::as_str).collect();
@@ -87,13 +92,64 @@ pub(crate) fn volumes(
 fn problem(names: &Names, what: &str, kind: &str) -> String {
     format!(
         "the pods of {} mount {what}, which is {kind}: those of the primary and of the canary would write to it both, or not start; \
-         use a claim that is ReadWriteMany, or accept it by the annotation {SHARED}: \"true\" of the Canary",
+         use a claim that is ReadWriteMany, or one that is ReadOnlyMany with readOnly: true of the volume, or accept it by the annotation {SHARED}: \"true\" of the Canary",
         names.target
     )
 }
 
-/// A claim that says no mode is not one that anybody could mount.
-fn is_for_many(claim: &Listed) -> bool {
+/// Returns whether both revisions may have a claim. One that says no mode is not one that anybody could mount. One that is for a writer or
+/// for many readers is written to by whoever mounts it, unless he says that he only reads.
+fn is_for_many(claim: &Listed, only_read: bool) -> bool {
     let modes = claim.spec["accessModes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    modes.is_empty() || modes.iter().filter_map(Value::as_str).any(|mode| FOR_MANY.contains(&mode))
+    let has = |mode: &str| modes.iter().any(|known| known == mode);
+    let for_one = FOR_ONE.into_iter().any(has);
+    modes.is_empty() || has("ReadWriteMany") || has("ReadOnlyMany") && (only_read || !for_one)
+}
+
+/// Returns whether no container of a pod writes to a volume.
+fn is_only_read(template: &Value, volume: &Value) -> bool {
+    let containers = ["containers", "initContainers"].into_iter().filter_map(|list| template["spec"][list].as_array());
+    let mounts = containers.flatten().filter_map(|container| container["volumeMounts"].as_array()).flatten();
+    let mut mounts = mounts.filter(|mount| mount["name"] == volume["name"]).peekable();
+    let only_read = volume["persistentVolumeClaim"]["readOnly"] == true;
+    only_read || mounts.peek().is_some() && mounts.all(|mount| mount["readOnly"] == true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_claim_is_for_both_revisions_where_nobody_or_everybody_may_write() {
+        let (rwo, rwop, rwx, rox) = ("ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany", "ReadOnlyMany");
+        // Modes, and whether it is for both where it is written to, and where it is only read.
+        let rows: [(&[&str], bool, bool); 8] = [
+            (&[], true, true),
+            (&[rwx], true, true),
+            (&[rwo, rwx], true, true),
+            (&[rox], true, true),
+            (&[rwo, rox], false, true),
+            (&[rox, rwop], false, true),
+            (&[rwo], false, false),
+            (&[rwop], false, false),
+        ];
+        for (modes, written, only_read) in rows {
+            let spec = json!({"accessModes": modes});
+            let claim = Listed { kind: "PersistentVolumeClaim", namespace: "shop".into(), name: "data".into(), spec };
+            assert_eq!((is_for_many(&claim, false), is_for_many(&claim, true)), (written, only_read), "{modes:?}");
+        }
+    }
+
+    #[test]
+    fn a_volume_is_only_read_where_it_says_so_or_all_its_mounts_do() {
+        let mount = |name: &str, only_read: bool| json!({"volumeMounts": [{"name": name, "readOnly": only_read}]});
+        let volume = json!({"name": "data", "persistentVolumeClaim": {"claimName": "data"}});
+        let with = |spec: Value| is_only_read(&json!({"spec": spec}), &volume);
+        assert!(!with(json!({"containers": [{}]})));
+        assert!(with(json!({"containers": [mount("data", true), mount("other", false)]})));
+        assert!(!with(json!({"containers": [mount("data", true)], "initContainers": [mount("data", false)]})));
+        let volume = json!({"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": true}});
+        assert!(is_only_read(&json!({"spec": {"containers": [mount("data", false)]}}), &volume));
+    }
 }

@@ -183,3 +183,103 @@ async fn a_canary_under_the_name_of_anothers_arm_is_told_so() {
     server.apply("flux", &routes("unrelated", &["x.example.com"], &["public"], to));
     assert_eq!(stage.changed().await, [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_a_virtual_service_led_nowhere_are_not_opened_by_its_adoption() {
+    let to = json!([{"destination": {"host": "shop"}}]);
+    let (api, v2) = (json!({"name": "api", "uri": {"prefix": "/api"}}), json!({"uri": {"prefix": "/v2"}}));
+    let http = json!([{"match": [api], "route": to}, {"match": [v2], "route": to}]);
+    for given in [json!({}), json!({"hosts": ["shop.example.com"], "gateways": ["public"]})] {
+        let server = server();
+        server.apply("flux", &routes("shop", &["shop.example.com"], &["public"], http.clone()));
+        server.apply("flux", &canary("shop", given));
+        let server = Stage::initialized_of(&server).await.kill();
+        let stage = Stage::start(&server);
+        stage.rest().await;
+        let conditions = |stage: &Stage| {
+            let http = stage.get("virtualservices", "shop")["spec"]["http"].clone();
+            http.as_array().unwrap().iter().map(|route| route["match"].clone()).collect::<Vec<_>>()
+        };
+        let kept = conditions(&stage);
+        assert_eq!((kept.len(), kept.last()), (2, Some(&json!([api, v2]))));
+        assert_eq!((&kept[0][0]["uri"], &kept[0][1]["uri"]), (&api["uri"], &v2["uri"]), "those of the canary too");
+        assert_eq!(stage.changed().await, [""; 0]);
+        // What the spec says holds.
+        let all = json!([{"uri": {"prefix": "/"}}]);
+        stage.edit("canaries", "shop", |canary| canary["spec"]["service"]["match"] = all.clone());
+        stage.rest().await;
+        assert_eq!(conditions(&stage).last(), Some(&all));
+        stage.server.delete("canaries", NAMESPACE, "shop");
+        stage.rest().await;
+        assert_eq!(stage.get("virtualservices", "shop")["spec"]["http"], http);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_that_an_earlier_weir_opened_when_it_adopted_them_stay_open() {
+    let to = json!([{"destination": {"host": "shop"}}]);
+    let server = server();
+    let http = json!([{"match": [{"uri": {"prefix": "/api"}}], "route": to}]);
+    server.apply("flux", &routes("shop", &["shop.example.com"], &["public"], http));
+    server.apply("flux", &canary("shop", json!({})));
+    let server = Stage::initialized_of(&server).await.kill();
+    // As it left them: without the conditions, in the routes and in the note of what there was.
+    let live = server.get("virtualservices", NAMESPACE, "shop").unwrap();
+    let noted = live["metadata"]["annotations"]["weir.dev/original"].as_str().unwrap();
+    let mut noted: Value = serde_json::from_str(noted).unwrap();
+    assert!(noted.as_object_mut().unwrap().remove("match").is_some());
+    let mut earlier = live.clone();
+    earlier["metadata"]["annotations"]["weir.dev/original"] = noted.to_string().into();
+    earlier["spec"]["http"][0]["match"][0].as_object_mut().unwrap().remove("uri");
+    earlier["spec"]["http"][1].as_object_mut().unwrap().remove("match");
+    for field in ["managedFields", "resourceVersion"] {
+        earlier["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    server.apply("weir", &earlier);
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    let http = stage.get("virtualservices", "shop")["spec"]["http"].clone();
+    assert_eq!(http.as_array().unwrap().last().unwrap()["match"], Value::Null, "{http:#}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_leads_to_another_port_of_the_service_is_not_adopted() {
+    let at = |port: i64| json!([{"destination": {"host": "shop", "port": {"number": port}}}]);
+    let http = json!([{"match": [{"uri": {"prefix": "/grpc"}}], "route": at(9090)}, {"route": at(80)}]);
+    let server = server();
+    server.apply("flux", &routes("shop", &["shop.example.com"], &["public"], http));
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "RoutesLost").await;
+    let (_, message) = stage.said("shop");
+    assert!(stage.is("shop", "Stalled") && message.contains("port 9090 of route 1"), "{message}");
+    assert_eq!(stage.changed().await, [""; 0]);
+    stage.edit("virtualservices", "shop", |routes| routes["spec"]["http"] = json!([{"route": at(80)}]));
+    stage.phase("shop", "Initialized").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_with_addresses_of_its_users_own_is_not_adopted() {
+    let server = server();
+    let port = json!([{"port": 80, "targetPort": 8080}]);
+    let mut own = service("shop", "shop", port);
+    own["spec"].as_object_mut().unwrap().remove("selector");
+    server.apply("flux", &own);
+    let addresses = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "shop-own", "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": "shop"}},
+        "endpoints": [{"addresses": ["192.0.2.7"]}],
+    });
+    server.apply("flux", &addresses);
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "RoutesElsewhere").await;
+    let (_, message) = stage.said("shop");
+    assert!(stage.is("shop", "Stalled") && message.contains("has no selector"), "{message}");
+    assert_eq!(stage.changed().await, [""; 0]);
+    assert!(stage.get("services", "shop")["spec"]["selector"].is_null());
+    // It leads nowhere by now: nothing is lost.
+    stage.server.delete("endpointslices", NAMESPACE, "shop-own");
+    stage.phase("shop", "Initialized").await;
+    assert_eq!(stage.get("services", "shop")["spec"]["selector"], json!({"app": "shop-primary"}));
+}

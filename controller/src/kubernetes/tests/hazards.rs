@@ -159,7 +159,7 @@ fn with_claim() -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_for_a_single_writer_is_refused_before_anything_is_made() {
-    for modes in [&["ReadWriteOnce"][..], &["ReadWriteOncePod"]] {
+    for modes in [&["ReadWriteOnce"][..], &["ReadWriteOncePod"], &["ReadWriteOnce", "ReadOnlyMany"]] {
         let server = ApiServer::default();
         server.apply("flux", &claim(modes));
         server.apply("flux", &with_claim());
@@ -181,13 +181,18 @@ async fn a_volume_for_a_single_writer_is_refused_before_anything_is_made() {
 
 #[tokio::test(start_paused = true)]
 async fn a_volume_for_many_or_one_that_nobody_knows_stops_nothing() {
-    for modes in [Some(&["ReadWriteMany"][..]), Some(&["ReadWriteOnce", "ReadOnlyMany"]), None] {
+    for modes in [Some(&["ReadWriteMany"][..]), Some(&["ReadWriteOnce", "ReadOnlyMany"]), Some(&["ReadOnlyMany"]), None]
+    {
         let server = ApiServer::default();
         match modes {
             Some(modes) => server.apply("flux", &claim(modes)),
             None => server.refuse_lists("persistentvolumeclaims", 403),
         }
-        server.apply("flux", &with_claim());
+        let mut target = with_claim();
+        // Nobody writes to it.
+        let reads = modes.is_some_and(|modes| modes.len() == 2);
+        target["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["readOnly"] = reads.into();
+        server.apply("flux", &target);
         server.apply("flux", &canary("shop", json!({})));
         let stage = Stage::initialized_of(&server).await;
         assert!(!stage.is("shop", "Hazard"), "{modes:?}");

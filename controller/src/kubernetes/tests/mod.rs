@@ -12,6 +12,7 @@ mod crowds;
 mod faults;
 mod hashes;
 mod hazards;
+mod host_owners;
 mod leading;
 mod observing;
 mod ownership;

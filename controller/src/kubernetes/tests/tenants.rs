@@ -36,11 +36,11 @@ pub(super) fn gateway(selector: Value, hosts: &[&str]) -> Value {
     gateway
 }
 
-fn on_gateway(hosts: &[&str]) -> Value {
+pub(super) fn on_gateway(hosts: &[&str]) -> Value {
     canary("shop", json!({"gateways": ["istio-ingress/public"], "hosts": hosts}))
 }
 
-fn prepared(selector: Value, hosts: &[&str]) -> ApiServer {
+pub(super) fn prepared(selector: Value, hosts: &[&str]) -> ApiServer {
     let server = ApiServer::default();
     server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
     server.apply("flux", &gateway(selector, hosts));
@@ -161,7 +161,7 @@ async fn a_refused_write_of_the_gateways_filter_stands_in_the_status_of_who_wait
 }
 
 /// What a bank has: a route on the gateway for its host.
-fn of_bank(hosts: &[&str]) -> Value {
+pub(super) fn of_bank(hosts: &[&str]) -> Value {
     let to = json!([{"route": [{"destination": {"host": "pay"}}]}]);
     let mut routes = routes("pay", hosts, &["istio-ingress/public"], to);
     routes["metadata"]["namespace"] = "bank".into();

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::api::CanarySpec;
+use crate::api::service::on_mesh;
 use crate::kubernetes::kinds::VirtualService;
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::Stores;
@@ -34,9 +35,16 @@ pub(in super::super) fn narrowed_by<'a>(
     let others: Vec<&str> = hosts.filter(|host| !own.iter().any(|own| own.eq_ignore_ascii_case(host))).collect();
     // What was routed for everybody before there was this rule goes on so.
     let has_been = |live: &VirtualService| {
-        let hosts = &live.fields.spec.hosts;
-        live.body()["spec"]["exportTo"] == Value::Null
-            && others.iter().all(|host| hosts.iter().any(|known| known == host))
+        let (hosts, gateways) = (&live.fields.spec.hosts, &live.fields.spec.gateways);
+        let exported = live.body()["spec"]["exportTo"] == Value::Null;
+        exported && on_mesh(gateways) && others.iter().all(|host| hosts.iter().any(|known| known == host))
     };
     if live.is_some_and(has_been) { Vec::new() } else { others }
+}
+
+/// Returns whether nobody outside of its namespace knows a VirtualService.
+pub(super) fn is_for_its_namespace(routes: &VirtualService) -> bool {
+    let to = routes.body()["spec"]["exportTo"].take();
+    let to = to.as_array().map(Vec::as_slice).unwrap_or_default();
+    !to.is_empty() && to.iter().filter_map(Value::as_str).all(|to| [".", "~", routes.namespace()].contains(&to))
 }

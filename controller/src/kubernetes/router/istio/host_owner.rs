@@ -1,13 +1,19 @@
 //! Whose a host is: which hosts of a Canary its Gateways admit, and which are another namespace's.
 //!
 //! Whoever may make Canaries makes VirtualServices by them. So a host that another namespace has a route for is that namespace's,
-//! unless an admin has bound it to both in a Gateway, or this namespace had a route for it before.
+//! unless an admin has bound it to both in a Gateway, or this namespace had a route for it before, in the same place: one in the mesh, or
+//! on another gateway, takes nobody's requests there, and whoever has it may have it nowhere else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::export::is_for_its_namespace;
 use super::gateways;
+use super::one_place::one_place;
 use crate::api::CanarySpec;
+use crate::api::service::on_mesh;
+use crate::kubernetes::api_server::lists::{Listable, Listed};
 use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::kinds::{Gateway, VirtualService, gateway_name};
 use crate::kubernetes::render::Names;
@@ -75,12 +81,8 @@ pub(in crate::kubernetes::router) fn taken_hosts(stores: &Stores, names: &Names,
     if spec.service.delegation == Some(true) || spec.service.hosts.is_empty() {
         return Vec::new();
     }
-    let own = |host: &str| {
-        let own = stores.virtual_services.of(&names.namespace);
-        own.iter().any(|routes| routes.fields.spec.hosts.iter().any(|other| other.eq_ignore_ascii_case(host)))
-    };
     let taken = spec.service.hosts.iter().enumerate().filter_map(|(i, host)| {
-        let problem = problem(stores, names, spec, &host.to_ascii_lowercase()).filter(|_| !own(host))?;
+        let problem = problem(stores, names, spec, &host.to_ascii_lowercase())?;
         Some(TakenHost { host: host.clone(), problem: format!("spec.service.hosts[{i}]: {problem}") })
     });
     taken.collect()
@@ -89,11 +91,13 @@ pub(in crate::kubernetes::router) fn taken_hosts(stores: &Stores, names: &Names,
 fn problem(stores: &Stores, names: &Names, spec: &CanarySpec, host: &str) -> Option<String> {
     let (namespace, index) = (&names.namespace, stores.host_index());
     let through = gateways(stores, names, spec);
-    let mesh = spec.service.gateways.is_empty() || spec.service.gateways.iter().any(|gateway| gateway == "mesh");
+    let had = Had { stores, names, host };
+    let mesh = on_mesh(&spec.service.gateways);
     if mesh
         && let Some((service, of)) = host.split_once('.')
         && of != namespace
         && stores.services.get(of, service).is_some()
+        && !had.in_mesh(&through)
     {
         return Some(format!("{host} is Service {service} of namespace {of}: remove it, or release it there"));
     }
@@ -101,22 +105,31 @@ fn problem(stores: &Stores, names: &Names, spec: &CanarySpec, host: &str) -> Opt
         let others: Vec<Arc<VirtualService>> = index.of_host(host, on_gateway).to_vec();
         others.into_iter().filter(|other| other.namespace() != namespace)
     };
-    if mesh && let Some(other) = others(false).next() {
+    if mesh
+        && let Some(other) = others(false).next()
+        && !had.in_mesh(&through)
+    {
         let (of, name) = (other.namespace(), other.name());
         return Some(format!(
             "{host} is a host of VirtualService {of}/{name} in the mesh, and of no route of namespace {namespace}: give another host"
         ));
     }
     let taken = |whose: &str, (of, name): (&str, &str), gateways: &[String]| {
-        let shared = gateways
-            .iter()
-            .map(|gateway| gateway_name(gateway, of))
-            .find(|gateway| through.contains(gateway) && !bound_to_both(stores, gateway, (namespace, of), host))?;
+        let theirs = gateways.iter().filter(|gateway| *gateway != "mesh").map(|gateway| gateway_name(gateway, of));
+        let pairs = theirs.flat_map(|theirs| through.iter().map(move |ours| (ours, theirs.clone())));
+        let (ours, theirs) = pairs.into_iter().find(|(ours, theirs)| {
+            let both = [(*ours, namespace.as_str()), (theirs, of)];
+            one_place(stores, ours, theirs) && !are_bound(stores, both, host) && !had.on(ours)
+        })?;
+        let place = match *ours == theirs {
+            true => String::new(),
+            false => format!(", whose requests Gateway {}/{} has too", ours.0, ours.1),
+        };
         Some(format!(
-            "{host} is a host of {whose} {of}/{name} on Gateway {}/{}, and of no route of namespace {namespace}: give another \
-             host, or have an admin bind it to both namespaces in the Gateway's servers (hosts: [\"{of}/{host}\", \
+            "{host} is a host of {whose} {of}/{name} on Gateway {}/{}{place}, and of no route of namespace {namespace}: give \
+             another host, or have an admin bind it to both namespaces in the Gateway's servers (hosts: [\"{of}/{host}\", \
              \"{namespace}/{host}\"])",
-            shared.0, shared.1
+            theirs.0, theirs.1
         ))
     };
     let by_routes = others(true)
@@ -146,12 +159,93 @@ fn earlier(stores: &Stores, names: &Names, host: &str) -> Vec<Arc<Canary>> {
     others
 }
 
-fn bound_to_both(stores: &Stores, (of, name): &(String, String), both: (&str, &str), host: &str) -> bool {
-    let Some(gateway) = stores.gateways.get(of, name) else { return false };
-    let bound = |namespace: &str| {
-        bindings(&gateway).any(|binding| binding.namespace == Some(namespace) && covers(&binding.host, host))
+/// Kinds that istiod makes routes of besides its own, for whole clusters at a time.
+const SERVING: [Listable; 2] = [
+    Listable { group: "networking.k8s.io", version: "v1", kind: "Ingress", plural: "ingresses" },
+    Listable { group: "gateway.networking.k8s.io", version: "v1", kind: "HTTPRoute", plural: "httproutes" },
+];
+/// Age of what was listed of them: a list of a whole cluster is no small thing, and a Canary that cannot begin asks for it again and again.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Returns the hosts of a Canary that an Ingress or an HTTPRoute of another namespace has; nothing as long as it is not known. The cluster
+/// is asked while a host is new on one of its gateways, and at rest for nothing.
+#[must_use]
+pub(in crate::kubernetes::router) fn served_elsewhere(
+    stores: &Stores,
+    names: &Names,
+    spec: &CanarySpec,
+) -> Option<Vec<TakenHost>> {
+    let namespace = &names.namespace;
+    // With rights in some namespaces nobody knows what the others have.
+    let known = spec.service.delegation != Some(true) && !stores.settings.is_restricted();
+    let through = if known { gateways(stores, names, spec) } else { BTreeSet::new() };
+    let new_on = |host: &str| {
+        let had = Had { stores, names, host };
+        through.iter().find(|gateway| !had.on(gateway) && !are_bound(stores, [(gateway, namespace)], host))
     };
-    bound(both.0) && bound(both.1)
+    let hosts = spec.service.hosts.iter().enumerate().map(|(i, host)| (i, host, host.to_ascii_lowercase()));
+    let new: Vec<_> = hosts.filter_map(|(i, host, lower)| Some((i, host, new_on(&lower)?, lower))).collect();
+    if new.is_empty() {
+        return Some(Vec::new());
+    }
+    let wake = stores.waker(&(namespace.clone(), names.canary.clone()));
+    let listed = stores.api.lists.of(&stores.api.client, "", &SERVING, FRESH, move || wake.notify_one())?;
+    let taken = new.into_iter().filter_map(|(i, host, (of, gateway), lower)| {
+        let has = |it: &&Listed| it.spec["hosts"].as_array().is_some_and(|hosts| hosts.iter().any(|own| *own == *lower));
+        let other = listed.iter().filter(|it| *it.namespace != **namespace).find(has)?;
+        let problem = format!(
+            "spec.service.hosts[{i}]: {lower} is a host of {} {}/{}, and of no route of namespace {namespace} on Gateway {of}/{gateway}: \
+             give another host, or have an admin bind it to this namespace in the Gateway's servers (hosts: [\"{namespace}/{lower}\"])",
+            other.kind, other.namespace, other.name
+        );
+        Some(TakenHost { host: host.clone(), problem })
+    });
+    Some(taken.collect())
+}
+
+/// The routes that a namespace has for a host already; Weir's own are among them, as they are and not as the spec would have them.
+struct Had<'a> {
+    stores: &'a Stores,
+    names: &'a Names,
+    host: &'a str,
+}
+
+impl Had<'_> {
+    /// The Canary's own come first: as a rule they have it, and a namespace may have thousands of others.
+    fn routes(&self) -> impl Iterator<Item = Arc<VirtualService>> {
+        let (all, Names { namespace, apex, .. }) = (&self.stores.virtual_services, self.names);
+        let others = std::iter::once_with(|| all.of(namespace)).flatten();
+        let routes = all.get(namespace, apex).into_iter().chain(others);
+        routes.filter(|routes| routes.fields.spec.hosts.iter().any(|own| own.eq_ignore_ascii_case(self.host)))
+    }
+
+    /// Returns whether one of them has requests that come through a Gateway.
+    fn on(&self, gateway: &(String, String)) -> bool {
+        self.routes().any(|routes| {
+            let gateways = routes.fields.spec.gateways.iter().filter(|gateway| *gateway != "mesh");
+            let gateways: Vec<_> = gateways.map(|own| gateway_name(own, &self.names.namespace)).collect();
+            gateways.contains(gateway) || gateways.iter().any(|own| one_place(self.stores, own, gateway))
+        })
+    }
+
+    /// Returns whether one of them has requests of the mesh: of all of it, or on all of the gateways that are asked for too, so that no
+    /// more than that is asked for.
+    fn in_mesh(&self, through: &BTreeSet<(String, String)>) -> bool {
+        self.routes().any(|routes| {
+            let gateways = &routes.fields.spec.gateways;
+            let own: BTreeSet<_> = gateways.iter().map(|own| gateway_name(own, &self.names.namespace)).collect();
+            on_mesh(gateways) && (!is_for_its_namespace(&routes) || through.is_subset(&own))
+        })
+    }
+}
+
+/// Returns whether an admin has bound a host to namespaces, each in the Gateway that it uses.
+fn are_bound<const N: usize>(stores: &Stores, all: [(&(String, String), &str); N], host: &str) -> bool {
+    all.into_iter().all(|((of, name), namespace)| {
+        stores.gateways.get(of, name).is_some_and(|gateway| {
+            bindings(&gateway).any(|binding| binding.namespace == Some(namespace) && covers(&binding.host, host))
+        })
+    })
 }
 
 /// Returns whether a VirtualService of another namespace may have requests to some of these hosts: they are its own, or covered by

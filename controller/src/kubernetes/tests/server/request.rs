@@ -49,6 +49,7 @@ pub(super) fn key_of(object: &Value) -> Key {
     let kind = text(&object["kind"]);
     let plural = match kind.to_lowercase() {
         kind if kind.ends_with("cy") || kind.ends_with("ry") => format!("{}ies", &kind[..kind.len() - 1]),
+        kind if kind.ends_with('s') => kind + "es",
         kind => kind + "s",
     };
     let is_flaggers = text(&object["apiVersion"]).starts_with(&format!("{FLAGGER}/"));
