@@ -41,7 +41,7 @@ pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
         // What neither of the two says of an object alone: whether its metric can be asked, and anything be sent to it.
         let parsed = api::read(&migration.text, &shown(file)).into_iter().flatten();
         let unusable: Vec<_> =
-            parsed.filter_map(|it| unusable(&it.object).map(|problem| problem.at(&it.place))).collect();
+            parsed.filter_map(|it| unusable(&it.object).map(|problem| it.fields.at(problem))).collect();
         unusable.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         changed += migration.changed;
         problems += migration.problems.len() + unusable.len();

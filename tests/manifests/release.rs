@@ -117,10 +117,10 @@ fn the_filter_is_built_where_no_program_of_gnu_is() {
         let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists()).unwrap();
         symlink(found, bin.join(name)).unwrap();
     }
-    let library = "$PWD/root/lib/rustlib/wasm32-unknown-unknown/lib";
+    let library = "$PWD/sysroot/lib/rustlib/wasm32-unknown-unknown/lib";
     let module = "target/wasm/wasm32-unknown-unknown/wasm";
     for (name, does) in [
-        ("rustc", "echo \"$PWD/root\"".to_owned()),
+        ("rustc", "echo \"$PWD/sysroot\"".to_owned()),
         ("rustup", format!("[ \"$*\" = 'target add wasm32-unknown-unknown' ] && mkdir -p \"{library}\"")),
         ("cargo", format!("mkdir -p {module} && printf 12345 > {module}/weir_filter.wasm")),
         ("stat", "exit 1".to_owned()),
