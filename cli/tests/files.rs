@@ -259,6 +259,44 @@ fn the_clients_version_is_told_where_no_weir_answers() {
 }
 
 #[test]
+fn migrate_has_canaries_ask_to_be_taken_over_and_tells_of_the_files_own_lines() {
+    let block = CANARY.replace("metadata: {name: cart, namespace: shop}", "metadata:\n  name: cart\n  namespace: shop");
+    let output = weir(&["migrate", "--take-over", "-f", "-"], &block);
+    let asked = block.replace("  name: cart\n", "  annotations: {weir.dev/take-over: flagger}\n  name: cart\n");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), asked.replace("flagger.app", "weir.dev")));
+    let said = text(&output.stderr);
+    assert!(said.contains("line 8: spec.service.gateways"), "{said}");
+    // Where there is no place for it, that is said.
+    let output =
+        weir(&["migrate", "--take-over", "-f", "-"], &block.replace("metadata:\n", "metadata:\n  annotations:\n"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("metadata.annotations: could not be added to"), "{}", text(&output.stderr));
+}
+
+#[cfg(unix)]
+#[test]
+fn completions_are_of_the_name_that_the_program_has_and_kubectl_gets_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, arguments: &[&str]| {
+        let path = folder.path().join(name);
+        if !path.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weir"), &path).unwrap();
+        }
+        text(&Command::new(path).args(arguments).output().unwrap().stdout)
+    };
+    let plugin = run("kubectl-weir", &["completion", "bash"]);
+    assert!(
+        plugin.lines().any(|line| line.trim_start().starts_with("complete ") && line.ends_with(" kubectl-weir")),
+        "{plugin}"
+    );
+    let own = run("weir", &["completion", "bash"]);
+    assert!(own.lines().any(|line| line.trim_start().starts_with("complete ") && line.ends_with(" weir")), "{own}");
+    assert_eq!(run("kubectl_complete-weir", &["pro"]), "promote\n:4\n");
+    assert_eq!(run("kubectl_complete-weir", &["status", "--time"]), "--timeout\n:4\n");
+    assert_eq!(run("kubectl_complete-weir", &["completion", "z"]), "zsh\n:4\n");
+}
+
+#[test]
 fn completions_know_every_command() {
     let said = text(&weir(&["completion", "bash"], "").stdout);
     for command in ["status", "migrate", "lint", "promote"] {

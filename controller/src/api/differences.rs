@@ -86,10 +86,12 @@ fn overshoot(spec: &AnalysisSpec) -> Option<(String, f64)> {
     }
     let steps = (max / by).ceil();
     let beyond = (steps * by).min(100.0);
-    // As many weights as say how it goes on.
-    let shown = (1..).map(|n| f64::from(n) * by).take_while(|weight| *weight < max);
-    let shown: Vec<String> = shown.chain([max]).map(|weight| weight.to_string()).collect();
-    (beyond > max).then(|| (shown.join(", "), beyond))
+    let weights: Vec<f64> = (1..).map(|n| f64::from(n) * by).take_while(|weight| *weight < max).chain([max]).collect();
+    // The last ones say how it ends. Weights are multiples of 0.01; what a binary fraction adds to them is nobody's number.
+    let from = weights.len().saturating_sub(4);
+    let last = weights.iter().skip(from).map(|weight| ((weight * 100.0).round() / 100.0).to_string());
+    let shown: Vec<String> = (from > 0).then(|| "…".to_owned()).into_iter().chain(last).collect();
+    (beyond > max).then(|| (shown.join(", "), (beyond * 100.0).round() / 100.0))
 }
 
 /// Returns whether a metric has a bound that is judged with its uncertainty.
@@ -195,6 +197,8 @@ mod tests {
     fn weights_that_flagger_overshoots_are_named_with_both() {
         let said = "spec.analysis.maxWeight: is the last step exactly: 20, 40, 50 %; Flagger goes on to 60 %";
         assert_eq!(told(json!({"stepWeight": 20, "maxWeight": 50})), [said]);
+        let said = "spec.analysis.maxWeight: is the last step exactly: …, 21, 24, 27, 29 %; Flagger goes on to 30 %";
+        assert_eq!(told(json!({"stepWeight": 3, "maxWeight": 29})), [said]);
         // Both stop at all of it, and where the steps meet it.
         for same in
             [json!({"stepWeight": 30}), json!({"stepWeight": 10, "maxWeight": 50}), json!({"stepWeights": [30, 50]})]

@@ -2,6 +2,8 @@
 //!
 //! The text is edited and not written anew, so that order, comments and everybody else's objects stay as they are.
 
+mod take_over;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
@@ -14,6 +16,7 @@ use super::object::{GROUP, VERSION};
 use super::plan::reading;
 use super::problem::Problem;
 use super::read::{Known, Parsed, items, parts, read, value};
+pub use take_over::taking_over;
 
 /// Flagger's objects as they are written.
 const FLAGGER: &str = "flagger.app/v1beta1";
@@ -68,18 +71,22 @@ struct Versions {
 impl Versions {
     /// Returns where in the text the versions of Flagger's objects begin.
     fn of_flagger(&self) -> Vec<usize> {
-        let is_ours = KINDS.iter().any(|kind| self.kind == *kind);
-        let own = self.api_version.as_ref().filter(|version| is_ours && version.value == FLAGGER);
+        let own = self.api_version.as_ref().filter(|version| is_flaggers(&version.value, &self.kind));
         let offset = own.and_then(|version| version.defined.span().byte_offset());
         let own = offset.and_then(|offset| usize::try_from(offset).ok());
         own.into_iter().chain(self.items.iter().flat_map(Self::of_flagger)).collect()
     }
 }
 
+/// Returns whether an object of this version and kind becomes Weir's.
+fn is_flaggers(version: &Value, kind: &Value) -> bool {
+    version == FLAGGER && KINDS.iter().any(|known| kind == known)
+}
+
 /// Returns how many objects of Flagger's a document has.
 fn of_flagger(document: &Value) -> usize {
-    let is_flaggers = document["apiVersion"] == FLAGGER && KINDS.iter().any(|kind| document["kind"] == *kind);
-    items(document).map_or(usize::from(is_flaggers), |items| items.iter().map(of_flagger).sum())
+    let own = is_flaggers(&document["apiVersion"], &document["kind"]);
+    items(document).map_or(usize::from(own), |items| items.iter().map(of_flagger).sum())
 }
 
 /// Returns a document with Weir's objects in place of Flagger's, and how many.

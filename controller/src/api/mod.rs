@@ -44,7 +44,7 @@ pub use duration::parse_duration;
 pub use fields::Fields;
 pub use identity::{canary_id, canary_token, revision};
 pub(crate) use kinds::{AutoscalerKind, RouterKind, TargetKind};
-pub use migrate::{Migration, migrate};
+pub use migrate::{Migration, migrate, taking_over};
 pub use object::{GROUP, Metadata, Object, VERSION};
 pub use plan::{Reading, plan, plan_of, reading, reading_by, remarks};
 pub use problem::{Place, Problem, Rules};
