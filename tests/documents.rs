@@ -4,6 +4,8 @@
 mod argo_cd;
 #[path = "documents/contributing.rs"]
 mod contributing;
+#[path = "documents/flagger.rs"]
+mod flagger;
 #[path = "documents/markdown.rs"]
 mod markdown;
 #[path = "documents/pages.rs"]

@@ -171,6 +171,7 @@ fn objects_of_users_are_planned_or_refused_with_the_field() {
             }
         }
         let _ = api::migrate(&text, "f");
+        let _ = api::taking_over(&text);
     });
 }
 

@@ -28,6 +28,21 @@ fn names(folder: &str) -> BTreeSet<String> {
     fs::read_dir(root().join(folder)).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
 }
 
+#[test]
+fn the_chart_from_git_names_the_image_that_a_release_publishes() {
+    let values: Value = serde_saphyr::from_str(&read("manifests/chart/values.yaml")).unwrap();
+    let image = values["image"]["repository"].as_str().unwrap();
+    assert!(image.contains('/'), "{image}: no host of images, where a cluster would find it");
+    let release = read("gitops/weir/release.yaml");
+    assert!(release.contains(&format!("image: {{repository: {image}}}\n")), "gitops names another image than {image}");
+    let install = read("manifests/install/weir.yaml");
+    assert!(install.contains(&format!("image: {image}:")), "manifests/install was not generated anew");
+    // What the workflow pushes is named after the repository, and a release checks that the chart names the same.
+    let workflow = read(".github/workflows/release.yaml");
+    assert!(workflow.contains("grep -qx \"  repository: $IMAGE\" manifests/chart/values.yaml"));
+    assert!(!workflow.contains("sed -i"), "a release publishes the chart that Git has");
+}
+
 /// Sources of charts by Git leave links out, so the chart has files of its own.
 #[test]
 fn the_chart_carries_the_definitions_and_no_link() {

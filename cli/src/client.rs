@@ -184,7 +184,8 @@ fn path(namespace: &str, name: &str) -> String {
 }
 
 /// Returns whether this program was started by `kubectl weir`, which looks for it under this name.
-fn is_plugin() -> bool {
+#[must_use]
+pub(crate) fn is_plugin() -> bool {
     let program = std::env::args_os().next().unwrap_or_default();
     std::path::Path::new(&program).file_name().is_some_and(|name| name.to_string_lossy().starts_with("kubectl-weir"))
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::input::{Exit, Files, shown};
 use crate::terminal;
-use weir_controller::api::{self, Known, Parsed, Problem};
+use weir_controller::api::{self, CanarySpec, Clash, Fields, Known, Object, Parsed, Problem};
 
 /// Check objects without a cluster: what is refused, what has no effect, and how a release would go.
 ///
@@ -32,25 +32,54 @@ pub(crate) struct LintArgs {
 /// When nothing can be written.
 pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let (mut out, mut errors, mut found) = (String::new(), 0, 0);
+    let mut tell = |told: Judged| {
+        errors += told.errors.len();
+        told.errors.iter().for_each(|text| out += &format!("error: {text}\n"));
+        told.notes.iter().for_each(|text| out += &format!("note: {text}\n"));
+        out += &told.release;
+    };
     let mut exit = Exit::default();
+    let mut canaries = Vec::new();
     for file in &args.files.filename {
         let Some(text) = exit.read(file) else { continue };
         for document in api::read(&text, &shown(file)) {
             let told = match document {
-                Ok(Parsed { object: Known::Other, .. }) => continue,
-                Ok(parsed) => judged(parsed),
+                Ok(Parsed { object: Known::Other, meant: false, .. }) => continue,
+                Ok(parsed) => {
+                    if let Known::Canary(canary) = &parsed.object {
+                        canaries.push((canary.clone(), parsed.fields.clone()));
+                    }
+                    judged(parsed)
+                }
                 Err(problem) => Judged { errors: vec![problem.to_string()], ..Judged::default() },
             };
             found += 1;
-            errors += told.errors.len();
-            told.errors.iter().for_each(|text| out += &format!("error: {text}\n"));
-            told.notes.iter().for_each(|text| out += &format!("note: {text}\n"));
-            out += &told.release;
+            tell(told);
         }
     }
+    tell(together(&canaries));
     out += &format!("{found} objects, {errors} errors\n");
     terminal::print(&out)?;
     Ok(exit.code(errors))
+}
+
+/// Says what cannot be seen in one Canary: that another one wants the same.
+fn together(canaries: &[(Box<Object<CanarySpec>>, Fields)]) -> Judged {
+    let all: Vec<&Object<CanarySpec>> = canaries.iter().map(|(canary, _)| &**canary).collect();
+    let service = |i: usize| &all[i].spec.service;
+    // The same object in two files, a base and what is made of it, is one.
+    let are_two = |clash: &Clash| all[clash.first].to_string() != all[clash.second].to_string();
+    let tell = |clash: Clash| canaries[clash.second].1.at(clash.problem).to_string();
+    // Where a gateway can tell the routes apart, both may serve.
+    let meet = |clash: &Clash| {
+        let (one, other) = (service(clash.first), service(clash.second));
+        one.r#match == other.r#match && one.gateways.iter().any(|gateway| other.gateways.contains(gateway))
+    };
+    Judged {
+        errors: api::shared_targets(&all).into_iter().filter(are_two).map(tell).collect(),
+        notes: api::shared_hosts(&all).into_iter().filter(are_two).filter(meet).map(tell).collect(),
+        ..Judged::default()
+    }
 }
 
 #[derive(Default)]
@@ -61,23 +90,28 @@ struct Judged {
 }
 
 fn judged(parsed: Parsed) -> Judged {
-    let Parsed { place, object, warnings } = parsed;
-    let mut judged = Judged { notes: warnings.iter().map(ToString::to_string).collect(), ..Judged::default() };
+    let Parsed { object, warnings, meant, fields, .. } = parsed;
+    let said = |problems: Vec<Problem>| problems.into_iter().map(|it| fields.at(it).to_string()).collect::<Vec<_>>();
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    if meant {
+        return Judged { errors: warnings, ..Judged::default() };
+    }
+    let mut judged = Judged { notes: warnings, ..Judged::default() };
     match object {
         Known::Canary(canary) => {
-            let told = api::remarks(&canary).into_iter().map(|remark| remark.at(&place).to_string());
-            judged.notes.extend(told);
+            judged.notes.extend(said(api::remarks(&canary)));
             match api::plan(&canary) {
                 Ok(plan) => judged.release = format!("{canary}: {}\n", forecast::lines(&plan).join("\n  ")),
-                Err(problems) => judged.errors = problems.into_iter().map(|it| it.at(&place).to_string()).collect(),
+                Err(problems) => judged.errors = said(problems),
             }
         }
-        Known::Process(process) => {
-            if let Err(problems) = api::process(&process) {
-                judged.errors = problems.into_iter().map(|it| it.at(&place).to_string()).collect();
+        Known::Process(process) => judged.errors = api::process(&process).err().map(said).unwrap_or_default(),
+        provider => {
+            if let Known::MetricTemplate(template) = &provider {
+                judged.notes.extend(said(template.spec.remarks()));
             }
+            judged.errors.extend(said(unusable(&provider).into_iter().collect()));
         }
-        provider => judged.errors.extend(unusable(&provider).map(|problem| problem.at(&place).to_string())),
     }
     judged
 }
@@ -85,14 +119,8 @@ fn judged(parsed: Parsed) -> Judged {
 /// Returns why a MetricTemplate cannot be asked, or nothing be sent to an AlertProvider.
 pub(crate) fn unusable(object: &Known) -> Option<Problem> {
     match object {
-        Known::MetricTemplate(template) => {
-            let text = weir_controller::unanswerable(template)?;
-            Some(Problem::new(format!("MetricTemplate {}", template.metadata.name), text))
-        }
-        Known::AlertProvider(provider) => {
-            let text = weir_controller::alerts::unsendable(&provider.spec)?;
-            Some(Problem::new(format!("AlertProvider {}", provider.metadata.name), text))
-        }
+        Known::MetricTemplate(template) => weir_controller::unanswerable(template),
+        Known::AlertProvider(provider) => weir_controller::alerts::unsendable(&provider.spec),
         _ => None,
     }
 }

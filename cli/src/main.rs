@@ -80,6 +80,9 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if completion::is_asked() {
+        return ExitCode::from(u8::from(completion::answer(&Weir::command()).is_err()));
+    }
     let done = match Weir::parse().command {
         Command::Get(args) => get::run(args).await,
         Command::Describe(args) => describe::describe(args).await,

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::input::{Exit, Files, shown};
 use crate::lint::unusable;
 use crate::terminal;
-use weir_controller::api;
+use weir_controller::api::{self, Known, Parsed, Problem};
 
 /// Turn Flagger's objects into Weir's, and list what changes its meaning.
 ///
@@ -20,6 +20,9 @@ use weir_controller::api;
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
     files: Files,
+    /// Have the Canaries ask Weir to take over what Flagger controls, by the annotation weir.dev/take-over: flagger
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// Runs the command.
@@ -31,7 +34,11 @@ pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let mut exit = Exit::default();
     for file in &args.files.filename {
         let Some(text) = exit.read(file) else { continue };
-        let migration = api::migrate(&text, &shown(file));
+        // What is told is of the file's own lines.
+        let mut migration = api::migrate(&text, &shown(file));
+        if args.take_over {
+            migration.text = api::migrate(&api::taking_over(&text), "").text;
+        }
         if !written.is_empty() {
             terminal::print(if written.ends_with('\n') { "---\n" } else { "\n---\n" })?;
         }
@@ -40,8 +47,8 @@ pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
         migration.remarks.iter().for_each(|remark| eprintln!("weir: note: {remark}"));
         // What neither of the two says of an object alone: whether its metric can be asked, and anything be sent to it.
         let parsed = api::read(&migration.text, &shown(file)).into_iter().flatten();
-        let unusable: Vec<_> =
-            parsed.filter_map(|it| unusable(&it.object).map(|problem| problem.at(&it.place))).collect();
+        let told = |it: Parsed| unusable(&it.object).or_else(|| unasked(&it.object, args)).map(|why| it.fields.at(why));
+        let unusable: Vec<_> = parsed.filter_map(told).collect();
         unusable.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         changed += migration.changed;
         problems += migration.problems.len() + unusable.len();
@@ -49,4 +56,12 @@ pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     }
     eprintln!("weir: {changed} of Flagger's objects changed, {problems} errors");
     Ok(exit.code(problems))
+}
+
+/// Says which Canary does not ask to be taken over though it should.
+fn unasked(object: &Known, args: &MigrateArgs) -> Option<Problem> {
+    let Known::Canary(canary) = object else { return None };
+    let asks = canary.metadata.annotations.contains_key("weir.dev/take-over");
+    let text = "could not be added to, as they are written: add weir.dev/take-over: flagger";
+    (args.take_over && !asks).then(|| Problem::new("metadata.annotations", text))
 }

@@ -207,15 +207,15 @@ fn canary(file: &Path, wanted: Option<&str>) -> anyhow::Result<(String, Plan)> {
             && wanted.is_none_or(|wanted| wanted == object.metadata.name)
         {
             document.warnings.iter().for_each(|warning| eprintln!("weir: {warning}"));
-            canaries.push((document.place, object));
+            canaries.push((document.fields, object));
         }
     }
     let names: Vec<&str> = canaries.iter().map(|(_, object)| object.metadata.name.as_str()).collect();
     match (canaries.as_slice(), wanted) {
-        ([(place, object)], _) => {
+        ([(fields, object)], _) => {
             let plan = api::plan(object).map_err(|problems| {
                 let lines: Vec<String> =
-                    problems.into_iter().map(|problem| format!("\n  {}", problem.at(place))).collect();
+                    problems.into_iter().map(|problem| format!("\n  {}", fields.at(problem))).collect();
                 anyhow::anyhow!("the Canary cannot work:{}", lines.concat())
             })?;
             Ok((object.metadata.name.clone(), plan))

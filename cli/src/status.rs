@@ -10,6 +10,7 @@ use crate::client::Api;
 use crate::describe::{Which, namespace};
 use crate::terminal::{self, Style};
 use weir_controller::api::parse_duration;
+use weir_controller::view::CanaryView;
 use weir_controller::view::why::{Standing, headline};
 use weir_engine::Span;
 
@@ -18,7 +19,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Wait until a release has ended, and say how.
 ///
-/// Exit status: 0 promoted or serving, 1 taken back, 2 still under way when the time is over, or an error.
+/// A look that fails is told on standard error, and made again until the time is over.
+///
+/// Exit status: 0 promoted or serving, 1 taken back, 2 still under way when the time is over, an object that cannot work, or an error.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Example: kubectl weir status shop -n prod --timeout 15m")]
 pub(crate) struct Status {
@@ -37,20 +40,37 @@ pub(crate) struct Status {
 /// When the server cannot be asked, or does not know the Canary.
 pub(crate) async fn run(args: Status) -> anyhow::Result<ExitCode> {
     let api = Api::reach(&args.which.server).await?;
-    let namespace = namespace(&args.which, &api).await?;
     let end = Instant::now() + Duration::from_millis(args.timeout.0);
-    let mut last = String::new();
+    let (mut last, mut failed) = (String::new(), String::new());
     loop {
-        let detail = api.detail(&namespace, &args.which.name).await?;
-        let line = headline(&detail.view, terminal::now(), args.style.paint());
-        if line != last {
-            terminal::print(&format!("{line}\n"))?;
-        }
-        last = line;
-        let standing = Standing::of(&detail.view);
-        if standing != Standing::Undecided || Instant::now() >= end {
-            return Ok(ExitCode::from(standing.code()));
+        let over = Instant::now() >= end;
+        match look(&args.which, &api).await {
+            Ok(view) => {
+                let line = headline(&view, terminal::now(), args.style.paint());
+                if line != last {
+                    terminal::print(&format!("{line}\n"))?;
+                }
+                last = line;
+                let standing = Standing::of(&view);
+                if standing != Standing::Undecided || over {
+                    return Ok(ExitCode::from(standing.code()));
+                }
+            }
+            Err(error) if over => return Err(error),
+            // A Weir that is started again, or a Canary that is applied a moment later.
+            Err(error) => {
+                let error = format!("{error:#}");
+                if error != failed {
+                    eprintln!("weir: {error}; looks again");
+                }
+                failed = error;
+            }
         }
         sleep(PAUSE).await;
     }
+}
+
+async fn look(which: &Which, api: &Api) -> anyhow::Result<CanaryView> {
+    let namespace = namespace(which, api).await?;
+    Ok(api.detail(&namespace, &which.name).await?.view)
 }

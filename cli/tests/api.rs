@@ -257,3 +257,65 @@ async fn status_waits_for_the_end_and_its_exit_status_says_how() {
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stdout));
     }
 }
+
+#[tokio::test]
+async fn status_and_why_do_not_take_a_canary_that_cannot_work_or_a_revision_that_waits_for_a_success() {
+    let served = serve().await;
+    let ended = Some(EndedView { result: Outcome::Promoted, ..EndedView::default() });
+    let at_rest = |reason: &str, message: &str| CanaryView {
+        reason: reason.into(),
+        message: message.into(),
+        ended: ended.clone(),
+        ..view("shop", Phase::Succeeded)
+    };
+    let stalled = CanaryView { stalled: true, ..at_rest("InvalidSpec", "interval: \"soon\"") };
+    served.statuses.set(stalled, &[]);
+    // A long wait would not help: it ends at once.
+    for args in [&["status", "cart", "--timeout", "10h"][..], &["why", "cart"]] {
+        let output = weir(&served.url, args).await;
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.starts_with("✖ shop/cart: cannot work: InvalidSpec: interval: \"soon\"\n"), "{said}");
+        assert!(!said.contains("nothing to do"), "{said}");
+    }
+    for reason in ["Suspended", "Paused"] {
+        for (waiting, code) in [(false, 0), (true, 2)] {
+            served.statuses.set(CanaryView { waiting, ..at_rest(reason, "by a person") }, &[]);
+            let output = weir(&served.url, &["status", "cart"]).await;
+            let said = text(&output.stdout);
+            assert_eq!(output.status.code(), Some(code), "{reason}: {said}");
+            let told = said.contains(&format!("a new revision waits: {reason}: by a person"));
+            assert_eq!(told, waiting, "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_looks_again_when_a_look_fails() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["status", "cart", "-n", "shop", "--timeout", "10h", "--server", &url])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+    // It hangs up, as one that is replaced does.
+    let hang_up = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+        }
+    };
+    let said = tokio::select! {
+        line = errors.next_line() => line.unwrap().unwrap(),
+        () = hang_up => unreachable!(),
+    };
+    assert!(said.contains("cannot be reached") && said.ends_with("; looks again"), "{said}");
+    let (statuses, _calls) = StatusStore::new();
+    statuses.set(view("shop", Phase::Failed), &[]);
+    tokio::spawn(http::serve(listener, statuses, std::future::pending()));
+    assert_eq!(child.wait().await.unwrap().code(), Some(1));
+}

@@ -34,7 +34,7 @@ fn migrate_writes_the_rest_when_a_document_does_not_parse_and_its_exit_status_sa
     assert_eq!(text(&output.stdout), CANARY.replace("flagger.app", "weir.dev"));
     let said = text(&output.stderr);
     assert!(
-        said.contains("note: standard input, document 1, line 1: spec.service.gateways: names no gateway"),
+        said.contains("note: standard input, document 1, line 6: spec.service.gateways: names no gateway"),
         "{said}"
     );
 
@@ -77,7 +77,7 @@ fn lint_says_what_is_refused_and_what_has_no_effect() {
     let output = weir(&["lint", "-f", "-"], &wrong);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
-    assert!(said.contains("error: standard input, document 1, line 1: spec.analysis.interval: \"soon\""), "{said}");
+    assert!(said.contains("error: standard input, document 1, line 7: spec.analysis.interval: \"soon\""), "{said}");
     assert!(said.contains("spec.analysis.canaryAnalysis: is not known here"), "{said}");
 }
 
@@ -121,6 +121,73 @@ fn lint_forecasts_a_release_in_time_requests_and_failures() {
 }
 
 #[test]
+fn lint_forecasts_no_decision_where_people_decide() {
+    let canary =
+        |fields: &str| CANARY.replace("flagger.app", "weir.dev").replace("spec:\n", &format!("spec:\n  {fields}\n"));
+    let said = text(&weir(&["lint", "-f", "-"], &canary("observeOnly: true")).stdout);
+    assert!(
+        said.contains("shop/cart: observed at 10 %: nothing is advanced, promoted or taken back but by a person"),
+        "{said}"
+    );
+    assert!(!said.contains("promoted after") && !said.contains("taken back after"), "{said}");
+    let said = text(&weir(&["lint", "-f", "-"], &canary("suspend: true")).stdout);
+    assert!(
+        said.contains("shop/cart: starts nothing while spec.suspend is true; after that:\n  weights 10, 50 %"),
+        "{said}"
+    );
+}
+
+#[test]
+fn lint_takes_nothing_for_somebody_elses_that_was_meant_for_weir() {
+    for (header, told) in [
+        ("apiVersion: weir.dev/v1\nkind: Canary", "line 1: apiVersion: \"weir.dev/v1\" is not a version"),
+        ("apiVersion: weir.dev/v1beta1\nkind: Canry", "line 2: kind: Canry is not a kind"),
+        ("kind: Canary", "apiVersion: is missing, so this Canary is ignored"),
+        ("apiVersion: flagger.app/v1beta1\nkind: Canary", "`weir migrate` turns it into Weir's"),
+    ] {
+        let output = weir(&["lint", "-f", "-"], header);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{header}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(told) && said.contains("1 objects, 1 errors"), "{said}");
+    }
+    let output =
+        weir(&["lint", "-f", "-"], "apiVersion: apps/v1\nkind: Deployment\n---\napiVersion: v1\nkind: Service\n");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "0 objects, 0 errors\n".to_owned()));
+}
+
+#[test]
+fn lint_sees_two_canaries_of_one_deployment_or_host_in_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let canary = |name: &str, target: &str| {
+        let text = CANARY
+            .replace("flagger.app", "weir.dev")
+            .replace("{name: cart, namespace", &format!("{{name: {name}, namespace"));
+        let text = text.replace("kind: Deployment, name: cart", &format!("kind: Deployment, name: {target}"));
+        let path = folder.path().join(format!("{name}.yaml"));
+        std::fs::write(&path, text.replace("{port: 80}", "{port: 80, gateways: [public], hosts: [shop.example.com]}"))
+            .unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (cart, twin, other) = (canary("cart", "cart"), canary("twin", "cart"), canary("other", "other"));
+    let output = weir(&["lint", "-f", &cart, "-f", &twin], "");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("twin.yaml, document 1, line 5: spec.targetRef: Deployment cart is the target of both"),
+        "{said}"
+    );
+    let output = weir(&["lint", "-f", &cart, "-f", &other], "");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("note: ") && said.contains("spec.service.hosts[0]: shop.example.com is a host of both"),
+        "{said}"
+    );
+    // A base and what is made of it are one object.
+    assert_eq!(weir(&["lint", "-f", &cart, "-f", &cart], "").status.code(), Some(0));
+}
+
+#[test]
 fn lint_finds_nothing_wrong_with_the_examples() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/examples");
     for example in std::fs::read_dir(folder).unwrap() {
@@ -141,7 +208,7 @@ fn a_metric_that_cannot_be_asked_is_an_error_of_lint_and_of_migrate() {
     let asked = "sum(rate(errors{app=\"{{ target }}\", zone=\"{{ variables.zone }}\"}[{{ interval }}]))";
     for (provider, query, expected) in [
         ("prometheus", asked, None),
-        ("datadog", "up", Some("provider type datadog is not supported")),
+        ("datadog", "up", Some("line 5: spec.provider.type: provider type datadog is not supported")),
         ("prometheus", "{{ if target }}up{{ end }}", Some("if target")),
     ] {
         for (command, group) in [("lint", "weir.dev"), ("migrate", "flagger.app")] {
@@ -163,8 +230,14 @@ fn an_alert_provider_that_nothing_can_be_sent_to_is_an_error_of_lint_and_of_migr
     for (kind, rest, expected) in [
         ("slack", ", address: 'http://chat/'", None),
         ("msteams", ", secretRef: {name: chat}", None),
+        ("slack", ", address: 'chat'", Some("line 4: spec.address: is no address")),
+        (
+            "slack",
+            ", address: 'https://chat/', proxy: 'socks5://proxy:1080'",
+            Some("line 4: spec.proxy: is no address of a proxy"),
+        ),
         ("discord", "", Some("neither an address nor a secretRef")),
-        ("telegram", ", address: 'http://chat/'", Some("spec.type \"telegram\" is not known")),
+        ("telegram", ", address: 'http://chat/'", Some("line 4: spec.type: \"telegram\" is not known")),
     ] {
         for (command, group) in [("lint", "weir.dev"), ("migrate", "flagger.app")] {
             let output = weir(&[command, "-f", "-"], &of(group, kind, rest));
@@ -183,6 +256,44 @@ fn the_clients_version_is_told_where_no_weir_answers() {
     let output = weir(&["version", "--server", "http://127.0.0.1:9"], "");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), own));
     assert!(text(&output.stderr).contains("the controller's version is not known"));
+}
+
+#[test]
+fn migrate_has_canaries_ask_to_be_taken_over_and_tells_of_the_files_own_lines() {
+    let block = CANARY.replace("metadata: {name: cart, namespace: shop}", "metadata:\n  name: cart\n  namespace: shop");
+    let output = weir(&["migrate", "--take-over", "-f", "-"], &block);
+    let asked = block.replace("  name: cart\n", "  annotations: {weir.dev/take-over: flagger}\n  name: cart\n");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), asked.replace("flagger.app", "weir.dev")));
+    let said = text(&output.stderr);
+    assert!(said.contains("line 8: spec.service.gateways"), "{said}");
+    // Where there is no place for it, that is said.
+    let output =
+        weir(&["migrate", "--take-over", "-f", "-"], &block.replace("metadata:\n", "metadata:\n  annotations:\n"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("metadata.annotations: could not be added to"), "{}", text(&output.stderr));
+}
+
+#[cfg(unix)]
+#[test]
+fn completions_are_of_the_name_that_the_program_has_and_kubectl_gets_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, arguments: &[&str]| {
+        let path = folder.path().join(name);
+        if !path.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_weir"), &path).unwrap();
+        }
+        text(&Command::new(path).args(arguments).output().unwrap().stdout)
+    };
+    let plugin = run("kubectl-weir", &["completion", "bash"]);
+    assert!(
+        plugin.lines().any(|line| line.trim_start().starts_with("complete ") && line.ends_with(" kubectl-weir")),
+        "{plugin}"
+    );
+    let own = run("weir", &["completion", "bash"]);
+    assert!(own.lines().any(|line| line.trim_start().starts_with("complete ") && line.ends_with(" weir")), "{own}");
+    assert_eq!(run("kubectl_complete-weir", &["pro"]), "promote\n:4\n");
+    assert_eq!(run("kubectl_complete-weir", &["status", "--time"]), "--timeout\n:4\n");
+    assert_eq!(run("kubectl_complete-weir", &["completion", "z"]), "zsh\n:4\n");
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn analysing() -> CanaryView {
         ended: None,
         paused: false,
         stalled: false,
+        waiting: false,
         matching: false,
         only_matched: false,
     }

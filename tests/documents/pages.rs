@@ -216,3 +216,38 @@ fn files_targets_and_values_in_commands_exist() {
         }
     }
 }
+
+#[test]
+fn published_names_are_those_of_the_release() {
+    let after = |text: &str, before: &str| {
+        let rest = text.split(before).nth(1).unwrap_or_else(|| panic!("no {before}"));
+        rest.split(['\n', '}']).next().unwrap().to_owned()
+    };
+    let release = read("gitops/weir/release.yaml");
+    let (chart, image) = (after(&release, "url: "), after(&release, "image: {repository: "));
+    let home = after(&read(".github/krew/weir.yaml"), "homepage: ");
+    let version = after(&read("manifests/chart/Chart.yaml"), "\nversion: ");
+    let krew = format!("--manifest-url={home}/releases/latest/download/krew.yaml");
+    let identity = format!("'^{home}/.github/workflows/release.yaml@refs/tags/v'");
+    let archive = format!("{home}/releases/download/v{version}/weir_{version}_linux_amd64.tar.gz");
+    assert!(read("README.md").contains(&archive), "README.md lacks {archive}");
+    for page in ["README.md", "docs/getting-started.md"] {
+        let text = read(page);
+        let chart = format!("helm upgrade --install weir {chart} ");
+        let (releases, signed) = (format!("]({home}/releases)"), format!("cosign verify {image}:{version} "));
+        for part in [&chart, &krew, &releases, &signed, &identity] {
+            assert!(text.contains(part), "{page} lacks {part}");
+        }
+    }
+    // What the workflow publishes under these names.
+    let workflow = read(".github/workflows/release.yaml");
+    let owner = image.split('/').nth(1).unwrap();
+    assert!(home.ends_with(&format!("/{owner}/weir")) && chart == format!("oci://ghcr.io/{owner}/charts/weir"));
+    for part in [
+        "IMAGE: ghcr.io/${{ github.repository }}",
+        "CHARTS: ghcr.io/${{ github.repository_owner }}/charts",
+        "mv krew.yaml assets",
+    ] {
+        assert!(workflow.contains(part), "the workflow lacks {part}");
+    }
+}

@@ -33,7 +33,9 @@ async fn kustomize_installs_a_weir_that_works() {
     let (manifests, image) = (manifests(), variable("WEIR_IMAGE"));
     let resource = format!("{up}{}", manifests.strip_prefix("/").unwrap().display());
     let (name, tag) = image.rsplit_once(':').unwrap();
-    let text = format!("resources: [{resource}]\nimages: [{{name: weir, newName: {name}, newTag: \"{tag}\"}}]\n");
+    let text = format!(
+        "resources: [{resource}]\nimages: [{{name: ghcr.io/weir-dev/weir, newName: {name}, newTag: \"{tag}\"}}]\n"
+    );
     std::fs::write(folder.join("kustomization.yaml"), text).unwrap();
     kubectl(&["apply", "-k", folder.to_str().unwrap(), "--server-side", "--force-conflicts"]);
     kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/weir", "--timeout=120s"]);
@@ -71,7 +73,7 @@ fn every_value_of_the_chart_does_what_it_says() {
     assert_eq!(callers.matches("WEIR_CALLER_NAMESPACES, value: \"web\"").count(), 2, "{callers}");
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
-    let pinned = format!("image: weir:0.1.0@sha256:{}", "a".repeat(64));
+    let pinned = format!("image: ghcr.io/weir-dev/weir:0.1.0@sha256:{}", "a".repeat(64));
     let rows: [(&[&str], &[&str]); 17] = [
         (
             &["--set", "gatewayNamespaces={a,b}"],
@@ -137,7 +139,7 @@ fn every_value_of_the_chart_does_what_it_says() {
         (&["--set", &digest], &[&pinned, "app.kubernetes.io/version: \"0.1.0-sha256-aaaa"]),
         (
             &["--set", "image.tag=1.2@sha256:ab"],
-            &["image: weir:1.2@sha256:ab", "app.kubernetes.io/version: \"1.2-sha256-ab\""],
+            &["image: ghcr.io/weir-dev/weir:1.2@sha256:ab", "app.kubernetes.io/version: \"1.2-sha256-ab\""],
         ),
         (&["--set", "clusterDomain=corp.test"], &["svc.corp.test:8080", "WEIR_CLUSTER_DOMAIN, value: \"corp.test\""]),
     ];

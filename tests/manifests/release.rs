@@ -71,7 +71,7 @@ fn a_release_is_for_both_processors_signed_and_with_its_contents_and_origin() {
         let step = steps("publish").into_iter().find(|step| step["name"] == name).unwrap();
         step["run"].as_str().unwrap().contains("cosign sign --yes")
     };
-    assert!(signs("One image of both platforms, signed") && signs("The chart with this image, signed"));
+    assert!(signs("One image of both platforms, signed") && signs("The chart, signed"));
     for job in ["publish", "archive"] {
         let attested = steps(job)
             .iter()
@@ -83,6 +83,59 @@ fn a_release_is_for_both_processors_signed_and_with_its_contents_and_origin() {
             .iter()
             .any(|it| it["uses"].as_str().is_some_and(|uses| uses.starts_with("anchore/sbom-action@")))
     );
+}
+
+/// Returns the commands of a job's steps, in order.
+fn commands(workflow: &str, job: &str) -> Vec<String> {
+    let workflow: Value = serde_saphyr::from_str(&read(workflow)).unwrap();
+    let steps = workflow["jobs"][job]["steps"].as_array().unwrap().clone();
+    steps.iter().filter_map(|step| step["run"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn the_filter_is_built_after_its_target_was_installed() {
+    for (workflow, job) in [(".github/workflows/release.yaml", "archive"), (".github/workflows/ci.yaml", "programs")] {
+        let commands = commands(workflow, job);
+        let place = |what: &str| commands.iter().position(|command| command.contains(what));
+        let (target, built) = (place("rustup target add wasm32-unknown-unknown"), place("filter/build"));
+        assert!(target.is_some() && target < built, "{workflow}, {job}: {commands:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_filter_is_built_where_no_program_of_gnu_is() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    for path in [&bin, &folder.path().join("filter")] {
+        std::fs::create_dir_all(path).unwrap();
+    }
+    std::fs::copy(root().join("filter/build"), folder.path().join("filter/build")).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    for name in ["bash", "dirname", "mkdir", "tail", "cmp", "cp", "mv", "wc", "tr"] {
+        let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists()).unwrap();
+        symlink(found, bin.join(name)).unwrap();
+    }
+    let library = "$PWD/sysroot/lib/rustlib/wasm32-unknown-unknown/lib";
+    let module = "target/wasm/wasm32-unknown-unknown/wasm";
+    for (name, does) in [
+        ("rustc", "echo \"$PWD/sysroot\"".to_owned()),
+        ("rustup", format!("[ \"$*\" = 'target add wasm32-unknown-unknown' ] && mkdir -p \"{library}\"")),
+        ("cargo", format!("mkdir -p {module} && printf 12345 > {module}/weir_filter.wasm")),
+        ("stat", "exit 1".to_owned()),
+    ] {
+        std::fs::write(bin.join(name), format!("#!{}\n{does}\n", bin.join("bash").display())).unwrap();
+        std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let built = Command::new(bin.join("bash"))
+        .arg(folder.path().join("filter/build"))
+        .env_clear()
+        .env("PATH", &bin)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert_eq!(String::from_utf8_lossy(&built.stdout), "target/weir-filter.wasm 5 bytes\n");
 }
 
 #[test]

@@ -19,6 +19,13 @@ const BLOCK: Span = Span::seconds(30);
 
 /// Returns the lines of a forecast, the first without an indent.
 pub(super) fn lines(plan: &Plan) -> Vec<String> {
+    if plan.suspend {
+        let after = lines(&Plan { suspend: false, ..plan.clone() });
+        return ["starts nothing while spec.suspend is true; after that:".into()].into_iter().chain(after).collect();
+    }
+    if plan.observe_only {
+        return observed(plan);
+    }
     if plan.skip_analysis {
         return vec!["promotes at once, without analysis".into()];
     }
@@ -31,6 +38,15 @@ pub(super) fn lines(plan: &Plan) -> Vec<String> {
     about.push(("bounds", bounds(plan)));
     let line = |(what, line): (&str, Option<String>)| Some(format!("{what:<9} {}", line?));
     [course(plan)].into_iter().chain(about.into_iter().filter_map(line)).collect()
+}
+
+/// Says how a release goes that people decide on: it stays at its first step.
+fn observed(plan: &Plan) -> Vec<String> {
+    let first = plan.steps.first();
+    let at = first.map(place).unwrap_or_default();
+    let said = format!("observed{at}: nothing is advanced, promoted or taken back but by a person");
+    let requests = first.filter(|step| step.judged).and_then(|step| requests(plan, step, step));
+    [said].into_iter().chain(requests.map(|line| format!("requests  {line}"))).collect()
 }
 
 /// Says which steps there are, and how long they take.

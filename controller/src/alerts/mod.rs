@@ -28,7 +28,7 @@ pub(crate) use self::notifiers::Thread;
 pub(crate) use self::recipients::Provider;
 use self::recipients::{Recipient, recipients};
 use crate::api::rules::ALERT_KINDS;
-use crate::api::{AlertProviderSpec, AnalysisSpec, webhook_names};
+use crate::api::{AlertProviderSpec, AnalysisSpec, Problem, webhook_names};
 
 /// How alerts of all Canaries are sent.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,7 @@ pub fn steps() -> &'static [&'static str] {
 
 /// Says why nothing can be sent to a provider as it is written.
 #[must_use]
-pub fn unsendable(spec: &AlertProviderSpec) -> Option<String> {
+pub fn unsendable(spec: &AlertProviderSpec) -> Option<Problem> {
     recipients::usable(spec).err()
 }
 

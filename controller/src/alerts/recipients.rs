@@ -1,5 +1,6 @@
 //! Who is sent the alerts of a Canary, and why somebody is not.
 
+use hyper::Uri;
 use weir_engine::Severity;
 
 use super::AlertSettings;
@@ -7,7 +8,7 @@ use super::message::severity;
 use super::notifiers::notifier;
 use crate::api::analysis::AlertSpec;
 use crate::api::rules::ALERT_KINDS;
-use crate::api::{AlertProviderSpec, AnalysisSpec, ObjectRef};
+use crate::api::{AlertProviderSpec, AnalysisSpec, ObjectRef, Problem};
 
 /// What is known of an AlertProvider.
 #[derive(Clone, Debug)]
@@ -53,7 +54,10 @@ pub(crate) fn recipients(
         let name = format!("{of}/{}", reference.name);
         let place = if own { format!("spec.analysis.alerts[{i}] ({})", alert.name) } else { "the default".to_owned() };
         let found = match providers(of, &reference.name) {
-            Provider::Found(spec) => usable(&spec).map(|()| Recipient { name: name.clone(), spec }),
+            Provider::Found(spec) => {
+                let usable = usable(&spec).map_err(|problem| problem.to_string());
+                usable.map(|()| Recipient { name: name.clone(), spec })
+            }
             Provider::Unusable(why) => Err(why),
             Provider::Missing => Err("there is none; add it, or correct providerRef".into()),
             Provider::NotKnownYet => return (Severity::Info, Err(String::new())),
@@ -66,14 +70,27 @@ pub(crate) fn recipients(
 }
 
 /// Says why nothing can be sent to a provider as it is written.
-pub(super) fn usable(spec: &AlertProviderSpec) -> Result<(), String> {
+pub(super) fn usable(spec: &AlertProviderSpec) -> Result<(), Problem> {
     if notifier(&spec.kind).is_none() {
         let known = ALERT_KINDS.join(", ");
-        return Err(format!("spec.type {:?} is not known: use one of {known}", spec.kind));
+        return Err(Problem::new("spec.type", format!("{:?} is not known: use one of {known}", spec.kind)));
     }
-    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    if !given(&spec.address) && spec.secret_ref.is_none() {
-        return Err("it has neither an address nor a secretRef: give one of them".into());
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let scheme = |text: &str| text.parse::<Uri>().ok().and_then(|uri| uri.scheme_str().map(str::to_owned));
+    match given(&spec.address) {
+        None if spec.secret_ref.is_none() => {
+            return Err(Problem::new("spec", "has neither an address nor a secretRef: give one of them"));
+        }
+        // Not shown: who knows it can send to it. Beside a Secret it may have no effect.
+        Some(address)
+            if spec.secret_ref.is_none() && !matches!(scheme(&address).as_deref(), Some("http" | "https")) =>
+        {
+            return Err(Problem::new("spec.address", "is no address: begin with http:// or https://"));
+        }
+        _ => {}
+    }
+    if given(&spec.proxy).is_some_and(|proxy| scheme(&proxy).as_deref() != Some("http")) {
+        return Err(Problem::new("spec.proxy", "is no address of a proxy: write http://HOST:PORT"));
     }
     Ok(())
 }
@@ -101,5 +118,27 @@ mod tests {
         assert_eq!(told(json!({})), [(Severity::Warning, "ops/chat".to_owned())]);
         let own = json!({"alerts": [{"name": "a", "providerRef": {"name": "own", "namespace": ""}}]});
         assert_eq!(told(own), [(Severity::Info, "shop/own".to_owned())]);
+    }
+
+    #[test]
+    fn an_address_or_a_proxy_that_is_none_is_known_before_the_first_alert() {
+        let wrong = |spec: Value| {
+            let spec = serde_json::from_value(spec).unwrap();
+            usable(&spec).err().map(|problem| problem.field)
+        };
+        for (address, proxy, field) in [
+            ("https://chat/", "http://proxy:3128", None),
+            ("https://chat/", "https://proxy:443", Some("spec.proxy")),
+            ("https://chat/", "socks5://proxy:1080", Some("spec.proxy")),
+            ("https://chat/", "proxy", Some("spec.proxy")),
+            ("https://chat/", "", None),
+            ("chat", "", Some("spec.address")),
+            ("ftp://chat/", "", Some("spec.address")),
+        ] {
+            let found = wrong(json!({"type": "slack", "address": address, "proxy": proxy}));
+            assert_eq!(found.as_deref(), field, "{address} {proxy}");
+        }
+        // The Secret's address holds then.
+        assert_eq!(wrong(json!({"type": "slack", "address": "chat", "secretRef": {"name": "chat"}})), None);
     }
 }

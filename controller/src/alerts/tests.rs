@@ -366,7 +366,7 @@ async fn who_cannot_be_told_is_named_with_what_to_do() {
     let at = "spec.analysis.alerts[0] (a): AlertProvider shop/chat: ";
     assert!(
         problem(spec(json!({"type": "pager", "address": "x"})))
-            .starts_with(&format!("{at}spec.type \"pager\" is not known"))
+            .starts_with(&format!("{at}spec.type: \"pager\" is not known"))
     );
     assert!(problem(spec(json!({"type": "slack"}))).contains("neither an address nor a secretRef"));
     assert_eq!(problem(Provider::Missing), format!("{at}there is none; add it, or correct providerRef"));

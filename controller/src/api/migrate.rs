@@ -2,20 +2,28 @@
 //!
 //! The text is edited and not written anew, so that order, comments and everybody else's objects stay as they are.
 
+mod take_over;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::canary::CanarySpec;
-use super::object::{GROUP, Object, VERSION};
+use super::differences;
+use super::fields::Fields;
+use super::object::{GROUP, VERSION};
 use super::plan::reading;
 use super::problem::Problem;
 use super::read::{Known, Parsed, items, parts, read, value};
+pub use take_over::taking_over;
 
 /// Flagger's objects as they are written.
 const FLAGGER: &str = "flagger.app/v1beta1";
+/// The same as some programs write JSON.
+const ESCAPED: &str = "flagger.app\\/v1beta1";
+/// The group of Flagger's objects.
+const FLAGGERS_GROUP: &str = "flagger.app";
 /// The kinds that both have.
 const KINDS: [&str; 3] = ["Canary", "MetricTemplate", "AlertProvider"];
 
@@ -63,19 +71,27 @@ struct Versions {
 impl Versions {
     /// Returns where in the text the versions of Flagger's objects begin.
     fn of_flagger(&self) -> Vec<usize> {
-        let is_ours = KINDS.iter().any(|kind| self.kind == *kind);
-        let own = self.api_version.as_ref().filter(|version| is_ours && version.value == FLAGGER);
+        let own = self.api_version.as_ref().filter(|version| is_flaggers(&version.value, &self.kind));
         let offset = own.and_then(|version| version.defined.span().byte_offset());
         let own = offset.and_then(|offset| usize::try_from(offset).ok());
         own.into_iter().chain(self.items.iter().flat_map(Self::of_flagger)).collect()
     }
 }
 
+/// Returns whether an object of this version and kind becomes Weir's.
+fn is_flaggers(version: &Value, kind: &Value) -> bool {
+    version == FLAGGER && KINDS.iter().any(|known| kind == known)
+}
+
+/// Returns how many objects of Flagger's a document has.
+fn of_flagger(document: &Value) -> usize {
+    let own = is_flaggers(&document["apiVersion"], &document["kind"]);
+    items(document).map_or(usize::from(own), |items| items.iter().map(of_flagger).sum())
+}
+
 /// Returns a document with Weir's objects in place of Flagger's, and how many.
 fn changed(text: &str, body: &str) -> (String, usize) {
-    let of = |object: &Value| object["apiVersion"] == FLAGGER && KINDS.iter().any(|kind| object["kind"] == *kind);
-    let document = value(body).unwrap_or_default();
-    let count = items(&document).map_or(usize::from(of(&document)), |items| items.iter().filter(|it| of(it)).count());
+    let count = of_flagger(&value(body).unwrap_or_default());
     if count == 0 {
         return (text.to_owned(), 0);
     }
@@ -87,8 +103,10 @@ fn changed(text: &str, body: &str) -> (String, usize) {
     let mut changed = text.to_owned();
     for at in places.into_iter().rev() {
         // The value begins here: with an anchor, a tag or a quote at most.
-        if let Some(found) = changed.get(at..).and_then(|rest| rest.find(FLAGGER)) {
-            changed.replace_range(at + found..at + found + FLAGGER.len(), &format!("{GROUP}/{VERSION}"));
+        let rest = changed.get(at..).unwrap_or_default();
+        let written = [FLAGGER, ESCAPED].into_iter().filter_map(|text| Some((rest.find(text)?, text.len()))).min();
+        if let Some((found, length)) = written {
+            changed.replace_range(at + found..at + found + length, &format!("{GROUP}/{VERSION}"));
         }
     }
     (changed, count)
@@ -96,193 +114,70 @@ fn changed(text: &str, body: &str) -> (String, usize) {
 
 impl Migration {
     fn check(&mut self, parsed: Parsed) {
-        let Parsed { place, object, warnings } = parsed;
-        if object != Known::Other {
-            self.remarks.extend(warnings);
-        } else {
-            // What is Flagger's still, and not turned into ours: nobody would look after it.
-            self.problems.extend(warnings.into_iter().filter(|warning| warning.text.starts_with("flagger.app/")));
+        let Parsed { object, warnings, meant, fields, .. } = parsed;
+        let at = |problem: Problem| fields.at(problem);
+        if object == Known::Other {
+            // What is Flagger's still, or nearly Weir's: nobody would look after it.
+            if meant {
+                self.problems.extend(warnings);
+            } else {
+                self.remarks.extend(leftovers(&fields).into_iter().map(at));
+            }
+            return;
         }
-        let Known::Canary(canary) = object else { return };
-        let read = reading(&canary.metadata.namespace, &canary.metadata.name, &canary.spec);
-        let at = |problem: Problem| problem.at(&place);
-        self.problems.extend(read.plan.err().into_iter().flatten().map(at));
-        self.remarks.extend(read.remarks.into_iter().chain(read.deprecated).chain(differences(&canary)).map(at));
+        self.remarks.extend(warnings);
+        if fields.has("status") {
+            let text = "is Flagger's: leave it out, or the API server refuses its fields";
+            self.remarks.push(at(Problem::new("status", text)));
+        }
+        match object {
+            Known::Canary(canary) => {
+                let read = reading(&canary.metadata.namespace, &canary.metadata.name, &canary.spec);
+                self.problems.extend(read.plan.err().into_iter().flatten().map(at));
+                let told = read.remarks.into_iter().chain(read.deprecated).chain(differences::of_canary(&canary));
+                self.remarks.extend(told.map(at));
+            }
+            Known::MetricTemplate(template) => {
+                let told = template.spec.remarks().into_iter().chain(differences::of_template(&template.spec));
+                self.remarks.extend(told.map(at));
+            }
+            Known::AlertProvider(provider) => {
+                self.remarks.extend(differences::of_provider(&provider.spec).into_iter().map(at));
+            }
+            Known::Process(_) | Known::Secret(_) | Known::Other => {}
+        }
     }
 }
 
-/// Returns what works with Flagger and waits for ever with Weir.
-fn differences(canary: &Object<CanarySpec>) -> Vec<Problem> {
-    let spec = &canary.spec;
-    let mut found = Vec::new();
-    if spec.service.gateways.iter().all(|gateway| gateway == "mesh") && spec.service.delegation != Some(true) {
-        let text = "names no gateway: requests are split in the sidecars of callers in the Canary's namespace; name callers elsewhere in \
-                    service.callers";
-        found.push(Problem::new("spec.service.gateways", text));
+/// Returns the word by which a text means Flagger's objects.
+fn names_flagger(text: &str) -> Option<&str> {
+    if text == FLAGGERS_GROUP {
+        return Some(text);
     }
-    found
+    text.match_indices(&format!("{FLAGGERS_GROUP}/")).find_map(|(at, _)| {
+        let (before, rest) = text.split_at(at);
+        // In the middle of an address, or behind a longer name, it is another word.
+        let is_part = before.ends_with(|c: char| c.is_alphanumeric() || "./-_".contains(c));
+        let end = rest.find(|c: char| !c.is_alphanumeric() && !"./".contains(c)).unwrap_or(rest.len());
+        rest.get(..end).filter(|_| !is_part)
+    })
+}
+
+/// Returns where somebody else's object still means Flagger's: a patch's target, a health check, a role.
+fn leftovers(fields: &Fields) -> Vec<Problem> {
+    // What the API server or kubectl wrote, and nobody applies.
+    let written = |path: &str| {
+        let told = ["last-applied-configuration", "metadata.managedFields", "metadata.ownerReferences"];
+        told.iter().any(|part| path.contains(part))
+    };
+    let told = fields.texts().into_iter().filter(|(path, _)| !written(path)).filter_map(|(path, text)| {
+        let word = names_flagger(text)?;
+        let text =
+            format!("still names Flagger ({word}): it stays as it is; where Weir's objects are meant, write {GROUP}");
+        Some(Problem::new(path, text))
+    });
+    told.collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIXED: &str = "\
-# The shop's own.
-apiVersion: flagger.app/v1beta1   # was v1alpha3
-kind: Canary
-metadata: {name: cart, namespace: shop}
-spec:
-  # apiVersion: flagger.app/v1beta1
-  targetRef: {apiVersion: apps/v1, kind: Deployment, name: cart}
-  service: {port: 80}
-  analysis:
-    interval: 1m
-    stepWeight: 10
-    webhooks:
-    - {name: load, url: \"http://tester/\", metadata: {cmd: \"hey http://cart-canary.shop/\"}}
----
-kind: Canary
-apiVersion: flagger.app/v1beta1
-metadata: {name: broken
----
-{\"kind\": \"MetricTemplate\", \"apiVersion\": \"flagger.app/v1beta1\", \"metadata\": {\"name\": \"errors\"}, \"spec\": {\"provider\": {\"type\": \"prometheus\", \"address\": \"http://prometheus\"}, \"query\": \"up\"}}
---- # not ours
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: note}
-data: {text: 'apiVersion: flagger.app/v1beta1'}
----
-apiVersion: v1
-kind: List
-items:
-- apiVersion: flagger.app/v1beta1
-  kind: Canary
-  metadata: {name: one}
-  spec: {targetRef: {kind: Deployment, name: one}, service: {port: 80, gateways: [public]}, analysis: {stepWeight: 5}}
-- apiVersion: apps/v1
-  kind: Deployment
-- apiVersion: flagger.app/v1beta1
-  kind: Canary
-  metadata: {name: other}
-  spec: {targetRef: {kind: Deployment, name: other}, service: {port: 80, gateways: [public]}, analysis: {stepWeight: 5}}
-";
-
-    #[test]
-    fn only_the_version_of_flaggers_objects_changes() {
-        let migration = migrate(MIXED, "shop.yaml");
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        let (before, after) = (lines(MIXED), lines(&migration.text));
-        assert_eq!(before.len(), after.len());
-        let changed: Vec<(usize, &str)> = (1..)
-            .zip(before.iter().zip(&after))
-            .filter(|(_, (a, b))| a != b)
-            .map(|(n, (_, b))| (n, b.as_str()))
-            .collect();
-        let version = |line: &str| line.replace("flagger.app", "weir.dev");
-        assert_eq!(
-            changed,
-            [2, 19, 29, 35]
-                .map(|n| (n, version(&before[n - 1])))
-                .iter()
-                .map(|(n, l)| (*n, l.as_str()))
-                .collect::<Vec<_>>()
-        );
-        assert_eq!(migration.changed, 4);
-    }
-
-    #[test]
-    fn what_does_not_parse_is_named_and_stays_as_it_was() {
-        let migration = migrate(MIXED, "shop.yaml");
-        let problems: Vec<String> = migration.problems.iter().map(ToString::to_string).collect();
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].starts_with("shop.yaml, document 2, line 1"), "{problems:?}");
-        assert!(migration.text.contains("apiVersion: flagger.app/v1beta1\nmetadata: {name: broken\n"));
-    }
-
-    #[test]
-    fn what_changes_its_meaning_is_told_by_field() {
-        let migration = migrate(MIXED, "shop.yaml");
-        let fields: Vec<&str> = migration.remarks.iter().map(|remark| remark.field.as_str()).collect();
-        assert!(fields.contains(&"spec.service.gateways"), "{fields:?}");
-        let gated = MIXED.replace("{port: 80}", "{port: 80, gateways: [public]}");
-        let remarks = migrate(&gated, "shop.yaml").remarks;
-        assert!(remarks.iter().any(|remark| remark.field == "spec.analysis.webhooks[0].metadata.cmd"), "{remarks:?}");
-        assert!(!fields.contains(&"spec.analysis.webhooks[0].metadata.cmd"), "sidecars see it: {fields:?}");
-    }
-
-    #[test]
-    fn an_object_of_a_version_that_flagger_itself_has_left_is_named_with_what_to_write() {
-        let text = "apiVersion: flagger.app/v1alpha3\nkind: Canary\nmetadata: {name: shop}\nspec: {canaryAnalysis: {stepWeight: 5}}\n";
-        let migration = migrate(text, "old.yaml");
-        assert_eq!((migration.text.as_str(), migration.changed), (text, 0));
-        let problems: Vec<String> = migration.problems.iter().map(ToString::to_string).collect();
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(
-            problems[0].contains("v1alpha3") && problems[0].contains("call canaryAnalysis analysis"),
-            "{problems:?}"
-        );
-    }
-
-    #[test]
-    fn what_the_api_server_gives_back_is_changed_at_its_versions_alone() {
-        let applied = r#"{"apiVersion":"flagger.app/v1beta1","kind":"Canary","metadata":{"name":"one"}}"#;
-        let item = |name: &str| {
-            format!(
-                "- apiVersion: flagger.app/v1beta1\n  kind: Canary\n  metadata:\n    annotations:\n      \
-                 kubectl.kubernetes.io/last-applied-configuration: |\n        {applied}\n    finalizers: [finalizer.flagger.app]\n    \
-                 managedFields: [{{apiVersion: flagger.app/v1beta1}}]\n    name: {name}\n    uid: 0a1b\n  \
-                 spec: {{targetRef: {{kind: Pod, name: {name}}}, service: {{port: 80}}, analysis: {{stepWeight: 5}}}}\n  status: {{phase: \
-                 Succeeded}}\n"
-            )
-        };
-        let text = format!("apiVersion: v1\nitems:\n{}{}kind: List\n", item("one"), item("other"));
-        let migration = migrate(&text, "list.yaml");
-        let versions =
-            |text: &str| text.lines().filter(|line| line.starts_with("- apiVersion: weir.dev/v1beta1")).count();
-        assert_eq!((migration.changed, versions(&migration.text)), (2, 2), "{}", migration.text);
-        assert_eq!(migration.text.matches("weir.dev").count(), 2, "{}", migration.text);
-        // Each is judged, where it stands.
-        let problems: Vec<String> = migration.problems.iter().map(ToString::to_string).collect();
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(
-            problems[1].starts_with("list.yaml, document 1, line 15: spec.targetRef.kind: \"Pod\""),
-            "{problems:?}"
-        );
-        let told: BTreeSet<&str> = migration.remarks.iter().map(|remark| remark.field.as_str()).collect();
-        assert_eq!(told, BTreeSet::from(["metadata.finalizers", "metadata.uid", "spec.service.gateways"]));
-    }
-
-    #[test]
-    fn shapes_that_yaml_allows_are_one_and_the_same() {
-        for shape in [
-            "apiVersion: &v flagger.app/v1beta1\nkind: Canary\n",
-            "\"kind\": 'Canary'\n'apiVersion': \"flagger.app/v1beta1\" # flagger.app/v1beta1\n",
-            "kind: Canary\r\napiVersion:\r\n  flagger.app/v1beta1\r\n",
-            "{kind: Canary, metadata: {labels: {apiVersion: flagger.app/v1beta1}}, apiVersion: flagger.app/v1beta1}",
-            "---\n# flagger.app/v1beta1\nkind: Canary\nmetadata: {annotations: {a: \"apiVersion: flagger.app/v1beta1\"}}\napiVersion: !!str flagger.app/v1beta1\n",
-            "\u{feff}--- {apiVersion: flagger.app/v1beta1, kind: Canary}\n",
-            "kind: CanaryList\nitems: [{kind: Canary, apiVersion: flagger.app/v1beta1}]\n",
-        ] {
-            let migration = migrate(shape, "shape.yaml");
-            let versions = |text: &str| {
-                let value = value(&parts(text)[0].body).unwrap();
-                items(&value).map_or(&value, |items| &items[0])["apiVersion"].clone()
-            };
-            assert_eq!(migration.changed, 1, "{shape}");
-            assert_eq!(versions(&migration.text), "weir.dev/v1beta1", "{}", migration.text);
-            let rest = |text: &str, version: &str| text.replacen(version, "", 1).len();
-            assert_eq!(rest(&migration.text, "weir.dev/v1beta1"), rest(shape, FLAGGER), "{}", migration.text);
-        }
-        // One anchor, two objects.
-        let shared = "kind: List\nitems:\n- {apiVersion: &v flagger.app/v1beta1, kind: Canary}\n- {apiVersion: *v, kind: Canary}\n";
-        assert_eq!(migrate(shared, "a").text, shared.replace("flagger.app", "weir.dev"));
-    }
-
-    #[test]
-    fn a_text_without_flaggers_objects_stays_as_it_is() {
-        let text = "\u{feff}kind: Canary\r\napiVersion: weir.dev/v1beta1\r\n";
-        assert_eq!(migrate(text, "a.yaml").text, text);
-        assert_eq!(migrate("", "a.yaml").text, "");
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::limits;
+use super::problem::Problem;
 use super::rules::{alert_kind, rules};
 
 /// Names another object.
@@ -30,6 +31,16 @@ pub struct MetricTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = limits::QUERY))]
     pub query: Option<String>,
+}
+
+impl MetricTemplateSpec {
+    /// Returns what of it has no effect.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<Problem> {
+        let text = "has no effect: it is for CloudWatch, which is not supported";
+        let region = self.provider.region.as_ref().map(|_| Problem::new("spec.provider.region", text));
+        region.into_iter().collect()
+    }
 }
 
 /// A system that answers queries.

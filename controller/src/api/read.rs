@@ -1,21 +1,24 @@
 //! Reads a file of YAML documents. A document that cannot be read leaves the others alone.
 //!
 //! The text is cut at its `---` lines before it is parsed: the parser gives up at the first error, and the cut is exact,
-//! because YAML allows `---` at the beginning of a line nowhere else. A list, as `kubectl get -o yaml` writes one, is its items.
+//! because YAML allows `---` and `...` at the beginning of a line nowhere else. A list, as `kubectl get -o yaml` writes one, is its items.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_ignored::Path;
 use serde_json::Value;
 use serde_path_to_error::Track;
-use serde_saphyr::Spanned;
 
 use super::canary::CanarySpec;
+use super::fields::{Fields, Node};
 use super::object::{GROUP, Object, VERSION};
 use super::problem::{Place, Problem};
 use super::process::ProcessSpec;
 use super::providers::{AlertProviderSpec, MetricTemplateSpec};
 use super::secret::Secret;
+
+/// The kinds of Weir's group.
+const KINDS: [&str; 4] = ["Canary", "Process", "MetricTemplate", "AlertProvider"];
 
 /// One document, read.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +29,10 @@ pub struct Parsed {
     pub object: Known,
     /// What was ignored in it: unknown fields, or all of it.
     pub warnings: Vec<Problem>,
+    /// Whether somebody else's object was probably meant for Weir: by its group or its kind, or as Flagger's.
+    pub meant: bool,
+    /// Where its fields stand.
+    pub fields: Fields,
 }
 
 /// The kinds that Weir knows.
@@ -85,16 +92,19 @@ fn parse(body: &str, line: usize, place: &Place) -> Vec<Result<Parsed, Problem>>
         Ok(value) => value,
         Err(error) => return vec![Err(unreadable(&error, line, place))],
     };
-    let Some(items) = items(&value) else {
-        return vec![parsed(&Document { value, body: Some(body), line, place })];
+    let root = Node::of(body);
+    if items(&value).is_none() {
+        let fields = Fields::new(place.clone(), line, root);
+        return vec![parsed(&Document { value, body: Some(body), line, fields })];
+    }
+    let mut found = Vec::new();
+    objects(&value, &root, &mut found);
+    let item = |(item, node): (&Value, &Node)| {
+        let begin = if node.line > 0 { line + node.line - 1 } else { place.line };
+        let fields = Fields::new(Place { line: begin, ..place.clone() }, line, node.clone());
+        parsed(&Document { value: item.clone(), body: None, line: begin, fields })
     };
-    let begin = lines_of_items(body);
-    let item = |(i, item): (usize, &Value)| {
-        let line = begin.get(i).map_or(place.line, |at| line + at - 1);
-        let place = Place { line, ..place.clone() };
-        parsed(&Document { value: item.clone(), body: None, line, place: &place })
-    };
-    items.iter().enumerate().map(item).collect()
+    found.into_iter().map(item).collect()
 }
 
 /// Returns the items of a list of objects: a `List`, or one of a kind.
@@ -103,22 +113,20 @@ pub(super) fn items(value: &Value) -> Option<&Vec<Value>> {
     value["items"].as_array().filter(|_| is_list)
 }
 
-/// Returns the lines in which the items of a list begin, from 1.
-fn lines_of_items(body: &str) -> Vec<usize> {
-    #[derive(Deserialize, Default)]
-    struct Lines {
-        items: Vec<Spanned<Value>>,
+/// Gathers the objects of a list, and of the lists in it.
+fn objects<'a>(value: &'a Value, node: &'a Node, found: &mut Vec<(&'a Value, &'a Node)>) {
+    match items(value) {
+        Some(items) => items.iter().enumerate().for_each(|(i, item)| objects(item, node.item(i), found)),
+        None => found.push((value, node)),
     }
-    let lines: Lines = serde_saphyr::from_str(body).unwrap_or_default();
-    lines.items.iter().filter_map(|item| usize::try_from(item.referenced.line()).ok()).collect()
 }
 
 fn parsed(document: &Document<'_>) -> Result<Parsed, Problem> {
-    let place = document.place;
+    let fields = &document.fields;
     let mut warnings = Vec::new();
     let header: Header = document.read(&mut Vec::new())?;
     if header.kind.is_empty() {
-        return Err(Problem::new("kind", "is missing: say what this is, for instance `kind: Canary`").at(place));
+        return Err(fields.at(Problem::new("kind", "is missing: say what this is, for instance `kind: Canary`")));
     }
     let ours = format!("{GROUP}/{VERSION}");
     let object = if header.api_version == ours {
@@ -135,10 +143,12 @@ fn parsed(document: &Document<'_>) -> Result<Parsed, Problem> {
     } else {
         Known::Other
     };
-    if object == Known::Other {
-        warnings.push(foreign(&header, &ours).at(place));
+    let is_foreign = object == Known::Other;
+    if is_foreign {
+        warnings.push(fields.at(foreign(&header, &ours)));
     }
-    Ok(Parsed { place: place.clone(), object, warnings })
+    let meant = is_foreign && is_meant(&header);
+    Ok(Parsed { place: fields.place().clone(), object, warnings, meant, fields: fields.clone() })
 }
 
 /// Reads the text as the API server does: `'5'` is a text and no number, and a field without a value is not there.
@@ -165,7 +175,7 @@ struct Document<'a> {
     /// The text, where it is no item of another one.
     body: Option<&'a str>,
     line: usize,
-    place: &'a Place,
+    fields: Fields,
 }
 
 impl Document<'_> {
@@ -187,7 +197,7 @@ impl Document<'_> {
                 }
                 _ => "is not known here and is ignored: check its spelling",
             };
-            warnings.push(Problem::new(field, text).at(self.place));
+            warnings.push(self.fields.at(Problem::new(field, text)));
         });
         read.map_err(|error: serde_json::Error| self.mistyped::<T>(&error, &track.path().to_string()))
     }
@@ -199,8 +209,10 @@ impl Document<'_> {
             .replace("expected f64", "expected a number")
             .replace("expected i64", "expected a whole number");
         let (field, text) = if path == "." { ("", format!("does not parse: {text}")) } else { (path, text) };
-        let Some((line, column)) = self.location::<T>(path) else { return Problem::new(field, text).at(self.place) };
-        let place = Place { line: self.line + line - 1, ..self.place.clone() };
+        let Some((line, column)) = self.location::<T>(path) else {
+            return self.fields.at(Problem::new(field, text));
+        };
+        let place = Place { line: self.line + line - 1, ..self.fields.place().clone() };
         Problem::new(field, format!("{text} (column {column})")).at(&place)
     }
 
@@ -216,6 +228,14 @@ impl Document<'_> {
     }
 }
 
+/// Returns whether somebody's object was probably meant for Weir, or is to become Weir's.
+fn is_meant(header: &Header) -> bool {
+    match header.api_version.split('/').next() {
+        Some("") => KINDS.contains(&header.kind.as_str()),
+        group => group == Some(GROUP) || group == Some("flagger.app"),
+    }
+}
+
 /// Says why an object was left alone.
 fn foreign(header: &Header, ours: &str) -> Problem {
     let Header { api_version, kind } = header;
@@ -227,7 +247,7 @@ fn foreign(header: &Header, ours: &str) -> Problem {
              each metric a thresholdRange"
         )
     } else if api_version.starts_with("flagger.app/") {
-        format!("{api_version} is Flagger's, so this {kind} is ignored: to release it with Weir, make it {ours}")
+        format!("{api_version} is Flagger's, so this {kind} is ignored: `weir migrate` turns it into Weir's, {ours}")
     } else if api_version == ours {
         format!(
             "{kind} is not a kind of {ours}, so it is ignored: Canary, Process, MetricTemplate and AlertProvider are"
@@ -250,14 +270,16 @@ pub(super) struct Part<'a> {
     pub(super) body: String,
 }
 
-/// Cuts a text at its `---` lines. What follows the dashes on their line belongs to the document.
+/// Cuts a text at its `---` lines, and after its `...` lines. What follows the dashes on their line belongs to the document.
 pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
     let mut begins = vec![(1, 0)];
     let mut at = 0;
+    let mut ended = false;
     for (i, line) in text.split_inclusive('\n').enumerate() {
-        if at > 0 && is_separator(line) {
+        if at > 0 && (ended || is_separator(line)) {
             begins.push((i + 1, at));
         }
+        ended = is_end(line);
         at += line.len();
     }
     let ends = begins.iter().skip(1).map(|(_, at)| *at).chain([text.len()]);
@@ -274,8 +296,13 @@ fn is_separator(line: &str) -> bool {
     line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
+/// Returns whether a line ends a document.
+fn is_end(line: &str) -> bool {
+    line.strip_prefix("...").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+}
+
 fn is_empty(body: &str) -> bool {
-    body.lines().all(|line| is_comment(line) || line.starts_with('%') || line.trim_end() == "...")
+    body.lines().all(|line| is_comment(line) || line.starts_with('%') || is_end(line))
 }
 
 fn is_comment(line: &str) -> bool {

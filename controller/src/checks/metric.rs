@@ -13,7 +13,7 @@ use super::Template;
 use super::credentials::authorization;
 use super::template::Words;
 use crate::api::analysis::MetricSpec;
-use crate::api::{self, CanarySpec, MetricProvider, MetricTemplateSpec, Object, parse_duration};
+use crate::api::{self, CanarySpec, MetricProvider, MetricTemplateSpec, Object, Problem, parse_duration};
 use crate::http_client::Certificates;
 use crate::outbound::Outbound;
 use crate::text::excerpt;
@@ -121,53 +121,57 @@ impl Metric {
                 Template::NotKnownYet => return Ok(None),
             },
         };
-        self.filled_in(&template).map(Some).map_err(|problem| format!("{of}{problem}"))
+        self.filled_in(&template).map(Some).map_err(|problem| format!("{of}{}", problem.text))
     }
 
-    fn filled_in(&self, template: &MetricTemplateSpec) -> Result<Query, String> {
+    /// Returns the question, or the field for which there is none and why.
+    fn filled_in(&self, template: &MetricTemplateSpec) -> Result<Query, Problem> {
         let provider = &template.provider;
         if !["", "prometheus"].contains(&provider.kind.as_str()) {
-            return Err(format!("provider type {} is not supported: use prometheus", provider.kind));
-        }
-        if provider.region.is_some() {
-            return Err("provider.region is for CloudWatch, which is not supported: remove it".into());
+            let text = format!("provider type {} is not supported: use prometheus", provider.kind);
+            return Err(Problem::new("spec.provider.type", text));
         }
         let secret = match (&provider.secret_ref, &self.source) {
             (Some(secret), Source::Template(own, _)) => {
                 if secret.namespace.as_ref().is_some_and(|namespace| !namespace.is_empty() && namespace != own) {
-                    return Err(format!(
-                        "provider.secretRef: a Secret of the template's own namespace {own} is read alone"
-                    ));
+                    let text =
+                        format!("provider.secretRef: a Secret of the template's own namespace {own} is read alone");
+                    return Err(Problem::new("spec.provider.secretRef.namespace", text));
                 }
                 Some((own.clone(), secret.name.clone()))
             }
             _ => None,
         };
         let address = provider.address.clone().filter(|address| !address.is_empty());
-        let address = address.ok_or("no address of a Prometheus is given: set provider.address (or metricsServer)")?;
-        let text = self.words.fill(template.query.as_deref().unwrap_or_default().trim())?;
+        let of_address = |text: String| Problem::new("spec.provider.address", text);
+        let none = "no address of a Prometheus is given: set provider.address (or metricsServer)";
+        let address = address.ok_or_else(|| of_address(none.into()))?;
+        let of_query = |text: String| Problem::new("spec.query", text);
+        let text = self.words.fill(template.query.as_deref().unwrap_or_default().trim()).map_err(of_query)?;
         if text.is_empty() {
-            return Err("the query is empty".into());
+            return Err(of_query("the query is empty".into()));
         }
         let asked = form_urlencoded::Serializer::new(String::new()).append_pair("query", &text).finish();
         if address.contains('@') {
             // Not shown: it may hold a password.
-            return Err(
-                "the address holds a user's name: give secretRef, or headers, authorization for instance".into()
-            );
+            let text = "the address holds a user's name: give secretRef, or headers, authorization for instance";
+            return Err(of_address(text.into()));
         }
         let uri = format!("{}/api/v1/query?{asked}", address.trim_end_matches('/')).parse::<Uri>().ok();
         let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && !address.contains(['?', '#']));
         let uri = uri.ok_or_else(|| {
-            format!("{address:?} is not an address: begin with http:// or https://, and leave out what follows ? or #")
+            of_address(format!(
+                "{address:?} is not an address: begin with http:// or https://, and leave out what follows ? or #"
+            ))
         })?;
         let mut headers = Vec::new();
         for (name, values) in &provider.headers {
             for value in values {
                 let header = name.parse().ok().zip(value.parse().ok());
-                headers.push(
-                    header.ok_or_else(|| format!("provider.headers: {name} is no header, or has no valid value"))?,
-                );
+                headers.push(header.ok_or_else(|| {
+                    let text = format!("provider.headers: {name} is no header, or has no valid value");
+                    Problem::new("spec.provider.headers", text)
+                })?);
             }
         }
         let certificates = match provider.insecure_skip_verify {
@@ -180,7 +184,7 @@ impl Metric {
 
 /// Returns why a MetricTemplate cannot be asked, whichever Canary names it.
 #[must_use]
-pub fn unanswerable(template: &Object<MetricTemplateSpec>) -> Option<String> {
+pub fn unanswerable(template: &Object<MetricTemplateSpec>) -> Option<Problem> {
     let api::Metadata { namespace, name, .. } = &template.metadata;
     let query = template.spec.query.as_deref().unwrap_or_default();
     // Those of the Canary: there is none, so each has some value.

@@ -250,7 +250,7 @@ fn every_field_of_a_canary_does_something_or_is_refused_or_remarked_on() {
 }
 
 #[test]
-fn every_field_of_a_metric_template_is_asked_with_or_refused() {
+fn every_field_of_a_metric_template_is_asked_with_or_refused_or_remarked_on() {
     let whole = json!({
         "provider": {
             "type": "prometheus", "address": "http://prometheus", "headers": {"a": ["b"]}, "insecureSkipVerify": true,
@@ -268,7 +268,10 @@ fn every_field_of_a_metric_template_is_asked_with_or_refused() {
     }))
     .unwrap();
     let asked = |document: &Value| match serde_json::from_value::<MetricTemplateSpec>(document.clone()) {
-        Ok(template) => format!("{:?}", CheckRunner::queries(&canary, |_, _| Template::Found(template.clone()))),
+        Ok(template) => {
+            let queries = CheckRunner::queries(&canary, |_, _| Template::Found(template.clone()));
+            format!("{queries:?} {:?}", template.remarks())
+        }
         Err(error) => error.to_string(),
     };
     let mut fields = BTreeSet::new();

@@ -168,7 +168,7 @@ fn read_one(text: &str, file: &Path, catalog: &mut Catalog) {
         catalog.warnings.extend(parsed.warnings.iter().map(ToString::to_string));
         let twice = match parsed.object {
             Known::Canary(object) => {
-                let warnings = api::remarks(&object).into_iter().map(|remark| remark.at(&parsed.place).to_string());
+                let warnings = api::remarks(&object).into_iter().map(|remark| parsed.fields.at(remark).to_string());
                 catalog.warnings.extend(warnings);
                 insert(&mut catalog.canaries, object.to_string(), *object)
             }

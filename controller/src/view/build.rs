@@ -2,7 +2,7 @@
 
 use weir_engine::evidence::{Finding, Interval};
 use weir_engine::latency::quantile;
-use weir_engine::{Cell, Ended, Observation, Plan, Readiness, Reason, Run, Stage, State, Workload};
+use weir_engine::{Cell, Ended, Observation, Phase, Plan, Readiness, Reason, Run, Stage, State, Workload};
 use weir_wire::names::{Arm, Cohort};
 
 use super::{Applied, ArmView, CanaryView, Checks, EndedView, EvidenceView, Quantile, RatioView, StepView, TestView};
@@ -32,6 +32,7 @@ impl CanaryView {
             started: run.map(|run| run.started),
             paused: state.paused,
             stalled: false,
+            waiting: is_waiting(state, seen),
             weight: state.traffic.weight.percent(),
             matching: state.traffic.matching,
             only_matched: state.traffic.only_matched,
@@ -44,6 +45,12 @@ impl CanaryView {
             ended: state.ended.as_ref().map(EndedView::of),
         }
     }
+}
+
+/// Returns whether the target declares a revision that no rollout was begun for. One that comes back to what serves needs none.
+fn is_waiting(state: &State, seen: &Observation) -> bool {
+    let at_rest = matches!(state.phase, Phase::Initialized | Phase::Succeeded | Phase::Failed) && state.run.is_none();
+    at_rest && ![&state.applied, &state.promoted].contains(&&Some(seen.target.clone()))
 }
 
 impl Applied {
@@ -245,6 +252,20 @@ mod tests {
         // Two failures on the canary and none on the primary, at 10 %.
         let known = ratio_interval(&[Stretch { rho: 0.1, canary: 2, primary: 0 }]).unwrap();
         assert_eq!(evidence.ratio, Some(RatioView { low: known.low, estimate: None, high: None }));
+    }
+
+    #[test]
+    fn a_revision_that_no_rollout_was_begun_for_waits() {
+        let (plan, revision) = (a_plan(), |text: &str| Some(Revision(text.into())));
+        let view = |phase, target: &str| {
+            let state = State { phase, applied: revision("bad"), promoted: revision("good"), ..State::default() };
+            let seen = Observation { target: Revision(target.into()), ..Observation::default() };
+            CanaryView::of("shop", "cart", &plan, &state, &seen, &Reason::Suspended)
+        };
+        for (target, waits) in [("new", true), ("bad", false), ("good", false)] {
+            assert_eq!(view(Phase::Failed, target).waiting, waits, "{target}");
+        }
+        assert!(!view(Phase::Initializing, "new").waiting, "the first one serves without a rollout");
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct CanaryView {
     /// Whether the object cannot work as it is; the reason and the message say why.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stalled: bool,
+    /// Whether a revision waits that the target declares and nobody has dealt with, or it is not known whether one does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
     /// Percent of the requests that gateways were asked to send to the canary.
     pub weight: f64,
     /// Whether requests that meet a condition go to the canary.

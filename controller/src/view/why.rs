@@ -19,6 +19,8 @@ pub enum Standing {
     TakenBack,
     /// Under way, held, or not known. Exit status 2.
     Undecided,
+    /// The object cannot work as it is: waiting helps only once a person has changed something. Exit status 2.
+    Stalled,
 }
 
 impl Standing {
@@ -26,6 +28,9 @@ impl Standing {
     #[must_use]
     pub fn of(view: &CanaryView) -> Self {
         match view.phase {
+            _ if view.stalled => Self::Stalled,
+            // The phase tells of the revision before.
+            _ if view.waiting => Self::Undecided,
             Phase::Initialized | Phase::Succeeded => Self::Serving,
             Phase::Failed => Self::TakenBack,
             _ => Self::Undecided,
@@ -38,7 +43,7 @@ impl Standing {
         match self {
             Self::Serving => 0,
             Self::TakenBack => 1,
-            Self::Undecided => 2,
+            Self::Undecided | Self::Stalled => 2,
         }
     }
 }
@@ -49,7 +54,7 @@ pub fn why(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
     let view = &detail.view;
     let mut out = headline(view, now, paint) + "\n";
     let mut rows = match &view.ended {
-        Some(ended) if !view.is_rolling_out() && view.phase != Phase::Initializing => of_ended(ended),
+        Some(ended) if !is_about_now(view) => of_ended(ended),
         _ => of_run(view),
     };
     rows.push(("gateways", gateways(view)));
@@ -68,8 +73,11 @@ pub fn why(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
 pub fn headline(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
     let name = format!("{}/{}", view.namespace, view.name);
     let (mark, tone) = paint::mark(view);
+    let (reason, message) = (&view.reason, &view.message);
     let text = match &view.ended {
-        Some(ended) if !view.is_rolling_out() && view.phase != Phase::Initializing => {
+        _ if view.stalled => return paint.text(Tone::Bad, &format!("✖ {name}: cannot work: {reason}: {message}")),
+        _ if view.waiting => format!("॥ {name}: {}, and a new revision waits: {reason}: {message}", view.phase),
+        Some(ended) if !is_about_now(view) => {
             let what = match ended.result {
                 Outcome::Promoted => "was promoted",
                 Outcome::RolledBack => "was taken back",
@@ -90,6 +98,11 @@ pub fn headline(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
         _ => format!("{mark} {name}: {} for {}", view.phase, paint::age(now.since(view.since))),
     };
     paint.text(tone, &text)
+}
+
+/// Returns whether there is more to tell of a Canary than how its last rollout ended.
+fn is_about_now(view: &CanaryView) -> bool {
+    view.is_rolling_out() || view.phase == Phase::Initializing || view.stalled || view.waiting
 }
 
 fn of_ended(ended: &EndedView) -> Vec<(&'static str, String)> {
@@ -144,7 +157,9 @@ pub(crate) fn advice(view: &CanaryView) -> String {
     };
     let verb = |verb: &str| format!("weir {verb} {name}");
     match (view.phase, view.reason.as_str()) {
+        _ if view.stalled => format!("change what the reason {} is about: docs/reasons.md says how", view.reason),
         _ if view.paused => format!("{} goes on, {} takes it back", verb("resume"), verb("abort")),
+        (_, "Suspended") => "set spec.suspend to false to go on".to_owned(),
         (Phase::Failed, "PromotionFailed") if !view.run.is_empty() => {
             "the canary serves until the primary is back; put a revision into the target that starts as the primary"
                 .to_owned()
@@ -152,8 +167,9 @@ pub(crate) fn advice(view: &CanaryView) -> String {
         (Phase::Failed, _) => {
             format!("change the target: a new revision is analysed; or {} to analyse the same one again", verb("retry"))
         }
-        (Phase::Initialized | Phase::Succeeded, _) => "nothing to do; a changed target starts a rollout".to_owned(),
-        (_, "Suspended") => "set spec.suspend to false to go on".to_owned(),
+        (Phase::Initialized | Phase::Succeeded, _) if !view.waiting => {
+            "nothing to do; a changed target starts a rollout".to_owned()
+        }
         (_, "WaitingForGate") => format!("open the gate, or {} to promote without it", verb("promote")),
         (_, "Insufficient") => {
             format!("wait for requests, send some, lower analysis.minRequests, or {} without them", verb("promote"))

@@ -160,7 +160,7 @@ async fn flux_hands_a_service_from_flagger_to_weir_and_back_as_the_page_says_and
 
     let before = identity();
     let traffic = users();
-    follow("## By Git", 13, &clone);
+    follow("## By Git", 12, &clone);
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(identity(), before, "Flux has pruned something, or a pod was replaced");
     let tally = traffic.finish().await;

@@ -38,6 +38,8 @@ pub(super) fn view(canary: &Canary) -> CanaryView {
     view.applied.of = usize::try_from(gateways.serving).unwrap_or_default();
     view.applied.gateways = usize::try_from(gateways.acknowledged).unwrap_or_default();
     view.stalled = status.conditions.iter().any(|condition| condition.kind == "Stalled" && condition.status == "True");
+    // What the target declares was not looked at: a new revision may wait.
+    view.waiting = !view.is_rolling_out() && ["Suspended", "Paused"].contains(&view.reason.as_str());
     view.primary.revision.clone_from(&status.last_promoted_spec);
     view.canary.revision.clone_from(&status.last_applied_spec);
     view.primary.readiness = NOT_SEEN.into();

@@ -61,7 +61,7 @@ impl Reconciler {
             since: now(),
             ..CanaryView::default()
         });
-        self.statuses.set(CanaryView { stalled, ..known.stalled_by(reason, problem) }, &[]);
+        self.statuses.set(CanaryView { stalled, waiting: !stalled, ..known.stalled_by(reason, problem) }, &[]);
     }
 
     /// Reports a failed pass, where a person must know of it; returns the time until the next try.
