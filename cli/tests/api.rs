@@ -278,6 +278,10 @@ async fn status_and_why_do_not_take_a_canary_that_cannot_work_or_a_revision_that
         assert!(said.starts_with("✖ shop/cart: cannot work: InvalidSpec: interval: \"soon\"\n"), "{said}");
         assert!(!said.contains("nothing to do"), "{said}");
     }
+    served.statuses.set(CanaryView { waiting: true, ..at_rest("TargetMissing", "no Deployment") }, &[]);
+    let output = weir(&served.url, &["status", "cart"]).await;
+    let said = text(&output.stdout);
+    assert_eq!((output.status.code(), said.contains("Succeeded, and waits: TargetMissing")), (Some(2), true), "{said}");
     for reason in ["Suspended", "Paused"] {
         for (waiting, code) in [(false, 0), (true, 2)] {
             served.statuses.set(CanaryView { waiting, ..at_rest(reason, "by a person") }, &[]);

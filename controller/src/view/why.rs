@@ -76,7 +76,12 @@ pub fn headline(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
     let (reason, message) = (&view.reason, &view.message);
     let text = match &view.ended {
         _ if view.stalled => return paint.text(Tone::Bad, &format!("✖ {name}: cannot work: {reason}: {message}")),
-        _ if view.waiting => format!("॥ {name}: {}, and a new revision waits: {reason}: {message}", view.phase),
+        _ if view.waiting => {
+            // Something that is missing says nothing of revisions.
+            let what =
+                if ["Suspended", "Paused"].contains(&reason.as_str()) { "a new revision waits" } else { "waits" };
+            format!("॥ {name}: {}, and {what}: {reason}: {message}", view.phase)
+        }
         Some(ended) if !is_about_now(view) => {
             let what = match ended.result {
                 Outcome::Promoted => "was promoted",
