@@ -76,7 +76,7 @@ fn sizes(hash: &Value) -> Vec<(&'static str, String)> {
 
 /// 0 is Envoy's own size, and a table of one place is one that it takes.
 fn is_prime(size: u64) -> bool {
-    (2..).take_while(|by| by * by <= size).all(|by| size % by != 0)
+    (2..).take_while(|by| by * by <= size).all(|by| !size.is_multiple_of(by))
 }
 
 #[cfg(test)]
