@@ -8,7 +8,7 @@ use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
-use crate::kubernetes::executor::{Executor, comparable, foreign_target};
+use crate::kubernetes::executor::{Executor, comparable, foreign_target, standing};
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::render::{self, ArmLabels, Configs, MainPort, Role, STARTED_WITH};
 use crate::kubernetes::router::PORTS;
@@ -48,7 +48,14 @@ impl Executor<'_> {
             Replicas::Exactly(replicas) => Some(i64::from(replicas)),
             Replicas::Declared | Replicas::Keep => None,
         };
-        self.arms(&labels, &snapshot["template"], &revision.0, live.as_ref()).await?;
+        let standing = standing(stores, names);
+        // An autoscaler begins with as many pods as serve.
+        let replicas = standing.as_ref().filter(|_| live.is_none()).and_then(Target::replicas).or(replicas);
+        self.arms(&labels, &snapshot["template"], &revision.0, standing.as_ref().or(live.as_ref())).await?;
+        if standing.is_some() && live.is_none() && self.target.is_none() {
+            // How its pods are told from the target's is known once that is there.
+            return Ok(());
+        }
         let mut wanted = render::primary(names, &labels, &revision.0, &snapshot, &copied, replicas);
         let running = live.as_ref().filter(|_| runs);
         let keeps_pods = running.is_some_and(|live| render::keep_pods(&mut wanted, &live.json(), live.owners()));

@@ -17,7 +17,7 @@ use crate::kubernetes::api_server::MANAGED_BY;
 use crate::kubernetes::api_server::apply::{ActError, apply, is_status, take_out, with_timeout};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
-use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other};
+use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other, standing};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::{EndpointSliceView, Target};
@@ -125,8 +125,8 @@ impl Executor<'_> {
         let kept = live.as_ref().map_or_else(|| template.clone(), Target::template);
         let labels = self.labels(&kept, live.as_ref())?;
         let mut own = self.main_port(&template);
-        if let Some(live) = &live {
-            own.target = self.served(live, &own.target);
+        if let Some(serving) = standing(self.stores, self.names).or(live) {
+            own.target = self.served(&serving, &own.target);
         }
         let ports = render::ports(self.spec, &kept, &own);
         let service =

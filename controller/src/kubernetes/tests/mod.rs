@@ -19,6 +19,7 @@ mod page;
 mod passes;
 mod plugin;
 mod references;
+mod renamed;
 mod rights;
 mod server;
 mod sizes;
