@@ -12,6 +12,7 @@ use crate::kubernetes::kinds::{Labels, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::router::policies_of_gateways;
 use crate::kubernetes::stores::{Key, ROOT_NAMESPACE, Stores};
+use crate::kubernetes::target::scaler::sizes;
 
 const fn listable(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Listable {
     Listable { group, version, kind, plural }
@@ -154,13 +155,10 @@ impl<'a> Arms<'a> {
             .map(|it| ("HorizontalPodAutoscaler", it.name().to_owned(), it.fields.spec()["scaleTargetRef"].clone()));
         let all: Vec<(&str, String, Value)> = of_listed.chain(of_hpas).collect();
         let (word, target, primary) = (self.names.kind.word(), &self.names.target, self.names.primary());
-        let sizes = |reference: &Value, name: &str| {
-            reference["name"] == name && (reference["kind"].is_null() || reference["kind"] == word)
-        };
         let missing = all.iter().filter(|(kind, name, reference)| {
             let named = self.names.scaler.as_ref() == Some(name) && *kind == "HorizontalPodAutoscaler";
-            let of_primary = all.iter().any(|(other, _, reference)| other == kind && sizes(reference, &primary));
-            !named && !of_primary && sizes(reference, target)
+            let of_primary = all.iter().any(|(other, _, reference)| other == kind && sizes(reference, word, &primary));
+            !named && !of_primary && sizes(reference, word, target)
         });
         let sentence = |(kind, name, _): &(&str, String, Value)| {
             let remedy = match *kind {
