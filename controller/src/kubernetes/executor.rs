@@ -31,6 +31,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) written: &'a Written,
     /// Whether the canary stands in for a primary that cannot serve: routes lead there, whether or not a gateway has the filter.
     pub(crate) stands_in: bool,
+    /// Whether the spec has changed a moment ago: a revision that goes with it may be on its way.
+    pub(crate) is_fresh: bool,
 }
 
 /// Annotation of a Service by which Istio is told which namespaces know it, as a list with commas.

@@ -10,8 +10,8 @@ use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
 use crate::kubernetes::executor::{Executor, comparable, foreign_target, standing};
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::render::{self, ArmLabels, Configs, MainPort, Role, STARTED_WITH};
-use crate::kubernetes::router::PORTS;
+use crate::kubernetes::render::{self, ArmLabels, Configs, Role, STARTED_WITH};
+use crate::kubernetes::router::SPEECH;
 use crate::kubernetes::target::revision::load;
 
 /// The field manager of the mark on a target's pods. With Weir's own the next apply, which sends `replicas` alone, would remove
@@ -80,23 +80,23 @@ impl Executor<'_> {
         primary: Option<&Target>,
     ) -> Result<(), ActError> {
         let (names, spec) = (self.names, self.spec);
-        let own = self.main_port(template);
-        let (target, note) = self.port_of(revision, template, primary, &own.target);
-        let ports = render::ports(spec, template, &MainPort { target, ..own.clone() });
+        let wanted = self.speech(template);
+        let (speech, note) = self.speech_of(revision, template, primary, &wanted);
+        let ports = render::ports(spec, template, &speech.main_port());
         let mut service = render::service(names, spec, Role::Primary, &labels.primary, &ports);
         if let Some(note) = note {
-            service["metadata"]["annotations"][PORTS] = note.into();
+            service["metadata"]["annotations"][SPEECH] = note.into();
         }
         self.export(&mut service);
         self.ensure_service(&service).await?;
         if let (Some(selector), Some(of_target)) = (&labels.canary, self.target) {
             // The canary's pods are the target's of today.
-            let ports = render::ports(spec, &of_target.template(), &own);
+            let ports = render::ports(spec, &of_target.template(), &wanted.main_port());
             let mut service = render::service(names, spec, Role::Canary, selector, &ports);
             self.export(&mut service);
             self.ensure_service(&service).await?;
         }
-        self.make_policies().await
+        self.make_policies(&speech).await
     }
 
     /// Gives the canary its size, and its pods the mark of what they are to read.

@@ -24,7 +24,7 @@ use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
 pub(crate) use callers::Callers;
-pub(super) use callers::callers;
+pub(super) use callers::{callers, unread_port};
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::taken_hosts;
 pub(super) use policy::policies_of_gateways;
@@ -242,13 +242,28 @@ impl Executor<'_> {
         self.give_back(&self.stores.virtual_services, routes).await
     }
 
-    pub(super) async fn make_destination_rules(&self) -> Result<(), ActError> {
-        let policy = policy::of_user(self.stores, self.names);
-        for name in [self.names.primary_service(), self.names.canary_service()] {
-            let mut rule = render::destination_rule(self.names, self.spec, policy.as_ref(), &name);
+    pub(super) async fn make_destination_rules(&self, opening: &Value) -> Result<(), ActError> {
+        let mut of_primary = self.destination_rule(&self.names.primary_service());
+        policy::open_by(&mut of_primary["spec"], opening);
+        for mut rule in [of_primary, self.destination_rule(&self.names.canary_service())] {
             self.export(&mut rule);
             self.ensure(&self.stores.destination_rules, &rule).await?;
         }
         Ok(())
+    }
+
+    fn destination_rule(&self, service: &str) -> Value {
+        let policy = policy::of_user(self.stores, self.names);
+        render::destination_rule(self.names, self.spec, policy.as_ref(), service)
+    }
+
+    pub(super) fn opening_of_rule(&self) -> Value {
+        policy::opening(&self.destination_rule(&self.names.canary_service())["spec"])
+    }
+
+    pub(super) fn opening_of_live_rule(&self) -> Option<Value> {
+        let live = self.stores.destination_rules.get(&self.names.namespace, &self.names.primary_service())?;
+        live.owners().filter(|owners| !owners.others_wrote("trafficPolicy"))?;
+        Some(policy::opening(&live.body()["spec"]))
     }
 }

@@ -23,6 +23,7 @@ mod renamed;
 mod rights;
 mod server;
 mod sizes;
+mod speech;
 mod stage;
 mod take_over;
 mod tenants;
