@@ -8,7 +8,7 @@ use crate::api::CanarySpec;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{Callers, hiding, unread_port};
+use crate::kubernetes::router::{Callers, hiding, shared_host, unread_port};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::{left_behind, passing, shared};
 use crate::kubernetes::target::hazards::hazards;
@@ -48,8 +48,8 @@ impl Younger {
             Volumes::SingleWriter(fault) => Some(fault),
             Volumes::Unknown | Volumes::Shareable => None,
         };
-        let unread = unread_port(stores, names, spec, target);
-        let mut found = shared(stores, names, target).into_iter().chain(volumes).chain(unread);
+        let of_routes = unread_port(stores, names, spec, target).into_iter().chain(shared_host(stores, names, spec));
+        let mut found = shared(stores, names, target).into_iter().chain(volumes).chain(of_routes);
         match works {
             true => self.told.extend(found.map(|(_, problem)| problem)),
             false => self.fault = found.next(),

@@ -7,6 +7,7 @@ mod host_owner;
 mod policy;
 mod request_match;
 mod sidecars;
+mod within;
 
 use std::collections::BTreeSet;
 
@@ -30,6 +31,7 @@ pub(super) use host_owner::taken_hosts;
 pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;
 pub(super) use sidecars::hiding;
+pub(super) use within::shared_host;
 
 /// Returns why the VirtualService can be neither made nor adopted: one word, and a sentence.
 pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {

@@ -101,6 +101,14 @@ pub(crate) fn hiding(stores: &Arc<Stores>, names: &Names, callers: &Callers, fre
     }
 }
 
+/// Returns which host of a Canary inside of the mesh is another one's of its own namespace: the word for it, and a sentence.
+#[must_use]
+pub(crate) fn shared_host(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    match names.router {
+        RouterKind::Istio => istio::shared_host(stores, names, spec),
+    }
+}
+
 /// Returns why no request of callers inside of the mesh can be seen at the port that an adopted Service has: the word for it, and a sentence.
 #[must_use]
 pub(crate) fn unread_port(stores: &Stores, names: &Names, spec: &CanarySpec, target: &Target) -> Option<Fault> {

@@ -139,11 +139,15 @@ fn earlier(stores: &Stores, names: &Names, host: &str) -> Vec<Arc<Canary>> {
     };
     let mut others = stores.canaries_of_host(host);
     others.retain(|other| {
-        let mut conditions = other.fields.status.conditions.iter();
-        let stalled = conditions.any(|condition| condition.kind == "Stalled" && condition.status == "True");
-        other.namespace() != names.namespace && !other.deleted() && !stalled && rank(other) < own
+        other.namespace() != names.namespace && !other.deleted() && !is_stalled(other) && rank(other) < own
     });
     others
+}
+
+/// Returns whether a Canary makes nothing of what it says.
+pub(super) fn is_stalled(canary: &Canary) -> bool {
+    let mut conditions = canary.fields.status.conditions.iter();
+    conditions.any(|condition| condition.kind == "Stalled" && condition.status == "True")
 }
 
 fn bound_to_both(stores: &Stores, (of, name): &(String, String), both: (&str, &str), host: &str) -> bool {
