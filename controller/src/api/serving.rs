@@ -134,7 +134,8 @@ fn check_protocol(service: &ServiceSpec, p: &mut Problems) {
             Some(_) => ("spec.service.appProtocol", "give http, http2 or grpc"),
             None => ("spec.service.portName", "give another name, or appProtocol http, http2 or grpc"),
         };
-        let text = "has Istio pass the bytes on unread, and inside of the mesh only HTTP requests can be split and counted";
+        let text =
+            "has Istio pass the bytes on unread, and inside of the mesh only HTTP requests can be split and counted";
         p.refuse_in_new(field, format!("{} {text}: {remedy}, or gateways", said.unwrap_or(name)));
     }
 }

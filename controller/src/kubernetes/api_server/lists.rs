@@ -196,9 +196,7 @@ fn shortened(mut spec: Value) -> Value {
 /// Returns whether some part of a spec says which namespaces it is about.
 fn chooses_namespaces(spec: &Value) -> bool {
     match spec {
-        Value::Object(fields) => {
-            fields.contains_key("namespaceSelector") || fields.values().any(chooses_namespaces)
-        }
+        Value::Object(fields) => fields.contains_key("namespaceSelector") || fields.values().any(chooses_namespaces),
         Value::Array(list) => list.iter().any(chooses_namespaces),
         _ => false,
     }
@@ -230,8 +228,7 @@ mod tests {
         assert_eq!((large.spec, room), (Value::Null, ALL - "a".len() - "null".len()));
         let many = json!({"podSelector": {}, "ingress": vec![json!({"from": [{"podSelector": {}}]}); 2_000]});
         assert_eq!(shortened(many), json!({"podSelector": {}}), "whom it is about is known");
-        let kept: Vec<Listed> =
-            (0..1000).map_while(|_| listed("NetworkPolicy", object(10_000), &mut room)).collect();
+        let kept: Vec<Listed> = (0..1000).map_while(|_| listed("NetworkPolicy", object(10_000), &mut room)).collect();
         let bytes: usize = kept.iter().map(|it| it.spec.to_string().len()).sum();
         assert!((90..110).contains(&kept.len()) && bytes <= ALL && room == 0, "{}", kept.len());
     }

@@ -13,7 +13,12 @@ pub(super) struct Fresh(Option<(Option<i64>, Revision, Option<Timestamp>)>);
 impl Fresh {
     /// Takes in the generation of the spec and the revision that the target declares; returns how long they are still fresh. What a
     /// controller finds at its start is not.
-    pub(super) fn left(&mut self, generation: Option<i64>, declared: Option<&Revision>, now: Timestamp) -> Option<Span> {
+    pub(super) fn left(
+        &mut self,
+        generation: Option<i64>,
+        declared: Option<&Revision>,
+        now: Timestamp,
+    ) -> Option<Span> {
         let known = self.0.as_ref().map(|(_, revision, _)| revision.clone());
         let revision = declared.cloned().or(known).unwrap_or_default();
         let since = match &self.0 {

@@ -59,7 +59,10 @@ async fn a_port_that_istio_does_not_read_is_named_before_anything_is_made() {
 #[tokio::test(start_paused = true)]
 async fn a_canary_that_worked_with_a_port_that_istio_does_not_read_goes_on_and_is_told() {
     let server = server();
-    server.apply("flux", &canary("shop", json!({"gateways": ["public"], "hosts": ["shop.example.com"], "portName": "tcp-web"})));
+    server.apply(
+        "flux",
+        &canary("shop", json!({"gateways": ["public"], "hosts": ["shop.example.com"], "portName": "tcp-web"})),
+    );
     let stage = Stage::initialized_of(&server).await;
     // As if an earlier Weir had taken it inside of the mesh.
     let generation = stage.get("canaries", "shop")["metadata"]["generation"].clone();

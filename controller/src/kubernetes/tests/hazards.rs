@@ -125,7 +125,8 @@ async fn a_policy_of_another_namespace_that_lets_the_targets_pods_in_is_named() 
         server.apply("db", &policy);
     };
     let of_name = |name: &str| Some(json!({"kubernetes.io/metadata.name": name}));
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"team": "web"}}});
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"team": "web"}}});
     server.apply("admin", &namespace);
     policy("by-name", "db", of_name("shop"), "shop");
     policy("by-team", "db", Some(json!({"team": "web"})), "shop");

@@ -65,7 +65,11 @@ async fn the_primary_is_spoken_to_as_its_revision_was_promoted() {
         stage.rest().await;
         assert_eq!((spoken(&stage, "primary"), spoken(&stage, "canary")), (http(), grpc()), "{canary_first} {seconds}");
         let port = stage.get("services", "shop")["spec"]["ports"][0].clone();
-        assert_eq!((&port["name"], &port["appProtocol"]), (&json!("http"), &Value::Null), "it leads to the primary too");
+        assert_eq!(
+            (&port["name"], &port["appProtocol"]),
+            (&json!("http"), &Value::Null),
+            "it leads to the primary too"
+        );
         let written = seen.lock().unwrap().join("\n");
         assert!(!written.contains("grpc") && !written.contains("SIMPLE"), "{written}");
         // What does not say how pods are spoken to holds for both at once.

@@ -78,7 +78,7 @@ pub(in super::super) fn unread_port(
             None => format!("is called {}", port.name),
         };
         let problem = format!(
-            "port {} of Service {} {what}, so Istio passes its bytes on unread, and inside of the mesh only HTTP requests can be split \
+            "port {} of Service {} {what}, so its bytes are passed on unread, and inside of the mesh only HTTP requests can be split \
              and counted: give spec.service.appProtocol http, http2 or grpc, or gateways",
             spec.service.port.unwrap_or_default(),
             names.apex
