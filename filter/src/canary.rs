@@ -46,6 +46,8 @@ pub struct Canary {
     breaker: NoEndpointBreaker,
     admission: Admission,
     on_demand: OnDemand,
+    /// The same of requests that took long.
+    slow_on_demand: OnDemand,
     /// Counts the runs that this VM has seen, so that a stream of an earlier run is known as such.
     run: u32,
     /// Streams under way.
@@ -75,6 +77,7 @@ impl Canary {
             breaker: NoEndpointBreaker::new(id),
             admission: Admission::default(),
             on_demand: OnDemand::default(),
+            slow_on_demand: OnDemand::default(),
             run: 0,
             streams: 0,
             trip: None,
@@ -241,6 +244,7 @@ impl Canary {
             cookie,
             body: outcome::Body::default(),
             is_counted: false,
+            has_body: false,
         }
     }
 
@@ -268,13 +272,8 @@ impl Canary {
 
     fn count_end<H: Host>(&mut self, host: &mut H, stream: &Stream, ending: Ending, now_ns: u64) {
         let Ending { mut outcome, timing, client_error, .. } = ending;
-        // Whoever chooses his arm can send it what makes it fail, again and again. That no condition is met is nobody's choice.
-        let chosen = matches!(stream.cohort, Cohort::Sticky | Cohort::Direct)
-            || (stream.cohort, stream.arm) == (Cohort::Match, Arm::Canary);
-        if outcome == Outcome::Failure
-            && chosen
-            && !host.connection().is_none_or(|connection| self.on_demand.counts(stream.epoch, connection))
-        {
+        // Whoever chooses his arm can send it what makes it fail, again and again.
+        if outcome == Outcome::Failure && stream.is_chosen() && self.on_demand.exceeded(host, stream.epoch) {
             outcome = Outcome::Unjudged;
         }
         if stream.arm == Arm::Canary && stream.run == self.run {
@@ -302,8 +301,12 @@ impl Canary {
             let last_byte_ns = if stream.body.last_byte_ns > 0 { stream.body.last_byte_ns } else { now_ns };
             let took_ns = last_byte_ns.saturating_sub(stream.began_ns);
             let bucket = self.plan.edges_ns.partition_point(|edge| *edge < took_ns);
-            // At most 30, by the number of edges.
-            count(Kind::Latency(bucket as u8));
+            // How long its request takes to arrive is the client's choice, and only one without a body has arrived when its clock begins.
+            let his_choice = bucket > 0 && stream.has_body && stream.is_chosen();
+            if !his_choice || !self.slow_on_demand.exceeded(host, stream.epoch) {
+                // At most 30, by the number of edges.
+                self.counters.count(stream.epoch, stream.arm, stream.cohort, Kind::Latency(bucket as u8));
+            }
         }
         if outcome != Outcome::Success {
             self.flush(host);

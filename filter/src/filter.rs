@@ -210,11 +210,11 @@ impl Filter {
         Some(choice)
     }
 
-    /// Notes that a request does not end with its headers, which a connection that is to be upgraded never does.
+    /// Notes that a request does not end with its headers; one that asks for an upgrade never does.
     pub fn goes_on<H: Host>(&mut self, host: &mut H, stream: u32) {
-        if self.streams.get_mut(stream).is_some() && host.request_header("upgrade").is_some() {
-            self.upgrades.push(stream);
-        }
+        let Some(begun) = self.streams.get_mut(stream) else { return };
+        begun.has_body = true;
+        self.upgrades.extend(host.request_header("upgrade").is_some().then_some(stream));
     }
 
     /// Returns the place of a request's canary, and whether the request calls the canary's own Service. Where the host was read to

@@ -4,13 +4,15 @@
 //! One client that repeats such a request would be the verdict on a revision that serves everybody else. So only a few
 //! failures of one connection count in a block; the rest says nothing of the arm. Draws need no such bound: nobody chooses them.
 
+use crate::host::Host;
+
 /// Failures of one connection that count in an epoch: as many as the smallest table needs for a verdict on a revision that
 /// fails everything, so that a lone tester's connection still stops it.
 const COUNTED: u8 = 3;
 /// Connections that are remembered. More than fail at the same time in one worker; a client with more of them is more clients.
 const REMEMBERED: usize = 64;
 
-/// The failures of each connection in the newest epoch.
+/// The failures of each connection, or what else is bounded, in the newest epoch.
 #[derive(Debug, Default)]
 pub struct OnDemand {
     epoch: u64,
@@ -19,8 +21,13 @@ pub struct OnDemand {
 }
 
 impl OnDemand {
+    /// Returns whether one more failure of the client's connection counts no more.
+    pub fn exceeded<H: Host>(&mut self, host: &mut H, epoch: u64) -> bool {
+        host.connection().is_some_and(|connection| !self.counts(epoch, connection))
+    }
+
     /// Returns whether one more failure of a connection counts.
-    pub fn counts(&mut self, epoch: u64, connection: u64) -> bool {
+    fn counts(&mut self, epoch: u64, connection: u64) -> bool {
         if epoch > self.epoch {
             self.epoch = epoch;
             self.failures.clear();

@@ -26,6 +26,17 @@ pub struct Stream {
     pub body: Body,
     /// It was counted before its end, when its upgrade was accepted.
     pub is_counted: bool,
+    /// The request did not end with its headers.
+    pub has_body: bool,
+}
+
+impl Stream {
+    /// Returns whether its client chose the arm. That no condition is met is nobody's choice.
+    #[must_use]
+    pub fn is_chosen(&self) -> bool {
+        matches!(self.cohort, Cohort::Sticky | Cohort::Direct)
+            || (self.cohort, self.arm) == (Cohort::Match, Arm::Canary)
+    }
 }
 
 /// The requests under way, by the proxy's number for each. Grows to the greatest number of them and stays.

@@ -178,6 +178,34 @@ fn one_connection_cannot_fail_an_arm_that_it_chooses_and_many_can() {
 }
 
 #[test]
+fn slow_uploads_of_one_connection_say_little_of_how_long_an_arm_that_it_chooses_takes() {
+    let conditions = serde_json::from_str(r#"[{"headers": {"x-beta": {"exact": "1"}}}]"#).unwrap();
+    let mut vm = Vm::running(&config(1, vec![Canary { conditions, ..canary(0) }]));
+    let took = |vm: &mut Vm, connection, has_body: bool, ms: u64| {
+        vm.host.request =
+            [(":authority", "shop.example.com"), ("x-beta", "1")].map(|(n, v)| (n.into(), v.into())).to_vec();
+        vm.filter.request(&mut vm.host, 1);
+        if has_body {
+            vm.filter.goes_on(&mut vm.host, 1);
+        }
+        vm.host.connection = connection;
+        vm.host.now_ns += ms * 1_000_000;
+        vm.end(1, "200");
+        vm.filter.tick(&mut vm.host);
+        let of = |kind| vm.metric(Metric::Requests { id: ID, slot: 1, arm: Arm::Canary, cohort: Cohort::Match, kind });
+        [of(Kind::Success), of(Kind::Latency(0)), of(Kind::Latency(1)), of(Kind::Latency(2))]
+    };
+    let mut last = [0; 4];
+    for _ in 0..10 {
+        last = took(&mut vm, 7, true, 5_000);
+    }
+    assert_eq!(last, [10, 0, 0, 3], "all are successes, and three of them took long");
+    assert_eq!(took(&mut vm, 7, true, 5), [11, 1, 0, 3], "what arrives at once is judged");
+    assert_eq!(took(&mut vm, 7, false, 5_000), [12, 1, 0, 4], "what has no body has arrived when its time begins");
+    assert_eq!(took(&mut vm, 8, true, 50), [13, 1, 1, 4], "another client");
+}
+
+#[test]
 fn answers_that_a_client_can_cause_are_counted_beside_success() {
     let mut vm = Vm::running(&config(1, vec![canary(10_000)]));
     for status in ["200", "404", "429", "500"] {

@@ -174,6 +174,23 @@ async fn a_client_that_chooses_the_canary_cannot_fail_it_alone() {
     assert_eq!((metrics.arm(Arm::Canary)[2], metrics.kind(Arm::Canary, Kind::Unjudged)), (3, TIMES as u64 - 3));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_chooses_the_canary_cannot_make_it_slow_by_its_uploads() {
+    let mut matched = guarded();
+    matched.conditions = serde_json::from_str(r#"[{"headers": {"x-beta": {"exact": "1"}}}]"#).unwrap();
+    let gateway = Gateway::start(&config(vec![matched])).await;
+    let mut client = Client::connect(gateway.address).await;
+    for _ in 0..TIMES {
+        client.send(b"POST / HTTP/1.1\r\nhost: shop.example.com\r\nx-beta: 1\r\ncontent-length: 2\r\n\r\na").await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        client.send(b"b").await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    let metrics = unharmed(&gateway).await;
+    let slow: u64 = [1, 2].map(|bucket| metrics.kind(Arm::Canary, Kind::Latency(bucket))).iter().sum();
+    assert_eq!((metrics.arm(Arm::Canary)[1], slow), (TIMES as u64, 3), "{metrics:#?}");
+}
+
 /// A canary with a cookie, and a cookie that leads to it.
 async fn sticky() -> (Gateway, String) {
     let mut sticky = guarded();

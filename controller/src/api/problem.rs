@@ -76,6 +76,8 @@ pub enum Rules {
     /// Today's.
     #[default]
     Today,
+    /// Those with limits, for a Canary that worked by them: what is refused since then is said, and nothing is refused for it.
+    Stored,
     /// Those from before a user's text had limits, for a Canary that worked by them: what could harm others has no effect, and
     /// nothing is refused for it.
     Former,
@@ -89,8 +91,16 @@ impl Problems {
     /// Notes what is refused since there are limits, and goes on in a Canary that worked before.
     pub(super) fn refuse_new(&mut self, field: impl Into<String>, text: impl Into<String>, instead: &str) {
         match self.rules {
-            Rules::Today => self.add(field, text),
+            Rules::Today | Rules::Stored => self.add(field, text),
             Rules::Former => self.remark(field, format!("{}; {instead} until the spec changes", text.into())),
+        }
+    }
+
+    /// Notes what is refused in a spec that is new, and said of one that worked before it was refused.
+    pub(super) fn refuse_in_new(&mut self, field: impl Into<String>, text: impl Into<String>) {
+        match self.rules {
+            Rules::Today => self.add(field, text),
+            Rules::Stored | Rules::Former => self.remark(field, text),
         }
     }
 

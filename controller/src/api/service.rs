@@ -16,6 +16,10 @@ use super::rules::{self, rules};
      "delegation excludes hosts and gateways, which belong to the VirtualService that delegates: remove them"),
     ("!has(self.appProtocol) || self.appProtocol.lowerAscii() != 'tcp'",
      "appProtocol tcp is not supported: only HTTP requests can be split and counted"),
+    ("(has(self.gateways) && !('mesh' in self.gateways)) || (has(self.delegation) && self.delegation) || !(has(self.appProtocol) ? \
+      self.appProtocol : has(self.portName) ? self.portName : '').lowerAscii().matches('^(tcp|udp|tls|https|mongo|mysql|redis|kubernetes[.]io/wss)(-.*)?$')",
+     "inside of the mesh a port whose appProtocol or name says tcp, udp, tls, https, mongo, mysql or redis is passed on unread, and only \
+      HTTP requests can be split and counted: give appProtocol http, http2 or grpc, another portName, or gateways"),
     ("!has(self.gatewayRefs) || has(self.gateways)",
      "gatewayRefs are for the Gateway API, and Weir releases through Istio's gateways: give gateways"),
     ("!has(self.callers) || !has(self.gateways) || 'mesh' in self.gateways || (has(self.delegation) && self.delegation)",
@@ -34,7 +38,8 @@ pub struct ServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i64>,
-    /// Name of that port. Default: `http`.
+    /// Name of that port. Inside of the mesh none that says `tcp`, `tls`, `https` or the like, as `tcp-web` does: without `appProtocol`
+    /// Istio takes the protocol from it. Default: `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub port_name: Option<String>,
@@ -232,6 +237,23 @@ impl ServiceSpec {
     pub fn is_on_mesh(&self) -> bool {
         self.delegation != Some(true) && on_mesh(&self.gateways)
     }
+}
+
+/// Protocols by which istiod has the bytes of a port passed on unread, as it reads them: of `appProtocol`, or else of the port's name up
+/// to its first `-`.
+pub(crate) const OPAQUE: [&str; 8] = ["tcp", "udp", "tls", "https", "mongo", "mysql", "redis", "kubernetes.io/wss"];
+
+/// Returns what a port is to istiod, by its application protocol or else by its name, in lower case: `http`, `grpc`, `tcp`.
+#[must_use]
+pub fn protocol(app_protocol: Option<&str>, name: &str) -> String {
+    let text = app_protocol.unwrap_or(name).to_ascii_lowercase();
+    text.split_once('-').map_or(text.as_str(), |(protocol, _)| protocol).to_owned()
+}
+
+/// Returns whether sidecars pass the bytes of a port on unread: then no request of callers is seen.
+#[must_use]
+pub fn is_opaque(app_protocol: Option<&str>, name: &str) -> bool {
+    OPAQUE.contains(&protocol(app_protocol, name).as_str())
 }
 
 /// Returns whether a VirtualService with these gateways holds for requests from inside of the mesh.

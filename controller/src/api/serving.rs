@@ -9,7 +9,7 @@ use super::limits;
 use super::passed_on;
 use super::problem::Problems;
 use super::rules::may_set;
-use super::service::{ExtraMetadata, ServiceSpec};
+use super::service::{ExtraMetadata, ServiceSpec, is_opaque};
 
 /// What a service's name looks like: a label of DNS that begins with a letter.
 const SERVICE_NAME: &str = "use lower-case letters, digits and -, begin with a letter, and end with a letter or digit";
@@ -45,6 +45,8 @@ pub(super) fn check(namespace: &str, spec: &CanarySpec, p: &mut Problems) {
     }
     if service.app_protocol.as_deref().is_some_and(|protocol| protocol.eq_ignore_ascii_case("tcp")) {
         p.add("spec.service.appProtocol", "tcp is not supported: only HTTP requests can be split and counted");
+    } else if in_cluster && service.is_on_mesh() {
+        check_protocol(service, p);
     }
     check_callers(service, p);
     passed_on::check(service, p);
@@ -134,6 +136,20 @@ fn is_label(key: &str, value: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let is_prefix = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(is_name);
     prefix.is_none_or(is_prefix) && is_name(name) && (value.is_empty() || is_name(value))
+}
+
+/// Notes a port of which sidecars see no requests.
+fn check_protocol(service: &ServiceSpec, p: &mut Problems) {
+    let (said, name) = (service.app_protocol.as_deref(), service.port_name.as_deref().unwrap_or_default());
+    if is_opaque(said, name) {
+        let (field, remedy) = match said {
+            Some(_) => ("spec.service.appProtocol", "give http, http2 or grpc"),
+            None => ("spec.service.portName", "give another name, or appProtocol http, http2 or grpc"),
+        };
+        let text =
+            "has Istio pass the bytes on unread, and inside of the mesh only HTTP requests can be split and counted";
+        p.refuse_in_new(field, format!("{} {text}: {remedy}, or gateways", said.unwrap_or(name)));
+    }
 }
 
 fn check_callers(service: &ServiceSpec, p: &mut Problems) {

@@ -31,6 +31,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) written: &'a Written,
     /// Whether the canary stands in for a primary that cannot serve: routes lead there, whether or not a gateway has the filter.
     pub(crate) stands_in: bool,
+    /// Whether the spec has changed a moment ago: a revision that goes with it may be on its way.
+    pub(crate) is_fresh: bool,
 }
 
 /// Annotation of a Service by which Istio is told which namespaces know it, as a list with commas.
@@ -61,7 +63,11 @@ impl Executor<'_> {
         let pods = serde_json::from_value(template["metadata"]["labels"].clone()).unwrap_or_default();
         let labels = ArmLabels::new(self.names, self.target, primary, &pods).map_err(ActError::Precondition)?;
         let live = self.stores.services.get(&self.names.namespace, &self.names.primary_service());
-        Ok(labels.keeping_narrow(live.as_deref().map(|live| &live.fields.spec.selector), primary, &pods))
+        let selector = live.as_deref().map(|live| &live.fields.spec.selector);
+        match selector.filter(|_| standing(self.stores, self.names).is_some()) {
+            Some(selector) => Ok(ArmLabels { primary: selector.clone(), ..labels }),
+            None => Ok(labels.keeping_narrow(selector, primary, &pods)),
+        }
     }
 
     /// Writes an object where the live one is not what is wanted.
@@ -203,6 +209,24 @@ pub(in crate::kubernetes) fn foreign_target(live: Option<&Target>, names: &Names
     match live? {
         Target::Deployment(live) => foreign(Some(live), names),
     }
+}
+
+/// Returns the primary of an earlier `targetRef` that serves in place of the one that a Canary is to have: the Service that leads to it
+/// stays, and its selector moves once the new one's pods are there. If they never come, the earlier one serves for good.
+#[must_use]
+pub(in crate::kubernetes) fn standing(stores: &Stores, names: &Names) -> Option<Target> {
+    let service = stores.services.get(&names.namespace, &names.primary_service())?;
+    let selector = &service.fields.spec.selector;
+    let finds = |target: &Target| selector.iter().all(|(key, value)| target.pod_labels().get(key) == Some(value));
+    let next = stores.target(names.kind, &names.namespace, &names.primary());
+    let is_had = |next: &Target| finds(next) || next.progress().is_up();
+    if selector.is_empty() || foreign(Some(&service), names).is_some() || next.as_ref().is_some_and(is_had) {
+        return None;
+    }
+    stores.targets_of(&names.namespace).into_iter().find(|other| {
+        let earlier = other.kind() == names.kind && other.name() != names.primary();
+        earlier && finds(other) && other.progress().available > 0 && foreign_target(Some(other), names).is_none()
+    })
 }
 
 /// Refuses to write over an object that must be the Canary's own alone and is not.

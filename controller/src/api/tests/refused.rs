@@ -188,6 +188,51 @@ fn problems_outside_of_the_analysis_are_told_too() {
 }
 
 #[test]
+fn a_port_that_istio_does_not_read_is_refused_inside_of_the_mesh() {
+    let read = |rules, port_name: &str, app_protocol: &str, gateways: &[&str]| {
+        let mut canary = canary_with("stepWeight: 5");
+        canary.spec.target_ref.kind = "Deployment".into();
+        canary.spec.service.port = Some(80);
+        canary.spec.service.port_name = Some(port_name.to_owned()).filter(|name| !name.is_empty());
+        canary.spec.service.app_protocol = Some(app_protocol.to_owned()).filter(|protocol| !protocol.is_empty());
+        canary.spec.service.gateways = gateways.iter().map(|gateway| (*gateway).to_owned()).collect();
+        reading_by(rules, "shop", "cart", &canary.spec)
+    };
+    let both = ["public", "mesh"];
+    let rows: [(&str, &str, &[&str], &str); 5] = [
+        ("tcp-web", "", &[], "spec.service.portName: tcp-web has"),
+        ("HTTPS", "", &[], "spec.service.portName: HTTPS has"),
+        ("mysql", "", &both, "spec.service.portName: mysql has"),
+        ("http", "tls", &[], "spec.service.appProtocol: tls has"),
+        ("", "kubernetes.io/wss", &[], "spec.service.appProtocol: kubernetes.io/wss has"),
+    ];
+    for (name, protocol, gateways, expected) in rows {
+        let refused = read(Rules::Today, name, protocol, gateways).plan.unwrap_err();
+        assert!(refused.len() == 1 && refused[0].to_string().starts_with(expected), "{refused:?}");
+        // It worked before that was refused.
+        let stored = read(Rules::Stored, name, protocol, gateways);
+        assert!(stored.plan.is_ok() && stored.remarks.iter().any(|it| it.to_string().starts_with(expected)));
+    }
+    let rows: [(&str, &str, &[&str]); 6] = [
+        ("web", "", &[]),
+        ("http-tcp", "", &[]),
+        ("tcp", "grpc", &[]),
+        ("grpc-web", "", &[]),
+        ("", "kubernetes.io/h2c", &[]),
+        ("https", "", &["public"]),
+    ];
+    for (name, protocol, gateways) in rows {
+        assert!(read(Rules::Today, name, protocol, gateways).plan.is_ok(), "{name} {protocol}");
+    }
+}
+
+#[test]
+fn the_schema_names_the_protocols_that_the_plan_refuses() {
+    let schema = serde_json::to_string(&schemars::schema_for!(service::ServiceSpec)).unwrap();
+    assert!(schema.contains(&service::OPAQUE.join("|").replace('.', "[.]")), "{schema}");
+}
+
+#[test]
 fn two_canaries_with_one_host_or_target_are_named_both() {
     let mut first = canary_with("stepWeight: 5");
     first.spec.service.hosts = vec!["shop.example.com".into(), "*".into()];

@@ -31,6 +31,9 @@ const CALLS: usize = 4;
 /// What nobody has asked for so long is forgotten; a kind that is not served is asked for again after it.
 const KEPT: Duration = Duration::from_secs(600);
 
+/// In place of a namespace: all of them. Of these, only what chooses namespaces is kept.
+pub(crate) const EVERYWHERE: &str = "";
+
 /// A kind that is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listable {
@@ -132,8 +135,8 @@ impl Lists {
             let (group, version, words) = (group.to_owned(), version.to_owned(), (kind.to_owned(), plural.to_owned()));
             let resource = ApiResource { group, version, api_version, kind: words.0, plural: words.1 };
             let api: Api<DynamicObject> = match namespace {
-                "" => Api::all_with(client.clone(), &resource),
-                _ => Api::namespaced_with(client.clone(), namespace, &resource),
+                EVERYWHERE => Api::all_with(client.clone(), &resource),
+                namespace => Api::namespaced_with(client.clone(), namespace, &resource),
             };
             match pages(&api, kind, namespace, &mut room).await {
                 Ok(list) => items.extend(list),
@@ -163,7 +166,10 @@ async fn pages(
     let (mut items, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
     for _ in 0..PAGES {
         let list = with_timeout("list", kind, namespace, api.list(&params)).await?;
-        items.extend(list.items.into_iter().map_while(|it| listed(kind, namespace, it, room)));
+        // Of all the cluster's policies those that are about their own namespace alone say nothing to others.
+        let about_own = kind == "NetworkPolicy" && namespace == EVERYWHERE;
+        let told = list.items.into_iter().filter(|it| !about_own || chooses_namespaces(&it.data["spec"]));
+        items.extend(told.map_while(|it| listed(kind, it, room)));
         if *room == 0 {
             debug!(kind, namespace, "not all are looked at");
             break;
@@ -210,13 +216,22 @@ fn served_hosts(kind: &str, object: &DynamicObject) -> Option<Value> {
     Some(json!({"hosts": hosts}))
 }
 
+/// Returns whether some part of a spec says which namespaces it is about.
+fn chooses_namespaces(spec: &Value) -> bool {
+    match spec {
+        Value::Object(fields) => fields.contains_key("namespaceSelector") || fields.values().any(chooses_namespaces),
+        Value::Array(list) => list.iter().any(chooses_namespaces),
+        _ => false,
+    }
+}
+
 /// Keeps an object, of a spec that is too large a part; nothing where there is no room for it any more.
-fn listed(kind: &'static str, namespace: &str, mut object: DynamicObject, room: &mut usize) -> Option<Listed> {
+fn listed(kind: &'static str, mut object: DynamicObject, room: &mut usize) -> Option<Listed> {
     let spec = served_hosts(kind, &object).unwrap_or_else(|| shortened(object.data["spec"].take()));
     let name: Box<str> = object.metadata.name.unwrap_or_default().into();
-    let namespace = object.metadata.namespace.unwrap_or_else(|| namespace.to_owned());
+    let namespace = object.metadata.namespace.unwrap_or_default().into();
     *room = room.saturating_sub(name.len() + spec.to_string().len());
-    (*room > 0).then(|| Listed { kind, namespace: namespace.into(), name, spec })
+    (*room > 0).then_some(Listed { kind, namespace, name, spec })
 }
 
 #[cfg(test)]
@@ -230,8 +245,7 @@ mod tests {
             let object = json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec});
             let object: DynamicObject = serde_json::from_value(object).unwrap();
             let mut room = ALL;
-            let listed =
-                listed(if kind == "Ingress" { "Ingress" } else { "HTTPRoute" }, "", object, &mut room).unwrap();
+            let listed = listed(if kind == "Ingress" { "Ingress" } else { "HTTPRoute" }, object, &mut room).unwrap();
             assert_eq!(&*listed.namespace, "bank");
             listed.spec["hosts"].clone()
         };
@@ -255,12 +269,11 @@ mod tests {
             serde_json::from_value::<DynamicObject>(object).unwrap()
         };
         let mut room = ALL;
-        let large = listed("NetworkPolicy", "shop", object(LARGEST), &mut room).unwrap();
+        let large = listed("NetworkPolicy", object(LARGEST), &mut room).unwrap();
         assert_eq!((large.spec, room), (Value::Null, ALL - "a".len() - "null".len()));
         let many = json!({"podSelector": {}, "ingress": vec![json!({"from": [{"podSelector": {}}]}); 2_000]});
         assert_eq!(shortened(many), json!({"podSelector": {}}), "whom it is about is known");
-        let kept: Vec<Listed> =
-            (0..1000).map_while(|_| listed("NetworkPolicy", "shop", object(10_000), &mut room)).collect();
+        let kept: Vec<Listed> = (0..1000).map_while(|_| listed("NetworkPolicy", object(10_000), &mut room)).collect();
         let bytes: usize = kept.iter().map(|it| it.spec.to_string().len()).sum();
         assert!((90..110).contains(&kept.len()) && bytes <= ALL && room == 0, "{}", kept.len());
     }

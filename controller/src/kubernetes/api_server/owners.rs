@@ -61,10 +61,10 @@ impl Owners {
         self.own()["f:metadata"]["f:annotations"].get(format!("f:{key}")).is_some()
     }
 
-    /// Returns whether somebody else wrote the ports.
+    /// Returns whether somebody else wrote something of a field of the spec.
     #[must_use]
-    pub(crate) fn others_wrote_ports(&self) -> bool {
-        self.others().any(|spec| spec.get("f:ports").is_some())
+    pub(crate) fn others_wrote(&self, field: &str) -> bool {
+        self.others().any(|spec| spec.get(format!("f:{field}")).is_some())
     }
 
     /// Returns the merge patch that takes out of a live object what others added to its spec, where they did.

@@ -40,7 +40,7 @@ impl Projection for CanaryView {
         let Ok(spec) = &self.spec else { return };
         let bytes = serde_json::to_string(spec).map_or(0, |text| text.len());
         if let Some(text) = size_problem(bytes, SPEC)
-            && self.rules(metadata.generation) == Rules::Today
+            && self.rules(metadata.generation) != Rules::Former
         {
             self.spec = Err(format!("spec: {text}"));
         }
@@ -70,7 +70,11 @@ impl CanaryView {
         let stalled = conditions.iter().any(|condition| condition.kind == "Stalled" && condition.status == "True");
         let worked = phase.is_some() && !stalled && *observed_generation == generation;
         let noted = state.as_deref().and_then(|text| serde_json::from_str::<Noted>(text).ok()).unwrap_or_default();
-        if worked && !noted.todays_rules { Rules::Former } else { Rules::Today }
+        match worked {
+            true if noted.todays_rules => Rules::Stored,
+            true => Rules::Former,
+            false => Rules::Today,
+        }
     }
 }
 
@@ -79,11 +83,11 @@ impl CanaryView {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Noted {
-    /// The spec was read by today's rules.
+    /// The spec was read by rules with limits.
     todays_rules: bool,
 }
 
-/// Notes beside the engine's memory that the spec was read by today's rules.
+/// Notes beside the engine's memory that the spec was read by rules with limits.
 #[must_use]
 pub(crate) fn by_todays_rules(state: &str) -> Option<String> {
     // Its numbers stay as they are written, bit by bit.

@@ -8,10 +8,10 @@ use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::cover::covers;
 use crate::kubernetes::configs::ensure;
-use crate::kubernetes::executor::{Executor, comparable, foreign_target};
+use crate::kubernetes::executor::{Executor, comparable, foreign_target, standing};
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::render::{self, ArmLabels, Configs, MainPort, Role, STARTED_WITH};
-use crate::kubernetes::router::PORTS;
+use crate::kubernetes::render::{self, ArmLabels, Configs, Role, STARTED_WITH};
+use crate::kubernetes::router::SPEECH;
 use crate::kubernetes::target::revision::load;
 
 /// The field manager of the mark on a target's pods. With Weir's own the next apply, which sends `replicas` alone, would remove
@@ -48,7 +48,14 @@ impl Executor<'_> {
             Replicas::Exactly(replicas) => Some(i64::from(replicas)),
             Replicas::Declared | Replicas::Keep => None,
         };
-        self.arms(&labels, &snapshot["template"], &revision.0, live.as_ref()).await?;
+        let standing = standing(stores, names);
+        // An autoscaler begins with as many pods as serve.
+        let replicas = standing.as_ref().filter(|_| live.is_none()).and_then(Target::replicas).or(replicas);
+        self.arms(&labels, &snapshot["template"], &revision.0, standing.as_ref().or(live.as_ref())).await?;
+        if standing.is_some() && live.is_none() && self.target.is_none() {
+            // How its pods are told from the target's is known once that is there.
+            return Ok(());
+        }
         let mut wanted = render::primary(names, &labels, &revision.0, &snapshot, &copied, replicas);
         let running = live.as_ref().filter(|_| runs);
         let keeps_pods = running.is_some_and(|live| render::keep_pods(&mut wanted, &live.json(), live.owners()));
@@ -73,23 +80,23 @@ impl Executor<'_> {
         primary: Option<&Target>,
     ) -> Result<(), ActError> {
         let (names, spec) = (self.names, self.spec);
-        let own = self.main_port(template);
-        let (target, note) = self.port_of(revision, template, primary, &own.target);
-        let ports = render::ports(spec, template, &MainPort { target, ..own.clone() });
+        let wanted = self.speech(template);
+        let (speech, note) = self.speech_of(revision, template, primary, &wanted);
+        let ports = render::ports(spec, template, &speech.main_port());
         let mut service = render::service(names, spec, Role::Primary, &labels.primary, &ports);
         if let Some(note) = note {
-            service["metadata"]["annotations"][PORTS] = note.into();
+            service["metadata"]["annotations"][SPEECH] = note.into();
         }
         self.export(&mut service);
         self.ensure_service(&service).await?;
         if let (Some(selector), Some(of_target)) = (&labels.canary, self.target) {
             // The canary's pods are the target's of today.
-            let ports = render::ports(spec, &of_target.template(), &own);
+            let ports = render::ports(spec, &of_target.template(), &wanted.main_port());
             let mut service = render::service(names, spec, Role::Canary, selector, &ports);
             self.export(&mut service);
             self.ensure_service(&service).await?;
         }
-        self.make_policies().await
+        self.make_policies(&speech).await
     }
 
     /// Gives the canary its size, and its pods the mark of what they are to read.

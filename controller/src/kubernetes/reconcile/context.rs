@@ -48,6 +48,8 @@ pub(super) struct ReconcileContext<'a> {
     pub(super) before: State,
     /// Whether the canary stands in for the primary, by what was decided last.
     pub(super) stands_in: bool,
+    /// Whether the spec has changed a moment ago.
+    pub(super) is_fresh: bool,
 }
 
 impl ReconcileContext<'_> {
@@ -60,6 +62,7 @@ impl ReconcileContext<'_> {
             resolved: self.resolved.as_ref().ok(),
             written: &self.reconciler.written,
             stands_in: self.stands_in,
+            is_fresh: self.is_fresh,
         }
     }
 
@@ -98,7 +101,7 @@ impl Platform for ReconcileContext<'_> {
         };
         let mut seen = observer.observe(&mut self.reconciler.endpoints);
         // At rest nothing is updated.
-        seen.update_stops_primary |= self.before.run.is_some() && self.executor().update_moves_port();
+        seen.update_stops_primary |= self.before.run.is_some() && self.executor().update_changes_speech();
         seen.verb = verb(self.canary.annotation(VERB));
         seen.deleted = self.canary.deleted();
         seen.check_results = self.reconciler.checks.results();
@@ -122,7 +125,7 @@ impl Platform for ReconcileContext<'_> {
         let (registry, scrapes) = (&self.reconciler.registry, &self.reconciler.seen.scrapes);
         let bound = Bound::of(stores, registry, &self.names, &self.spec, &self.gateways, callers, scrapes);
         let mut new = status(old, &view, state, generation, bound, self.now);
-        if self.reconciler.reading.rules() == Rules::Today {
+        if self.reconciler.reading.rules() != Rules::Former {
             new.state = new.state.as_deref().and_then(by_todays_rules);
         }
         let tracked = self.resolved.as_ref().map(|resolved| resolved.tracked(stores));

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::CanarySpec;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{Callers, hiding};
+use crate::kubernetes::router::{Callers, hiding, shared_host, unread_port};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::{left_behind, passing, shared};
 use crate::kubernetes::target::hazards::hazards;
@@ -28,7 +29,14 @@ pub(super) struct Younger {
 
 impl Younger {
     /// Takes in what there is of the target; returns whether enough is known of it to make anything.
-    pub(super) fn learn(&mut self, stores: &Arc<Stores>, names: &Names, target: &Target, canary: &Canary) -> bool {
+    pub(super) fn learn(
+        &mut self,
+        stores: &Arc<Stores>,
+        names: &Names,
+        spec: &CanarySpec,
+        target: &Target,
+        canary: &Canary,
+    ) -> bool {
         // A primary that is somebody else's is another fault.
         let works = canary.fields.status.last_promoted_spec.is_some()
             || stores.target(names.kind, &names.namespace, &names.primary()).is_some();
@@ -40,7 +48,8 @@ impl Younger {
             Volumes::SingleWriter(fault) => Some(fault),
             Volumes::Unknown | Volumes::Shareable => None,
         };
-        let mut found = shared(stores, names, target).into_iter().chain(volumes);
+        let of_routes = unread_port(stores, names, spec, target).into_iter().chain(shared_host(stores, names, spec));
+        let mut found = shared(stores, names, target).into_iter().chain(volumes).chain(of_routes);
         match works {
             true => self.told.extend(found.map(|(_, problem)| problem)),
             false => self.fault = found.next(),

@@ -8,6 +8,7 @@ use tracing::info;
 use weir_engine::{Observation, Phase, Span, State, Timestamp};
 
 use super::context::ReconcileContext;
+use super::fresh::Fresh;
 use super::grace::Grace;
 use super::hazards::Younger;
 use super::observe::SeenEndpoints;
@@ -71,6 +72,8 @@ pub(crate) struct Reconciler {
     pub(super) retry: Retry,
     /// What is missing, and may be on its way.
     pub(super) grace: Grace,
+    /// Whether spec or target have changed a moment ago.
+    fresh: Fresh,
     /// What is known of the controller whose objects are taken over.
     pub(super) former: Former,
     /// What was written last.
@@ -117,6 +120,7 @@ impl Reconciler {
             may_lead_to_canary: true,
             retry: Retry::default(),
             grace: Grace::default(),
+            fresh: Fresh::default(),
             former: Former::default(),
             written: Written::default(),
             events_emitted: 0,
@@ -181,7 +185,7 @@ impl Reconciler {
         let mut younger = Younger::default();
         if let Some(target) = &subject.target
             && !canary.deleted()
-            && !younger.learn(&self.stores, &subject.names, target, canary)
+            && !younger.learn(&self.stores, &subject.names, &subject.spec, target, canary)
         {
             return Ok(LISTING);
         }
@@ -200,6 +204,8 @@ impl Reconciler {
         };
         subject.keep_token(self, &state);
         let resolved = resolve_revision(&self.stores, &subject.names, subject.target.as_ref(), &state);
+        let declared = resolved.as_ref().ok().map(|resolved| &resolved.revision);
+        let fresh = self.fresh.left(canary.metadata.generation, declared, now());
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let fault = subject.fault(self, canary, taken.as_ref(), &resolved, &gateways, moving);
         let look_again = self.look_for_hazards(canary, &subject, younger, callers.as_ref(), moving);
@@ -209,8 +215,10 @@ impl Reconciler {
             self.state = Some(state);
             return self.refuse(canary, fault.unwrap_or_default()).await;
         }
-        let after = self.play(canary, subject, state, Around { finalized, resolved, callers, gateways, fault }).await?;
-        Ok(look_again.map_or(after, |again| after.min(again)))
+        let is_fresh = fresh.is_some();
+        let around = Around { finalized, resolved, callers, gateways, fault, is_fresh };
+        let after = self.play(canary, subject, state, around).await?;
+        Ok(look_again.into_iter().chain(fresh).fold(after, Span::min))
     }
 
     /// Looks for what is to be known before a release; returns when to look again.
@@ -244,7 +252,7 @@ impl Reconciler {
         around: Around,
     ) -> Result<Span, ActError> {
         let Subject { plan, spec, names, target, .. } = subject;
-        let Around { finalized, resolved, callers, gateways, fault } = around;
+        let Around { finalized, resolved, callers, gateways, fault, is_fresh } = around;
         let _ = canary.object().map(|object| self.checks.update(&object, &state, plan.interval));
         let (at, before) = (now(), state.clone());
         let mut context = ReconcileContext {
@@ -262,6 +270,7 @@ impl Reconciler {
             finalized,
             before,
             stands_in: false,
+            is_fresh,
         };
         let passed = pass(&mut context, &plan, &mut state, at).await;
         let gateways = context.gateways;
@@ -283,4 +292,5 @@ struct Around {
     callers: Option<Callers>,
     gateways: Vec<Arc<GatewayWorkload>>,
     fault: Option<Fault>,
+    is_fresh: bool,
 }

@@ -4,7 +4,6 @@
 //! What existed before Weir is never deleted by it, and is made what it was again. What Weir made goes with its Canary, unless
 //! `revertOnDeletion` says that the requests go on: then it leads to the target, and is nobody's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -15,16 +14,13 @@ use crate::kubernetes::api_server::MANAGED_BY;
 use crate::kubernetes::api_server::apply::{ActError, apply, is_status, take_out};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
-use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other};
+use crate::kubernetes::executor::{Executor, owned_by_other, standing};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
-use crate::kubernetes::render::{self, CANARY_LABEL, MainPort, Names, ORIGINAL, Ownership, Role};
+use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::conflicts::served_beside;
-
-/// Annotation of the primary's Service: the pods' port of each revision that may run, where the spec says another one.
-pub(in crate::kubernetes) const PORTS: &str = "weir.dev/ports";
 
 /// Whose an object is, by what it says itself.
 pub(super) enum Origin {
@@ -122,11 +118,11 @@ impl Executor<'_> {
         // Of what the primary's pods are now.
         let kept = live.as_ref().map_or_else(|| template.clone(), Target::template);
         let labels = self.labels(&kept, live.as_ref())?;
-        let mut own = self.main_port(&template);
-        if let Some(live) = &live {
-            own.target = self.served(live, &own.target);
+        let mut speech = self.speech(&template);
+        if let Some(serving) = standing(self.stores, self.names).or(live) {
+            speech = self.spoken(&serving, &speech);
         }
-        let ports = render::ports(self.spec, &kept, &own);
+        let ports = render::ports(self.spec, &kept, &speech.main_port());
         let service =
             |ownership| render::service(self.names, self.spec, Role::Apex(ownership), &labels.primary, &ports);
         // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
@@ -135,86 +131,6 @@ impl Executor<'_> {
             return Err(ActError::Precondition(problem));
         }
         self.ensure_service(&self.held(&self.stores.services, service)?).await
-    }
-
-    /// Returns the port that the pods of the `primary`'s revision serve. What runs was promoted with the port that its service has,
-    /// and a port that the spec says since is the next revision's, unless the pods declare it too.
-    fn served(&self, primary: &Target, wanted: &Value) -> Value {
-        let template = primary.template();
-        if render::declares(&template, wanted) {
-            return wanted.clone();
-        }
-        if let Some(port) = render::revision_of(primary).and_then(|revision| self.ports().remove(revision)) {
-            return port;
-        }
-        let serves = any_endpoint(self.stores, &self.names.namespace, &self.names.primary_service());
-        self.live_port().filter(|_| serves).unwrap_or_else(|| wanted.clone())
-    }
-
-    /// Returns the pods' port of the primary's Service, where nobody else has a hand in it.
-    fn live_port(&self) -> Option<Value> {
-        let live = self.stores.services.get(&self.names.namespace, &self.names.primary_service())?;
-        live.owners().filter(|owners| !owners.others_wrote_ports())?;
-        let ports = live.body()["spec"]["ports"].take();
-        let number = self.spec.service.port.unwrap_or_default();
-        let mut ports = ports.as_array()?.iter();
-        let main = ports.clone().find(|port| port["port"] == number).or_else(|| ports.next());
-        main?.get("targetPort").cloned()
-    }
-
-    /// Returns the pods' ports of revisions that have another one than the spec says.
-    fn ports(&self) -> BTreeMap<String, Value> {
-        let live = self.stores.services.get(&self.names.namespace, &self.names.primary_service());
-        let noted = live.as_deref().and_then(|live| live.annotation(PORTS).map(str::to_owned));
-        noted.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-    }
-
-    /// Returns the pods' port of a revision that the primary runs or is to run, where the spec says `wanted`; and a note of the ports
-    /// of all revisions that may run, where they are not all that one: a promotion may be undone.
-    pub(in crate::kubernetes) fn port_of(
-        &self,
-        revision: &str,
-        template: &Value,
-        primary: Option<&Target>,
-        wanted: &Value,
-    ) -> (Value, Option<String>) {
-        let mut ports = self.ports();
-        let running = primary.and_then(render::revision_of);
-        let noted = ports.get(revision).filter(|_| !render::declares(template, wanted)).cloned();
-        let port = match (noted, primary.filter(|_| running == Some(revision))) {
-            (Some(noted), _) => noted,
-            (None, Some(primary)) => self.served(primary, wanted),
-            (None, None) => wanted.clone(),
-        };
-        if let Some((running, live)) = running.filter(|running| *running != revision).zip(self.live_port()) {
-            ports.entry(running.to_owned()).or_insert(live);
-        }
-        let serves = any_endpoint(self.stores, &self.names.namespace, &self.names.primary_service());
-        let is_done = serves && running == Some(revision) && primary.is_some_and(|it| it.progress().is_settled());
-        if is_done {
-            ports.clear();
-        }
-        ports.insert(revision.to_owned(), port.clone());
-        let differ = ports.values().any(|port| port != wanted);
-        (port, differ.then(|| json!(ports).to_string()))
-    }
-
-    /// Returns whether the target's pods serve at another port than the primary's. While an update replaces these, their Service
-    /// can lead to those of one revision only.
-    pub(in crate::kubernetes) fn update_moves_port(&self) -> bool {
-        let live = self.stores.target(self.names.kind, &self.names.namespace, &self.names.primary());
-        let Some((target, live)) = self.target.zip(live) else { return false };
-        let wanted = self.main_port(&target.template()).target;
-        self.served(&live, &wanted) != wanted
-    }
-
-    /// Returns the service's own port.
-    pub(in crate::kubernetes) fn main_port(&self, template: &Value) -> MainPort {
-        let live = self.stores.services.get(&self.names.namespace, &self.names.apex);
-        let ports = |spec: &Value| spec["ports"].as_array().cloned().unwrap_or_default();
-        let before = live.as_ref().map(|live| ports(&spec_before(live, self.names))).unwrap_or_default();
-        let live = live.map(|live| ports(&live.body()["spec"])).unwrap_or_default();
-        render::main_port(self.spec, template, &live, &before)
     }
 
     /// Renders an apex object as what it is to Weir.
@@ -256,7 +172,7 @@ impl Executor<'_> {
         let Some(target) = self.target else { return Ok(()) };
         let selector = target.selector();
         let template = target.template();
-        let ports = render::ports(self.spec, &template, &self.main_port(&template));
+        let ports = render::ports(self.spec, &template, &self.speech(&template).main_port());
         let service = |ownership| render::service(self.names, self.spec, Role::Apex(ownership), selector, &ports);
         // The Service first: the routes will lead to it.
         self.give_back(&self.stores.services, service).await?;

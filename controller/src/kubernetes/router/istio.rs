@@ -8,6 +8,7 @@ mod one_place;
 mod policy;
 mod request_match;
 mod sidecars;
+mod within;
 
 use std::collections::BTreeSet;
 
@@ -26,13 +27,14 @@ use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
 pub(crate) use callers::Callers;
-pub(super) use callers::{callers, headless_arms};
+pub(super) use callers::{callers, headless_arms, unread_port};
 pub(super) use export::narrowed_by;
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::{served_elsewhere, taken_hosts};
 pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;
 pub(super) use sidecars::hiding;
+pub(super) use within::shared_host;
 
 /// Returns why the VirtualService can be neither made nor adopted: one word, and a sentence.
 pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
@@ -258,13 +260,28 @@ impl Executor<'_> {
         self.give_back(&self.stores.virtual_services, routes).await
     }
 
-    pub(super) async fn make_destination_rules(&self) -> Result<(), ActError> {
-        let policy = policy::of_user(self.stores, self.names);
-        for name in [self.names.primary_service(), self.names.canary_service()] {
-            let mut rule = render::destination_rule(self.names, self.spec, policy.as_ref(), &name);
+    pub(super) async fn make_destination_rules(&self, opening: &Value) -> Result<(), ActError> {
+        let mut of_primary = self.destination_rule(&self.names.primary_service());
+        policy::open_by(&mut of_primary["spec"], opening);
+        for mut rule in [of_primary, self.destination_rule(&self.names.canary_service())] {
             self.export(&mut rule);
             self.ensure(&self.stores.destination_rules, &rule).await?;
         }
         Ok(())
+    }
+
+    fn destination_rule(&self, service: &str) -> Value {
+        let policy = policy::of_user(self.stores, self.names);
+        render::destination_rule(self.names, self.spec, policy.as_ref(), service)
+    }
+
+    pub(super) fn opening_of_rule(&self) -> Value {
+        policy::opening(&self.destination_rule(&self.names.canary_service())["spec"])
+    }
+
+    pub(super) fn opening_of_live_rule(&self) -> Option<Value> {
+        let live = self.stores.destination_rules.get(&self.names.namespace, &self.names.primary_service())?;
+        live.owners().filter(|owners| !owners.others_wrote("trafficPolicy"))?;
+        Some(policy::opening(&live.body()["spec"]))
     }
 }

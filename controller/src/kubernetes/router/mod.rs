@@ -7,6 +7,7 @@
 mod apex;
 mod istio;
 mod own_endpoints;
+mod speech;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,18 +20,18 @@ use crate::api::{CanarySpec, RouterKind};
 use crate::gateway_config::RequestMatch;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::executor::Executor;
-use crate::kubernetes::kinds::Labels;
 use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::kinds::{Labels, Target};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
-pub(in crate::kubernetes) use apex::PORTS;
 #[cfg(test)]
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};
 pub(crate) use istio::{Callers, TakenHost};
 pub(crate) use own_endpoints::own_endpoints;
+pub(in crate::kubernetes) use speech::{SPEECH, Speech};
 
 /// Returns why the routes can be neither made nor adopted: one word, and a sentence.
 fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
@@ -116,6 +117,22 @@ pub(crate) fn narrowed_by<'a>(stores: &Stores, names: &Names, spec: &'a CanarySp
 pub(crate) fn hiding(stores: &Arc<Stores>, names: &Names, callers: &Callers, fresh: Duration) -> Option<Vec<String>> {
     match names.router {
         RouterKind::Istio => istio::hiding(stores, names, callers, fresh),
+    }
+}
+
+/// Returns which host of a Canary inside of the mesh is another one's of its own namespace: the word for it, and a sentence.
+#[must_use]
+pub(crate) fn shared_host(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    match names.router {
+        RouterKind::Istio => istio::shared_host(stores, names, spec),
+    }
+}
+
+/// Returns why no request of callers inside of the mesh can be seen at the port that an adopted Service has: the word for it, and a sentence.
+#[must_use]
+pub(crate) fn unread_port(stores: &Stores, names: &Names, spec: &CanarySpec, target: &Target) -> Option<Fault> {
+    match names.router {
+        RouterKind::Istio => istio::unread_port(stores, names, spec, target),
     }
 }
 
@@ -211,13 +228,28 @@ impl Executor<'_> {
         }
     }
 
-    /// Makes the policies for connections to the arms: those that the user gave for the service.
+    /// Makes the policies for connections to the arms: those that the user gave for the service, with the primary's pods spoken to as
+    /// `of_primary` says.
     ///
     /// # Errors
     /// When the API refuses a write.
-    pub(crate) async fn make_policies(&self) -> Result<(), ActError> {
+    pub(crate) async fn make_policies(&self, of_primary: &Speech) -> Result<(), ActError> {
         match self.names.router {
-            RouterKind::Istio => self.make_destination_rules().await,
+            RouterKind::Istio => self.make_destination_rules(&of_primary.opening).await,
+        }
+    }
+
+    /// Returns what of the policy that is wanted says how connections are opened.
+    fn opening(&self) -> Value {
+        match self.names.router {
+            RouterKind::Istio => self.opening_of_rule(),
+        }
+    }
+
+    /// Returns what of the primary's policy says how connections are opened, where nobody else has a hand in it.
+    fn live_opening(&self) -> Option<Value> {
+        match self.names.router {
+            RouterKind::Istio => self.opening_of_live_rule(),
         }
     }
 }

@@ -21,7 +21,7 @@ impl Stores {
             Err(problem) => return Template::Unusable(problem.clone()),
         };
         match spec.provider.credentials() {
-            Some(what) if rules == Rules::Today && !self.may_use(of, &template) => Template::Unusable(format!(
+            Some(what) if rules != Rules::Former && !self.may_use(of, &template) => Template::Unusable(format!(
                 "it sends {what}, so a Canary of another namespace may use it only where it says so: give it the annotation \
                  {SHARED}: \"true\", or name a template of {of}"
             )),

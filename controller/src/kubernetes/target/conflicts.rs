@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::kubernetes::executor::{foreign, foreign_target};
+use crate::kubernetes::executor::{foreign, foreign_target, standing};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::kinds::{Labels, Pod, Target};
@@ -37,8 +37,10 @@ pub(crate) fn shared(stores: &Stores, names: &Names, target: &Target) -> Option<
     let arms: Vec<_> = std::iter::once(("canary", target.selector().clone())).chain(primary).collect();
     let finds = |labels: Option<&Labels>| arms.iter().find(|(_, selector)| selects(selector, labels));
     let own = [names.target.clone(), names.primary()];
+    let standing = standing(stores, names);
+    let stands = |other: &Target| standing.as_ref().is_some_and(|standing| standing.name() == other.name());
     let found = stores.targets_of(&names.namespace).into_iter().find_map(|other| {
-        let is_own = other.kind() == names.kind && own.iter().any(|own| own == other.name());
+        let is_own = other.kind() == names.kind && own.iter().any(|own| own == other.name()) || stands(&other);
         let arm = finds(Some(other.pod_labels())).filter(|_| !is_own)?;
         Some((arm, format!("{} {}", other.kind().word(), other.name())))
     });
@@ -164,9 +166,8 @@ fn other_workload<T>(
 }
 
 /// Returns what Weir made for a Canary under another name, before its spec had the one that it has: it stays until the Canary goes, and
-/// of two routes for one host the older one is taken.
-#[must_use]
-pub(crate) fn left_behind(stores: &Stores, names: &Names) -> Option<String> {
+/// of two routes for one host the older one is taken. The primary of an earlier target that still serves has a sentence of its own.
+pub(crate) fn left_behind(stores: &Stores, names: &Names) -> impl Iterator<Item = String> {
     let (namespace, canary) = (&names.namespace, &names.canary);
     let is_ours = |label: Option<&str>| label == Some(canary);
     let own = [names.apex.clone(), names.primary_service(), names.canary_service()];
@@ -176,13 +177,21 @@ pub(crate) fn left_behind(stores: &Stores, names: &Names) -> Option<String> {
     let services = services.map(|it| format!("Service {}", it.name()));
     let targets = stores.targets_of(namespace);
     let label = |target: &Target| target.metadata().labels.as_ref()?.get(CANARY_LABEL).cloned();
+    let standing = standing(stores, names);
+    let stands = |it: &Target| standing.as_ref().is_some_and(|standing| standing.name() == it.name());
     let targets = targets.iter().filter(|it| is_ours(label(it).as_deref()) && it.name() != names.primary());
+    let targets = targets.filter(|it| !stands(it));
     let targets = targets.map(|it| format!("{} {}", it.kind().word(), it.name()));
     let what: Vec<String> = routes_left_behind(stores, names).into_iter().chain(services).chain(targets).collect();
-    (!what.is_empty()).then(|| {
+    let left = (!what.is_empty()).then(|| {
         format!(
             "{} is of an earlier service.name or targetRef of this Canary, and goes with it alone: delete it once nobody uses it",
             what.join(", ")
         )
-    })
+    });
+    let stands = standing.map(|it| {
+        let (kind, name, primary) = (it.kind().word(), it.name(), names.primary());
+        format!("{kind} {name}, of an earlier targetRef, serves all requests of the primary until {primary} can: leave it until then")
+    });
+    left.into_iter().chain(stands)
 }

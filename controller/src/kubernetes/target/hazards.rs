@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kubernetes::api_server::lists::{Listable, Listed};
+use crate::kubernetes::api_server::lists::{EVERYWHERE, Listable, Listed};
 use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::{Labels, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::router::policies_of_gateways;
 use crate::kubernetes::stores::{Key, ROOT_NAMESPACE, Stores};
+use crate::kubernetes::target::scaler::sizes;
 
 const fn listable(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Listable {
     Listable { group, version, kind, plural }
@@ -36,6 +37,8 @@ const POLICIES: [Listable; 14] = [
 ];
 /// Kinds that select pods of every namespace, where they stand in the mesh's own.
 const MESH_POLICIES: [Listable; 6] = [POLICIES[2], POLICIES[3], POLICIES[4], POLICIES[6], POLICIES[7], POLICIES[8]];
+/// What in other namespaces lets pods in by their labels.
+const ELSEWHERE: [Listable; 1] = [POLICIES[0]];
 /// Hazards that are told of one Canary.
 const MOST: usize = 20;
 
@@ -44,6 +47,8 @@ struct Arms<'a> {
     names: &'a Names,
     target: &'a Labels,
     primary: Labels,
+    /// The labels of their namespace.
+    namespace: Labels,
     /// The label that differs, with the value of either arm.
     label: Option<(String, String, String)>,
 }
@@ -63,11 +68,18 @@ pub(crate) fn hazards(
     };
     let own = listed(&names.namespace, &POLICIES);
     let of_mesh = listed(ROOT_NAMESPACE, &MESH_POLICIES);
-    let (own, of_mesh) = (own?, of_mesh?);
+    // With rights in some namespaces those of others are not to be seen.
+    let elsewhere = match stores.settings.is_restricted() {
+        true => Some(Arc::default()),
+        false => listed(EVERYWHERE, &ELSEWHERE),
+    };
+    let (own, of_mesh, elsewhere) = (own?, of_mesh?, elsewhere?);
     let live = stores.target(names.kind, &names.namespace, &names.primary());
-    let Some(arms) = Arms::of(names, target, live.as_ref()) else { return Some(Vec::new()) };
+    let Some(arms) = Arms::of(stores, names, target, live.as_ref()) else { return Some(Vec::new()) };
     let of_mesh = of_mesh.iter().filter(|_| names.namespace != ROOT_NAMESPACE);
+    let elsewhere = elsewhere.iter().filter(|policy| *policy.namespace != *names.namespace);
     let mut found: Vec<String> = own.iter().chain(of_mesh).filter_map(|policy| arms.hazard(stores, policy)).collect();
+    found.extend(elsewhere.filter_map(|policy| arms.peer(policy)));
     found.extend(arms.services(stores));
     found.extend(arms.scalers(stores, &own));
     found.extend(policies_of_gateways(stores, names));
@@ -79,7 +91,7 @@ pub(crate) fn hazards(
 }
 
 impl<'a> Arms<'a> {
-    fn of(names: &'a Names, target: &'a Target, live: Option<&Target>) -> Option<Self> {
+    fn of(stores: &Stores, names: &'a Names, target: &'a Target, live: Option<&Target>) -> Option<Self> {
         let pods = target.pod_labels();
         let primary = match live {
             Some(live) => live.pod_labels().clone(),
@@ -89,7 +101,10 @@ impl<'a> Arms<'a> {
             let own = primary.get(key).filter(|own| *own != value)?;
             Some((key.clone(), value.clone(), own.clone()))
         });
-        Some(Self { names, target: pods, primary, label })
+        let of_namespace = stores.namespaces.get("", &names.namespace);
+        let mut namespace = of_namespace.and_then(|it| it.metadata.labels.clone()).unwrap_or_default();
+        namespace.insert("kubernetes.io/metadata.name".into(), names.namespace.clone());
+        Some(Self { names, target: pods, primary, namespace, label })
     }
 
     /// Returns whether a selector finds the target's pods and not the primary's.
@@ -107,29 +122,37 @@ impl<'a> Arms<'a> {
             "CiliumNetworkPolicy" => &spec["endpointSelector"],
             _ => &spec["selector"],
         };
-        let both = |(key, value, own): &(String, String, String)| {
-            format!("matchExpressions: [{{key: {key}, operator: In, values: [{value}, {own}]}}]")
-        };
         if self.misses(selector) {
             let by_labels_alone =
                 !["NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "CiliumNetworkPolicy"].contains(kind);
             let remedy = match &self.label {
                 Some((key, _, own)) if by_labels_alone => format!("add one like it that selects {key}: {own}"),
-                Some(label) => format!("let it select both by {}", both(label)),
+                Some(label) => format!("let it select both by {}", expression(label)),
                 None => "let it select both".to_owned(),
             };
             return Some(self.sentence(policy, "selects", &remedy));
         }
+        self.peer(policy)
+    }
+
+    /// What of a policy, of any namespace, is for the target's pods as peers.
+    fn peer(&self, policy: &Listed) -> Option<String> {
+        let spec = &policy.spec;
         let peers = ["ingress", "egress"].into_iter().flat_map(|side| spec[side].as_array().into_iter().flatten());
         let peers = peers.flat_map(|rule| [&rule["from"], &rule["to"], &rule["fromEndpoints"], &rule["toEndpoints"]]);
         let peers = peers.filter_map(Value::as_array).flatten();
+        // Without a selector of namespaces it is about pods of its own.
+        let is_here = |peer: &&Value| match peer.get("namespaceSelector").filter(|selector| !selector.is_null()) {
+            Some(selector) => finds(selector, &self.namespace),
+            None => *policy.namespace == *self.names.namespace,
+        };
         let selector_of =
             |peer: &'_ Value| peer.get("podSelector").or_else(|| peer.get("matchLabels").map(|_| peer)).cloned();
-        let mut selectors = peers.filter_map(selector_of).filter(|selector| self.misses(selector));
+        let mut selectors = peers.filter(is_here).filter_map(selector_of).filter(|selector| self.misses(selector));
         selectors.next().map(|_| {
             let remedy = self.label.as_ref().map_or_else(
                 || "let the rule name both".to_owned(),
-                |label| format!("let the rule name both by podSelector: {{{}}}", both(label)),
+                |label| format!("let the rule name both by podSelector: {{{}}}", expression(label)),
             );
             self.sentence(policy, "has a rule for", &remedy)
         })
@@ -154,13 +177,10 @@ impl<'a> Arms<'a> {
             .map(|it| ("HorizontalPodAutoscaler", it.name().to_owned(), it.fields.spec()["scaleTargetRef"].clone()));
         let all: Vec<(&str, String, Value)> = of_listed.chain(of_hpas).collect();
         let (word, target, primary) = (self.names.kind.word(), &self.names.target, self.names.primary());
-        let sizes = |reference: &Value, name: &str| {
-            reference["name"] == name && (reference["kind"].is_null() || reference["kind"] == word)
-        };
         let missing = all.iter().filter(|(kind, name, reference)| {
             let named = self.names.scaler.as_ref() == Some(name) && *kind == "HorizontalPodAutoscaler";
-            let of_primary = all.iter().any(|(other, _, reference)| other == kind && sizes(reference, &primary));
-            !named && !of_primary && sizes(reference, target)
+            let of_primary = all.iter().any(|(other, _, reference)| other == kind && sizes(reference, word, &primary));
+            !named && !of_primary && sizes(reference, word, target)
         });
         let sentence = |(kind, name, _): &(&str, String, Value)| {
             let remedy = match *kind {
@@ -209,6 +229,11 @@ impl<'a> Arms<'a> {
         };
         others.map(|service| sentence(service.name())).collect()
     }
+}
+
+/// Returns what selects both arms by the label that differs.
+fn expression((key, value, own): &(String, String, String)) -> String {
+    format!("matchExpressions: [{{key: {key}, operator: In, values: [{value}, {own}]}}]")
 }
 
 /// Two pods that take the same port of their machine cannot be on one.

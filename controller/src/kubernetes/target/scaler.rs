@@ -27,11 +27,27 @@ pub(in crate::kubernetes) fn missing_autoscaler(stores: &Stores, names: &Names) 
     Some(("AutoscalerMissing", problem))
 }
 
-/// Returns whether an autoscaler sizes the primary.
+/// Returns whether an autoscaler sizes the primary: the target's, Weir's own like it, or one that somebody made for the primary by its
+/// name, KEDA's among them.
 #[must_use]
 pub(in crate::kubernetes) fn autoscaled(stores: &Stores, names: &Names) -> bool {
     targets_scaler(stores, names).is_some()
         || primary_hpa_name(names).is_some_and(|name| scaler(stores, names, &name).is_some())
+        || sized_by_name(stores, names)
+}
+
+fn sized_by_name(stores: &Stores, names: &Names) -> bool {
+    let (kind, primary) = (names.kind.word(), names.primary());
+    let of_namespace = stores.scalers.of(&names.namespace);
+    // Of many of a namespace few name it: only those are parsed.
+    let mut named = of_namespace.iter().filter(|it| !it.deleted() && it.fields.spec.contains(&primary));
+    named.any(|it| sizes(&it.fields.spec()["scaleTargetRef"], kind, &primary))
+}
+
+/// Returns whether an autoscaler's reference is to a workload.
+#[must_use]
+pub(super) fn sizes(reference: &Value, kind: &str, name: &str) -> bool {
+    reference["name"] == name && (reference["kind"].is_null() || reference["kind"] == kind)
 }
 
 /// Returns the least number of pods that the target's autoscaler would give it.

@@ -263,7 +263,7 @@ async fn a_promotion_that_is_undone_gives_the_primary_the_port_of_its_former_rev
     stage.phase("shop", "Succeeded").await;
     stage.rest().await;
     assert_eq!((port("shop-primary"), port("shop-canary"), port("shop")), (9090.into(), 9090.into(), 9090.into()));
-    assert!(stage.get("services", "shop-primary")["metadata"]["annotations"]["weir.dev/ports"].is_null());
+    assert!(stage.get("services", "shop-primary")["metadata"]["annotations"]["weir.dev/speech"].is_null());
 }
 
 #[tokio::test(start_paused = true)]

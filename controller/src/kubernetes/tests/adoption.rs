@@ -28,6 +28,61 @@ async fn the_application_protocol_of_an_adopted_service_holds_for_both_arms() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_port_that_istio_does_not_read_is_named_before_anything_is_made() {
+    let adopted = |port: Value, extra: Value| {
+        let server = server();
+        let mut ports = json!([{"port": 80, "targetPort": 8080}]);
+        ports[0].as_object_mut().unwrap().extend(port.as_object().cloned().unwrap());
+        server.apply("flux", &service("shop", "shop", ports));
+        server.apply("flux", &canary("shop", extra));
+        server
+    };
+    for (port, named) in [
+        (json!({"name": "tcp"}), "port 80 of Service shop is called tcp"),
+        (json!({"name": "Mongo-shop"}), "is called Mongo-shop"),
+        (json!({"name": "http", "appProtocol": "redis"}), "has appProtocol redis"),
+    ] {
+        let stage = Stage::start(&adopted(port, json!({})));
+        stage.reason("shop", "PortUnread").await;
+        let (_, message) = stage.said("shop");
+        assert!(stage.is("shop", "Stalled") && message.contains(named), "{message}");
+        assert!(message.contains("give spec.service.appProtocol http"), "{message}");
+        assert_eq!(stage.changed().await, [""; 0]);
+        stage.edit("canaries", "shop", |canary| canary["spec"]["service"]["appProtocol"] = "http".into());
+        stage.phase("shop", "Initialized").await;
+    }
+    // A gateway sends its requests there all the same.
+    let public = json!({"gateways": ["public"], "hosts": ["shop.example.com"]});
+    Stage::initialized_of(&adopted(json!({"name": "https"}), public)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_worked_with_a_port_that_istio_does_not_read_goes_on_and_is_told() {
+    let server = server();
+    server.apply(
+        "flux",
+        &canary("shop", json!({"gateways": ["public"], "hosts": ["shop.example.com"], "portName": "tcp-web"})),
+    );
+    let stage = Stage::initialized_of(&server).await;
+    // As if an earlier Weir had taken it inside of the mesh.
+    let generation = stage.get("canaries", "shop")["metadata"]["generation"].clone();
+    let server = stage.kill();
+    server.edit("canaries", NAMESPACE, "shop", |canary| {
+        canary["spec"]["service"]["gateways"] = json!(["public", "mesh"]);
+    });
+    server.edit("canaries", NAMESPACE, "shop", |canary| {
+        let now = canary["metadata"]["generation"].clone();
+        assert_ne!(now, generation);
+        canary["status"]["observedGeneration"] = now;
+    });
+    let stage = Stage::start(&server);
+    stage.rest().await;
+    assert!(!stage.is("shop", "Stalled"), "{:#}", stage.status("shop"));
+    let told = stage.status("shop")["conditions"].to_string();
+    assert!(told.contains("tcp-web has Istio pass the bytes on unread"), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_of_the_mesh_to_other_ports_of_the_service_stay_at_these() {
     let ports = json!([
         {"name": "http", "port": 80, "targetPort": 8080}, {"name": "grpc", "port": 50051},

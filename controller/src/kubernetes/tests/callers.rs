@@ -61,6 +61,42 @@ pub(super) async fn minutes(count: u64) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_in_the_mesh_that_another_canary_of_the_namespace_has_is_refused_by_name() {
+    let path = |path: &str| json!([{"uri": {"prefix": path}}]);
+    // What the other one, called `cart` and first by name, has, what this one has, and whether that is refused.
+    let rows = [
+        (json!({"hosts": ["cart.internal"]}), json!({"hosts": ["Cart.internal"]}), true),
+        (json!({}), json!({"hosts": ["cart"]}), true),
+        (json!({}), json!({"hosts": ["cart.shop.svc.cluster.local"], "gateways": ["public", "mesh"]}), true),
+        (json!({"hosts": ["cart.internal"]}), json!({"hosts": ["cart.internal"], "gateways": ["public"]}), false),
+        (json!({"hosts": ["cart.internal"]}), json!({"hosts": ["shop.internal", "shop"]}), false),
+        (json!({"hosts": ["x.y"], "match": path("/a")}), json!({"hosts": ["x.y"], "match": path("/b")}), false),
+    ];
+    for (theirs, ours, refused) in rows {
+        let server = ApiServer::default();
+        for name in ["cart", "shop"] {
+            server.apply("flux", &deployment(name, &[("app", name)], "v1"));
+        }
+        server.apply("flux", &canary("cart", theirs));
+        server.apply("flux", &canary("shop", ours.clone()));
+        let stage = Stage::start(&server);
+        stage.phase("cart", "Initialized").await;
+        if !refused {
+            stage.phase("shop", "Initialized").await;
+            continue;
+        }
+        stage.reason("shop", "HostTaken").await;
+        let (_, message) = stage.said("shop");
+        assert!(message.contains("spec.service.hosts[0]") && message.contains("Canary cart"), "{ours}: {message}");
+        stage.rest().await;
+        assert!(stage.get("deployments", "shop-primary").is_null());
+        assert!(!stage.is("cart", "Stalled") && !stage.is("cart", "Hazard"));
+        stage.edit("canaries", "shop", |canary| canary["spec"]["service"]["hosts"] = json!(["shop.internal"]));
+        stage.phase("shop", "Initialized").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_canary_without_gateways_has_the_filter_in_the_sidecars_of_its_namespace() {
     let server = prepared(json!({}));
     running(&server, NAMESPACE, "client", true);

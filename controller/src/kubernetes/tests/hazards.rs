@@ -112,6 +112,42 @@ async fn a_rule_about_the_targets_pods_a_service_of_theirs_and_a_policy_of_the_m
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_of_another_namespace_that_lets_the_targets_pods_in_is_named() {
+    let server = server();
+    let policy = |name: &str, namespace: &str, selector: Option<Value>, pods: &str| {
+        let mut peer = json!({"podSelector": {"matchLabels": {"app": pods}}});
+        if let Some(selector) = selector {
+            peer["namespaceSelector"] = json!({"matchLabels": selector});
+        }
+        let spec = json!({"podSelector": {"matchLabels": {"app": "db"}}, "ingress": [{"from": [peer]}]});
+        let mut policy = object("networking.k8s.io/v1", "NetworkPolicy", name, spec);
+        policy["metadata"]["namespace"] = namespace.into();
+        server.apply("db", &policy);
+    };
+    let of_name = |name: &str| Some(json!({"kubernetes.io/metadata.name": name}));
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"team": "web"}}});
+    server.apply("admin", &namespace);
+    policy("by-name", "db", of_name("shop"), "shop");
+    policy("by-team", "db", Some(json!({"team": "web"})), "shop");
+    // Of others, or of nobody here.
+    policy("of-another", "db", of_name("bank"), "shop");
+    policy("of-its-own", "db", None, "shop");
+    policy("of-cart", "db", of_name("shop"), "cart");
+    policy("here-of-another", NAMESPACE, of_name("bank"), "shop");
+    let stage = Stage::initialized_of(&server).await;
+    let message = told(&stage);
+    for named in ["by-name", "by-team"] {
+        let part = format!("NetworkPolicy db/{named} has a rule for the pods of shop and not those of shop-primary");
+        assert!(message.contains(&part), "{part}: {message}");
+    }
+    for other in ["of-another", "of-its-own", "of-cart"] {
+        assert!(!message.contains(other), "{other}: {message}");
+    }
+    assert!(message.contains("operator: In, values: [shop, shop-primary]"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn kinds_that_are_not_served_or_not_to_be_read_are_harmless_and_asked_for_once_in_a_while() {
     let server = server();
     for (plural, code) in [("servicemonitors", 404), ("networkpolicies", 403), ("sidecars", 500)] {

@@ -135,6 +135,31 @@ async fn the_primarys_size_is_handed_to_its_autoscaler_and_not_written_any_more(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_autoscaler_that_names_the_primary_keeps_its_size_through_a_promotion() {
+    let server = ApiServer::default();
+    let target = |version: &str| {
+        let mut target = deployment("shop", &[("app", "shop")], version);
+        target["spec"]["replicas"] = 2.into();
+        target
+    };
+    server.apply("flux", &target("v1"));
+    server.apply("flux", &canary("shop", json!({})));
+    let stage = Stage::initialized_of(&server).await;
+    // KEDA makes one like it of a ScaledObject.
+    let scaler = json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop-primary"}, "minReplicas": 2, "maxReplicas": 20});
+    server.apply("team", &object("autoscaling/v2", "HorizontalPodAutoscaler", "keda-hpa-mine", scaler));
+    stage.rest().await;
+    stage.edit("deployments", "shop-primary", |primary| primary["spec"]["replicas"] = 12.into());
+    stage.edit("canaries", "shop", |canary| canary["spec"]["skipAnalysis"] = true.into());
+    server.apply("flux", &target("v2"));
+    stage.phase("shop", "Succeeded").await;
+    stage.rest().await;
+    let primary = stage.get("deployments", "shop-primary")["spec"].clone();
+    assert_eq!(primary["template"]["spec"]["containers"][0]["image"], "shop:v2");
+    assert_eq!(primary["replicas"], 12, "as many as its autoscaler has found to be needed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_canaries_on_one_host_write_nothing_of_each_other() {
     let server = ApiServer::default();
     for name in ["cart", "shop"] {

@@ -59,6 +59,12 @@ impl Progress<'_> {
     pub(crate) fn is_settled(&self) -> bool {
         self.observed && self.pods == self.updated
     }
+
+    /// Returns whether all pods that are wanted are of the newest template and take requests.
+    #[must_use]
+    pub(crate) fn is_up(&self) -> bool {
+        self.observed && self.wanted > 0 && self.available.min(self.updated) >= self.wanted
+    }
 }
 
 impl Target {

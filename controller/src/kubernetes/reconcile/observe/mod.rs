@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::api::CanarySpec;
 use crate::kubernetes::configs::{TrackedRevision, missing_copy};
-use crate::kubernetes::executor::any_endpoint;
+use crate::kubernetes::executor::{any_endpoint, standing};
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::TakenOver;
@@ -94,6 +94,10 @@ impl Observer<'_> {
                 .filter(|_| minimum.is_none() && !sizes_primary),
             ..Observation::default()
         };
+        if primary.is_none() {
+            // What is made in place of another one is made of its size.
+            observation.primary.replicas = standing(stores, names).map(|standing| pods(standing.replicas()));
+        }
         observation.inherited = primary.as_ref().and_then(inherited_revision).map(|revision| Inherited {
             revision: Revision(revision.into()),
             failed: self.taken_over.is_some_and(|it| it.failed),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::super::speech::main_port;
 use super::gateways;
 use crate::api::CanarySpec;
-use crate::api::service::{Callers as Group, on_mesh};
+use crate::api::service::{Callers as Group, is_opaque, on_mesh};
+use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::render::{FilterNames, Names, Proxies};
 use crate::kubernetes::stores::Stores;
@@ -57,6 +59,34 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
         }
     }
     Some(callers)
+}
+
+/// Returns why the sidecars of callers see none of a Canary's requests, where that is for what its Service was before Weir: the spec's own
+/// words are refused with it.
+pub(in super::super) fn unread_port(
+    stores: &Stores,
+    names: &Names,
+    spec: &CanarySpec,
+    target: &Target,
+) -> Option<Fault> {
+    let said = |text: &Option<String>| text.is_some();
+    if said(&spec.service.app_protocol) || said(&spec.service.port_name) || !is_on_mesh(stores, names, spec) {
+        return None;
+    }
+    let port = main_port(stores, names, spec, &target.template());
+    is_opaque(port.protocol.as_deref(), &port.name).then(|| {
+        let what = match &port.protocol {
+            Some(protocol) => format!("has appProtocol {protocol}"),
+            None => format!("is called {}", port.name),
+        };
+        let problem = format!(
+            "port {} of Service {} {what}, so its bytes are passed on unread, and inside of the mesh only HTTP requests can be split \
+             and counted: give spec.service.appProtocol http, http2 or grpc, or gateways",
+            spec.service.port.unwrap_or_default(),
+            names.apex
+        );
+        ("PortUnread", problem)
+    })
 }
 
 fn is_on_mesh(stores: &Stores, names: &Names, spec: &CanarySpec) -> bool {

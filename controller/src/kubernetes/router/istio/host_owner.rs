@@ -13,7 +13,7 @@ use super::gateways;
 use super::one_place::one_place;
 use crate::api::CanarySpec;
 use crate::api::service::on_mesh;
-use crate::kubernetes::api_server::lists::{Listable, Listed};
+use crate::kubernetes::api_server::lists::{EVERYWHERE, Listable, Listed};
 use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::kinds::{Gateway, VirtualService, gateway_name};
 use crate::kubernetes::render::Names;
@@ -152,11 +152,15 @@ fn earlier(stores: &Stores, names: &Names, host: &str) -> Vec<Arc<Canary>> {
     };
     let mut others = stores.canaries_of_host(host);
     others.retain(|other| {
-        let mut conditions = other.fields.status.conditions.iter();
-        let stalled = conditions.any(|condition| condition.kind == "Stalled" && condition.status == "True");
-        other.namespace() != names.namespace && !other.deleted() && !stalled && rank(other) < own
+        other.namespace() != names.namespace && !other.deleted() && !is_stalled(other) && rank(other) < own
     });
     others
+}
+
+/// Returns whether a Canary makes nothing of what it says.
+pub(super) fn is_stalled(canary: &Canary) -> bool {
+    let mut conditions = canary.fields.status.conditions.iter();
+    conditions.any(|condition| condition.kind == "Stalled" && condition.status == "True")
 }
 
 /// Kinds that istiod makes routes of besides its own, for whole clusters at a time.
@@ -189,7 +193,7 @@ pub(in crate::kubernetes::router) fn served_elsewhere(
         return Some(Vec::new());
     }
     let wake = stores.waker(&(namespace.clone(), names.canary.clone()));
-    let listed = stores.api.lists.of(&stores.api.client, "", &SERVING, FRESH, move || wake.notify_one())?;
+    let listed = stores.api.lists.of(&stores.api.client, EVERYWHERE, &SERVING, FRESH, move || wake.notify_one())?;
     let taken = new.into_iter().filter_map(|(i, host, (of, gateway), lower)| {
         let has = |it: &&Listed| it.spec["hosts"].as_array().is_some_and(|hosts| hosts.iter().any(|own| *own == *lower));
         let other = listed.iter().filter(|it| *it.namespace != **namespace).find(has)?;

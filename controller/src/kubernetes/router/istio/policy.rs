@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::kubernetes::kinds::DestinationRule;
 use crate::kubernetes::render::{CANARY_LABEL, Names};
@@ -61,6 +61,56 @@ pub(super) fn policies_beside<'a>(
     about.map(sentence).collect()
 }
 
+/// What of a policy says how a connection is opened: pods that speak otherwise refuse it. All else may change while they run.
+const OPENING: [&[&str]; 6] = [
+    &["tls"],
+    &["proxyProtocol"],
+    &["tunnel"],
+    &["connectionPool", "http", "h2UpgradePolicy"],
+    &["connectionPool", "http", "useClientProtocol"],
+    &["portLevelSettings"],
+];
+
+/// Returns what of a rule's policy says how connections are opened, by the fields' paths; nothing where nothing does.
+pub(super) fn opening(spec: &Value) -> Value {
+    let found = OPENING.iter().filter_map(|path| {
+        let value = path.iter().try_fold(spec.get("trafficPolicy")?, |at, field| at.get(field))?;
+        Some((path.join("."), value.clone()))
+    });
+    let found: Map<String, Value> = found.collect();
+    if found.is_empty() { Value::Null } else { found.into() }
+}
+
+/// Has connections by a rule be opened so, and changes nothing else of its policy.
+pub(super) fn open_by(spec: &mut Value, opening: &Value) {
+    for path in OPENING {
+        let path: Vec<&str> = std::iter::once("trafficPolicy").chain(path.iter().copied()).collect();
+        put(spec, &path, opening.get(path[1..].join(".")));
+    }
+}
+
+/// Sets a field, or takes it out, with what becomes empty by that.
+fn put(at: &mut Value, path: &[&str], value: Option<&Value>) {
+    let [field, rest @ ..] = path else { return };
+    if value.is_some() && !at.is_object() {
+        *at = Map::new().into();
+    }
+    let Some(fields) = at.as_object_mut() else { return };
+    match (rest.is_empty(), value) {
+        (true, Some(value)) => drop(fields.insert((*field).to_owned(), value.clone())),
+        (true, None) => drop(fields.remove(*field)),
+        (false, Some(_)) => put(fields.entry(*field).or_insert(Value::Null), rest, value),
+        (false, None) => {
+            let Some(inner) = fields.get_mut(*field) else { return };
+            let had_some = inner.as_object().is_some_and(|inner| !inner.is_empty());
+            put(inner, rest, None);
+            if had_some && inner.as_object().is_some_and(Map::is_empty) {
+                fields.remove(*field);
+            }
+        }
+    }
+}
+
 /// Returns how exactly a rule's host says a service, if it does.
 fn specificity(spec: &Value, rule: &DestinationRule, service: &str, domain: &str) -> Option<usize> {
     let host = spec["host"].as_str()?.to_ascii_lowercase();
@@ -77,6 +127,27 @@ fn specificity(spec: &Value, rule: &DestinationRule, service: &str, domain: &str
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn connections_are_opened_as_what_runs_wants_and_all_else_is_as_the_spec_says() {
+        let spec = |policy: &Value| json!({"host": "a", "trafficPolicy": policy});
+        let plain = json!({"connectionPool": {"http": {"http2MaxRequests": 7}}});
+        let tls = json!({"tls": {"mode": "SIMPLE"}, "connectionPool": {"http": {"http2MaxRequests": 9, "h2UpgradePolicy": "UPGRADE"}}});
+        let mut opened = spec(&tls);
+        open_by(&mut opened, &opening(&spec(&plain)));
+        assert_eq!(opened, spec(&json!({"connectionPool": {"http": {"http2MaxRequests": 9}}})));
+        let mut opened = spec(&plain);
+        open_by(&mut opened, &opening(&spec(&tls)));
+        let expected = json!({"tls": {"mode": "SIMPLE"}, "connectionPool": {"http": {"http2MaxRequests": 7, "h2UpgradePolicy": "UPGRADE"}}});
+        assert_eq!(opened, spec(&expected));
+        // Back to none, from one that says nothing else; and a form that nobody expects.
+        let mut opened = spec(&json!({"tls": {"mode": "SIMPLE"}}));
+        open_by(&mut opened, &Value::Null);
+        assert_eq!(opened, json!({"host": "a"}));
+        let mut opened = spec(&json!({"connectionPool": "none"}));
+        open_by(&mut opened, &json!({"connectionPool.http.h2UpgradePolicy": "UPGRADE"}));
+        assert_eq!(opening(&opened), json!({"connectionPool.http.h2UpgradePolicy": "UPGRADE"}));
+    }
 
     #[test]
     fn a_rule_is_the_services_where_istiod_reads_its_host_so() {
