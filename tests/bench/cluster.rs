@@ -44,6 +44,8 @@ mod rest;
 #[path = "../kubernetes/stage.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod stage;
+#[path = "../kubernetes/turn.rs"]
+mod turn;
 #[path = "cluster/watch.rs"]
 mod watch;
 
