@@ -232,6 +232,8 @@ async fn a_bad_config_is_taken_back_and_production_keeps_its_own() {
     stage.strike();
 }
 
+// It waits for two minutes of the cluster's own time, and all that wants to be alone waits for it.
+#[cfg(feature = "kubernetes-full")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_target_cannot_start_without_is_named_and_its_absence_is_no_change() {
     let stage = Stage::bare("config-missing").await;
