@@ -161,11 +161,16 @@ async fn trickled_uploads_do_not_keep_the_canary_from_others() {
     settled(&gateway).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_chooses_the_canary_cannot_fail_it_alone() {
+/// A canary that requests with a header are answered by.
+async fn chosen() -> Gateway {
     let mut matched = guarded();
     matched.conditions = serde_json::from_str(r#"[{"headers": {"x-beta": {"exact": "1"}}}]"#).unwrap();
-    let gateway = Gateway::start(&config(vec![matched])).await;
+    Gateway::start(&config(vec![matched])).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_chooses_the_canary_cannot_fail_it_alone() {
+    let gateway = chosen().await;
     let mut client = Client::connect(gateway.address).await;
     for _ in 0..TIMES {
         assert_eq!(client.ask("shop.example.com", "/status/500", &[("x-beta", "1")]).await.status, 500);
@@ -176,9 +181,7 @@ async fn a_client_that_chooses_the_canary_cannot_fail_it_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_chooses_the_canary_cannot_make_it_slow_by_its_uploads() {
-    let mut matched = guarded();
-    matched.conditions = serde_json::from_str(r#"[{"headers": {"x-beta": {"exact": "1"}}}]"#).unwrap();
-    let gateway = Gateway::start(&config(vec![matched])).await;
+    let gateway = chosen().await;
     let mut client = Client::connect(gateway.address).await;
     for _ in 0..TIMES {
         client.send(b"POST / HTTP/1.1\r\nhost: shop.example.com\r\nx-beta: 1\r\ncontent-length: 2\r\n\r\na").await;

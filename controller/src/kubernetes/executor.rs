@@ -12,6 +12,7 @@ use crate::kubernetes::api_server::object::{Cached, Projection};
 use crate::kubernetes::api_server::written::Written;
 use crate::kubernetes::configs::TrackedRevision;
 use crate::kubernetes::kinds::Target;
+use crate::kubernetes::kinds::selects;
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
 
@@ -217,7 +218,7 @@ pub(in crate::kubernetes) fn foreign_target(live: Option<&Target>, names: &Names
 pub(in crate::kubernetes) fn standing(stores: &Stores, names: &Names) -> Option<Target> {
     let service = stores.services.get(&names.namespace, &names.primary_service())?;
     let selector = &service.fields.spec.selector;
-    let finds = |target: &Target| selector.iter().all(|(key, value)| target.pod_labels().get(key) == Some(value));
+    let finds = |target: &Target| selects(selector, Some(target.pod_labels()));
     let next = stores.target(names.kind, &names.namespace, &names.primary());
     let is_had = |next: &Target| finds(next) || next.progress().is_up();
     if selector.is_empty() || foreign(Some(&service), names).is_some() || next.as_ref().is_some_and(is_had) {

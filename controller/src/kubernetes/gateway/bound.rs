@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::registry::{GatewayRegistry, selects};
+use super::registry::GatewayRegistry;
 use super::workload::GatewayWorkload;
 use crate::api::{CanarySpec, canary_id};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::api_server::object::{AMBIENT, MODE};
-use crate::kubernetes::kinds::{Pod, Proxy};
+use crate::kubernetes::kinds::selects;
+use crate::kubernetes::kinds::{Pod, Proxy, labels_text};
 use crate::kubernetes::render::{FilterNames, Names, Proxies};
 use crate::kubernetes::router::{self, Callers};
 use weir_engine::Scrape;
@@ -202,8 +203,11 @@ fn calling(
         !of.selector.is_empty() && !stores.pods.of(&of.namespace).iter().any(selects)
     };
     for of in callers.taking_part.iter().filter(nobody).take(NAMED) {
-        let labels: Vec<String> = of.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        said.push(format!("the labels {} of spec.service.callers find no pod in {}", labels.join(","), of.namespace));
+        said.push(format!(
+            "the labels {} of spec.service.callers find no pod in {}",
+            labels_text(&of.selector),
+            of.namespace
+        ));
     }
     let ambient = without.iter().filter(|pod| is_ambient(stores, pod)).count();
     if ambient > 0 {

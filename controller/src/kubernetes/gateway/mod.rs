@@ -20,5 +20,5 @@ mod task;
 mod workload;
 
 pub(crate) use bound::Bound;
-pub(crate) use registry::{GatewayRegistry, selects};
+pub(crate) use registry::GatewayRegistry;
 pub(crate) use workload::GatewayWorkload;

@@ -14,7 +14,7 @@ use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::canary::Canary;
-use crate::kubernetes::kinds::{Labels, Pod};
+use crate::kubernetes::kinds::{Labels, Pod, labels_text, selects};
 use crate::kubernetes::render::{FilterNames, Names, Proxies, names_of};
 use crate::kubernetes::router::{self, Callers};
 use crate::kubernetes::stores::{GatewayListener, Key, Stores};
@@ -174,7 +174,6 @@ impl GatewayRegistry {
         if self.canonical_selector(&other.names).as_ref() != Some(&other.names) {
             return None;
         }
-        let text = |selector: &Labels| selector.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
         let (what, whom) = match names.proxies {
             Proxies::Gateways => ("Gateway selectors", "the two Gateways one selector"),
             Proxies::Sidecars => ("Labels of callers", "the callers of both Canaries the same labels, or none"),
@@ -182,8 +181,8 @@ impl GatewayRegistry {
         Some(format!(
             "{what} {} and {} find some pods of namespace {} both, and neither finds all pods of the other: one pod can have one \
              filter only. Give {whom}",
-            text(&names.selector),
-            text(&other.names.selector),
+            labels_text(&names.selector),
+            labels_text(&other.names.selector),
             names.namespace
         ))
     }
@@ -356,9 +355,4 @@ fn own_labels(pod: &Pod) -> Option<Labels> {
 /// Returns whether the gateways of a workload have its filter.
 fn inserted(stores: &Stores, names: &FilterNames) -> bool {
     stores.envoy_filters.get(&names.namespace, &names.listener()).is_some()
-}
-
-/// Returns whether a selector finds something with these labels.
-pub(crate) fn selects(selector: &Labels, labels: Option<&Labels>) -> bool {
-    labels.is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }

@@ -22,6 +22,16 @@ pub(crate) use target::*;
 /// Labels or a selector of labels.
 pub(crate) type Labels = BTreeMap<String, String>;
 
+/// Returns labels as people write them.
+pub(crate) fn labels_text(labels: &Labels) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Returns whether a selector finds something with these labels.
+pub(crate) fn selects(selector: &Labels, labels: Option<&Labels>) -> bool {
+    labels.is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
 /// Some lists are served as `null` when they are empty.
 fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())

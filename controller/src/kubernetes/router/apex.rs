@@ -15,9 +15,9 @@ use crate::kubernetes::api_server::apply::{ActError, apply, is_status, take_out}
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::kubernetes::executor::{Executor, owned_by_other, standing};
-use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::kinds::selects;
 use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::conflicts::served_beside;

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crate::kubernetes::executor::{foreign, foreign_target, standing};
-use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
-use crate::kubernetes::kinds::{Labels, Pod, Target};
+use crate::kubernetes::kinds::selects;
+use crate::kubernetes::kinds::{Labels, Pod, Target, labels_text};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::router::{foreign_policy, routes_left_behind};
 use crate::kubernetes::stores::Stores;
@@ -46,12 +46,11 @@ pub(crate) fn shared(stores: &Stores, names: &Names, target: &Target) -> Option<
     });
     let found = found.or_else(|| other_workload(stores, names, finds));
     let ((arm, selector), other) = found?;
-    let text: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let problem = format!(
         "requests to the {arm} of {} {} would reach {other} too, as both have the label {}: give one of the two a label of its own",
         names.kind.word(),
         names.target,
-        text.join(",")
+        labels_text(selector)
     );
     Some(("SelectorShared", problem))
 }
@@ -143,10 +142,9 @@ pub(crate) fn passing(stores: &Stores, names: &Names, target: &Target) -> Option
         }
     });
     let what = what.min()?;
-    let text: Vec<String> = target.selector().iter().map(|(key, value)| format!("{key}={value}")).collect();
     Some(format!(
         "{what} has the label {} of {}, and is sent requests of the canary as long as it runs: give it another one",
-        text.join(","),
+        labels_text(target.selector()),
         names.target
     ))
 }

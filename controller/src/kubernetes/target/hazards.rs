@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::kubernetes::api_server::lists::{EVERYWHERE, Listable, Listed};
-use crate::kubernetes::gateway::selects;
+use crate::kubernetes::kinds::selects;
 use crate::kubernetes::kinds::{Labels, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
 use crate::kubernetes::router::policies_of_gateways;

@@ -168,20 +168,24 @@ pub(super) fn of_bank(hosts: &[&str]) -> Value {
     routes
 }
 
+/// Waits until the host is refused: with its field, whose it is, where, and what an admin can write; and nothing is made.
+pub(super) async fn is_refused_by_name(stage: &Stage, field: &str, whose: &str) {
+    stage.reason("shop", "HostTaken").await;
+    let message = stage.said("shop").1;
+    for part in [field, whose, "istio-ingress/public", "\"shop/pay.example.com\""] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(stage.is("shop", "Stalled"));
+    assert_eq!(stage.changed().await, [""; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_host_that_another_namespace_has_is_refused_by_name() {
     let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
     server.apply("flux", &of_bank(&["Pay.example.com"]));
     server.apply("flux", &on_gateway(&["pay.example.com"]));
     let stage = Stage::start(&server);
-    stage.reason("shop", "HostTaken").await;
-    let message = stage.said("shop").1;
-    for part in ["spec.service.hosts[0]", "VirtualService bank/pay", "istio-ingress/public", "\"shop/pay.example.com\""]
-    {
-        assert!(message.contains(part), "{part}: {message}");
-    }
-    assert!(stage.is("shop", "Stalled"));
-    assert_eq!(stage.changed().await, [""; 0]);
+    is_refused_by_name(&stage, "spec.service.hosts[0]", "VirtualService bank/pay").await;
     // An admin binds it to both.
     server.apply("flux", &gateway(json!({"istio": "ingressgateway"}), &["bank/pay.example.com", "shop/*.example.com"]));
     stage.phase("shop", "Initialized").await;

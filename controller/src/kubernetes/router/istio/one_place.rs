@@ -1,8 +1,8 @@
 //! Which Gateways are one: a pod that two of them select has the servers of both, and istiod joins those of one port into one list of routes.
 //! Of two routes for a host there Envoy gets one.
 
-use crate::kubernetes::gateway::selects;
 use crate::kubernetes::kinds::istio::ServerPort;
+use crate::kubernetes::kinds::selects;
 use crate::kubernetes::kinds::{Gateway, Labels};
 use crate::kubernetes::stores::Stores;
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Callers;
 use super::policy::policies_beside;
 use crate::kubernetes::api_server::lists::{Listable, Listed};
-use crate::kubernetes::gateway::selects;
+use crate::kubernetes::kinds::selects;
 use crate::kubernetes::kinds::{Labels, Proxy};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::{Key, ROOT_NAMESPACE, Stores};
