@@ -133,7 +133,10 @@ spec:
         let mut text = String::new();
         said.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         let _ = said.wait();
-        let report: Value = serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{error}: {text}"));
+        // The kubelet adds a line of its own when it finds the container gone while it follows its log.
+        let report = serde_json::Deserializer::from_str(&text).into_iter::<Value>().next();
+        let report = report.unwrap_or_else(|| panic!("{} said nothing", self.name));
+        let report = report.unwrap_or_else(|error| panic!("{error}: {text}"));
         let count = |counts: &Value, field: &str| counts[field].as_u64().unwrap_or_default();
         let revisions = report["revisions"].as_object().unwrap().iter();
         let seen = revisions.map(|(revision, it)| (revision.clone(), (count(it, "ok"), count(it, "failed"))));
