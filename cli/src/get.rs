@@ -93,7 +93,12 @@ async fn one(args: &Get, api: &Api) -> anyhow::Result<ExitCode> {
     let look = async || -> anyhow::Result<String> {
         let detail = api.detail(&namespace, &which.name).await?;
         let workloads = api.workloads(&namespace, &which.name).await?;
-        Ok(tree::tree(&detail, &workloads, terminal::now(), args.style.paint()))
+        let (now, paint) = (terminal::now(), args.style.paint());
+        Ok(if args.watch {
+            tree::fitted(&detail, &workloads, now, paint, room())
+        } else {
+            tree::tree(&detail, &workloads, now, paint)
+        })
     };
     let mut screen = look().await?;
     let (mut drawn, mut silent) = (0, None);
@@ -157,9 +162,9 @@ fn redraw(screen: &str, silent: Option<&str>, drawn: &mut usize, style: Style) -
     let paint = style.paint();
     let mut lines: Vec<String> = screen.lines().map(str::to_owned).collect();
     // What has scrolled out of the terminal cannot be drawn again, so no more is drawn than fits.
-    let room = terminal::height().saturating_sub(3).max(1);
+    let room = room();
     if lines.len() > room {
-        let more = format!("… and {} more lines: name a Canary, or make the window higher", lines.len() - room);
+        let more = format!("… and {} more lines: make the window higher, or ask without --watch", lines.len() - room);
         lines.truncate(room);
         lines.push(paint.text(paint::Tone::Faint, &more));
     }
@@ -175,6 +180,11 @@ fn redraw(screen: &str, silent: Option<&str>, drawn: &mut usize, style: Style) -
     // meanwhile: a folded one would count as two.
     let lines: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
     format!("{up}\x1b[?7l{lines}\x1b[?7h\x1b[J")
+}
+
+/// Returns the lines that can be drawn over.
+fn room() -> usize {
+    terminal::height().saturating_sub(3).max(1)
 }
 
 type Told = BTreeMap<(String, String), String>;

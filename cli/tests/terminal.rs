@@ -54,7 +54,15 @@ fn analysing() -> CanaryView {
         message: "next check in 3s".into(),
         run: "6f2c".into(),
         weight: 10.0,
-        applied: Applied { gateways: 1, of: 1, weight: Some(5.0), missing: vec![], observed: Some(9.87), draws: 4_123 },
+        applied: Applied {
+            gateways: 1,
+            of: 1,
+            weight: Some(5.0),
+            missing: vec![],
+            silent: 0,
+            observed: Some(9.87),
+            draws: 4_123,
+        },
         step: Some(StepView { number: 2, of: 4, next: Some(20.0) }),
         checks: Checks { failed: 1, threshold: 5 },
         primary: arm("3f9a0c1144d2e4b8", 182_304, 214, 182.0),
@@ -144,6 +152,7 @@ fn held() -> CanaryView {
             of: 3,
             weight: None,
             missing: vec!["ingressgateway-7c9".into()],
+            silent: 0,
             observed: None,
             draws: 0,
         },
@@ -283,6 +292,29 @@ fn a_tree_shows_arms_replica_sets_pods_gateways_and_checks() {
     assert!(text.ends_with("⚠ what runs is not known: pods is forbidden\n"), "{text}");
     let cause = taken_back().ended.unwrap().message;
     assert!(text.contains(&cause[..40]), "{cause}\n{text}");
+}
+
+#[test]
+fn in_a_low_window_what_is_well_is_told_in_numbers_and_what_is_not_stays_in_sight() {
+    let whole = CanaryDetail { particulars: particulars(), ..detail(analysing()) };
+    let mut many = running();
+    let pod = many.primary[0].pods[0].clone();
+    many.primary[0].pods = (0..40).map(|i| PodView { name: format!("{}{i}", pod.name), ..pod.clone() }).collect();
+    let roomy = tree::fitted(&whole, &many, NOW, PLAIN, 200);
+    assert_eq!(roomy, tree::tree(&whole, &many, NOW, PLAIN));
+    let low = tree::fitted(&whole, &many, NOW, PLAIN, 26);
+    println!("{low}");
+    assert!(low.lines().count() <= 26, "{low}");
+    for seen in [
+        "└──… 40 of them",
+        "CrashLoopBackOff",
+        "Evidence:",
+        "ingressgateway-7c9",
+        "└──α checks",
+        "request-success-rate",
+    ] {
+        assert!(low.contains(seen), "{seen} is not in\n{low}");
+    }
 }
 
 #[test]

@@ -163,10 +163,19 @@ fn standing(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Er
         metric.encode_family(&labels)?.encode_gauge(&1i64)?;
     }
     let mut metric =
-        gauge(encoder, "gateways", "Gateway processes that serve, and those that use the weight asked for")?;
+        gauge(encoder, "stalled", "Whether a Canary cannot go on until somebody changes something: 0 or 1")?;
+    for (name, entry) in entries {
+        metric.encode_family(&labels(name, &[]))?.encode_gauge(&i64::from(entry.view.stalled))?;
+    }
+    let mut metric = gauge(
+        encoder,
+        "gateways",
+        "Gateway processes that serve, that use the weight asked for, that never ran the filter",
+    )?;
     for (name, entry) in entries {
         let applied = &entry.view.applied;
-        for (state, count) in [("serving", applied.of), ("acknowledged", applied.gateways)] {
+        let states = [("serving", applied.of), ("acknowledged", applied.gateways), ("silent", applied.silent)];
+        for (state, count) in states {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             metric.encode_family(&labels(name, &[("state", state)]))?.encode_gauge(&count)?;
         }
@@ -185,11 +194,7 @@ fn weights(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Err
     for (name, entry) in entries {
         // At weight 0 it is what the step before left behind.
         let observed = entry.view.applied.observed.filter(|_| entry.view.weight > 0.0);
-        let kinds = [
-            ("asked", Some(entry.view.weight)),
-            ("applied", Some(entry.applied.unwrap_or_default())),
-            ("observed", observed),
-        ];
+        let kinds = [("asked", Some(entry.view.weight)), ("applied", entry.applied), ("observed", observed)];
         for (kind, value) in kinds {
             let Some(value) = value else { continue };
             metric.encode_family(&labels(name, &[("kind", kind)]))?.encode_gauge(&value)?;

@@ -67,6 +67,12 @@ struct Content {
     alerts: BTreeMap<Receiver, AlertCounts>,
 }
 
+impl Content {
+    fn forget_failing(&mut self, provider: &str) {
+        self.alerts.iter_mut().filter(|((of, _), _)| of == provider).for_each(|(_, counts)| counts.failing = false);
+    }
+}
+
 /// Who is sent alerts: the provider's `namespace/name`, and its kind.
 pub(crate) type Receiver = (String, String);
 
@@ -179,7 +185,7 @@ impl StatusStore {
             *entry.rollouts.entry((ended.result, ended.reason.clone())).or_default() += 1;
             verdicts.entry((view.namespace.clone(), ended.result)).or_default().count(ended);
         }
-        if view.applied.of > 0 && view.applied.missing.is_empty() {
+        if view.applied.gateways > 0 && view.applied.missing.len() == view.applied.silent {
             entry.applied = Some(view.weight);
         }
         // An object that cannot be used has no plan: what was counted before keeps its edges.
@@ -283,7 +289,7 @@ impl StatusStore {
         let (mut particulars, history) = content.details.get(name).cloned().unwrap_or_default();
         particulars.advice = advice(&entry.view);
         let history = Some(history).filter(|history| !history.points.is_empty());
-        Some(CanaryDetail { view: entry.view.clone(), particulars, history, events })
+        Some(CanaryDetail { view: entry.view.clone(), particulars, from_status: false, history, events })
     }
 
     /// Returns what changed of the Canaries since a cursor was given.
@@ -339,6 +345,10 @@ impl StatusStore {
     /// Counts an alert.
     pub(crate) fn count_alert(&self, receiver: Receiver, result: AlertResult) {
         let mut content = self.content();
+        if result == AlertResult::Sent {
+            // A provider that was of another kind before is well too.
+            content.forget_failing(&receiver.0);
+        }
         let counts = content.alerts.entry(receiver).or_default();
         match result {
             AlertResult::Sent => counts.sent += 1,
@@ -346,6 +356,11 @@ impl StatusStore {
             AlertResult::Dropped => counts.dropped += 1,
         }
         counts.failing = result != AlertResult::Sent;
+    }
+
+    /// Says that a Canary whose alerts did not arrive sends none to a provider any more.
+    pub(crate) fn forget_receiver(&self, provider: &str) {
+        self.content().forget_failing(provider);
     }
 
     /// Returns how rollouts came to their verdicts, for the metrics.

@@ -6,7 +6,7 @@ use weir_wire::names::{Arm, Cohort, Kind};
 
 use crate::harness::client::{self, Client, Client2};
 use crate::harness::config::{ID, canary, config};
-use crate::harness::envoy::Gateway;
+use crate::harness::envoy::{Gateway, Options};
 use crate::harness::metrics::Metrics;
 
 const SOON: Duration = Duration::from_millis(300);
@@ -230,7 +230,9 @@ async fn latencies_are_counted_between_their_edges() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_keeps_its_epoch_and_one_that_outlives_eight_is_late() {
-    let gateway = gateway().await;
+    // Both pushes come while the requests are under way, however busy the machine is.
+    let options = Options { timeout: "60s", ..Options::default() };
+    let gateway = Gateway::start_with(options, &config(vec![canary(10_000)])).await;
     let in_epoch = |epoch| {
         let mut canary = canary(10_000);
         canary.epoch = epoch;
@@ -238,7 +240,7 @@ async fn a_stream_keeps_its_epoch_and_one_that_outlives_eight_is_late() {
     };
     let begin = async || {
         let mut client = Client::connect(gateway.address).await;
-        client.send(b"GET /delay/1500 HTTP/1.1\r\nhost: shop.example.com\r\n\r\n").await;
+        client.send(b"GET /delay/6000 HTTP/1.1\r\nhost: shop.example.com\r\n\r\n").await;
         client
     };
     let mut first = begin().await;

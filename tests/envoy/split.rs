@@ -200,11 +200,12 @@ async fn a_sticky_client_stays_and_clients_are_true_to_the_weight() {
 async fn until_the_first_ones_end_only_a_few_canary_requests_are_outstanding() {
     let mut canary = canary(10_000);
     canary.admission = 5;
-    let gateway = Gateway::start(&config(vec![canary])).await;
+    let options = Options { timeout: "60s", ..Options::default() };
+    let gateway = Gateway::start_with(options, &config(vec![canary])).await;
     let waiting: Vec<_> = (0..12)
         .map(|_| {
             let address = gateway.address;
-            tokio::spawn(async move { Client::connect(address).await.get("/delay/1500").await.served_by().to_owned() })
+            tokio::spawn(async move { Client::connect(address).await.get("/delay/4000").await.served_by().to_owned() })
         })
         .collect();
     gateway.metrics_when("all have arrived", |metrics| metrics.refused() + metrics.arm(Arm::Canary)[0] == 12).await;

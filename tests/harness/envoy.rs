@@ -34,11 +34,13 @@ pub struct Options {
     pub restricted: bool,
     /// Bytes that the gateway buffers for a client that does not read; nothing for Envoy's default, 1 MiB.
     pub buffer: Option<u32>,
+    /// The routes' timeout.
+    pub timeout: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrency: 1, filter: true, module: None, vm: None, restricted: false, buffer: None }
+        Self { concurrency: 1, filter: true, module: None, vm: None, restricted: false, buffer: None, timeout: "2s" }
     }
 }
 
@@ -288,8 +290,8 @@ fn bootstrap(dir: &Path, options: &Options, primary: &Service, canary: &Service)
             "@type": "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
             "mutations": [{"remove": weir_wire::TOKEN_HEADER}]}}],
         "route_config": {"name": "routes", "virtual_hosts": [
-            virtual_host("shop", &["shop.example.com", "shop.example.com:*"], "http1"),
-            virtual_host("grpc", &["grpc.example.com"], "http2"),
+            virtual_host("shop", &["shop.example.com", "shop.example.com:*"], "http1", options.timeout),
+            virtual_host("grpc", &["grpc.example.com"], "http2", options.timeout),
             // What Istio makes of a Gateway's `httpsRedirect`, and of an HTTPRoute's answer of its own.
             {"name": "secure", "domains": ["secure.example.com"], "require_tls": "ALL",
                 "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "primary-http1"}}]},
@@ -299,7 +301,7 @@ fn bootstrap(dir: &Path, options: &Options, primary: &Service, canary: &Service)
             {"name": "lonely", "domains": ["lonely.example.com"], "routes": [
                 {"match": {"prefix": "/", "headers": [token()]}, "route": {"cluster": "nobody"}},
                 {"match": {"prefix": "/"}, "route": {"cluster": "primary-http1"}}]},
-            virtual_host("other", &["*"], "http1")]}}});
+            virtual_host("other", &["*"], "http1", options.timeout)]}}});
     let mut listener = json!({"name": "gateway", "address": loopback, "filter_chains": [{"filters": [hcm]}]});
     let mut clusters = [
         cluster("primary-http1", Some(primary.http1), false),
@@ -327,9 +329,9 @@ fn token() -> Value {
 }
 
 /// Two routes, as Istio makes them of a VirtualService: the token's, and the rest.
-fn virtual_host(name: &str, domains: &[&str], protocol: &str) -> Value {
+fn virtual_host(name: &str, domains: &[&str], protocol: &str, timeout: &str) -> Value {
     let upgrade = json!([{"upgrade_type": "websocket"}]);
-    let to = |revision: &str| json!({"cluster": format!("{revision}-{protocol}"), "timeout": "2s", "upgrade_configs": upgrade});
+    let to = |revision: &str| json!({"cluster": format!("{revision}-{protocol}"), "timeout": timeout, "upgrade_configs": upgrade});
     json!({"name": name, "domains": domains, "routes": [
         {"name": format!("{name}.canary"), "match": {"prefix": "/", "headers": [token()]}, "route": to("canary"),
             "request_headers_to_remove": [weir_wire::TOKEN_HEADER]},

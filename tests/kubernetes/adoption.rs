@@ -165,7 +165,7 @@ async fn what_was_adopted_is_given_back_though_the_target_is_gone() {
     stage.phase("Initialized").await;
     stage.rested().await;
     kubectl(&["-n", &stage.namespace, "delete", "deployment", "shop", "--wait"]);
-    run("kubectl", &["-n", &stage.namespace, "delete", "canary", "shop", "--wait", "--timeout=60s"], "").unwrap();
+    run("kubectl", &["-n", &stage.namespace, "delete", "canary", "shop", "--wait", "--timeout=180s"], "").unwrap();
     assert_eq!(gist(&both(&stage)), before);
     stage.strike();
 }

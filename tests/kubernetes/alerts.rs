@@ -39,7 +39,7 @@ spec:
         image: {image}
         imagePullPolicy: IfNotPresent
         args: [serve, --address, 0.0.0.0, --port, "8080", --record, --files, /files]
-        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1, timeoutSeconds: 10}}
         resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
         volumeMounts: [{{name: files, mountPath: /files}}]
       volumes:

@@ -76,7 +76,7 @@ spec:
         image: {image}
         imagePullPolicy: IfNotPresent
         args: [serve, --address, 0.0.0.0, --port, "5000", --files, /files]
-        readinessProbe: {{httpGet: {{path: /healthz, port: 5000}}, periodSeconds: 1}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 5000}}, periodSeconds: 1, timeoutSeconds: 10}}
         resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
         volumeMounts: [{{name: files, mountPath: /files}}]
       volumes:

@@ -119,14 +119,14 @@ spec:
     metadata: {{labels: {{app: {name}}}}}
     spec:
       automountServiceAccountToken: false
-      terminationGracePeriodSeconds: 10
+      terminationGracePeriodSeconds: 20
       containers:
       - name: shop
         image: {image}
         imagePullPolicy: IfNotPresent
         args: {arguments}
-        lifecycle: {{preStop: {{sleep: {{seconds: 3}}}}}}
-        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 2}}
+        lifecycle: {{preStop: {{sleep: {{seconds: 8}}}}}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 2, timeoutSeconds: 10}}
         resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
 "#
         )

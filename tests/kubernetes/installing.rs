@@ -74,7 +74,7 @@ fn every_value_of_the_chart_does_what_it_says() {
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
     let pinned = format!("image: ghcr.io/weir-dev/weir:0.1.0@sha256:{}", "a".repeat(64));
-    let rows: [(&[&str], &[&str]); 17] = [
+    let rows: [(&[&str], &[&str]); 18] = [
         (
             &["--set", "gatewayNamespaces={a,b}"],
             &["WEIR_GATEWAY_NAMESPACES, value: \"a,b\"", "resources: [namespaces]"],
@@ -92,10 +92,15 @@ fn every_value_of_the_chart_does_what_it_says() {
         (&["--set", "replicas=2"], &["replicas: 2", "kind: PodDisruptionBudget", "maxUnavailable: 1"]),
         (&["--set", "module.url=file:///etc/weir/filter.wasm"], &["value: \"file:///etc/weir/filter.wasm\""]),
         (&oci, &["value: \"oci://registry.test/weir-filter:1\"", "WEIR_MODULE_SHA256, value: \"00ff\""]),
-        (&["--set", "serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "interval: 15s"]),
+        // A Canary's own namespace must not become `exported_namespace`.
+        (&["--set", "serviceMonitor.enabled=true"], &["kind: ServiceMonitor", "interval: 15s, honorLabels: true"]),
         (
             &["--set", "podMonitor.enabled=true,podMonitor.labels.release=prometheus"],
-            &["kind: PodMonitor", "podMetricsEndpoints", "interval: 15s", "    release: prometheus"],
+            &["kind: PodMonitor", "podMetricsEndpoints", "interval: 15s, honorLabels: true", "    release: prometheus"],
+        ),
+        (
+            &["--set", "prometheusRule.enabled=true"],
+            &["runbook_url: https://github.com/weir-dev/weir/blob/v0.1.0/docs/monitoring.md#weirstalled"],
         ),
         (
             &["--set", "prometheusRule.enabled=true,prometheusRule.docs=https://wiki.test/docs/"],

@@ -44,7 +44,7 @@ spec:
         image: {image}
         imagePullPolicy: IfNotPresent
         args: [serve, --address, 0.0.0.0, --port, "9090", --files, /files]
-        readinessProbe: {{httpGet: {{path: /healthz, port: 9090}}, periodSeconds: 1}}
+        readinessProbe: {{httpGet: {{path: /healthz, port: 9090}}, periodSeconds: 1, timeoutSeconds: 10}}
         resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
         volumeMounts: [{{name: files, mountPath: /files}}]
       volumes: [{{name: files, configMap: {{name: answers-{number}, items: [{{key: query, path: api/v1/query}}]}}}}]

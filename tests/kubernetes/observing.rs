@@ -15,7 +15,11 @@ async fn what_is_observed_only_is_judged_and_told_and_left_to_people() {
         let output = plugin(&["status", "shop", "--namespace", &stage.namespace, "--timeout", timeout]);
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let version = plugin(&["version"]);
+    let version = until("both say their version", || {
+        let output = plugin(&["version"]);
+        output.status.success().then_some(output)
+    })
+    .await;
     let said = String::from_utf8(version.stdout).unwrap();
     let own = env!("CARGO_PKG_VERSION");
     assert_eq!((version.status.code(), said), (Some(0), format!("client: {own}\ncontroller: {own}\n")));

@@ -3,7 +3,7 @@
 use super::STEPS;
 use super::kubectl::{kubectl, run, until};
 use super::people::ask;
-use super::stage::{self, Release, SYSTEM, Stage, install, install_with, variable};
+use super::stage::{self, HARM, Release, SYSTEM, Stage, install, install_with, variable};
 
 /// One step, long enough to break things in it.
 const LONG: &str = "{interval: 8s, threshold: 2, stepWeights: [30]}";
@@ -64,7 +64,7 @@ async fn a_canary_that_goes_bad_after_the_controller_is_gone_is_stopped_by_the_g
     let tally = traffic.finish().await;
     println!("bad at 30 % without a controller: {}", serde_json::to_string(&tally.summary()).unwrap());
     let (_, failed) = tally.totals();
-    assert!((1..=10).contains(&failed), "{failed} failed: {:?}", tally.summary());
+    assert!((1..=2 * HARM.end()).contains(&failed), "{failed} failed: {:?}", tally.summary());
     let later = stage.traffic(50.0);
     drop(away);
     stage.phase("Failed").await;
@@ -109,7 +109,7 @@ async fn another_replica_takes_over_without_repeating_a_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_canary_is_stopped_while_istiod_is_away_and_taken_back_when_it_returns() {
-    let stage = Stage::set_alone("istiod", LONG).await;
+    let stage = Stage::set_alone("istiod", &LONG.replace("8s", "60s")).await;
     let traffic = stage.traffic(100.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to("istio-system", "istiod", 0);
@@ -117,7 +117,7 @@ async fn a_bad_canary_is_stopped_while_istiod_is_away_and_taken_back_when_it_ret
     until("the controller has noticed", || (stage.status()["canaryWeight"].as_f64() == Some(0.0)).then_some(())).await;
     let tally = traffic.finish().await;
     println!("bad at 30 % without istiod: {}", serde_json::to_string(&tally.summary()).unwrap());
-    assert!((1..=10).contains(&tally.totals().1), "{:?}", tally.summary());
+    assert!((1..=2 * HARM.end()).contains(&tally.totals().1), "{:?}", tally.summary());
     drop(away);
     stage.phase("Failed").await;
     stage.rested().await;
@@ -126,7 +126,7 @@ async fn a_bad_canary_is_stopped_while_istiod_is_away_and_taken_back_when_it_ret
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_release_waits_for_istiod_and_is_promoted() {
-    let stage = Stage::set_alone("patient", STEPS).await;
+    let stage = Stage::set_alone("patient", &STEPS.replace("interval: 2s", "interval: 8s")).await;
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to("istio-system", "istiod", 0);
@@ -165,6 +165,12 @@ async fn gateways_that_come_and_go_in_mid_rollout_change_no_outcome() {
     let pods = kubectl(&["-n", gateway.0, "get", "pods", "-l", "istio=ingressgateway", "-o", "name"]);
     kubectl(&["-n", gateway.0, "delete", pods.lines().next().unwrap(), "--wait=false"]);
     drop(three);
+    // From the promotion on the primary answers as v2 too.
+    let answered = until("the analysis ends", || {
+        let answered = traffic.tally().of("v2").ok;
+        (stage.status()["phase"] != "Progressing").then_some(answered)
+    })
+    .await;
     let status = stage.phase("Succeeded").await;
     let tally = traffic.finish().await;
     println!("gateways 1, 3, 2, 1: {}", serde_json::to_string(&tally.summary()).unwrap());
@@ -172,7 +178,7 @@ async fn gateways_that_come_and_go_in_mid_rollout_change_no_outcome() {
     let errors: u64 = ["v1", "v2"].iter().map(|version| tally.of(version).failed).sum();
     assert_eq!(errors, 0, "{:?}", tally.summary());
     let counted = status["evidence"]["canaryRequests"].as_u64().unwrap();
-    assert!(counted >= tally.of("v2").ok / 2, "{counted} of {} counted", tally.of("v2").ok);
+    assert!(counted >= answered / 2, "{counted} of {answered} counted");
     stage.strike();
 }
 

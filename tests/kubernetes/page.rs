@@ -115,7 +115,7 @@ subjects: [{{kind: ServiceAccount, name: {name}, namespace: {namespace}}}]
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plugin_shows_a_release_as_a_tree_and_as_a_page_and_takes_it_back_there() {
-    let stage = Stage::set("page", "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50]}").await;
+    let stage = Stage::set("page", "{interval: 60s, threshold: 2, stepWeights: [10, 30, 50]}").await;
     let namespace = stage.namespace.clone();
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
@@ -147,7 +147,7 @@ async fn the_plugin_shows_a_release_as_a_tree_and_as_a_page_and_takes_it_back_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_of_the_cluster_shows_and_obeys_as_the_rights_of_a_token_say() {
-    let stage = Stage::set("seen", "{interval: 5s, threshold: 2, stepWeights: [10, 30, 50]}").await;
+    let stage = Stage::set("seen", "{interval: 60s, threshold: 2, stepWeights: [10, 30, 50]}").await;
     let namespace = stage.namespace.clone();
     let (reader, releaser) = (token(&namespace, "reader", "get"), token(&namespace, "releaser", "get, patch"));
     let page = Page::of_the_controller();

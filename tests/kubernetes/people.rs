@@ -45,8 +45,10 @@ async fn the_plugin_tells_why_a_release_was_taken_back_and_asks_for_a_retry() {
     let text = String::from_utf8(why.stdout).unwrap();
     println!("{text}");
     assert!(text.contains("was taken back") && text.contains("requests failed"), "{text}");
-    let retry = plugin(&[&["retry", "shop"][..], &namespace].concat());
-    assert!(retry.status.success(), "{}", String::from_utf8_lossy(&retry.stderr));
+    until("the plugin asks for a retry", || {
+        plugin(&[&["retry", "shop"][..], &namespace].concat()).status.success().then_some(())
+    })
+    .await;
     until("it is analysed again", || (stage.status()["phase"] == "Progressing").then_some(())).await;
     stage.phase("Failed").await;
     traffic.finish().await;
@@ -58,7 +60,7 @@ async fn the_plugin_tells_why_a_release_was_taken_back_and_asks_for_a_retry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_pauses_resumes_and_aborts_by_an_annotation() {
-    let stage = Stage::set("people", "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50]}").await;
+    let stage = Stage::set("people", "{interval: 10s, threshold: 2, stepWeights: [10, 30, 50]}").await;
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     ask(&stage, "pause", 1);
@@ -69,7 +71,10 @@ async fn a_person_pauses_resumes_and_aborts_by_an_annotation() {
     assert!(run("kubectl", &["get", "--raw", &path], "").is_err());
     until("the controller's API says so too", || {
         let output = plugin(&["get", "canaries", "-o", "json"]);
-        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        // A busy machine forwards a port later than the plugin waits for.
+        if !output.stderr.is_empty() {
+            return None;
+        }
         let list: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
         let shop = list["items"].as_array()?.iter().find(|it| it["namespace"] == stage.namespace.as_str())?.clone();
         (shop["reason"] == "Paused" && shop["weight"].as_f64() == weight).then_some(())

@@ -31,6 +31,7 @@ async fn a_pod_with_a_gateways_labels_in_a_tenants_namespace_is_named_and_holds_
     let tenant = format!("{}-tenant", stage.namespace);
     let _ = run("kubectl", &["delete", "namespace", &tenant, "--ignore-not-found", "--wait"], "");
     kubectl(&["create", "namespace", &tenant]);
+    until("it has its account", || run("kubectl", &["-n", &tenant, "get", "serviceaccount", "default"], "").ok()).await;
     let image = super::stage::variable("WEIR_DEMO_IMAGE");
     apply(&format!(
         r#"
@@ -45,7 +46,7 @@ spec:
   containers: [{{name: c, image: {image}, imagePullPolicy: IfNotPresent, args: [serve, --address, 0.0.0.0, --port, "15020"]}}]
 "#
     ));
-    kubectl(&["-n", &tenant, "wait", "pod/fake", "--for=condition=Ready", "--timeout=60s"]);
+    kubectl(&["-n", &tenant, "wait", "pod/fake", "--for=condition=Ready", "--timeout=180s"]);
     let fake = format!("{tenant}/fake");
     until("the pod is named with what to do", || {
         let (reason, message) = bound(&stage);

@@ -117,6 +117,37 @@ test("a bad release is seen to be taken back, with why, and stands before all ot
   await page.context().close();
 });
 
+test("what somebody reads stays in its place, and so does the focus, while the numbers move", async () => {
+  site.release("v3-read");
+  await until("under way", async () => (await site.canary()).phase === "Progressing");
+  const page = await browser.open(dashboard.address, { width: 360, height: 740, mobile: true });
+  await page.keyboard.press("ArrowDown");
+  await until("in the list", () => page.evaluate(() => document.activeElement.textContent === "default/shop"));
+  await page.keyboard.press("Enter");
+  const steps = card(page, "Steps");
+  await steps.getByRole("list", { name: "Steps" }).evaluate((list) => {
+    list.focus();
+    list.scrollLeft = 40;
+  });
+  const said = await steps.innerText();
+  await until("it waits for something else", async () => (await steps.innerText()) !== said);
+  const place = await page.evaluate(() => [document.activeElement.ariaLabel, document.activeElement.scrollLeft]);
+  assert.deepEqual(place, ["Steps", 40]);
+  const lines = page.locator(".chart svg");
+  await lines.focus();
+  await page.keyboard.press("Home");
+  const moment = await page.locator(".at").innerText();
+  const [drawn, label] = [await lines.innerHTML(), await lines.getAttribute("aria-label")];
+  await until("drawn anew", async () => (await lines.innerHTML()) !== drawn);
+  assert.ok(await lines.evaluate((drawing) => drawing === document.activeElement));
+  assert.deepEqual([await page.locator(".at").innerText(), await lines.getAttribute("aria-label")], [moment, label]);
+  await page.getByRole("link", { name: "← All Canaries" }).focus();
+  assert.equal(await page.locator(".at").innerText(), "");
+  await until("promoted", async () => (await status(page)) === "Succeeded" && (await site.canary()).run === "");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
 test("a release is taken back with the keyboard alone", async () => {
   site.release("v4");
   await until("under way", async () => (await site.canary()).phase === "Progressing");
@@ -154,6 +185,7 @@ test("a release is taken back with the keyboard alone", async () => {
   await until("told", async () => (await page.locator("#news").innerText()).includes("Failed"));
   await page.keyboard.press("Escape");
   await page.getByRole("button", { name: /^Needs a person/ }).waitFor();
+  await until("where it was left", async () => (await focused()) === "default/shop");
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::site::{PATIENCE, Site, pause, send};
+use crate::site::{HARM, PATIENCE, Site, pause, send};
 
 #[tokio::test]
 async fn a_release_that_goes_bad_as_weir_is_killed_costs_at_most_ten() {
@@ -21,7 +21,7 @@ async fn a_release_that_goes_bad_as_weir_is_killed_costs_at_most_ten() {
     site.start();
     site.until_ended("Failed").await;
     let tally = load.finish().await;
-    assert!((1..=10).contains(&tally.totals().1), "{:?}\n{}", tally.summary(), site.log());
+    assert!((1..=2 * HARM.end()).contains(&tally.totals().1), "{:?}\n{}", tally.summary(), site.log());
     assert_eq!(tally.totals().1, alone, "more failed when weir came back: {:?}\n{}", tally.summary(), site.log());
 }
 
@@ -41,7 +41,7 @@ async fn a_canary_that_crashes_again_and_again_costs_at_most_ten_and_its_rollout
         pause().await;
     }
     let tally = load.finish().await;
-    assert!(tally.totals().1 <= 10, "{:?}\n{}", tally.summary(), site.log());
+    assert!(tally.totals().1 <= 2 * HARM.end(), "{:?}\n{}", tally.summary(), site.log());
 }
 
 #[tokio::test]

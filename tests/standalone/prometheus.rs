@@ -25,8 +25,10 @@ impl Prometheus {
             "global": {"evaluation_interval": "1s"},
             "rule_files": rules,
             "scrape_configs": [{
-                "job_name": "weir", "scrape_interval": "200ms", "scrape_timeout": "200ms",
-                "static_configs": [{"targets": [site.http.to_string()]}],
+                "job_name": "weir", "scrape_interval": "1s", "scrape_timeout": "1s",
+                // As the Prometheus operator labels what it scrapes, and as the chart's monitors have it.
+                "honor_labels": true,
+                "static_configs": [{"targets": [site.http.to_string()], "labels": {"namespace": "weir-system"}}],
             }],
         });
         // JSON is YAML.

@@ -1,6 +1,6 @@
 //! Releases, good and bad, with everything around them well.
 
-use crate::site::{ANALYSIS, Site, canary};
+use crate::site::{ANALYSIS, HARM, Site, canary};
 
 #[tokio::test]
 async fn a_good_release_is_promoted_without_a_failed_request() {
@@ -28,7 +28,7 @@ async fn a_release_that_fails_from_its_first_request_costs_at_most_five() {
     assert_eq!(view["weight"], 0.0);
     assert_eq!(view["ended"]["result"], "rolledback");
     let tally = load.finish().await;
-    assert!((1..=5).contains(&tally.totals().1), "{:?}\n{}", tally.summary(), site.log());
+    assert!(HARM.contains(&tally.totals().1), "{:?}\n{}", tally.summary(), site.log());
     assert_eq!(tally.totals().1, tally.of("v2").failed);
 }
 
@@ -38,7 +38,7 @@ async fn a_release_that_goes_bad_after_healthy_steps_costs_at_most_ten() {
     site.switch(r#"{"failure_ratio": 1}"#);
     site.until_ended("Failed").await;
     let tally = load.finish().await;
-    assert!((1..=10).contains(&tally.totals().1), "{:?}\n{}", tally.summary(), site.log());
+    assert!((1..=2 * HARM.end()).contains(&tally.totals().1), "{:?}\n{}", tally.summary(), site.log());
 }
 
 #[tokio::test]

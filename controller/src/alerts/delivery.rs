@@ -81,6 +81,17 @@ impl Deliveries {
         self.content.lock().failures.clone()
     }
 
+    /// Forgets the failures of providers that the Canary does not send to any more.
+    pub(crate) fn retain(&self, is_named: impl Fn(&str) -> bool) {
+        self.content.lock().failures.retain(|provider, _| {
+            let stays = is_named(provider);
+            if !stays {
+                self.statuses.forget_receiver(provider);
+            }
+            stays
+        });
+    }
+
     fn thread(&self, provider: &str, run: &str) -> Option<Thread> {
         let content = self.content.lock();
         content.threads.iter().find(|thread| thread.provider == provider && thread.run == run).cloned()
@@ -104,6 +115,12 @@ impl Deliveries {
         if news {
             self.wake.notify_one();
         }
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        self.retain(|_| false);
     }
 }
 

@@ -125,6 +125,12 @@ impl CanaryAlerts {
         providers: impl Fn(&str, &str) -> Provider,
     ) -> Vec<String> {
         let found = recipients(namespace, analysis, &self.alerts.settings, providers);
+        let named = |provider: &str| {
+            let known = |recipient: &Recipient| recipient.name == provider;
+            // One that nobody has looked at yet may be the one.
+            found.iter().any(|(_, it)| it.as_ref().map_or_else(String::is_empty, known))
+        };
+        self.deliveries.retain(named);
         let failures = self.deliveries.failures();
         let problem = |(_, recipient): (Severity, Result<Recipient, String>)| match recipient {
             Err(problem) if problem.is_empty() => None,

@@ -32,10 +32,15 @@ const HOLDS: Duration = Duration::from_secs(30);
 /// Answers that are kept. Who sends more tokens than that has each looked up.
 const KEPT: usize = 1024;
 
+/// Said to whoever brings a token that is none, or none any more.
+const UNKNOWN: &str =
+    "the API server does not know this token: make a new one, for instance by kubectl create token NAME";
+
 /// Said to whoever brings no token.
 const STRANGER: &str = "Without a token names, phases and weights are shown, and no more.";
 
-/// Questions to the API server at a time: whoever reaches the port may make some, and the controller has its own to ask there.
+/// Questions to the API server at a time: whoever reaches the port may make some, and the controller has its own to ask there. Whose a
+/// token is, is asked apart from what those may whose tokens are known: invented tokens hold up nobody who is in.
 const QUESTIONS: usize = 4;
 
 /// Who and what was asked, and the answer.
@@ -45,8 +50,11 @@ type Known<T> = Mutex<BTreeMap<String, (Instant, T)>>;
 pub(crate) struct Shared {
     client: Client,
     statuses: Arc<StatusStore>,
-    users: Known<Option<UserInfo>>,
+    users: Known<UserInfo>,
+    /// Tokens that the API server does not know.
+    invented: Known<()>,
     rights: Known<bool>,
+    reviews: Semaphore,
     questions: Semaphore,
 }
 
@@ -54,8 +62,21 @@ pub(crate) struct Shared {
 pub(crate) enum Viewer {
     /// Nobody knows.
     Anybody,
-    /// Somebody whom the API server knows; all of his is looked up by the first.
-    User(String, Box<UserInfo>),
+    /// Somebody whom the API server knows.
+    User(Box<User>),
+}
+
+/// Who brought a token, and what all of his is looked up by.
+pub(crate) struct User {
+    token: String,
+    key: String,
+    info: UserInfo,
+}
+
+impl User {
+    fn name(&self) -> &str {
+        self.info.username.as_deref().unwrap_or_default()
+    }
 }
 
 impl Shared {
@@ -64,7 +85,9 @@ impl Shared {
             client,
             statuses,
             users: Known::default(),
+            invented: Known::default(),
             rights: Known::default(),
+            reviews: Semaphore::new(QUESTIONS),
             questions: Semaphore::new(QUESTIONS),
         }
     }
@@ -72,22 +95,29 @@ impl Shared {
     /// Returns whose token this is; nobody's where the API server does not know it.
     async fn user(&self, token: &str, key: &str) -> Result<Option<UserInfo>, Refused> {
         if let Some(user) = remembered(&self.users, key) {
-            return Ok(user);
+            return Ok(Some(user));
+        }
+        if remembered(&self.invented, key).is_some() {
+            return Ok(None);
         }
         let spec = TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let _turn = self.questions.acquire().await;
+        let _turn = self.reviews.acquire().await;
         let answer = with_timeout("create", "TokenReview", "", api.create(&PostParams::default(), &review)).await;
         let status = answer.map_err(unanswered)?.status.unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true));
-        remember(&self.users, key.to_owned(), user.clone());
+        match &user {
+            Some(user) => remember(&self.users, key.to_owned(), user.clone()),
+            None => remember(&self.invented, key.to_owned(), ()),
+        }
         Ok(user)
     }
 
     /// Returns whether somebody may do this with Canaries of a namespace (of all where it is empty), or with one of them.
     async fn may(&self, viewer: &Viewer, verb: &str, namespace: &str, name: Option<&str>) -> Result<bool, Refused> {
-        let Viewer::User(key, user) = viewer else { return Ok(false) };
+        let Viewer::User(user) = viewer else { return Ok(false) };
+        let (key, user) = (&user.key, &user.info);
         let question = format!("{key} {verb} {namespace}/{}", name.unwrap_or_default());
         if let Some(may) = remembered(&self.rights, &question) {
             return Ok(may);
@@ -133,16 +163,20 @@ impl Source for Shared {
 
     async fn viewer(&self, token: Option<&str>) -> Result<Viewer, Refused> {
         if !self.statuses.is_acting() {
-            let text = "this replica of Weir waits for its turn, and knows of no Canary; another one is asked next";
+            let text = "this replica of Weir waits for its turn, and knows of no Canary; another one is asked next. By \
+                        kubectl port-forward it is always this one: forward the pod that the Lease weir-leader names";
             return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, text: text.to_owned() });
         }
         let Some(token) = token else { return Ok(Viewer::Anybody) };
-        // Nobody's token is kept.
+        // No token is kept longer than an answer goes on.
         let key: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
-        let user = self.user(token, &key).await?;
-        let text = "the API server does not know this token: make a new one, for instance by kubectl create token NAME";
-        let unknown = || Refused { status: StatusCode::UNAUTHORIZED, text: text.to_owned() };
-        Ok(Viewer::User(key, Box::new(user.ok_or_else(unknown)?)))
+        let unknown = || Refused { status: StatusCode::UNAUTHORIZED, text: UNKNOWN.to_owned() };
+        let info = self.user(token, &key).await?.ok_or_else(unknown)?;
+        Ok(Viewer::User(Box::new(User { token: token.to_owned(), key, info })))
+    }
+
+    fn is_stranger(&self, viewer: &Viewer) -> bool {
+        matches!(viewer, Viewer::Anybody)
     }
 
     fn news(&self) -> watch::Receiver<u64> {
@@ -150,6 +184,11 @@ impl Source for Shared {
     }
 
     async fn changes(&self, viewer: &Viewer, cursor: &str) -> Result<Seen<Changes>, String> {
+        if let Viewer::User(user) = viewer
+            && self.user(&user.token, &user.key).await.map_err(|refused| refused.text)?.is_none()
+        {
+            return Err(UNKNOWN.to_owned());
+        }
         let mut changes = self.statuses.changes(cursor);
         let mut seen = BTreeMap::new();
         for item in &mut changes.items {
@@ -177,8 +216,8 @@ impl Source for Shared {
         }
         let partial = match viewer {
             Viewer::Anybody => STRANGER.to_owned(),
-            Viewer::User(_, user) => {
-                let who = user.username.as_deref().unwrap_or_default();
+            Viewer::User(user) => {
+                let who = user.name();
                 format!(
                     "{who} may not get canaries.{GROUP} in namespace {namespace}: shown are name, phase and weight, and no more."
                 )
@@ -191,13 +230,13 @@ impl Source for Shared {
         if !self.may(viewer, "patch", namespace, Some(name)).await? {
             let who = match viewer {
                 Viewer::Anybody => "whoever has no token".to_owned(),
-                Viewer::User(_, user) => user.username.clone().unwrap_or_default(),
+                Viewer::User(user) => user.name().to_owned(),
             };
             let text = format!("{who} may not patch canaries.{GROUP} {name} in namespace {namespace}");
             return Err(Refused { status: StatusCode::FORBIDDEN, text });
         }
-        if let Viewer::User(_, user) = viewer {
-            let user = user.username.as_deref().unwrap_or_default();
+        if let Viewer::User(user) = viewer {
+            let user = user.name();
             info!(namespace, canary = name, user, verb = verb.as_str(), "verb asked for on the page");
         }
         let cluster = Cluster::of(self.client.clone(), "");

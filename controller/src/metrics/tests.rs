@@ -23,6 +23,7 @@ fn view() -> CanaryView {
             of: 2,
             weight: None,
             missing: vec!["b".into()],
+            silent: 0,
             observed: Some(9.5),
             draws: 400,
         },
@@ -69,7 +70,6 @@ fn the_board_is_told_in_numbers() {
         r#"weir_phase{namespace="shop",canary="cart",phase="Failed"} 0"#,
         r#"weir_gateways{namespace="shop",canary="cart",state="acknowledged"} 1"#,
         r#"weir_weight{namespace="shop",canary="cart",kind="asked"} 10.0"#,
-        r#"weir_weight{namespace="shop",canary="cart",kind="applied"} 0.0"#,
         r#"weir_weight{namespace="shop",canary="cart",kind="observed"} 9.5"#,
         r#"weir_request_duration_seconds_bucket{le="0.5",namespace="shop",canary="cart",arm="canary"} 4"#,
         r#"weir_request_duration_seconds_bucket{le="+Inf",namespace="shop",canary="cart",arm="canary"} 5"#,
@@ -78,6 +78,34 @@ fn the_board_is_told_in_numbers() {
         assert_eq!(line(&text, expected), expected);
     }
     assert!(!text.contains("cohort=\"sticky\""), "cohorts without requests are left out");
+}
+
+#[test]
+fn a_weight_is_applied_once_every_gateway_that_ran_the_filter_uses_it_and_unknown_before() {
+    let (statuses, _) = StatusStore::new();
+    let with = |gateways, silent| CanaryView {
+        applied: Applied { gateways, of: 3, missing: vec![String::new(); 3 - gateways], silent, ..Applied::default() },
+        ..view()
+    };
+    for (gateways, silent, applied) in [(0, 0, None), (0, 3, None), (1, 1, None), (2, 1, Some("10.0"))] {
+        statuses.set(with(gateways, silent), &[]);
+        let text = render(&statuses, Format::Prometheus).unwrap();
+        let found =
+            text.lines().find(|line| line.contains(r#"kind="applied""#)).and_then(|line| line.rsplit(' ').next());
+        assert_eq!(found, applied, "{gateways} of 3, of which {silent} are silent");
+        let counted = format!(r#"weir_gateways{{namespace="shop",canary="cart",state="silent"}} {silent}"#);
+        assert_eq!(line(&text, &counted), counted);
+    }
+}
+
+#[test]
+fn a_canary_that_cannot_go_on_is_told_beside_its_reason() {
+    let (statuses, _) = StatusStore::new();
+    for (view, stalled) in [(view(), 0), (view().stalled_by("WriteRefused", "no"), 1)] {
+        statuses.set(view, &[]);
+        let expected = format!(r#"weir_stalled{{namespace="shop",canary="cart"}} {stalled}"#);
+        assert_eq!(line(&render(&statuses, Format::Prometheus).unwrap(), "weir_stalled{"), expected);
+    }
 }
 
 #[test]

@@ -37,8 +37,10 @@ use crate::view::{CanaryDetail, Changes};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// Pages that are told at a time. Whoever reaches the port may open some, and each costs a little of a processor.
+/// Pages that are told at a time: each costs a little of a processor.
 const READERS: usize = 64;
+/// Of them beside those, the ones of whom nobody knows. Whoever reaches the port may open some, and takes no place of a user's.
+const STRANGERS: usize = 16;
 
 /// Why somebody is not told, or not obeyed.
 #[derive(Debug)]
@@ -68,6 +70,11 @@ pub trait Source: Send + Sync + 'static {
 
     /// Returns who brings a token; `None` is brought by whoever has none.
     fn viewer(&self, token: Option<&str>) -> impl Future<Output = Result<Self::Viewer, Refused>> + Send;
+
+    /// Returns whether nobody knows who this is.
+    fn is_stranger(&self, _viewer: &Self::Viewer) -> bool {
+        false
+    }
 
     /// Returns what changes whenever there may be something new to see.
     fn news(&self) -> watch::Receiver<u64>;
@@ -116,11 +123,22 @@ pub fn router<S: Source>(source: Arc<S>, hosts: Hosts) -> Router {
     let api = Router::new()
         .route("/page/stream", get(stream::<S>))
         .route("/page/canaries/{namespace}/{name}/{verb}", post(verb::<S>))
-        .layer(Extension(Arc::new(Semaphore::new(READERS))))
+        .layer(Extension(Places { users: places(READERS), strangers: places(STRANGERS) }))
         .with_state(source);
     let nothing = || async { refusal(StatusCode::NOT_FOUND, "no such path; the page is at /") };
     let all = assets::router().merge(api).fallback(nothing);
     all.layer(from_fn_with_state(Arc::new(hosts), same_page)).layer(from_fn(close))
+}
+
+/// Room for those who look.
+#[derive(Clone)]
+struct Places {
+    users: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+}
+
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count))
 }
 
 /// Returns whether two secrets are the same, in a time that says nothing of where they differ.
@@ -181,17 +199,22 @@ struct Wanted {
 
 async fn stream<S: Source>(
     State(source): State<Arc<S>>,
-    Extension(readers): Extension<Arc<Semaphore>>,
+    Extension(places): Extension<Places>,
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Response {
-    let Ok(place) = readers.try_acquire_owned() else {
-        let text = format!("{READERS} pages are open already: close one");
-        return Refused { status: StatusCode::SERVICE_UNAVAILABLE, text }.into_response();
+    let viewer = match source.viewer(token(&headers)).await {
+        Ok(viewer) => viewer,
+        Err(refused) => return refused.into_response(),
     };
-    match source.viewer(token(&headers)).await {
-        Ok(viewer) => stream::answer(source, viewer, wanted, gzip::is_taken(&headers), place),
-        Err(refused) => refused.into_response(),
+    let (places, count) =
+        if source.is_stranger(&viewer) { (places.strangers, STRANGERS) } else { (places.users, READERS) };
+    match places.try_acquire_owned() {
+        Ok(place) => stream::answer(source, viewer, wanted, gzip::is_taken(&headers), place),
+        Err(_) => {
+            let text = format!("{count} pages are open already: close one");
+            Refused { status: StatusCode::SERVICE_UNAVAILABLE, text }.into_response()
+        }
     }
 }
 

@@ -57,6 +57,7 @@ impl Applied {
     fn of(state: &State, seen: &Observation) -> Self {
         let epoch = state.traffic.epoch;
         let behind = seen.gateways.iter().filter(|gateway| gateway.acknowledged.is_none_or(|known| known < epoch));
+        let silent = behind.clone().filter(|gateway| gateway.silent).count();
         let missing: Vec<String> = behind.map(|gateway| gateway.name.clone()).collect();
         let mut window = state.counters.since(state.run.as_ref().map_or(epoch, |run| run.window));
         window.add(&state.run.as_ref().map(|run| run.window_retired.clone()).unwrap_or_default());
@@ -67,6 +68,7 @@ impl Applied {
             of: seen.gateways.len(),
             weight: None,
             missing,
+            silent,
             observed: (draws > 0).then(|| 100.0 * canary as f64 / draws as f64),
             draws,
         }
@@ -241,7 +243,7 @@ mod tests {
         let missing = vec!["b".to_owned()];
         assert_eq!(
             view.applied,
-            Applied { gateways: 1, of: 2, weight: None, missing, observed: Some(12.5), draws: 200 }
+            Applied { gateways: 1, of: 2, weight: None, missing, silent: 0, observed: Some(12.5), draws: 200 }
         );
         assert_eq!(view.step, Some(StepView { number: 1, of: 2, next: Some(30.0) }));
         assert_eq!((view.reason.as_str(), view.message.as_str()), ("Insufficient", reason.to_string().as_str()));

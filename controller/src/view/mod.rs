@@ -92,6 +92,8 @@ pub struct Applied {
     pub weight: Option<f64>,
     /// Names of those that do not use it yet.
     pub missing: Vec<String>,
+    /// How many of these never said that they run the filter: they send the canary nothing, and no advance waits for them.
+    pub silent: usize,
     /// Percent of the drawn requests that went to the canary since the step began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<f64>,
@@ -250,6 +252,9 @@ pub struct CanaryDetail {
     /// What is shown of it beside its view.
     #[serde(flatten)]
     pub particulars: Particulars,
+    /// Whether it is what the Canary's status tells: the Weir that acts knows more, and could not be asked.
+    #[serde(default, rename = "fromStatus", skip_serializing_if = "std::ops::Not::not")]
+    pub from_status: bool,
     /// The rollout under way, or the last one, as a line over time; nothing where this program has seen none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,

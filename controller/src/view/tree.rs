@@ -68,8 +68,46 @@ const HEADER: [&str; 5] = ["NAME", "KIND", "STATUS", "AGE", "INFO"];
 /// Writes the whole screen.
 #[must_use]
 pub fn tree(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Paint) -> String {
-    let mut out = head(detail, workloads, now, paint) + "\n";
     let rows = rows(detail, workloads);
+    head(detail, workloads, now, paint, true) + "\n" + &body(&rows, workloads, now, paint)
+}
+
+/// Writes as much of it as so many lines have room for: what is well is told in numbers first, then the head is short.
+#[must_use]
+pub fn fitted(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Paint, room: usize) -> String {
+    let whole = tree(detail, workloads, now, paint);
+    if whole.lines().count() <= room {
+        return whole;
+    }
+    let body = body(&folded(rows(detail, workloads)), workloads, now, paint);
+    let long = head(detail, workloads, now, paint, true);
+    let is_long = long.lines().count() + 1 + body.lines().count() <= room;
+    (if is_long { long } else { head(detail, workloads, now, paint, false) }) + "\n" + &body
+}
+
+/// Puts one row into the place of neighbours that are well and have nothing below them.
+fn folded(rows: Vec<Row>) -> Vec<Row> {
+    let mut out: Vec<Row> = Vec::new();
+    let mut rows = rows.into_iter().peekable();
+    while let Some(row) = rows.next() {
+        let is_leaf = |row: &Row| row.status.1 == Tone::Good && ["Pod", "Metric", "Webhook"].contains(&row.kind);
+        let (kind, mut last, mut count) = (row.kind, row, 1);
+        while is_leaf(&last)
+            && let Some(next) = rows.next_if(|next| is_leaf(next) && next.kind == kind)
+        {
+            (last, count) = (next, count + 1);
+        }
+        if count > 1 {
+            let branch = last.name.find("──").map_or("", |at| &last.name[..at + "──".len()]);
+            (last.name, last.made, last.info) = (format!("{branch}… {count} of them"), None, String::new());
+        }
+        out.push(last);
+    }
+    out
+}
+
+fn body(rows: &[Row], workloads: &Workloads, now: Timestamp, paint: Paint) -> String {
+    let mut out = String::new();
     let age = |row: &Row| row.made.map(|made| paint::age(now.since(made))).unwrap_or_default();
     let status = |row: &Row| format!("{} {}", row.status.0, row.status.2);
     let cells: Vec<[String; 4]> =
@@ -104,7 +142,7 @@ pub fn tree(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint:
     }
 }
 
-fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Paint) -> String {
+fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Paint, is_long: bool) -> String {
     let view = &detail.view;
     let (mark, tone) = paint::mark(view);
     let since = paint::age(now.since(view.started.unwrap_or(view.since)));
@@ -146,7 +184,9 @@ fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Pai
         let title = if name.is_empty() { String::new() } else { format!("{name}:") };
         format!("{title:17}{}", paint::wrap(&value, 17)).trim_end().to_owned() + "\n"
     };
-    rows.into_iter().map(row).collect()
+    // The tree below has the rest, but for how far it is.
+    let short = ["Name", "Status", "Message", "  SetWeight", "Evidence", "Guard"];
+    rows.into_iter().filter(|(name, _)| is_long || short.contains(name)).map(row).collect()
 }
 
 /// Returns why it stands there: of a release that was taken back what took it back.

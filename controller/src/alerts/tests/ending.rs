@@ -1,6 +1,34 @@
 //! How what is told ends: a rollout that another one replaced, a program that stops, and what nobody wants to hear.
 
 use super::*;
+use crate::status_store::AlertResult;
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_is_gone_or_of_another_kind_fails_no_more() {
+    let refused = Answer { status: 404, retry_after: None, body: "no such hook".into() };
+    let recorder = Recorder::with(move |_, _| Some(Ok(refused.clone())));
+    let failing = async |then: &dyn Fn(Told)| {
+        let mut told = Told::new(&slack(), &json!({"token": "x"}), "info", recorder.clone());
+        told.tell(Severity::Warning, "Paused", "r1");
+        minutes(2).await;
+        let statuses = told.statuses.clone();
+        assert!(told.counted().3, "refused");
+        then(told);
+        statuses.alerts().into_values().any(|counts| counts.failing)
+    };
+    let gone = |told: Told| drop(told.alerts.problems("shop", &told.analysis, |_, _| Provider::Missing));
+    assert!(!failing(&gone).await, "the provider is gone");
+    let unknown = |told: Told| {
+        drop(told.alerts.problems("shop", &told.analysis, |_, _| Provider::NotKnownYet));
+        assert!(told.counted().3, "a cache that fills says nothing of it");
+    };
+    assert!(!failing(&unknown).await, "the Canary is gone");
+    let moved = |told: Told| {
+        let receiver = told.statuses.alerts().into_keys().next().unwrap();
+        told.statuses.count_alert((receiver.0, "msteams".into()), AlertResult::Sent);
+    };
+    assert!(!failing(&moved).await, "what is of another kind now has arrived");
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_webhook_that_is_muted_causes_no_alert() {

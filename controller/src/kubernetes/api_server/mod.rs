@@ -28,6 +28,9 @@ pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Objects that are written at a time. An API server that is asked for hundreds of writes at once answers none of them in time,
 /// and everybody tries again; so many keep a large one busy.
 const WRITES: usize = 16;
+/// Passes at a time over Canaries of which nothing is under way: each holds all that it read while it waits to write. So many have
+/// enough to write.
+const PASSES: usize = 4 * WRITES;
 
 /// The way to the API server.
 pub(crate) struct ApiServer {
@@ -35,6 +38,8 @@ pub(crate) struct ApiServer {
     pub(crate) client: Client,
     /// Permits to write an object that can wait.
     pub(crate) write_permits: Semaphore,
+    /// Permits to look at a Canary that can wait.
+    pub(crate) pass_permits: Semaphore,
     /// Objects that are not watched.
     pub(crate) lists: Arc<Lists>,
 }
@@ -43,6 +48,11 @@ impl ApiServer {
     /// Returns the way through a client.
     #[must_use]
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, write_permits: Semaphore::new(WRITES), lists: Lists::new() }
+        Self {
+            client,
+            write_permits: Semaphore::new(WRITES),
+            pass_permits: Semaphore::new(PASSES),
+            lists: Lists::new(),
+        }
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn detail(canary: &Canary, events: Vec<EventView>) -> CanaryDetail {
     let particulars = plan.map(|plan| Particulars::of(&plan, &state, &Observation::default(), &replies));
     let view = view(canary);
     let particulars = Particulars { advice: advice(&view), ..particulars.unwrap_or_default() };
-    CanaryDetail { view, particulars, history: None, events }
+    CanaryDetail { view, particulars, from_status: true, history: None, events }
 }
 
 /// Returns what happened to a Canary, as far as its events may be read and are still there.

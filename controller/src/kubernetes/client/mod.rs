@@ -93,7 +93,15 @@ impl Cluster {
         match self.ask("/api/v1/canaries").await {
             Ok(Some(value)) => Ok(Read { value, partial: None }),
             Ok(None) => bail!("Weir does not know what is asked: is it of another version?"),
-            Err(why) => Ok(Read { value: self.list_by_status(namespace).await?, partial: Some(format!("{why:#}")) }),
+            Err(why) => {
+                let (value, only) = self.list_by_status(namespace).await?;
+                let only = only.map(|only| {
+                    format!(
+                        "; these are of namespace {only} alone, since you may not list others': name one by --namespace"
+                    )
+                });
+                Ok(Read { value, partial: Some(format!("{why:#}{}", only.unwrap_or_default())) })
+            }
         }
     }
 
@@ -157,15 +165,19 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), namespace, &resource::<CanaryView>())
     }
 
-    /// Reads the status of the Canaries of one namespace; without one of all, or where that is not allowed of the context's.
-    async fn list_by_status(&self, namespace: Option<&str>) -> anyhow::Result<CanaryList> {
+    /// Reads the status of the Canaries of one namespace; without one of all, or where that is not allowed of the context's, which it
+    /// names then.
+    async fn list_by_status(&self, namespace: Option<&str>) -> anyhow::Result<(CanaryList, Option<String>)> {
+        let mut only = None;
         let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource::<CanaryView>());
         let params = ListParams::default();
         let found = match namespace {
             Some(namespace) => self.canaries(namespace).list(&params).await,
             None => match all.list(&params).await {
                 Err(error) if is_status(&error, 403) => {
-                    self.canaries(self.client.default_namespace()).list(&params).await
+                    let namespace = self.client.default_namespace();
+                    only = Some(namespace.to_owned());
+                    self.canaries(namespace).list(&params).await
                 }
                 found => found,
             },
@@ -173,7 +185,7 @@ impl Cluster {
         let canaries = found.context("list Canaries")?.items.into_iter().filter_map(|object| Cached::new(object).ok());
         let mut items: Vec<_> = canaries.map(|canary| from_status::view(&canary)).collect();
         items.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        Ok(CanaryList { items, problems: Vec::new() })
+        Ok((CanaryList { items, problems: Vec::new() }, only))
     }
 
     /// Asks the replica that acts; nothing where it does not know what is asked.

@@ -1,7 +1,7 @@
 //! What runs of a Canary, read with the rights of whoever asks: ReplicaSets and pods, by who owns them.
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -53,23 +53,42 @@ fn images(set: &ReplicaSet) -> Option<Vec<String>> {
 fn pod_view(pod: &Pod) -> PodView {
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
-    let waiting = containers.iter().find_map(|container| {
-        let state = container.state.as_ref()?;
-        let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
-        waiting.or_else(|| state.terminated.as_ref().and_then(|ended| ended.reason.clone()))
+    let inits = status.init_container_statuses.unwrap_or_default();
+    let declared = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    // A sidecar, Istio's for one, is an init container that goes on.
+    let goes_on =
+        |name: &str| declared.iter().any(|init| init.name == name && init.restart_policy.as_deref() == Some("Always"));
+    let begins = inits.iter().enumerate().find_map(|(i, init)| {
+        let begun = goes_on(&init.name) && init.started == Some(true);
+        let word = troubled(init).filter(|word| word != "Completed" && word != "PodInitializing");
+        let is_over =
+            init.state.as_ref().and_then(|state| state.terminated.as_ref()).is_some_and(|it| it.exit_code == 0);
+        (!begun && !is_over).then(|| format!("Init:{}", word.unwrap_or_else(|| format!("{i}/{}", declared.len()))))
     });
+    let waiting = begins.or_else(|| containers.iter().find_map(troubled)).or(status.reason);
     let status = match (&pod.metadata.deletion_timestamp, waiting) {
         (Some(_), _) => "Terminating".to_owned(),
         (None, Some(reason)) => reason,
         (None, None) => status.phase.unwrap_or_default(),
     };
+    let sidecars = inits.iter().filter(|init| goes_on(&init.name));
+    let counted: Vec<&ContainerStatus> = containers.iter().chain(sidecars).collect();
+    // What begins is started again by itself; afterwards only what goes on counts.
+    let started_again = if status.starts_with("Init:") { inits.iter().collect() } else { counted.clone() };
     PodView {
         name: pod.metadata.name.clone().unwrap_or_default(),
         made: made(&pod.metadata),
         status,
-        ready: [containers.iter().filter(|container| container.ready).count(), containers.len()],
-        restarts: containers.iter().map(|container| container.restart_count).sum(),
+        ready: [counted.iter().filter(|container| container.ready).count(), counted.len()],
+        restarts: started_again.iter().map(|container| container.restart_count).sum(),
     }
+}
+
+/// Returns what a container waits for, or why it has ended.
+fn troubled(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
+    waiting.or_else(|| state.terminated.as_ref().and_then(|ended| ended.reason.clone()))
 }
 
 fn owner(metadata: &ObjectMeta) -> Option<&str> {
@@ -109,6 +128,37 @@ mod tests {
             ]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn init_containers_sidecars_and_evictions_are_told_as_kubectl_tells_them() {
+        let container = |name: &str, ready: bool, restarts: i32, state: serde_json::Value| {
+            json!({"name": name, "image": "", "imageID": "", "ready": ready, "started": ready, "restartCount": restarts,
+                "state": state})
+        };
+        let seen = |status: serde_json::Value| {
+            let spec = json!({
+                "initContainers": [{"name": "istio-proxy", "restartPolicy": "Always"}, {"name": "migrate"}],
+                "containers": [{"name": "app"}],
+            });
+            let pod: Pod = from_value(json!({"metadata": {"name": "p"}, "spec": spec, "status": status})).unwrap();
+            let view = pod_view(&pod);
+            (view.status, view.ready, view.restarts)
+        };
+        let proxy = container("istio-proxy", true, 1, json!({"running": {}}));
+        let crashing = container("migrate", false, 4, json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+        let waits = container("app", false, 0, json!({"waiting": {"reason": "PodInitializing"}}));
+        let begins =
+            json!({"phase": "Pending", "initContainerStatuses": [proxy, crashing], "containerStatuses": [waits]});
+        assert_eq!(seen(begins), ("Init:CrashLoopBackOff".into(), [1, 2], 5));
+        let runs = container("migrate", false, 0, json!({"running": {}}));
+        let begins = json!({"phase": "Pending", "initContainerStatuses": [proxy, runs], "containerStatuses": [waits]});
+        assert_eq!(seen(begins), ("Init:1/2".into(), [1, 2], 1));
+        let done = container("migrate", false, 4, json!({"terminated": {"exitCode": 0, "reason": "Completed"}}));
+        let app = container("app", true, 2, json!({"running": {}}));
+        let serves = json!({"phase": "Running", "initContainerStatuses": [proxy, done], "containerStatuses": [app]});
+        assert_eq!(seen(serves), ("Running".into(), [2, 2], 3));
+        assert_eq!(seen(json!({"phase": "Failed", "reason": "Evicted"})).0, "Evicted");
     }
 
     #[test]

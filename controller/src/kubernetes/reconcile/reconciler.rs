@@ -132,9 +132,16 @@ impl Reconciler {
     /// Reconciles the Canary until it is gone.
     pub(crate) async fn run(mut self: Box<Self>, wake: Arc<Notify>) {
         let (namespace, name) = self.key.clone();
-        while let Some(canary) = self.stores.canaries.get(&namespace, &name) {
+        let stores = self.stores.clone();
+        while let Some(known) = stores.canaries.get(&namespace, &name) {
+            // Thousands may be made at once, and each pass holds all that it read. What is under way waits for nobody.
+            let waits = !self.is_under_way(&known);
+            let turn = if waits { stores.api.pass_permits.acquire().await.ok() } else { None };
+            let canary = stores.canaries.get(&namespace, &name).unwrap_or(known);
             // Boxed: a pass needs 30 KB, and a thousand Canaries may be idle.
-            let delay = match Box::pin(self.reconcile(&canary)).await {
+            let passed = Box::pin(self.reconcile(&canary)).await;
+            drop(turn);
+            let delay = match passed {
                 // The status still says what was refused: the next pass takes it out.
                 Ok(_) if self.retry.passed() => continue,
                 Ok(delay) => Duration::from_millis(delay.0),
@@ -153,6 +160,13 @@ impl Reconciler {
         self.statuses.forget(&Name { namespace: namespace.clone(), name: name.clone() });
         self.stores.forget(&self.key);
         info!(namespace, canary = name, "canary gone");
+    }
+
+    /// Returns whether a rollout, or the end of the Canary, is under way, as far as is known.
+    fn is_under_way(&self, canary: &Canary) -> bool {
+        let phase = canary.fields.status.phase.as_deref().unwrap_or_default();
+        let rests = ["", "Initializing", "Initialized", "Succeeded", "Failed"].contains(&phase);
+        canary.deleted() || !rests || self.state.as_ref().is_some_and(|state| state.run.is_some())
     }
 
     /// Makes one pass; returns when to look again without being woken.

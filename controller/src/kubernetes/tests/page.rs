@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 use weir_engine::{Phase, Verb};
 
 use crate::kubernetes::page::Shared;
@@ -28,7 +29,10 @@ fn client(asked: Asked) -> Client {
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
             let answer = match path.as_str() {
                 "/apis/authentication.k8s.io/v1/tokenreviews" => {
-                    let known = body["spec"]["token"] == "of ann";
+                    // Eve's is taken away after the first look at it.
+                    let again = asked.lock().unwrap().iter().any(|(_, before)| *before == body);
+                    let token = body["spec"]["token"].as_str();
+                    let known = token == Some("of ann") || token == Some("of eve") && !again;
                     json!({"metadata": {}, "spec": {}, "status": {"authenticated": known, "user": {"username": "ann", "groups": ["dev"]}}})
                 }
                 "/apis/authorization.k8s.io/v1/subjectaccessreviews" => {
@@ -123,6 +127,37 @@ async fn who_may_patch_a_canary_asks_for_verbs_of_that_one_alone() {
     }
     let writes = asked.lock().unwrap().iter().filter(|(path, _)| path.contains("/canaries/")).count();
     assert_eq!(writes, 1);
+}
+
+#[tokio::test]
+async fn strangers_take_no_place_of_whoever_has_a_token() {
+    let router = crate::page::router(Arc::new(page().0), crate::page::Hosts::Any);
+    let open = async |token: Option<&str>| {
+        let request = Request::get("/page/stream").header("host", "weir");
+        let request = token.iter().fold(request, |request, token| request.header("authorization", *token));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    };
+    let mut told = Vec::new();
+    let refused = loop {
+        let answer = open(None).await;
+        if answer.status() != StatusCode::OK {
+            break answer.status();
+        }
+        told.push(answer);
+    };
+    assert_eq!((refused, told.len()), (StatusCode::SERVICE_UNAVAILABLE, 16));
+    assert_eq!(open(Some("Bearer of ann")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_ended_shows_nothing_more_though_the_page_is_open() {
+    let (page, ..) = page();
+    let eve = page.viewer(Some("of eve")).await.unwrap();
+    assert!(page.changes(&eve, "").await.is_ok());
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    let why = page.changes(&eve, "").await.unwrap_err();
+    assert!(why.contains("does not know this token"), "{why}");
 }
 
 #[tokio::test]

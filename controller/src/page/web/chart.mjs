@@ -30,6 +30,12 @@ export class Chart {
     this.note = h("p", { class: "faint" });
     this.at = h("p", { "aria-live": "polite", class: "at" });
     this.root = h("figure", { class: "plain" }, this.drawing, this.at, h("figcaption", {}, this.note));
+    // One drawing, whatever is drawn in it: who has it under the pointer or the keyboard keeps it.
+    this.svg = svg("svg", { tabindex: "0", role: "img" });
+    this.svg.addEventListener("pointermove", (event) => this.read(this.nearest(this.under(event))));
+    this.svg.addEventListener("pointerleave", () => this.svg !== document.activeElement && this.read(undefined));
+    this.svg.addEventListener("blur", () => this.read(undefined));
+    this.svg.addEventListener("keydown", (event) => this.key(event));
     this.clear();
     new ResizeObserver(() => this.points.length > 1 && this.width !== this.room() && this.draw()).observe(this.drawing);
   }
@@ -48,11 +54,13 @@ export class Chart {
     say(this.at, "");
   }
 
-  show(history, started, run) {
+  show(history, started, run, fromStatus) {
     this.points = (history?.points ?? []).map((p) => ({ observed: undefined, ...p }));
     this.from = history?.from ?? 0;
     if (this.points.length < 2) {
-      this.drawing.replaceChildren(h("p", { class: "faint" }, run ? "The line begins with the next look." : "The replica of Weir that acts now has seen no rollout of it: lines are kept in its memory, and are gone with it."));
+      const none = fromStatus ? "The line is in the memory of the Weir that acts, which you may not ask." : run ? "The line begins with the next look."
+        : "The replica of Weir that acts now has seen no rollout of it: lines are kept in its memory, and are gone with it.";
+      this.drawing.replaceChildren(h("p", { class: "faint" }, none));
       say(this.note, "");
       say(this.at, "");
       return;
@@ -66,34 +74,40 @@ export class Chart {
     const last = this.points.at(-1).ms || 1;
     this.width = this.room();
     this.plotWidth = this.width - LEFT - (this.width < ROOMY ? 10 : 124);
-    const x = (ms) => LEFT + (this.plotWidth * ms) / last;
+    this.perUnit = last / this.plotWidth;
+    const x = (ms) => LEFT + ms / this.perUnit;
     const total = TOP + PLOTS.length * (HEIGHT + GAP);
-    const focused = this.svg !== undefined && document.activeElement === this.svg;
-    this.svg = svg("svg", { viewBox: `0 0 ${this.width} ${total}`, tabindex: "0", role: "img", "aria-label": this.summary() });
+    this.svg.replaceChildren();
+    this.svg.setAttribute("viewBox", `0 0 ${this.width} ${total}`);
+    // Who reads with the keyboard is told of a moment when he asks for it, and not of each that comes.
+    if (this.svg !== document.activeElement) this.svg.setAttribute("aria-label", this.summary());
     PLOTS.forEach((plot, i) => this.plot(plot, TOP + i * (HEIGHT + GAP), x));
     for (const part of this.width < ROOMY ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) {
       this.svg.append(svg("text", { x: x(part * last), y: total - GAP + 16, "text-anchor": part === 1 ? "end" : "middle" }, age(part * last)));
     }
-    this.line = svg("line", { class: "cursor", y1: TOP, y2: total - GAP, visibility: "hidden" });
+    this.line = svg("line", { class: "cursor", y1: TOP, y2: total - GAP });
     this.svg.append(this.line);
-    this.svg.addEventListener("pointermove", (event) => {
-      const box = this.svg.getBoundingClientRect();
-      const ms = (((event.clientX - box.left) / box.width) * this.width - LEFT) * (last / this.plotWidth);
-      const distance = (p) => Math.abs(p.ms - ms);
-      this.point(this.points.reduce((best, p, i) => (distance(p) < distance(this.points[best]) ? i : best), 0));
-    });
-    this.svg.addEventListener("pointerleave", () => this.point(undefined));
-    this.svg.addEventListener("keydown", (event) => {
-      const now = this.cursor ?? this.points.length;
-      const to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: this.points.length - 1 }[event.key];
-      if (to === undefined) return;
-      event.preventDefault();
-      this.point(Math.min(this.points.length - 1, Math.max(0, to)));
-    });
-    this.drawing.replaceChildren(this.svg);
-    if (focused) this.svg.focus();
-    this.place = (p) => x(p.ms);
-    if (this.cursor !== undefined) this.point(this.cursor);
+    if (this.svg.parentNode !== this.drawing) this.drawing.replaceChildren(this.svg);
+    this.mark();
+  }
+
+  /** When the pointer is, in milliseconds of the line. */
+  under(event) {
+    const box = this.svg.getBoundingClientRect();
+    return (((event.clientX - box.left) / box.width) * this.width - LEFT) * this.perUnit;
+  }
+
+  nearest(ms) {
+    const distance = (p) => Math.abs(p.ms - ms);
+    return this.points.reduce((best, p, i) => (distance(p) < distance(this.points[best]) ? i : best), 0);
+  }
+
+  key(event) {
+    const now = this.cursor === undefined ? this.points.length : this.nearest(this.cursor);
+    const to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: this.points.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.read(Math.min(this.points.length - 1, Math.max(0, to)));
   }
 
   plot({ title, unit, top, lines }, y0, x) {
@@ -135,14 +149,19 @@ export class Chart {
     return d;
   }
 
+  /** Draws the line through the moment that is read. */
+  mark() {
+    const at = this.cursor === undefined ? undefined : LEFT + this.cursor / this.perUnit;
+    this.line.setAttribute("visibility", at === undefined ? "hidden" : "visible");
+    for (const end of at === undefined ? [] : ["x1", "x2"]) this.line.setAttribute(end, at);
+  }
+
   /** Reads the values of one moment. */
-  point(index) {
-    this.cursor = index;
+  read(index) {
     const p = this.points[index];
-    this.line.setAttribute("visibility", p ? "visible" : "hidden");
+    this.cursor = p?.ms;
+    if (this.line) this.mark();
     if (!p) return this.at.replaceChildren();
-    this.line.setAttribute("x1", this.place(p));
-    this.line.setAttribute("x2", this.place(p));
     const of = ([failed, ended]) => `${count(failed)} of ${count(ended)} failed (${share(failed, ended)})`;
     this.at.replaceChildren(h("b", {}, `${age(p.ms)}, `), clock(this.from + p.ms), `: asked ${percent(p.asked)} %${p.observed === undefined ? "" : `, observed ${percent(p.observed)} %`}; canary ${of(p.canary)}; primary ${of(p.primary)}; to bad ${Math.round(100 * clamp(p.bad))} %, to good ${Math.round(100 * clamp(p.good))} % of the way`);
     return undefined;

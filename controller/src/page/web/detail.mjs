@@ -124,9 +124,12 @@ export class Detail {
     update(this.arms, [view.primary, view.canary], drawArms);
     update(this.ways, view.evidence ?? null, drawEvidence);
     update(this.guard, view.guard ?? null, drawGuard);
-    update(this.steps, [view.steps, view.step, view.message], () => drawSteps(view));
-    this.chart.show(view.history, view.started, view.run);
-    update(this.gateways, view.gateways, drawGateways);
+    update(this.steps, [view.steps, view.step], () => drawSteps(view));
+    // It counts down each second, beside what somebody may be reading.
+    const waits = this.steps.querySelector("[data-state=now] > p");
+    if (waits) say(waits, printable(view.message));
+    this.chart.show(view.history, view.started, view.run, view.fromStatus);
+    update(this.gateways, [view.gateways, view.applied, view.fromStatus], drawGateways);
     update(this.metrics, [view.metrics, view.checks], drawMetrics);
     update(this.webhooks, view.webhooks, drawWebhooks);
     update(this.events, view.events, drawEvents);
@@ -255,11 +258,12 @@ function drawSteps(view) {
     h("div", {}, h("b", {}, it.matching && it.weight === 0 ? "matching" : `${percent(it.weight)} %`), h("span", { class: "faint" }, ` step ${i + 1}`)),
     h("div", { "data-tone": it.state === "now" ? "busy" : it.state === "done" ? "good" : "rest" }, words[it.state] ?? "ahead"),
     h("ul", { "aria-label": "waits for" }, it.waits.map((wait) => h("li", {}, theirs(wait)))),
-    it.state === "now" && h("p", { class: "text" }, printable(view.message)));
+    it.state === "now" && h("p", { class: "text" }));
   return h("ol", { class: "steps", tabindex: "0", "aria-label": "Steps" }, view.steps.map(step));
 }
 
-function drawGateways(gateways) {
+function drawGateways([gateways, applied, fromStatus]) {
+  if (fromStatus) return h("p", { class: "faint" }, `${applied.gateways} of ${several(applied.of, "gateway")} acknowledged; which ones cannot be read with your rights.`);
   if (gateways.length === 0) return h("p", { class: "faint" }, "None is seen from here.");
   return h("ul", { class: "plain events" }, [...gateways].sort((a, b) => a.acknowledged - b.acknowledged).map(({ name, acknowledged, silent }) =>
     h("li", { "data-name": printable(name) }, h("span", { "data-tone": acknowledged ? "good" : "busy" }, acknowledged ? "✔ acknowledged" : silent ? "? never heard of" : "◌ not yet"), theirs(name, { class: "code" }))));

@@ -25,14 +25,23 @@ export function theirs(text, attributes = {}) {
 
 const shown = new WeakMap();
 
-/** Puts other children into an element, and says whether it did: not where nothing changed. */
+/** Puts other children into an element, and says whether it did: not where nothing changed. What can be moved keeps its place and the focus. */
 export function update(element, value, make) {
   const key = JSON.stringify(value);
   if (shown.get(element) === key) return false;
   shown.set(element, key);
+  const places = movable(element).map((part) => [part.ariaLabel, part.scrollLeft, part.scrollTop, part === document.activeElement]);
   element.replaceChildren(...[make(value)].flat().filter((child) => child !== undefined && child !== null && child !== false));
+  for (const [label, left, top, focused] of places) {
+    const part = movable(element).find((part) => part.ariaLabel === label);
+    if (!part) continue;
+    [part.scrollLeft, part.scrollTop] = [left, top];
+    if (focused) part.focus({ preventScroll: true });
+  }
   return true;
 }
+
+const movable = (element) => [...element.querySelectorAll("[tabindex='0']")];
 
 /** Sets a text where it differs, so that nothing is drawn or read again in vain. */
 export function say(element, text) {

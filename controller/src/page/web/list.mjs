@@ -34,7 +34,9 @@ export class List {
       this.empty,
       ...GROUPS.flatMap(([group]) => [this.titles.get(group), this.lists.get(group)]),
     );
-    root.addEventListener("keydown", (event) => this.key(event));
+    this.root = root;
+    // Wherever the focus is: a page that was just opened has it nowhere.
+    document.addEventListener("keydown", (event) => root.hidden || this.key(event));
   }
 
   button(group) {
@@ -129,14 +131,22 @@ export class List {
   /** Arrows go from row to row. */
   key(event) {
     const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
-    if (!step || (event.target === this.find && event.key.length === 1)) return;
-    const links = [...event.currentTarget.querySelectorAll(".row a")];
+    const elsewhere = event.target instanceof HTMLInputElement && event.target !== this.find;
+    if (!step || elsewhere || event.ctrlKey || event.metaKey || event.altKey || (event.target === this.find && event.key.length === 1)) return;
+    const links = [...this.root.querySelectorAll(".row a")];
     const now = links.indexOf(document.activeElement);
     const next = links[now < 0 ? (step > 0 ? 0 : links.length - 1) : now + step];
     if (next) {
       event.preventDefault();
       next.focus();
     } else if (step < 0) this.find.focus();
+  }
+
+  /** Gives the focus to a Canary's row, and says whether there is one. */
+  focus({ namespace, name }) {
+    const row = this.rows.get(keyOf(namespace, name));
+    row?.link.focus({ preventScroll: true });
+    return row !== undefined && row.link === document.activeElement;
   }
 
   tick(now) {

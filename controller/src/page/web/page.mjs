@@ -13,6 +13,8 @@ const feed = new Feed(hear, denied);
 const list = new List(listRoot, feed);
 const detail = new Detail(detailRoot, feed, news, refuse);
 let told;
+/** What is open, and where the list stood when it was opened. */
+let [opened, place] = [undefined, 0];
 
 function hear(line) {
   if (line.kind === "hello") say(find("title"), printable(line.title));
@@ -49,13 +51,16 @@ function route() {
 }
 
 function navigate() {
-  const wanted = route();
+  const [left, wanted] = [opened, route()];
+  if (!left) place = scrollY;
+  opened = wanted;
   if (wanted) detail.open(wanted, list.get(wanted.namespace, wanted.name));
   document.title = wanted ? `${printable(wanted.name)} · Weir` : "Weir";
   feed.want(wanted);
   show();
   if (wanted) find("detail-heading")?.focus();
-  scrollTo(0, 0);
+  else if (left && !list.focus(left)) main.focus();
+  scrollTo(0, wanted ? 0 : place);
 }
 
 function denied(text) {
@@ -115,7 +120,6 @@ addEventListener("keydown", (event) => {
     list.find.focus();
   } else if (event.key === "Escape" && !detailRoot.hidden) {
     location.hash = "#/";
-    main.focus();
   } else if (event.key === "Escape" && typing && list.find.value) {
     list.find.value = "";
     list.draw();
