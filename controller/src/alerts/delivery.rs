@@ -22,6 +22,8 @@ use crate::status_store::{AlertResult, StatusStore};
 const QUEUE: usize = 64;
 /// Places in a queue that steps do not take: of those a later one says as much.
 const RESERVED: usize = 16;
+/// Alerts of one namespace that may wait for a provider of another one: who tells a lot silences nobody else.
+const SHARE: usize = 24;
 /// Time for one try. A chat answers within a second.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Tries for one request, with 1, 2, 4 and 8 s between them.
@@ -106,6 +108,15 @@ impl Deliveries {
 
     fn done(&self, provider: &str, kind: &str, result: Result<(), String>) {
         let counted = if result.is_ok() { AlertResult::Sent } else { AlertResult::Failed };
+        self.record(provider, kind, counted, result);
+    }
+
+    fn dropped(&self, provider: &str, kind: &str) {
+        let why = "an alert was left out, since too many wait for it".to_owned();
+        self.record(provider, kind, AlertResult::Dropped, Err(why));
+    }
+
+    fn record(&self, provider: &str, kind: &str, counted: AlertResult, result: Result<(), String>) {
         self.statuses.count_alert((provider.to_owned(), kind.to_owned()), counted);
         let failures = &mut self.content.lock().failures;
         let news = match result {
@@ -139,8 +150,14 @@ impl Job {
         self.message.severity >= self.least
     }
 
+    /// Returns the provider's namespace.
     fn namespace(&self) -> &str {
         self.name.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    /// Returns what alerts on their way are counted by.
+    fn key(&self) -> (String, String) {
+        (self.name.clone(), self.message.namespace.clone())
     }
 }
 
@@ -151,8 +168,8 @@ pub(crate) struct Alerts {
     secrets: Arc<dyn Secrets>,
     transport: Arc<dyn Transport>,
     queues: Mutex<BTreeMap<String, mpsc::Sender<Job>>>,
-    /// Alerts on their way, by provider; none of a provider that has none.
-    pub(super) pending: Mutex<BTreeMap<String, usize>>,
+    /// Alerts on their way, by provider and by the namespace that tells; none of those that have none.
+    pub(super) pending: Mutex<BTreeMap<(String, String), usize>>,
     arrived: Notify,
 }
 
@@ -186,12 +203,14 @@ impl Alerts {
             sender
         });
         let free = if job.message.step { RESERVED } else { 0 };
-        if queue.capacity() <= free {
+        let mut pending = self.pending.lock();
+        let waiting = pending.get(&job.key()).copied().unwrap_or_default();
+        if queue.capacity() <= free || waiting >= SHARE && job.namespace() != job.message.namespace {
             let Job { name, spec, deliveries, .. } = job;
             tracing::warn!(provider = name, "alert dropped: too many wait");
-            deliveries.statuses.count_alert((name, spec.kind), AlertResult::Dropped);
+            deliveries.dropped(&name, &spec.kind);
         } else {
-            *self.pending.lock().entry(job.name.clone()).or_default() += 1;
+            pending.insert(job.key(), waiting + 1);
             // There is room, and the task is there as long as the queue is.
             let _ = queue.try_send(job);
         }
@@ -209,15 +228,15 @@ impl Alerts {
             }
         };
         if timeout(LAST, all).await.is_err() {
-            for (provider, alerts) in self.pending.lock().iter() {
-                tracing::warn!(provider, alerts, "alerts lost: they had not arrived when the program ended");
+            for ((provider, namespace), alerts) in self.pending.lock().iter() {
+                tracing::warn!(provider, namespace, alerts, "alerts lost: they had not arrived when the program ended");
             }
         }
     }
 
-    fn forget(&self, provider: &str) {
+    fn forget(&self, job: &Job) {
         let mut pending = self.pending.lock();
-        if let Some(alerts) = pending.get_mut(provider) {
+        if let Some(alerts) = pending.get_mut(&job.key()) {
             *alerts = alerts.saturating_sub(1);
         }
         pending.retain(|_, alerts| *alerts > 0);
@@ -264,7 +283,7 @@ impl Alerts {
                     job.deliveries.done(&job.name, &job.spec.kind, Err(why));
                 }
             }
-            self.forget(&job.name);
+            self.forget(&job);
         }
     }
 

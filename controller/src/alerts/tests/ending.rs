@@ -94,6 +94,28 @@ async fn who_keeps_no_message_is_told_of_the_newer_rollout_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_tells_a_lot_to_a_shared_provider_silences_no_other_namespace() {
+    let recorder = Recorder::with(|_, _| Some(Ok(ok(&json!("ok")))));
+    let spec = json!({"type": "discord", "address": "http://d/1"});
+    let told = Told::new(&spec, &json!({}), "info", recorder.clone());
+    let send = |namespace: &str, text: &str| {
+        let situation = Situation::unknown(namespace, "cart");
+        let event = Event::new(Severity::Error, "EvidenceBad", text.to_owned());
+        let message = Arc::new(Message::of(&event, &situation, None, Timestamp(0)).unwrap());
+        let deliveries = Deliveries::new(Arc::new(Notify::new()), told.statuses.clone());
+        told.alerts.alerts.send("ops/chat".into(), told.spec.clone(), Severity::Info, &message, &deliveries);
+        deliveries
+    };
+    let loud: Vec<_> = (0..200).map(|number| send("evil", &format!("number {number}"))).collect();
+    let quiet = send("bank", "of the bank");
+    assert_eq!(quiet.failures().len(), 0);
+    assert!(loud.last().unwrap().failures()["ops/chat"].contains("left out"), "who loses one is told so");
+    minutes(3).await;
+    let arrived = |text: &str| recorder.sent().iter().filter(|sent| sent.body.to_string().contains(text)).count();
+    assert_eq!((arrived("of the bank"), arrived("number ")), (1, 24));
+}
+
+#[tokio::test(start_paused = true)]
 async fn alerts_on_their_way_arrive_before_the_program_ends_and_one_that_hangs_does_not_keep_it() {
     let recorder = Recorder::with(|_, _| Some(Ok(ok(&json!("ok")))));
     let mut told =
@@ -110,6 +132,10 @@ async fn alerts_on_their_way_arrive_before_the_program_ends_and_one_that_hangs_d
     told.tell(Severity::Error, "EvidenceBad", "r1");
     let begun = Instant::now();
     told.alerts.alerts.clone().finish().await;
-    assert_eq!(told.alerts.alerts.pending.lock().get("shop/chat"), Some(&1), "lost, and said so");
+    assert_eq!(
+        told.alerts.alerts.pending.lock().get(&("shop/chat".into(), "shop".into())),
+        Some(&1),
+        "lost, and said so"
+    );
     assert!(begun.elapsed() < Duration::from_secs(20), "Kubernetes kills it then");
 }
