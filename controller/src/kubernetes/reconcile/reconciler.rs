@@ -249,7 +249,7 @@ impl Reconciler {
         let asked = (moving || told).then_some(moving);
         self.hazards = released
             .and_then(|target| younger.hazards(&self.stores, &subject.names, target, callers, asked))
-            .map(|hazards| self.former.hazard(&subject.names).into_iter().chain(hazards).collect());
+            .map(|hazards| self.former.hazard(&self.stores, &subject.names).into_iter().chain(hazards).collect());
         match released {
             Some(_) if moving && self.hazards.is_none() => Some(LISTING),
             Some(_) if told => Some(HAZARDS_RECHECK),

@@ -33,6 +33,8 @@ use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault, TakenOver};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::render::{CANARY_LABEL, INHERITED, Names, references, template_of};
 use crate::kubernetes::router::shares_with_canary;
+use crate::kubernetes::stores::Stores;
+use crate::kubernetes::target::apart::{apart, beside};
 use crate::kubernetes::target::flagger::{
     Around, Controlled, FLAGGER, TAKE_OVER, canaries, changed_since, controller_of, reowned, runs_target, under_way,
 };
@@ -50,24 +52,34 @@ const LAST_LOOK: Duration = Duration::from_secs(3);
 const RECHECK: Span = Span::seconds(1);
 /// Time between two looks at a Canary of Flagger's whose objects were taken over: as often as Flagger looks for new ones.
 const FORMER_RECHECK: Duration = Duration::from_secs(10);
+/// The same where it was gone: a commit that is taken back brings it again, without its suspension.
+const GONE_RECHECK: Duration = Duration::from_secs(60);
+/// The same without the right to look, which an admin takes away when all is taken over.
+const FORBIDDEN_RECHECK: Duration = Duration::from_secs(600);
 
 /// What is known of the controller whose objects are taken over.
 #[derive(Debug, Default)]
 pub(super) struct Former {
     /// Since when its Canary is known to be suspended.
     suspended: Option<Instant>,
-    /// When it was last looked at after the takeover.
-    looked: Option<Instant>,
+    /// When it is looked at again after the takeover.
+    due: Option<Instant>,
     /// Its Canary, as long as it is there after the takeover.
-    left: Option<String>,
-    /// Whether it is known to be gone.
-    gone: bool,
+    left: Option<DynamicObject>,
 }
 
 impl Former {
-    /// Says that the other controller's Canary is still there.
-    pub(super) fn hazard(&self, names: &Names) -> Option<String> {
-        let left = self.left.as_ref()?;
+    /// Says that the other controller's Canary is still there, and what would go with it.
+    pub(super) fn hazard(&self, stores: &Stores, names: &Names) -> Option<String> {
+        let kept = beside(stores, names, self.left.as_ref()?);
+        let left = self.left.as_ref()?.metadata.name.as_deref().unwrap_or_default();
+        if !kept.is_empty() {
+            return Some(format!(
+                "canaries.flagger.app {left} is still there, suspended, and what it controls goes with it: {}; take the ownerReferences out \
+                 of what is to stay before you delete it",
+                kept.join(", ")
+            ));
+        }
         Some(format!(
             "canaries.flagger.app {left} is still there, suspended, and controls nothing any more: delete it by kubectl -n {} delete \
              canaries.flagger.app {left}, or remove it from Git",
@@ -104,13 +116,21 @@ impl Reconciler {
             }
             Err(error) => return Err(error),
         };
-        let of = flaggers.data["spec"]["targetRef"]["name"].as_str().unwrap_or_default();
-        let Some(target) = target.filter(|_| of == names.target) else {
-            let text = format!(
-                "canaries.flagger.app {} releases {of}, and Canary {} {}: give both the same target",
-                controlled.canary, names.canary, names.target
-            );
-            return self.refuse(canary, ("ControlledByFlagger", text)).await;
+        let kept = beside(&self.stores, names, &flaggers);
+        let also = || {
+            format!(
+                "also controls {}, which go with it: take the ownerReferences out of what is to stay",
+                kept.join(", ")
+            )
+        };
+        let none = || format!("releases {}, which is not there", names.target);
+        let why = apart(&flaggers.data, names).or_else(|| (!kept.is_empty()).then(also));
+        let target = match (why, target) {
+            (None, Some(target)) => target,
+            (why, _) => {
+                let text = format!("canaries.flagger.app {} {}", controlled.canary, why.unwrap_or_else(none));
+                return self.refuse(canary, ("ControlledByFlagger", text)).await;
+            }
         };
         if let Some(why) = self.busy(&flaggers, names) {
             self.former.suspended = None;
@@ -265,32 +285,31 @@ impl Reconciler {
         Ok(changed)
     }
 
-    /// Keeps Flagger's Canary suspended as long as it is there: what applies it from Git may not know that it must be. No pass waits for
-    /// a success of this.
+    /// Keeps Flagger's Canary suspended as long as it is there, and whenever it comes back: what applies it from Git may not know that it
+    /// must be. No pass waits for a success of this.
     pub(super) async fn keep_suspended(&mut self, canary: &Canary, names: &Names) {
         let status = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let from = status.taken_over.as_ref().and_then(|it| it.from.strip_prefix("canaries.flagger.app "));
-        let is_due = self.former.looked.is_none_or(|at| at.elapsed() >= FORMER_RECHECK);
         let asked = canary.annotation(TAKE_OVER) == Some(FLAGGER) && !canary.deleted();
-        let Some(name) = from.filter(|_| asked && is_due && !self.former.gone).map(str::to_owned) else { return };
-        self.former.looked = Some(Instant::now());
-        let kept = match self.flaggers(names, &name).await {
+        let is_due = self.former.due.is_none_or(|due| due <= Instant::now());
+        let Some(name) = from.filter(|_| asked && is_due).map(str::to_owned) else { return };
+        self.former.left = None;
+        let (recheck, kept) = match self.flaggers(names, &name).await {
             Ok(Some(flaggers)) => {
-                self.former.left = Some(name);
-                match leave_alone(&flaggers) {
+                let kept = match leave_alone(&flaggers) {
                     Some(patch) => self.tell_flagger(names, &flaggers, patch).await,
                     None => Ok(()),
-                }
+                };
+                self.former.left = Some(flaggers);
+                (FORMER_RECHECK, kept)
             }
-            found => {
-                // Without the right to look nobody knows.
-                let forbidden =
-                    |error: &ActError| matches!(error, ActError::Write { source, .. } if is_status(source, 403));
-                self.former.gone = found.as_ref().map_or_else(forbidden, Option::is_none);
-                self.former.left = None;
-                found.map(drop)
-            }
+            Ok(None) => (GONE_RECHECK, Ok(())),
+            Err(error) => match &error {
+                ActError::Write { source, .. } if is_status(source, 403) => (FORBIDDEN_RECHECK, Err(error)),
+                _ => (FORMER_RECHECK, Err(error)),
+            },
         };
+        self.former.due = Some(Instant::now() + recheck);
         if let Err(error) = kept {
             let (namespace, name) = (&self.key.0, &self.key.1);
             warn!(namespace, canary = name, error = %Chain(&error), "Flagger's Canary is not known to be suspended");

@@ -129,6 +129,12 @@ pub(super) fn around(stores: &Stores, names: &Names) -> Vec<Around> {
     rules.chain(Around::of(&stores.virtual_services, namespace, &names.apex)).collect()
 }
 
+/// Returns the VirtualServices and DestinationRules of a Canary's namespace.
+pub(super) fn all_around(stores: &Stores, names: &Names) -> Vec<Around> {
+    let routes = Around::all(&stores.virtual_services, &names.namespace);
+    routes.into_iter().chain(Around::all(&stores.destination_rules, &names.namespace)).collect()
+}
+
 /// Returns whether the routes, whoever made them, give the canary's Service a share by themselves.
 pub(super) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {
     let Some(live) = stores.virtual_services.get(&names.namespace, &names.apex) else { return false };

@@ -79,6 +79,14 @@ pub(crate) fn around(stores: &Stores, names: &Names) -> Vec<Around> {
     }
 }
 
+/// Returns all of the router's objects in a Canary's namespace that could stand around one.
+#[must_use]
+pub(crate) fn all_around(stores: &Stores, names: &Names) -> Vec<Around> {
+    match names.router {
+        RouterKind::Istio => istio::all_around(stores, names),
+    }
+}
+
 /// Returns whether routes, whoever made them, give the canary a share by themselves.
 #[must_use]
 pub(crate) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {

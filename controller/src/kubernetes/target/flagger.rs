@@ -4,13 +4,15 @@
 //! references are replaced while that Canary is there and suspended, and the objects stay as they are: see
 //! `reconcile/take_over.rs`.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::MANAGER;
 use crate::kubernetes::api_server::cache::Cache;
-use crate::kubernetes::api_server::object::{Projection, resource};
+use crate::kubernetes::api_server::object::{Cached, Projection, resource};
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::config::Config;
@@ -42,6 +44,13 @@ impl Around {
     pub(crate) fn of<V: Projection>(cache: &Cache<V>, namespace: &str, name: &str) -> Option<Self> {
         let live = cache.get(namespace, name)?;
         Some(Self { resource: resource::<V>(), kind: V::KIND, metadata: live.metadata.clone() })
+    }
+
+    /// Returns all objects of a namespace.
+    pub(crate) fn all<V: Projection>(cache: &Cache<V>, namespace: &str) -> Vec<Self> {
+        let of =
+            |live: &Arc<Cached<V>>| Self { resource: resource::<V>(), kind: V::KIND, metadata: live.metadata.clone() };
+        cache.of(namespace).iter().map(of).collect()
     }
 
     /// Returns the object's name.
@@ -76,9 +85,8 @@ impl Controlled {
     }
 }
 
-/// Returns what Flagger controls of the objects that a Canary needs, if it controls any.
-#[must_use]
-pub(crate) fn controlled(stores: &Stores, names: &Names) -> Option<Controlled> {
+/// Returns the objects that a Canary needs, whosever they are.
+pub(super) fn around(stores: &Stores, names: &Names) -> Vec<Around> {
     let namespace = &names.namespace;
     let primary = stores.target(names.kind, namespace, &names.primary());
     let scaler = names.scaler.as_ref().map(|name| format!("{name}-primary"));
@@ -87,8 +95,14 @@ pub(crate) fn controlled(stores: &Stores, names: &Names) -> Option<Controlled> {
     around.extend(scaler.and_then(|name| Around::of(&stores.scalers, namespace, &name)));
     around.extend(services.iter().filter_map(|name| Around::of(&stores.services, namespace, name)));
     around.extend(router::around(stores, names));
+    around
+}
+
+/// Returns what Flagger controls of the objects that a Canary needs, if it controls any.
+#[must_use]
+pub(crate) fn controlled(stores: &Stores, names: &Names) -> Option<Controlled> {
     let mut found: Option<Controlled> = None;
-    for object in around {
+    for object in around(stores, names) {
         let Some((canary, uid)) = controller_of(&object.metadata) else { continue };
         let objects =
             &mut found.get_or_insert_with(|| Controlled { canary, uid: uid.clone(), objects: Vec::new() }).objects;
@@ -97,7 +111,7 @@ pub(crate) fn controlled(stores: &Stores, names: &Names) -> Option<Controlled> {
     found
 }
 
-fn of_target(target: &Target) -> Around {
+pub(super) fn of_target(target: &Target) -> Around {
     let kind = target.kind();
     Around { resource: kind.resource(), kind: kind.word(), metadata: target.metadata().clone() }
 }

@@ -1,5 +1,6 @@
 //! What is released: the templates of its revisions, its autoscaler, and what stands in the way of releasing it.
 
+pub(crate) mod apart;
 pub(crate) mod conflicts;
 pub(crate) mod flagger;
 pub(crate) mod hazards;

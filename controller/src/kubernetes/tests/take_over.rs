@@ -17,7 +17,7 @@ const MADE: [(&str, &str); 8] = [
     ("configmaps", "settings-primary"),
 ];
 
-const FLAGGERS: &str = "canaries.flagger.app";
+pub(super) const FLAGGERS: &str = "canaries.flagger.app";
 
 fn target(version: &str) -> Value {
     let mut target = deployment("shop", &[("app", "shop")], version);
@@ -29,19 +29,24 @@ fn settings(name: &str, value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}, "data": {"a": value}})
 }
 
+/// Somebody applies a Canary of Flagger's, which gets this phase.
+pub(super) fn flagger_comes(server: &ApiServer, phase: &str) {
+    let target = json!({"kind": "Deployment", "name": "shop"});
+    let spec = json!({"targetRef": target, "service": {"port": 80}, "revertOnDeletion": true});
+    let mut theirs = object("flagger.app/v1beta1", "Canary", "shop", spec);
+    theirs["status"] = json!({"phase": phase, "lastTransitionTime": "2026-06-01T00:00:00Z"});
+    theirs["metadata"]["finalizers"] = json!(["finalizer.flagger.app"]);
+    server.put("flagger", &theirs);
+}
+
 /// A cluster as Flagger leaves it, whose primary runs `v1` and whose target declares `version`.
-fn flagger(phase: &str, version: &str) -> ApiServer {
+pub(super) fn flagger(phase: &str, version: &str) -> ApiServer {
     let server = ApiServer::default();
     server.apply("flux", &settings("settings", "1"));
     let mut declared = target(version);
     declared["spec"]["replicas"] = 0.into();
     server.apply("flux", &declared);
-    let spec =
-        json!({"targetRef": {"kind": "Deployment", "name": "shop"}, "service": {"port": 80}, "revertOnDeletion": true});
-    let mut theirs = object("flagger.app/v1beta1", "Canary", "shop", spec);
-    theirs["status"] = json!({"phase": phase, "lastTransitionTime": "2026-06-01T00:00:00Z"});
-    theirs["metadata"]["finalizers"] = json!(["finalizer.flagger.app"]);
-    server.put("flagger", &theirs);
+    flagger_comes(&server, phase);
     let uid = server.get(FLAGGERS, NAMESPACE, "shop").unwrap()["metadata"]["uid"].clone();
     let owner = json!([{
         "apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "shop", "uid": uid, "controller": true, "blockOwnerDeletion": true,
@@ -79,7 +84,7 @@ fn ours() -> Value {
     canary("shop", json!({"hosts": ["shop.example.com"], "gateways": ["public"]}))
 }
 
-fn asking() -> Value {
+pub(super) fn asking() -> Value {
     let mut canary = ours();
     canary["metadata"]["annotations"] = json!({"weir.dev/take-over": "flagger"});
     canary
@@ -94,7 +99,7 @@ fn controllers(server: &ApiServer) -> Vec<Value> {
 }
 
 /// Deletes Flagger's Canary, and with it what it controls.
-fn flagger_goes(server: &ApiServer) {
+pub(super) fn flagger_goes(server: &ApiServer) {
     server.delete(FLAGGERS, NAMESPACE, "shop");
     assert!(server.get(FLAGGERS, NAMESPACE, "shop").is_none(), "something holds Flagger's Canary");
 }
