@@ -10,7 +10,10 @@ use crate::input::{Exit, Files, shown};
 use crate::terminal;
 use weir_controller::api::{self, CanarySpec, Clash, Fields, Known, Object, Parsed, Problem};
 
-/// Check objects without a cluster: what is refused, what has no effect, and how a release would go.
+/// Check objects without a cluster: what is refused, what has no effect or another meaning, and how a release would go.
+///
+/// A line begins with `error` for what Weir or the API server refuses, unknown fields included, with `note` for what has no effect or less than
+/// it says, and with `meaning` for what Flagger does otherwise.
 ///
 /// The forecast of a release says how long it takes at least, how many requests it needs and at what rate, and how many failures a
 /// bad revision costs until it is taken back.
@@ -36,6 +39,7 @@ pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
         errors += told.errors.len();
         told.errors.iter().for_each(|text| out += &format!("error: {text}\n"));
         told.notes.iter().for_each(|text| out += &format!("note: {text}\n"));
+        told.meanings.iter().for_each(|text| out += &format!("meaning: {text}\n"));
         out += &told.release;
     };
     let mut exit = Exit::default();
@@ -46,6 +50,7 @@ pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
             let told = match document {
                 Ok(Parsed { object: Known::Other, meant: false, .. }) => continue,
                 Ok(parsed) => {
+                    let parsed = parsed.placed();
                     if let Known::Canary(canary) = &parsed.object {
                         canaries.push((canary.clone(), parsed.fields.clone()));
                     }
@@ -86,38 +91,48 @@ fn together(canaries: &[(Box<Object<CanarySpec>>, Fields)]) -> Judged {
 struct Judged {
     errors: Vec<String>,
     notes: Vec<String>,
+    meanings: Vec<String>,
     release: String,
 }
 
 fn judged(parsed: Parsed) -> Judged {
+    let (refused, meanings) = (refused(&parsed), api::differences(&parsed));
     let Parsed { object, warnings, meant, fields, .. } = parsed;
     let said = |problems: Vec<Problem>| problems.into_iter().map(|it| fields.at(it).to_string()).collect::<Vec<_>>();
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if meant {
-        return Judged { errors: warnings, ..Judged::default() };
+        return Judged { errors: said(warnings), ..Judged::default() };
     }
-    let mut judged = Judged { notes: warnings, ..Judged::default() };
-    match object {
+    let (mut problems, mut notes, mut release) = (Vec::new(), warnings, String::new());
+    match &object {
         Known::Canary(canary) => {
-            judged.notes.extend(said(api::remarks(&canary)));
-            match api::plan(&canary) {
-                Ok(plan) => judged.release = format!("{canary}: {}\n", forecast::lines(&plan).join("\n  ")),
-                Err(problems) => judged.errors = said(problems),
+            notes.extend(api::remarks(canary));
+            match api::plan(canary) {
+                Ok(plan) if refused.is_empty() => {
+                    release = format!("{canary}: {}\n", forecast::lines(&plan).join("\n  "));
+                }
+                plan => problems = plan.err().unwrap_or_default(),
             }
         }
-        Known::Process(process) => judged.errors = api::process(&process).err().map(said).unwrap_or_default(),
-        provider => {
-            if let Known::MetricTemplate(template) = &provider {
-                judged.notes.extend(said(template.spec.remarks()));
-            }
-            judged.errors.extend(said(unusable(&provider).into_iter().collect()));
-        }
+        Known::Process(process) => problems = api::process(process).err().unwrap_or_default(),
+        Known::MetricTemplate(template) => notes.extend(template.spec.remarks()),
+        Known::AlertProvider(_) | Known::Secret(_) | Known::Other => {}
     }
-    judged
+    Judged {
+        errors: said(api::with_refused(problems, &refused)),
+        notes: said(api::without_refused(notes, &refused)),
+        meanings: said(meanings),
+        release,
+    }
+}
+
+/// Returns what is refused of an object by others than its plan: by the API server, and by those that it has asked or told something.
+pub(crate) fn refused(parsed: &Parsed) -> Vec<Problem> {
+    let unusable = unusable(&parsed.object).into_iter().collect();
+    api::with_refused(unusable, &weir_controller::kubernetes::refused(parsed))
 }
 
 /// Returns why a MetricTemplate cannot be asked, or nothing be sent to an AlertProvider.
-pub(crate) fn unusable(object: &Known) -> Option<Problem> {
+fn unusable(object: &Known) -> Option<Problem> {
     match object {
         Known::MetricTemplate(template) => weir_controller::unanswerable(template),
         Known::AlertProvider(provider) => weir_controller::alerts::unsendable(&provider.spec),

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::input::{Exit, Files, shown};
-use crate::lint::unusable;
+use crate::lint::refused;
 use crate::terminal;
-use weir_controller::api::{self, Known, Parsed, Problem};
+use weir_controller::api::{self, Known, Problem};
 
 /// Turn Flagger's objects into Weir's, and list what changes its meaning.
 ///
 /// The objects are written to standard output, in their order and with their comments; everything else stays as it is. What Weir
-/// refuses, and what it takes otherwise than Flagger, is on standard error with its file, document, line and field.
+/// or the API server refuses, and what Weir takes otherwise than Flagger, is on standard error with its file, document, line and field.
 ///
 /// Exit status: 0 all can work, 1 some objects cannot be read or cannot work, 2 a file cannot be read.
 #[derive(Args, Debug)]
@@ -35,9 +35,11 @@ pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     for file in &args.files.filename {
         let Some(text) = exit.read(file) else { continue };
         // What is told is of the file's own lines.
-        let mut migration = api::migrate(&text, &shown(file));
+        let mut migration = api::migrate_for(&text, &shown(file), refused);
         if args.take_over {
-            migration.text = api::migrate(&api::taking_over(&text), "").text;
+            let asking = api::migrate(&api::taking_over(&text), "").text;
+            migration.problems.extend(unasked(&migration.text, &asking, &shown(file)));
+            migration.text = asking;
         }
         if !written.is_empty() {
             terminal::print(if written.ends_with('\n') { "---\n" } else { "\n---\n" })?;
@@ -45,23 +47,23 @@ pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
         terminal::print(&migration.text)?;
         migration.problems.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         migration.remarks.iter().for_each(|remark| eprintln!("weir: note: {remark}"));
-        // What neither of the two says of an object alone: whether its metric can be asked, and anything be sent to it.
-        let parsed = api::read(&migration.text, &shown(file)).into_iter().flatten();
-        let told = |it: Parsed| unusable(&it.object).or_else(|| unasked(&it.object, args)).map(|why| it.fields.at(why));
-        let unusable: Vec<_> = parsed.filter_map(told).collect();
-        unusable.iter().for_each(|problem| eprintln!("weir: error: {problem}"));
         changed += migration.changed;
-        problems += migration.problems.len() + unusable.len();
+        problems += migration.problems.len();
         written = migration.text;
     }
     eprintln!("weir: {changed} of Flagger's objects changed, {problems} errors");
     Ok(exit.code(problems))
 }
 
-/// Says which Canary does not ask to be taken over though it should.
-fn unasked(object: &Known, args: &MigrateArgs) -> Option<Problem> {
-    let Known::Canary(canary) = object else { return None };
-    let asks = canary.metadata.annotations.contains_key("weir.dev/take-over");
-    let text = "could not be added to, as they are written: add weir.dev/take-over: flagger";
-    (args.take_over && !asks).then(|| Problem::new("metadata.annotations", text))
+/// Says which Canaries do not ask to be taken over though they should, where they stand in the text as it was.
+fn unasked(text: &str, asking: &str, file: &str) -> Vec<Problem> {
+    let pairs = api::read(text, file).into_iter().zip(api::read(asking, file));
+    let told = pairs.filter_map(|(before, after)| {
+        let Known::Canary(canary) = &after.ok()?.object else { return None };
+        let asks = canary.metadata.annotations.contains_key("weir.dev/take-over");
+        let text = "could not be added to, as they are written: add weir.dev/take-over: flagger";
+        let fields = before.ok().filter(|_| !asks)?.fields;
+        Some(fields.at(Problem::new("metadata.annotations", text)))
+    });
+    told.collect()
 }

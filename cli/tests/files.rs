@@ -78,7 +78,81 @@ fn lint_says_what_is_refused_and_what_has_no_effect() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
     assert!(said.contains("error: standard input, document 1, line 7: spec.analysis.interval: \"soon\""), "{said}");
-    assert!(said.contains("spec.analysis.canaryAnalysis: is not known here"), "{said}");
+    assert!(
+        said.contains("error: standard input, document 1, line 7: spec.analysis.canaryAnalysis: is not known"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_the_api_server_refuses_is_an_error_of_lint_and_of_migrate() {
+    let metrics: Vec<String> =
+        (0..17).map(|i| format!("{{name: m{i}, templateRef: {{name: a}}, thresholdRange: {{max: 1}}}}")).collect();
+    for (from, to, expected) in [
+        ("spec:", "sepc: {}\nspec:", "line 4: sepc: is not known"),
+        (
+            "namespace: shop}",
+            "namespace: shop, uid: 0a1b}",
+            "line 3: metadata.uid: is of the object that this was read from",
+        ),
+        ("kind: Canary", "kind: Canary\nstatus: {verdict: good}", "line 3: status.verdict: is not known"),
+        (
+            "port: 80",
+            "port: 80, trafficDistribution: Near",
+            "line 6: spec.service.trafficDistribution: \"Near\" is not known",
+        ),
+        (
+            "{interval",
+            &format!("{{metrics: [{}], interval", metrics.join(", ")),
+            "line 7: spec.analysis.metrics: has 17 items",
+        ),
+        (
+            "port: 80",
+            "port: 80, apex: {labels: {weir.dev/a: b}}",
+            "line 6: spec.service.apex.labels: keys of weir.dev/ are",
+        ),
+    ] {
+        for (command, group) in [("lint", "weir.dev"), ("migrate", "flagger.app")] {
+            let text_of = CANARY.replace("flagger.app", group).replacen(from, to, 1);
+            let output = weir(&[command, "-f", "-"], &text_of);
+            let said = text(&output.stdout) + &text(&output.stderr);
+            let expected = format!("error: standard input, document 1, {expected}");
+            assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+            assert!(
+                said.contains(&expected) && said.contains(", 1 errors") && !said.contains("is kept"),
+                "{command} {expected}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn lint_says_what_means_something_else_than_with_flagger() {
+    let metrics = "metrics: [{name: request-success-rate, thresholdRange: {min: 99}}], interval";
+    let canary = CANARY.replace("flagger.app", "weir.dev").replace("{interval", &format!("{{{metrics}"));
+    let output = weir(&["lint", "-f", "-"], &canary);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let meant =
+        "meaning: standard input, document 1, line 7: spec.analysis.metrics[0].thresholdRange: holds the weight";
+    assert!(
+        said.contains(meant) && said.contains("meaning: standard input, document 1, line 6: spec.service.gateways"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_canary_that_names_no_namespace_may_have_hosts_of_the_one_that_it_goes_to() {
+    let canary =
+        CANARY.replace(", namespace: shop", "").replace("port: 80", "port: 80, hosts: [cart.prod.svc.cluster.local]");
+    for (command, group) in [("lint", "weir.dev"), ("migrate", "flagger.app")] {
+        let output = weir(&[command, "-f", "-"], &canary.replace("flagger.app", group));
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{command}: {said}");
+        let elsewhere =
+            canary.replace("flagger.app", group).replace("{name: cart}\nspec", "{name: cart, namespace: shop}\nspec");
+        assert_eq!(weir(&[command, "-f", "-"], &elsewhere).status.code(), Some(1), "{command}");
+    }
 }
 
 /// What is said of a release by this analysis.
@@ -105,7 +179,8 @@ fn lint_forecasts_a_release_in_time_requests_and_failures() {
     ] {
         assert!(said.contains(line), "{line}\n{said}");
     }
-    assert!(said.lines().all(|line| line.chars().count() <= 110), "{said}");
+    let mut told = said.lines().filter(|line| !line.starts_with("meaning: "));
+    assert!(told.all(|line| line.chars().count() <= 110), "{said}");
     // Without a bound of its own a revision must be worse than 5 % and than thrice what the primary may be.
     assert!(forecast("{interval: 10s, stepWeights: [10, 50]}").contains("taken back after 4 at 10 %, 4 at 50 %"));
     assert!(
@@ -266,6 +341,14 @@ fn migrate_has_canaries_ask_to_be_taken_over_and_tells_of_the_files_own_lines() 
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), asked.replace("flagger.app", "weir.dev")));
     let said = text(&output.stderr);
     assert!(said.contains("line 8: spec.service.gateways"), "{said}");
+    // What cannot be asked is told of the file's own lines too.
+    let template = "---\napiVersion: flagger.app/v1beta1\nkind: MetricTemplate\nmetadata: {name: a}\nspec:\n  provider: {type: datadog}\n";
+    let output = weir(&["migrate", "--take-over", "-f", "-"], &format!("{block}{template}"));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("error: standard input, document 2, line 15: spec.provider.type: provider type datadog"),
+        "{said}"
+    );
     // Where there is no place for it, that is said.
     let output =
         weir(&["migrate", "--take-over", "-f", "-"], &block.replace("metadata:\n", "metadata:\n  annotations:\n"));

@@ -7,15 +7,30 @@ use super::analysis::{AnalysisSpec, MetricSpec, WebhookSpec};
 use super::canary::CanarySpec;
 use super::checks::is_built_in;
 use super::duration::parse_duration;
+use super::kinds::PROCESS;
 use super::object::Object;
 use super::problem::Problem;
 use super::providers::{AlertProviderSpec, MetricTemplateSpec};
+use super::read::{Known, Parsed};
 
 /// Flagger waits so long where less is asked for.
 const SHORTEST: Span = Span::seconds(10);
 
-/// Returns what of a Canary is done otherwise.
-pub(super) fn of_canary(canary: &Object<CanarySpec>) -> Vec<Problem> {
+/// Returns what of an object is done otherwise than Flagger does it.
+#[must_use]
+pub fn differences(parsed: &Parsed) -> Vec<Problem> {
+    match &parsed.object {
+        // No Flagger releases a Process.
+        Known::Canary(canary) if canary.spec.target_ref.kind == PROCESS => Vec::new(),
+        Known::Canary(canary) => of_canary(canary, parsed.namespace()),
+        Known::MetricTemplate(template) => of_template(&template.spec),
+        Known::AlertProvider(provider) => of_provider(&provider.spec),
+        Known::Process(_) | Known::Secret(_) | Known::Other => Vec::new(),
+    }
+}
+
+/// Returns what of a Canary is done otherwise; its namespace is known where the document gives one.
+fn of_canary(canary: &Object<CanarySpec>, namespace: Option<&str>) -> Vec<Problem> {
     let spec = &canary.spec;
     let mut found = Found::default();
     let text = "starts and advances nothing, and still takes a bad canary back; Flagger does nothing at all";
@@ -37,12 +52,16 @@ pub(super) fn of_canary(canary: &Object<CanarySpec>) -> Vec<Problem> {
         of_webhook(&format!("spec.analysis.webhooks[{i}]"), webhook, &mut found);
     }
     for (i, alert) in spec.analysis.alerts.iter().enumerate() {
-        let of =
-            alert.provider_ref.namespace.as_deref().filter(|of| !of.is_empty() && *of != canary.metadata.namespace);
+        let of = alert.provider_ref.namespace.as_deref().filter(|of| !of.is_empty() && Some(*of) != namespace);
         if let Some(of) = of {
             let name = &alert.provider_ref.name;
+            let when = if namespace.is_none() {
+                format!(", for a Canary of another namespace than {of},")
+            } else {
+                String::new()
+            };
             let text = format!(
-                "is not delivered until {of} allows it: annotate the AlertProvider {name} there with weir.dev/shared: \"true\", or name {of} \
+                "is not delivered{when} until {of} allows it: annotate the AlertProvider {name} there with weir.dev/shared: \"true\", or name {of} \
                  in the chart's calls.sharedNamespaces (Weir's own namespace needs neither)"
             );
             found.add(format!("spec.analysis.alerts[{i}].providerRef.namespace"), text);
@@ -126,7 +145,7 @@ fn of_webhook(at: &str, webhook: &WebhookSpec, found: &mut Found) {
 }
 
 /// Returns what of a MetricTemplate is done otherwise, or has no effect.
-pub(super) fn of_template(template: &MetricTemplateSpec) -> Vec<Problem> {
+fn of_template(template: &MetricTemplateSpec) -> Vec<Problem> {
     let mut found = Found::default();
     let query = template.query.as_deref().unwrap_or_default();
     let text = "must have one result, where Flagger takes any of several: aggregate it, by sum(…) for instance";
@@ -143,7 +162,7 @@ fn may_have_several(query: &str) -> bool {
 }
 
 /// Returns what of an AlertProvider is done otherwise.
-pub(super) fn of_provider(provider: &AlertProviderSpec) -> Vec<Problem> {
+fn of_provider(provider: &AlertProviderSpec) -> Vec<Problem> {
     let mut found = Found::default();
     let kind = provider.kind.as_str();
     let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
@@ -186,11 +205,15 @@ mod tests {
     use super::*;
 
     fn told(analysis: Value) -> Vec<String> {
+        told_in(Some("shop"), analysis)
+    }
+
+    fn told_in(namespace: Option<&str>, analysis: Value) -> Vec<String> {
         let spec = json!({"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80, "gateways": ["public"]},
                           "analysis": analysis});
         let canary = json!({"apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": "cart", "namespace": "shop"},
                             "spec": spec});
-        of_canary(&serde_json::from_value(canary).unwrap()).iter().map(ToString::to_string).collect()
+        of_canary(&serde_json::from_value(canary).unwrap(), namespace).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -215,6 +238,9 @@ mod tests {
         assert!(said[0].contains("weir.dev/shared"), "{said:?}");
         assert_eq!(told(alert("shop")), [""; 0]);
         assert_eq!(told(alert("")), [""; 0]);
+        // Whoever applies it says where it goes.
+        let said = told_in(None, alert("shop"));
+        assert!(said[0].contains("is not delivered, for a Canary of another namespace than shop, until"), "{said:?}");
     }
 
     #[test]

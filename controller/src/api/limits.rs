@@ -67,13 +67,16 @@ pub(super) const COOKIE: usize = 256;
 /// Bytes of all attributes of a cookie, which stand in the gateway's configuration.
 pub(super) const ATTRIBUTES: usize = 512;
 
+/// How a remark ends on what the API server takes in no new object.
+pub(super) const KEPT: &str = " for new objects: this one is kept as it is";
+
 /// Notes that there is too much of something: as a remark, or as a problem where no stored object can have so much by accident.
 pub(super) fn count(p: &mut Problems, field: impl Into<String>, what: &str, found: usize, limit: usize) {
     let text = format!("has {found} {what}, and {limit} is the limit");
     if found > limit * STORED {
         p.refuse_new(field, text + ": remove some", "all are kept");
     } else if found > limit {
-        p.remark(field, text + " for new objects: this one is kept as it is");
+        p.remark(field, text + KEPT);
     }
 }
 

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::differences;
+use super::differences::differences;
 use super::fields::Fields;
 use super::object::{GROUP, VERSION};
 use super::plan::reading;
-use super::problem::Problem;
+use super::problem::{Problem, with_refused, without_refused};
 use super::read::{Known, Parsed, items, parts, read, value};
 pub use take_over::taking_over;
 
@@ -43,6 +43,12 @@ pub struct Migration {
 /// Returns a text with Weir's objects in place of Flagger's. `file` is the name for people.
 #[must_use]
 pub fn migrate(text: &str, file: &str) -> Migration {
+    migrate_for(text, file, |_| Vec::new())
+}
+
+/// As [`migrate`], for somebody who refuses more than a plan does: what is refused of each object is a problem of it.
+#[must_use]
+pub fn migrate_for(text: &str, file: &str, refused: impl Fn(&Parsed) -> Vec<Problem>) -> Migration {
     let mut migration = Migration::default();
     for part in parts(text) {
         let (part, changed) = changed(part.text, &part.body);
@@ -51,7 +57,10 @@ pub fn migrate(text: &str, file: &str) -> Migration {
     }
     for document in read(&migration.text, file) {
         match document {
-            Ok(parsed) => migration.check(parsed),
+            Ok(parsed) => {
+                let refused = refused(&parsed);
+                migration.check(parsed, &refused);
+            }
             Err(problem) => migration.problems.push(problem),
         }
     }
@@ -113,8 +122,9 @@ fn changed(text: &str, body: &str) -> (String, usize) {
 }
 
 impl Migration {
-    fn check(&mut self, parsed: Parsed) {
-        let Parsed { object, warnings, meant, fields, .. } = parsed;
+    fn check(&mut self, parsed: Parsed, refused: &[Problem]) {
+        let differences = differences(&parsed);
+        let Parsed { object, warnings, meant, fields, .. } = parsed.placed();
         let at = |problem: Problem| fields.at(problem);
         if object == Known::Other {
             // What is Flagger's still, or nearly Weir's: nobody would look after it.
@@ -125,27 +135,22 @@ impl Migration {
             }
             return;
         }
-        self.remarks.extend(warnings);
-        if fields.has("status") {
-            let text = "is Flagger's: leave it out, or the API server refuses its fields";
-            self.remarks.push(at(Problem::new("status", text)));
+        let (mut problems, mut remarks) = (Vec::new(), warnings);
+        if fields.has("status") && !refused.iter().any(|it| it.field.starts_with("status")) {
+            remarks.push(Problem::new("status", "is Flagger's: leave it out, or the API server refuses its fields"));
         }
         match object {
             Known::Canary(canary) => {
                 let read = reading(&canary.metadata.namespace, &canary.metadata.name, &canary.spec);
-                self.problems.extend(read.plan.err().into_iter().flatten().map(at));
-                let told = read.remarks.into_iter().chain(read.deprecated).chain(differences::of_canary(&canary));
-                self.remarks.extend(told.map(at));
+                problems.extend(read.plan.err().into_iter().flatten());
+                remarks.extend(read.remarks.into_iter().chain(read.deprecated));
             }
-            Known::MetricTemplate(template) => {
-                let told = template.spec.remarks().into_iter().chain(differences::of_template(&template.spec));
-                self.remarks.extend(told.map(at));
-            }
-            Known::AlertProvider(provider) => {
-                self.remarks.extend(differences::of_provider(&provider.spec).into_iter().map(at));
-            }
-            Known::Process(_) | Known::Secret(_) | Known::Other => {}
+            Known::MetricTemplate(template) => remarks.extend(template.spec.remarks()),
+            Known::AlertProvider(_) | Known::Process(_) | Known::Secret(_) | Known::Other => {}
         }
+        remarks.extend(differences);
+        self.problems.extend(with_refused(problems, refused).into_iter().map(at));
+        self.remarks.extend(without_refused(remarks, refused).into_iter().map(at));
     }
 }
 

@@ -53,7 +53,7 @@ impl<Spec> fmt::Display for Object<Spec> {
 }
 
 /// Returns what is wrong with `name` as the name of an object.
-pub(super) fn name_problem(name: &str) -> Option<String> {
+pub(crate) fn name_problem(name: &str) -> Option<String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
     let edges = bytes.first().is_some_and(|b| inner(*b)) && bytes.last().is_some_and(|b| inner(*b));
@@ -63,4 +63,26 @@ pub(super) fn name_problem(name: &str) -> Option<String> {
             "{name:?} is not a name: use lower-case letters, digits, - and ., and begin and end with a letter or digit"
         )
     })
+}
+
+/// Returns whether an object can have a label: a name, behind an optional prefix and a slash, and a value, which may be empty.
+#[must_use]
+pub(crate) fn is_label(key: &str, value: &str) -> bool {
+    let is_name = |text: &str| {
+        let ends = |at: Option<char>| at.is_some_and(|c| c.is_ascii_alphanumeric());
+        let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        text.len() <= 63 && ends(text.chars().next()) && ends(text.chars().last()) && fits
+    };
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let is_prefix = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(is_name);
+    prefix.is_none_or(is_prefix) && is_name(name) && (value.is_empty() || is_name(value))
+}
+
+/// Returns whether a text is the name of a namespace.
+#[must_use]
+pub(crate) fn is_namespace(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [name.bytes().next(), name.bytes().last()];
+    let fits = ends.iter().all(|byte| byte.is_some_and(inner)) && name.bytes().all(|byte| inner(byte) || byte == b'-');
+    fits && name.len() <= 63
 }

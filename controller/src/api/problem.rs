@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::limits;
+
 /// Something that a user should change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -37,6 +39,32 @@ impl Problem {
         self.place.clone_from(place);
         self
     }
+}
+
+/// Returns problems together with what the API server refuses, where they do not say the same of a field already.
+#[must_use]
+pub fn with_refused(mut problems: Vec<Problem>, refused: &[Problem]) -> Vec<Problem> {
+    let told = |it: &&Problem| {
+        problems.iter().any(|problem| is_within(&it.field, &problem.field) || is_within(&problem.field, &it.field))
+    };
+    let more: Vec<Problem> = refused.iter().filter(|it| !told(it)).cloned().collect();
+    problems.extend(more);
+    problems
+}
+
+/// Returns notes without those that are no notes any more where the API server refuses the same.
+#[must_use]
+pub fn without_refused(mut notes: Vec<Problem>, refused: &[Problem]) -> Vec<Problem> {
+    notes.retain(|note| {
+        let is_kept = note.text.ends_with(limits::KEPT);
+        !refused.iter().any(|it| it.field == note.field || is_kept && is_within(&it.field, &note.field))
+    });
+    notes
+}
+
+/// Returns whether a field is another one, or a part of it.
+fn is_within(field: &str, whole: &str) -> bool {
+    field.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || !whole.is_empty() && rest.starts_with(['.', '[']))
 }
 
 impl fmt::Display for Problem {

@@ -16,6 +16,7 @@ use super::problem::{Place, Problem};
 use super::process::ProcessSpec;
 use super::providers::{AlertProviderSpec, MetricTemplateSpec};
 use super::secret::Secret;
+use super::serving::named_namespace;
 
 /// The kinds of Weir's group.
 const KINDS: [&str; 4] = ["Canary", "Process", "MetricTemplate", "AlertProvider"];
@@ -33,6 +34,35 @@ pub struct Parsed {
     pub meant: bool,
     /// Where its fields stand.
     pub fields: Fields,
+    /// An object of Weir's kinds as it is written, with the fields that are not known here. Nothing of anybody else's.
+    pub written: Value,
+}
+
+impl Parsed {
+    /// Returns the namespace that the object gives. What gives none gets one elsewhere: by Kustomize, Flux, or `kubectl -n`.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.written["metadata"]["namespace"].as_str().filter(|namespace| !namespace.is_empty())
+    }
+
+    /// Gives a Canary that names no namespace the one whose services its hosts name: where else should it go?
+    #[must_use]
+    pub fn placed(mut self) -> Self {
+        let is_open = self.namespace().is_none();
+        if let Known::Canary(canary) = &mut self.object
+            && let Some(namespace) = named_namespace(&canary.spec.service.hosts).filter(|_| is_open)
+        {
+            canary.metadata.namespace = namespace;
+        }
+        self
+    }
+
+    /// Returns an object of Weir's kinds as the API server reads it: a field without a value is not there.
+    pub(crate) fn value(&self) -> Value {
+        let mut value = self.written.clone();
+        drop_nulls(&mut value);
+        value
+    }
 }
 
 /// The kinds that Weir knows.
@@ -88,21 +118,21 @@ const WRITTEN_BY_SERVER: [&str; 6] = [
 const OF_ONE_OBJECT: [&str; 2] = ["metadata.resourceVersion", "metadata.uid"];
 
 fn parse(body: &str, line: usize, place: &Place) -> Vec<Result<Parsed, Problem>> {
-    let value = match value(body) {
-        Ok(value) => value,
+    let written: Value = match serde_saphyr::from_str(body) {
+        Ok(written) => written,
         Err(error) => return vec![Err(unreadable(&error, line, place))],
     };
     let root = Node::of(body);
-    if items(&value).is_none() {
+    if items(&written).is_none() {
         let fields = Fields::new(place.clone(), line, root);
-        return vec![parsed(&Document { value, body: Some(body), line, fields })];
+        return vec![parsed(Document { written, body: Some(body), line, fields })];
     }
     let mut found = Vec::new();
-    objects(&value, &root, &mut found);
+    objects(&written, &root, &mut found);
     let item = |(item, node): (&Value, &Node)| {
         let begin = if node.line > 0 { line + node.line - 1 } else { place.line };
         let fields = Fields::new(Place { line: begin, ..place.clone() }, line, node.clone());
-        parsed(&Document { value: item.clone(), body: None, line: begin, fields })
+        parsed(Document { written: item.clone(), body: None, line: begin, fields })
     };
     found.into_iter().map(item).collect()
 }
@@ -121,7 +151,7 @@ fn objects<'a>(value: &'a Value, node: &'a Node, found: &mut Vec<(&'a Value, &'a
     }
 }
 
-fn parsed(document: &Document<'_>) -> Result<Parsed, Problem> {
+fn parsed(document: Document<'_>) -> Result<Parsed, Problem> {
     let fields = &document.fields;
     let mut warnings = Vec::new();
     let header: Header = document.read(&mut Vec::new())?;
@@ -148,7 +178,10 @@ fn parsed(document: &Document<'_>) -> Result<Parsed, Problem> {
         warnings.push(fields.at(foreign(&header, &ours)));
     }
     let meant = is_foreign && is_meant(&header);
-    Ok(Parsed { place: fields.place().clone(), object, warnings, meant, fields: fields.clone() })
+    let own = !matches!(object, Known::Other | Known::Secret(_));
+    let Document { written, fields, .. } = document;
+    let written = if own { written } else { Value::Null };
+    Ok(Parsed { place: fields.place().clone(), object, warnings, meant, fields, written })
 }
 
 /// Reads the text as the API server does: `'5'` is a text and no number, and a field without a value is not there.
@@ -171,7 +204,8 @@ fn drop_nulls(value: &mut Value) {
 
 /// A document that is YAML.
 struct Document<'a> {
-    value: Value,
+    /// As it is written: a field without a value is in it.
+    written: Value,
     /// The text, where it is no item of another one.
     body: Option<&'a str>,
     line: usize,
@@ -182,7 +216,9 @@ impl Document<'_> {
     /// Returns the document as a type, and adds a warning for each field that the type does not know.
     fn read<T: DeserializeOwned>(&self, warnings: &mut Vec<Problem>) -> Result<T, Problem> {
         let mut track = Track::new();
-        let typed = serde_path_to_error::Deserializer::new(self.value.clone(), &mut track);
+        let mut value = self.written.clone();
+        drop_nulls(&mut value);
+        let typed = serde_path_to_error::Deserializer::new(value, &mut track);
         let read = serde_ignored::deserialize(typed, |path| {
             let field = field(&path);
             if WRITTEN_BY_SERVER.contains(&field.as_str()) {

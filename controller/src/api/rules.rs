@@ -59,6 +59,14 @@ pub(super) fn alert_kind() -> Value {
     one_of("type", &ALERT_KINDS, "no other service is supported; webhook is any program that reads JSON")
 }
 
+/// What Kubernetes knows of how a Service prefers endpoints.
+pub(super) const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+
+/// Returns the rule on how the services prefer endpoints.
+pub(super) fn traffic_distribution() -> Value {
+    one_of("trafficDistribution", &DISTRIBUTIONS, "Kubernetes knows no other")
+}
+
 fn one_of(field: &str, kinds: &[&str], why: &str) -> Value {
     rules(&[(&format!("self in [{}]", quoted(kinds)), &format!("{field} must be {}: {why}", kinds.join(" or ")))])
 }

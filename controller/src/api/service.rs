@@ -53,7 +53,7 @@ pub struct ServiceSpec {
     pub app_protocol: Option<String>,
     /// `PreferClose`, `PreferSameZone` or `PreferSameNode`; copied to the services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = rules::traffic_distribution()))]
     pub traffic_distribution: Option<String>,
     /// Add every port of the workload's containers to the services. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]

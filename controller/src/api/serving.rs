@@ -6,9 +6,10 @@ use super::canary::CanarySpec;
 use super::duration::parse_duration;
 use super::kinds::PROCESS;
 use super::limits;
+use super::object::{is_label, is_namespace};
 use super::passed_on;
 use super::problem::Problems;
-use super::rules::may_set;
+use super::rules::{DISTRIBUTIONS, may_set};
 use super::service::{ExtraMetadata, ServiceSpec, is_opaque};
 
 /// What a service's name looks like: a label of DNS that begins with a letter.
@@ -49,6 +50,12 @@ pub(super) fn check(namespace: &str, spec: &CanarySpec, p: &mut Problems) {
         check_protocol(service, p);
     }
     check_callers(service, p);
+    if let Some(word) =
+        service.traffic_distribution.as_deref().filter(|word| in_cluster && !DISTRIBUTIONS.contains(word))
+    {
+        let text = format!("{word:?} is not known to Kubernetes: use {}", DISTRIBUTIONS.join(" or "));
+        p.refuse_in_new("spec.service.trafficDistribution", text);
+    }
     passed_on::check(service, p);
     check_metadata(service, p);
     check_others(service, p);
@@ -126,18 +133,6 @@ fn check_hosts(namespace: &str, service: &ServiceSpec, p: &mut Problems) {
     }
 }
 
-/// Returns whether a pod can have a label: a name, behind an optional prefix and a slash, and a value, which may be empty.
-fn is_label(key: &str, value: &str) -> bool {
-    let is_name = |text: &str| {
-        let ends = |at: Option<char>| at.is_some_and(|c| c.is_ascii_alphanumeric());
-        let fits = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        text.len() <= 63 && ends(text.chars().next()) && ends(text.chars().last()) && fits
-    };
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let is_prefix = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(is_name);
-    prefix.is_none_or(is_prefix) && is_name(name) && (value.is_empty() || is_name(value))
-}
-
 /// Notes a port of which sidecars see no requests.
 fn check_protocol(service: &ServiceSpec, p: &mut Problems) {
     let (said, name) = (service.app_protocol.as_deref(), service.port_name.as_deref().unwrap_or_default());
@@ -168,7 +163,7 @@ fn check_callers(service: &ServiceSpec, p: &mut Problems) {
             p.add(format!("{field}.labels"), text);
         }
         if let Some(namespace) = callers.namespace.as_deref().filter(|namespace| *namespace != "*")
-            && namespace_problem(namespace)
+            && !is_namespace(namespace)
         {
             p.add(
                 format!("{field}.namespace"),
@@ -181,12 +176,12 @@ fn check_callers(service: &ServiceSpec, p: &mut Problems) {
     }
 }
 
-/// Returns whether a text is no name of a namespace.
-fn namespace_problem(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = [name.bytes().next(), name.bytes().last()];
-    let fits = ends.iter().all(|byte| byte.is_some_and(inner)) && name.bytes().all(|byte| inner(byte) || byte == b'-');
-    !fits || name.len() > 63
+/// Returns the first namespace of which a host names a service by its whole name.
+pub(super) fn named_namespace(hosts: &[String]) -> Option<String> {
+    hosts.iter().find_map(|host| match host.to_ascii_lowercase().split('.').collect::<Vec<_>>()[..] {
+        [_, of, "svc", ..] => Some(of.to_owned()),
+        _ => None,
+    })
 }
 
 /// Returns whose services a host names inside of the mesh, if they are not all of this namespace. Kubernetes calls a service

@@ -44,6 +44,7 @@ mod serve;
 mod uninstall;
 
 pub use client::{Cluster, Read};
+pub use kinds::admission::refused;
 pub use kinds::crd;
 pub use render::Module;
 pub use run::{RunError, SERVED, run};

@@ -104,7 +104,8 @@ fn line(body: &str, at: usize, inside: bool) -> Option<(usize, String)> {
     }
     let indent = " ".repeat(before.len() - before.rfind('\n').map_or(0, |end| end + 1));
     let text = if inside { format!("{name}: {value}") } else { format!("annotations: {{{name}: {value}}}") };
-    Some((at, format!("{text}\n{indent}")))
+    let end = if rest.contains("\r\n") { "\r\n" } else { "\n" };
+    Some((at, format!("{text}{end}{indent}")))
 }
 
 #[cfg(test)]
@@ -134,6 +135,9 @@ mod tests {
         ] {
             assert_eq!(taking_over(&format!("{head}{before}")), format!("{head}{after}"));
         }
+        let dos = format!("{head}metadata:\n  name: a\n").replace('\n', "\r\n");
+        let with = dos.replace("  name", "  annotations: {weir.dev/take-over: flagger}\r\n  name");
+        assert_eq!(taking_over(&dos), with);
         let json = r#"{"kind":"Canary","apiVersion":"flagger.app/v1beta1","metadata":{"annotations":{"a":"b"},"name":"shop"}}"#;
         let with = json.replace(r#"{"a""#, r#"{"weir.dev/take-over": "flagger", "a""#);
         assert_eq!(taking_over(json), with);

@@ -2,6 +2,7 @@
 //!
 //! Every field has a default: an object that one day lacks a field, or has one more, must not stop the watch of its kind.
 
+pub(super) mod admission;
 pub(crate) mod alert_provider;
 mod builtin;
 pub(crate) mod canary;
