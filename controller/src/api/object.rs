@@ -74,7 +74,7 @@ pub(crate) fn is_label(key: &str, value: &str) -> bool {
         text.len() <= 63 && ends(text.chars().next()) && ends(text.chars().last()) && fits
     };
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let is_prefix = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(is_name);
+    let is_prefix = |prefix: &str| name_problem(prefix).is_none() && prefix.split('.').all(is_name);
     prefix.is_none_or(is_prefix) && is_name(name) && (value.is_empty() || is_name(value))
 }
 

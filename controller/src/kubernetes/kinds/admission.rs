@@ -86,11 +86,12 @@ fn metadata(metadata: &Value, found: &mut Vec<Problem>) {
             .filter(|(key, _)| !METADATA.contains(&key.as_str()))
             .map(|(key, _)| not_known(&format!("metadata.{key}"))),
     );
-    // Flux applies with the uid of nothing, and no new object has a version yet.
+    // Applied by the server's side, as Flux does it, each is compared with that of the object that is there.
     for (key, _) in
         fields().filter(|(key, value)| ["uid", "resourceVersion"].contains(&key.as_str()) && !value.is_null())
     {
-        let text = "is of the object that this was read from, and the API server refuses it in a new one: leave it out";
+        let text =
+            "is of the object that this was read from, and the API server refuses it for any other: leave it out";
         found.push(Problem::new(format!("metadata.{key}"), text));
     }
     let text = |key: &str| metadata[key].as_str();
@@ -101,7 +102,9 @@ fn metadata(metadata: &Value, found: &mut Vec<Problem>) {
     for kind in ["labels", "annotations"] {
         for (key, value) in metadata[kind].as_object().into_iter().flatten() {
             let value = value.as_str().filter(|_| kind == "labels").unwrap_or_default();
-            if !is_label(key, value) {
+            // Annotations are compared without case.
+            let key_of = if kind == "labels" { key.clone() } else { key.to_lowercase() };
+            if !is_label(&key_of, value) {
                 let text = "is none that an object can have: at most 63 of A-Z, a-z, 0-9, -, _ and .";
                 found.push(Problem::new(format!("metadata.{kind}.{key}"), text));
             }
@@ -276,6 +279,7 @@ mod tests {
             ("/metadata/namespace", json!("Prod"), "metadata.namespace: \"Prod\" is not"),
             ("/metadata/labels", json!({"a b": "c"}), "metadata.labels.a b: is none"),
             ("/metadata/labels", json!({"a": "b c"}), "metadata.labels.a: is none"),
+            ("/metadata/labels", json!({"A.b/c": "d"}), "metadata.labels.A.b/c: is none"),
             ("/metadata/name", json!("a".repeat(64)), "metadata.name: has more than 63 characters"),
             ("/sepc", json!({}), "sepc: is not known here"),
             ("/status", json!({"phase": "Failed", "verdict": 1}), "status.verdict: is not known here"),
@@ -319,6 +323,7 @@ mod tests {
         let mesh = json!({"port": 80, "portName": "tcp-web"});
         assert!(told(canary(), "/spec/service", mesh)[0].starts_with("spec.service: inside of the mesh"));
         assert_eq!(told(canary(), "/spec/service/hosts", many(64).into()), [""; 0]);
+        assert_eq!(told(canary(), "/metadata/annotations", json!({"A.b/c": "d e"})), [""; 0]);
         assert_eq!(told(canary(), "/spec/service/trafficPolicy", json!({"anything": {"goes": 1}})), [""; 0]);
         let provider =
             json!({"apiVersion": "weir.dev/v1beta1", "kind": "AlertProvider", "metadata": {"name": "a"}, "spec": {}});
