@@ -55,6 +55,8 @@ mod people;
 #[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/phases.rs"]
 mod phases;
+#[path = "kubernetes/rendering.rs"]
+mod rendering;
 #[path = "kubernetes/resting.rs"]
 mod resting;
 #[path = "kubernetes/routes.rs"]
@@ -192,7 +194,7 @@ async fn an_image_that_does_not_exist_is_taken_back_without_waiting_for_the_dead
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn installing_twice_changes_nothing_and_uninstalling_leaves_no_trace() {
+async fn installing_twice_changes_nothing_and_uninstalling_from_zero_replicas_leaves_no_trace() {
     let stage = Stage::set_alone("leaving", STEPS).await;
     install();
     let traffic = stage.traffic(20.0);
@@ -201,6 +203,18 @@ async fn installing_twice_changes_nothing_and_uninstalling_leaves_no_trace() {
     stage.rested().await;
     let (_, failed) = traffic.finish().await.totals();
     assert_eq!(failed, 0);
+    // For maintenance: nobody is there who would give the traffic back.
+    kubectl(&["-n", stage::SYSTEM, "scale", "deployment", "weir", "--replicas=0"]);
+    kubectl(&[
+        "-n",
+        stage::SYSTEM,
+        "wait",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=weir",
+        "--for=delete",
+        "--timeout=60s",
+    ]);
     run("helm", &["uninstall", "weir", "--namespace", stage::SYSTEM, "--wait", "--timeout", "5m"], "").unwrap();
     let serving = object(&stage.namespace, "deployment", "shop").unwrap();
     assert!(serving["status"]["availableReplicas"].as_i64() > Some(0), "the target does not serve: {serving}");

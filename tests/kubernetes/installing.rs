@@ -52,7 +52,7 @@ async fn kustomize_installs_a_weir_that_works() {
 }
 
 /// Renders the chart with some values.
-fn rendered(values: &[&str]) -> Result<String, String> {
+pub(super) fn rendered(values: &[&str]) -> Result<String, String> {
     let chart = manifests().join("chart");
     let mut arguments = vec!["template", "weir", chart.to_str().unwrap(), "--namespace", SYSTEM];
     arguments.extend(["--kube-version", "1.36.0"]);
@@ -74,7 +74,7 @@ fn every_value_of_the_chart_does_what_it_says() {
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
     let pinned = format!("image: ghcr.io/weir-dev/weir:0.1.0@sha256:{}", "a".repeat(64));
-    let rows: [(&[&str], &[&str]); 18] = [
+    let rows: [(&[&str], &[&str]); 21] = [
         (
             &["--set", "gatewayNamespaces={a,b}"],
             &["WEIR_GATEWAY_NAMESPACES, value: \"a,b\"", "resources: [namespaces]"],
@@ -87,6 +87,19 @@ fn every_value_of_the_chart_does_what_it_says() {
                 "name: weir-watch-gateways",
                 "namespace: cart",
             ],
+        ),
+        // What is there later is looked for with the cluster's own eyes; a rendering sees none.
+        (&["--set", "watchNamespaces={shop}"], &["namespace: istio-ingress", "namespace: istio-system"]),
+        (
+            &[
+                "--set-json",
+                r#"topologySpreadConstraints=[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}]"#,
+            ],
+            &["topologySpreadConstraints:", "maxSkew: 1", "labelSelector:"],
+        ),
+        (
+            &["--set", "replicas=0"],
+            &["replicas: 0", "WEIR_CONTROLLER, value: \"weir-system/weir\"", "[deployments/scale]"],
         ),
         (&["--set", "observeAtRest=true"], &["WEIR_OBSERVE_AT_REST, value: \"true\""]),
         (&["--set", "replicas=2"], &["replicas: 2", "kind: PodDisruptionBudget", "maxUnavailable: 1"]),
@@ -155,9 +168,18 @@ fn every_value_of_the_chart_does_what_it_says() {
         }
     }
     // What `helm upgrade --reuse-values` leaves of values that are new.
-    rendered(&["--set", "calls=null,admissionPolicy=null"]).unwrap();
-    for wrong in ["replcias=2", "image.pullPolicy=Never2", "module.url=weir.test/filter.wasm", "uninstall.timeout=soon"]
-    {
+    rendered(&[
+        "--set",
+        "calls=null,admissionPolicy=null,commonLabels=null,priorityClassName=null,topologySpreadConstraints=null",
+    ])
+    .unwrap();
+    for wrong in [
+        "replcias=2",
+        "image.pullPolicy=Never2",
+        "module.url=weir.test/filter.wasm",
+        "uninstall.timeout=soon",
+        "commonLabels.app\\.kubernetes\\.io/name=x",
+    ] {
         let refused = rendered(&["--set", wrong]).unwrap_err();
         assert!(refused.contains("values don't meet the specifications of the schema"), "{wrong}: {refused}");
     }

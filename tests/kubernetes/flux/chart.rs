@@ -31,6 +31,27 @@ fn only_v1beta1() {
     }
 }
 
+/// Of the two this cluster has one, as one in which the gateway is beside istiod.
+fn a_default_namespace_of_gateways_that_the_cluster_lacks_is_left_out() {
+    apply("{apiVersion: v1, kind: Namespace, metadata: {name: istio-system}}");
+    let chart = super::root().join("manifests/chart");
+    let install = |values: &str| {
+        let arguments =
+            ["install", "some", chart.to_str().unwrap(), "--namespace", "default", "--skip-crds", "--set", values];
+        run("helm", &arguments, "")
+    };
+    install("watchNamespaces={default}").unwrap();
+    for part in ["manifest", "hooks"] {
+        let text = run("helm", &["get", part, "some", "--namespace", "default"], "").unwrap();
+        assert!(text.contains("namespace: istio-system") && !text.contains("istio-ingress"), "{part}: {text}");
+    }
+    run("helm", &["uninstall", "some", "--namespace", "default", "--no-hooks", "--wait"], "").unwrap();
+    // What is named is meant.
+    let said = install("watchNamespaces={default},gatewayNamespaces={istio-ingress}").unwrap_err();
+    assert!(said.contains("istio-ingress"), "{said}");
+    run("helm", &["uninstall", "some", "--namespace", "default", "--no-hooks", "--wait"], "").unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn helm_controller_installs_weir_from_git_and_replaces_an_older_definition() {
     assert!(run("kubectl", &["get", "crd", "canaries.weir.dev"], "").is_err(), "this cluster has seen Weir");
@@ -38,6 +59,7 @@ async fn helm_controller_installs_weir_from_git_and_replaces_an_older_definition
     let istio = format!("{}/istio/base/files/crd-all.gen.yaml", std::env::var("WEIR_CLUSTER_CACHE").unwrap());
     kubectl(&["apply", "--server-side", "-f", &istio]);
     only_v1beta1();
+    a_default_namespace_of_gateways_that_the_cluster_lacks_is_left_out();
     let clone = Fork::of("weir");
     clone.copy("manifests/chart", "manifests");
     // A link is left out of the artifact, and harms nobody.

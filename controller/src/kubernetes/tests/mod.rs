@@ -29,5 +29,6 @@ mod speech;
 mod stage;
 mod take_over;
 mod tenants;
+mod uninstalling;
 mod unreached;
 mod upgrades;

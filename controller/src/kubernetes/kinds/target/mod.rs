@@ -203,6 +203,9 @@ impl Target {
 }
 
 impl TargetKind {
+    /// As what Weir itself runs.
+    pub(crate) const OWN: Self = Self::Deployment;
+
     /// Returns how the API calls the kind.
     #[must_use]
     pub(crate) fn resource(self) -> ApiResource {
