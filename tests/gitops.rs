@@ -1,5 +1,9 @@
 //! `gitops/`, the repository to fork: everything in it is delivered, in an order that exists, and its Canaries can work.
 
+#[cfg(target_os = "linux")]
+#[path = "gitops/typed.rs"]
+mod typed;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +40,7 @@ fn kustomizations() -> Vec<Value> {
 }
 
 fn texts(list: &Value, of: impl Fn(&Value) -> &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().map(|item| of(item).as_str().unwrap().to_owned()).collect()
+    list.as_array().into_iter().flatten().filter_map(|item| of(item).as_str().map(str::to_owned)).collect()
 }
 
 #[test]
@@ -108,4 +112,59 @@ fn canaries_of_the_repository_can_work_and_use_every_field_that_they_have() {
         found += 1;
     }
     assert_eq!(found, 2);
+}
+
+#[test]
+fn a_pull_request_is_tried_from_a_fork_too() {
+    let text = fs::read_to_string(root().join(".github/workflows/e2e.yaml")).unwrap();
+    let workflow: Value = serde_saphyr::from_str(&text).unwrap();
+    let steps = workflow["jobs"]["kind"]["steps"].as_array().unwrap();
+    let source = steps.iter().find(|step| step["run"].as_str().is_some_and(|it| it.contains("flux create source git")));
+    let source = source.unwrap();
+    // A fork has its branch, and this repository has the ref of the pull request.
+    assert_eq!(source["env"]["REF"], "${{ github.ref }}");
+    assert_eq!(source["env"]["REPOSITORY"], "${{ github.server_url }}/${{ github.repository }}");
+    assert!(source["run"].as_str().unwrap().contains("--ref-name \"$REF\" --username git --password \"$TOKEN\""));
+}
+
+#[test]
+fn grafana_and_its_prometheus_find_what_weirs_chart_makes() {
+    let all: Vec<Value> =
+        ["weir", "monitoring"].iter().flat_map(|it| documents(&root().join(it))).map(|(_, it)| it).collect();
+    let of = |kind: &str, name: &str| {
+        all.iter()
+            .find(|it| it["kind"] == kind && it["metadata"]["name"] == name)
+            .unwrap_or_else(|| panic!("{kind} {name}"))
+    };
+    let (weir, grafana) = (of("HelmRelease", "weir"), of("HelmRelease", "grafana"));
+    let chart = root().join("../manifests/chart");
+    let defaults: Value = serde_saphyr::from_str(&fs::read_to_string(chart.join("values.yaml")).unwrap()).unwrap();
+    let (made, sidecar) = (&defaults["dashboards"], &grafana["spec"]["values"]["sidecar"]["dashboards"]);
+    assert_eq!(weir["spec"]["values"]["dashboards"], serde_json::json!({"enabled": true}));
+    assert_eq!((&sidecar["label"], &sidecar["folderAnnotation"]), (&made["label"], &made["folderAnnotation"]));
+    let namespace = &weir["metadata"]["namespace"];
+    assert_eq!(sidecar["searchNamespace"], *namespace);
+    // It reads them and no Secret, wherever.
+    assert_eq!(grafana["spec"]["values"]["rbac"]["create"], false);
+    let (role, binding) = (of("Role", "grafana"), of("RoleBinding", "grafana"));
+    assert_eq!((&role["metadata"]["namespace"], &binding["metadata"]["namespace"]), (namespace, namespace));
+    let rules =
+        serde_json::json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]);
+    assert_eq!(role["rules"], rules);
+    let account = serde_json::json!([{"kind": "ServiceAccount", "name": "grafana", "namespace": grafana["metadata"]["namespace"]}]);
+    assert_eq!(binding["subjects"], account);
+    let source = &grafana["spec"]["values"]["datasources"]["datasources.yaml"]["datasources"][0];
+    let prometheus = of("HelmRelease", "prometheus");
+    let address = format!(
+        "http://{}-server.{}",
+        prometheus["spec"]["releaseName"].as_str().unwrap(),
+        prometheus["metadata"]["namespace"].as_str().unwrap()
+    );
+    assert_eq!((&source["url"], &source["isDefault"]), (&address.into(), &true.into()));
+    // A Prometheus by this chart scrapes pods that say so.
+    let scraped = &weir["spec"]["values"]["podAnnotations"];
+    assert_eq!(scraped["prometheus.io/scrape"], "true");
+    let controller = fs::read_to_string(chart.join("templates/controller.yaml")).unwrap();
+    let port = scraped["prometheus.io/port"].as_str().unwrap();
+    assert!(controller.contains(&format!("{{name: http, containerPort: {port}}}")), "{port}");
 }

@@ -179,6 +179,7 @@ async fn the_tutorial_runs_as_it_stands_and_users_notice_nothing() {
     assert_eq!((phase("backend"), phase("frontend")), ("Succeeded".into(), "Succeeded".into()));
 
     page.play("## 7. Be told", &clone);
+    page.play("## 8. Look at Grafana", &clone);
     let told = told();
     for text in ["set up", "is being released", "was taken back", "is in production"] {
         assert!(told.contains(text), "{text}: {told}");
