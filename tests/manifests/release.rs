@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{read, root};
@@ -67,22 +67,116 @@ fn a_release_is_for_both_processors_signed_and_with_its_contents_and_origin() {
     let steps = |job: &str| jobs[job]["steps"].as_array().unwrap().clone();
     let build = steps("image").into_iter().find(|step| step["id"] == "build").unwrap();
     assert_eq!((&build["with"]["sbom"], &build["with"]["provenance"]), (&true.into(), &"mode=max".into()));
-    let signs = |name: &str| {
-        let step = steps("publish").into_iter().find(|step| step["name"] == name).unwrap();
-        step["run"].as_str().unwrap().contains("cosign sign --yes")
+    let command = |id: &str| {
+        let step = steps("publish").into_iter().find(|step| step["id"] == id).unwrap();
+        step["run"].as_str().unwrap().to_owned()
     };
-    assert!(signs("One image of both platforms, signed") && signs("The chart, signed"));
-    for job in ["publish", "archive"] {
-        let attested = steps(job)
-            .iter()
-            .any(|it| it["uses"].as_str().is_some_and(|uses| uses.starts_with("actions/attest-build-provenance@")));
-        assert!(attested && jobs[job]["permissions"]["attestations"] == "write", "{job}");
+    // By artifact: what signs it, and what says where it comes from.
+    let provenances: Vec<Value> = ["publish", "archive"]
+        .iter()
+        .flat_map(|job| {
+            assert_eq!(jobs[job]["permissions"]["attestations"], "write", "{job}");
+            steps(job)
+        })
+        .filter(|it| it["uses"].as_str().is_some_and(|uses| uses.starts_with("actions/attest-build-provenance@")))
+        .map(|it| it["with"].clone())
+        .collect();
+    for (id, subject, signed) in
+        [("image", "${{ env.IMAGE }}", "$IMAGE@$digest"), ("chart", "${{ env.CHARTS }}/weir", "$CHARTS/weir@$digest")]
+    {
+        let run = command(id);
+        let signature = run.lines().find(|line| line.trim().starts_with("cosign sign --yes")).unwrap();
+        assert!(signature.ends_with(&format!("\"{signed}\"")), "{id}: {signature}");
+        assert!(run.contains("echo \"digest=$digest\" >> \"$GITHUB_OUTPUT\""), "{id}");
+        let digest = format!("${{{{ steps.{id}.outputs.digest }}}}");
+        let of = json!({"subject-name": subject, "subject-digest": digest, "push-to-registry": true});
+        assert!(provenances.contains(&of), "{id}: {provenances:?}");
     }
+    assert!(provenances.contains(&json!({"subject-path": "*.tar.gz"})), "{provenances:?}");
+    // The image's bill of materials is buildx's, that of the chart is attached to it, and archives have theirs beside them.
+    let chart = command("chart");
+    let made =
+        chart.find(".github/chart/sbom \"weir-$VERSION.tgz\" \"$VERSION\" \"$IMAGE\" \"$DIGEST\" > chart.spdx.json");
+    let attached =
+        chart.find("cosign attest --yes --type spdxjson --predicate chart.spdx.json \"$CHARTS/weir@$digest\"");
+    assert!(made.is_some() && made < attached, "{chart}");
     assert!(
         steps("archive")
             .iter()
             .any(|it| it["uses"].as_str().is_some_and(|uses| uses.starts_with("anchore/sbom-action@")))
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn the_charts_bill_of_materials_names_its_archive_and_its_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("weir-1.2.3.tgz");
+    std::fs::write(&archive, "chart").unwrap();
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let output = Command::new(root().join(".github/chart/sbom"))
+        .args([archive.to_str().unwrap(), "1.2.3", "registry.test/weir", &digest])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bill: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sum: String = Sha256::digest("chart").iter().map(|byte| format!("{byte:02x}")).collect();
+    let packages = bill["packages"].as_array().unwrap();
+    let said = |at: usize| {
+        let package = &packages[at];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        [text(&package["name"]), text(&package["versionInfo"]), text(&package["checksums"][0]["checksumValue"])]
+    };
+    assert_eq!(said(0), ["weir-1.2.3.tgz".to_owned(), "1.2.3".to_owned(), sum]);
+    assert_eq!(said(1), ["registry.test/weir".to_owned(), "1.2.3".to_owned(), "a".repeat(64)]);
+    // What SPDX 2.3 asks of a document and of a package.
+    for field in ["spdxVersion", "dataLicense", "SPDXID", "name", "documentNamespace", "creationInfo", "relationships"]
+    {
+        assert!(!bill[field].is_null(), "{field}");
+    }
+    for field in ["SPDXID", "name", "downloadLocation"] {
+        assert!(packages.iter().all(|package| package[field].is_string()), "{field}");
+    }
+}
+
+/// CONTRIBUTING.md, "Releasing", typed: then a tag of this commit makes a release.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_tag_makes_a_release_after_what_contributing_says_was_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["CHANGELOG.md", "Cargo.toml", "manifests/chart/Chart.yaml", "manifests/chart/values.yaml"] {
+        std::fs::create_dir_all(folder.path().join(file).parent().unwrap()).unwrap();
+        std::fs::copy(root().join(file), folder.path().join(file)).unwrap();
+    }
+    let version = read("manifests/chart/Chart.yaml");
+    let version = version.lines().find_map(|line| line.strip_prefix("version: ")).unwrap();
+    let page = read("CONTRIBUTING.md");
+    let section = page.split("\n## Releasing\n").nth(1).unwrap();
+    let typed = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap().trim();
+    let values: Value = serde_saphyr::from_str(&read("manifests/chart/values.yaml")).unwrap();
+    let shell = |command: &str| {
+        let mut shell = Command::new("bash");
+        shell.args(["-e", "-c", command]).current_dir(folder.path()).env("VERSION", version);
+        shell.env("GITHUB_REF_NAME", format!("v{version}")).env("GITHUB_OUTPUT", folder.path().join("output"));
+        shell.env("IMAGE", values["image"]["repository"].as_str().unwrap()).status().unwrap().success()
+    };
+    let [check] = &commands(".github/workflows/release.yaml", "version")[..] else { panic!("one command checks") };
+    let is_released = read("CHANGELOG.md").contains(&format!("\n## [{version}]"));
+    assert_eq!(shell(check), is_released, "a tag of a commit without a section of its version is refused");
+    if !is_released {
+        assert!(shell(typed), "{typed}");
+    }
+    assert!(shell(check));
+    assert_eq!(std::fs::read_to_string(folder.path().join("output")).unwrap().trim(), format!("version={version}"));
+    // What is new since goes above it, and the notes are what was unreleased.
+    let release = commands(".github/workflows/release.yaml", "release");
+    let notes = release[0].lines().find(|line| line.starts_with("awk ")).unwrap();
+    assert!(shell(notes));
+    let notes = std::fs::read_to_string(folder.path().join("notes.md")).unwrap();
+    assert!(notes.contains("\n### Added\n") && notes.lines().count() > 10, "{notes}");
+    let changelog = std::fs::read_to_string(folder.path().join("CHANGELOG.md")).unwrap();
+    let section = |head: &str| changelog.find(&format!("\n## [{head}]"));
+    assert!(section("Unreleased").is_some() && section("Unreleased") < section(version));
 }
 
 /// Returns the commands of a job's steps, in order.
