@@ -88,7 +88,7 @@ fn every_value_of_the_chart_does_what_it_says() {
                 "namespace: cart",
             ],
         ),
-        // What is there later is looked for with the cluster's own eyes; a rendering sees none.
+        // Helm asks a cluster which of the default are there; what it renders without one has both.
         (&["--set", "watchNamespaces={shop}"], &["namespace: istio-ingress", "namespace: istio-system"]),
         (
             &[
