@@ -12,6 +12,7 @@ mod load_tests;
 mod progress;
 mod promote;
 mod rollback;
+mod sizes;
 mod terminate;
 mod traffic;
 mod webhooks;
@@ -95,6 +96,9 @@ impl Pass<'_> {
         };
         if stage < Stage::Promoting && (self.is_back() || self.seen.target != self.run().revision) {
             return self.follow_target();
+        }
+        if self.seen.unplanned && matches!(stage, Stage::Analysing | Stage::Relieving) {
+            return self.withhold();
         }
         let reason = match stage {
             Stage::Gated => self.wait_for_gate(),
@@ -221,67 +225,6 @@ impl Pass<'_> {
         Action::Prune { revisions, live: self.state.live_revisions().cloned().collect() }
     }
 
-    fn primary(&self) -> Option<Action> {
-        let replicas = match (self.seen.primary.replicas, self.seen.canary.replicas) {
-            (Some(_), _) if self.seen.autoscaler.sizes_primary => Replicas::Declared,
-            (Some(replicas), _) => Replicas::Exactly(self.promoted_replicas().unwrap_or(replicas)),
-            (None, Some(of_target)) => Replicas::Exactly(of_target.max(1)),
-            (None, None) => Replicas::Declared,
-        };
-        let revision = self.state.installed.clone()?;
-        // What came with a revision under analysis takes effect with its promotion.
-        Some(Action::Primary { revision, replicas, follow_autoscaler: !self.is_analysing() })
-    }
-
-    /// Returns how many replicas come with the revision that the primary takes over, if somebody declares a number.
-    fn promoted_replicas(&self) -> Option<u32> {
-        let promoting = self.state.run.as_ref().is_some_and(|run| run.stage == Stage::Promoting);
-        let unchanged = promoting && self.state.run.as_ref().is_some_and(|run| run.revision == self.seen.target);
-        self.seen.declared_replicas.filter(|replicas| unchanged && *replicas > 0)
-    }
-
-    /// How much of the canary a rollout needs. None of it is taken away while it serves, or gateways may still send to it.
-    fn canary(&self) -> Action {
-        let run = self.state.run.as_ref();
-        let epoch = self.state.traffic.epoch;
-        let sending = self.is_sending(epoch);
-        let silent = !self.silent(epoch).is_empty();
-        let replicas = match run.map(|run| run.stage) {
-            _ if self.state.phase == Phase::Initializing => Replicas::Keep,
-            // Nothing of it would outlive its Canary.
-            _ if self.state.phase == Phase::Terminating && self.seen.target_ends_with_canary => Replicas::Keep,
-            _ if self.state.phase == Phase::Terminating || self.state.canary_is_fallback => self.full(),
-            Some(Stage::Draining) => Replicas::Keep,
-            None | Some(Stage::Gated) if sending => Replicas::Keep,
-            None | Some(Stage::Gated) if silent => self.least(),
-            None | Some(Stage::Gated) => Replicas::Exactly(0),
-            Some(_) => self.full(),
-        };
-        let started = !matches!(replicas, Replicas::Keep | Replicas::Exactly(0));
-        let fresh_for = run.filter(|_| started && self.is_analysing()).map(|run| run.id.clone());
-        let revision = run.map_or_else(|| self.seen.target.clone(), |run| run.revision.clone());
-        Action::Canary { revision, replicas, fresh_for }
-    }
-
-    /// A gateway that nobody hears of may still send a little there. Where nothing runs, nothing is started for it.
-    fn least(&self) -> Replicas {
-        match self.seen.canary.replicas {
-            Some(0) | None => Replicas::Keep,
-            Some(_) => Replicas::Exactly(self.seen.autoscaler.minimum.unwrap_or(1).max(1)),
-        }
-    }
-
-    /// A number that somebody has set is left alone: it is the user's, or an autoscaler's.
-    fn full(&self) -> Replicas {
-        if self.seen.canary.replicas != Some(0) {
-            return Replicas::Declared;
-        }
-        let (least, primary) = (self.seen.autoscaler.minimum, self.seen.primary.replicas);
-        // An autoscaler adds to its least as the traffic comes; one that takes all of it back at once needs more.
-        let start = if self.seen.deleted { least.max(primary) } else { least.or(primary) };
-        Replicas::Exactly(start.unwrap_or(1).max(1))
-    }
-
     fn is_analysing(&self) -> bool {
         self.state.run.as_ref().is_some_and(|run| run.stage < Stage::Promoting)
     }
@@ -315,7 +258,7 @@ impl Pass<'_> {
 
     /// Tells people of a hold that lasts, once.
     fn emit_hold(&mut self, reason: &Reason) {
-        let Some(run) = &mut self.state.run else { return };
+        let Some(run) = self.state.run.as_mut().filter(|run| run.stage < Stage::Promoting) else { return };
         let (name, target) = (&self.plan.canary, &self.plan.target);
         let text = match reason {
             Reason::WaitingForGate { gate, .. } => {

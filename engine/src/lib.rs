@@ -29,7 +29,7 @@ pub use action::{Action, CheckRequest, Decision, Event, Replicas, Severity};
 pub use counts::{Cell, Counts, Scrape};
 pub use decide::decide;
 pub use observation::{
-    Autoscaler, CheckResult, Gateway, Inherited, Observation, Readiness, Verb, VerbRequest, Workload,
+    Autoscaler, CheckResult, Gateway, Inherited, Observation, Readiness, Sizer, Verb, VerbRequest, Workload,
 };
 pub use past::Past;
 pub use plan::{Bounds, Check, Plan, Source, Step, Webhook, WebhookKind};

@@ -28,6 +28,8 @@ pub struct Observation {
     pub verb: Option<VerbRequest>,
     /// Whether the Canary is being deleted.
     pub deleted: bool,
+    /// Whether the target is being deleted too, with its namespace for instance: it never serves again.
+    pub target_is_deleted: bool,
     /// Whether the target runs only through Weir, so that nothing is left to serve once its Canary is gone.
     pub target_ends_with_canary: bool,
     /// What sizes the workloads beside Weir.
@@ -36,6 +38,10 @@ pub struct Observation {
     pub update_stops_primary: bool,
     /// How much of the target somebody else than Weir asks for, where he does and no autoscaler sizes it: a part of what is released.
     pub declared_replicas: Option<u32>,
+    /// Whose number says how much of the target there is.
+    pub sized_by: Sizer,
+    /// Whether the spec has no plan, and another one stands in for it: a canary that is analysed is sent nothing more.
+    pub unplanned: bool,
     /// What the primary runs, where another controller made it and Weir has taken it over.
     pub inherited: Option<Inherited>,
 }
@@ -49,11 +55,25 @@ pub struct Inherited {
     pub failed: bool,
 }
 
+/// Who said last how much of a workload there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sizer {
+    /// An autoscaler, or nobody.
+    #[default]
+    Cluster,
+    /// Weir.
+    Weir,
+    /// A person, or a program of theirs.
+    User,
+}
+
 /// What sizes the workloads beside Weir.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Autoscaler {
     /// The least that the target's autoscaler would give it, if it has one.
     pub minimum: Option<u32>,
+    /// The most that it would give it.
+    pub maximum: Option<u32>,
     /// Whether the primary's size is an autoscaler's.
     pub sizes_primary: bool,
 }

@@ -79,6 +79,9 @@ pub struct State {
     /// What the gateways have counted. An earlier Weir called it `ledger`, and does not look for what it cannot read.
     #[serde(rename = "counted", alias = "ledger")]
     pub counters: CounterHistory,
+    /// On deletion: whether people were told that it is held.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deletion_held: bool,
     /// On deletion: the epoch whose acknowledgement shows that gateways know the routes without Weir.
     pub unrouted: Option<u64>,
 }
@@ -148,6 +151,9 @@ pub struct Run {
     pub evidence: RunEvidence,
     /// Whether the gateways' silence after a rollback was reported.
     pub unreachable_reported: bool,
+    /// Whether, since the canary was taken back, nothing of the primary was seen to serve: what serves later is of its former revision.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub primary_gone: bool,
 }
 
 /// How far a rollout is.

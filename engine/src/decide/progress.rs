@@ -335,11 +335,8 @@ impl Pass<'_> {
     /// Takes the weight away while nothing of the canary serves; the step is taken again when it does.
     fn withdraw(&mut self) -> Reason {
         let hold = self.canary_unready().unwrap_or(Reason::CanaryNotReady { why: "no endpoint serves".into() });
-        self.run_mut().confirmed = None;
-        let weight = self.fallback_weight();
-        self.fall_back(weight);
         self.emit(Severity::Warning, "CanaryNotReady", self.unready_text(&hold));
-        self.enter_stage(Stage::Confirming);
+        self.withhold();
         hold
     }
 

@@ -25,7 +25,7 @@ impl Pass<'_> {
     }
 
     /// Returns whether everybody's requests go to the canary.
-    fn serves_all(&self) -> bool {
+    pub(super) fn serves_all(&self) -> bool {
         self.state.traffic.weight == Weight::FULL && !self.state.traffic.only_matched
     }
 
@@ -64,14 +64,20 @@ impl Pass<'_> {
         if !self.serves_all() {
             if !self.state.traffic.reaches_canary()
                 && let Some(hold) = self.not_routable()
+                && (hold == Reason::NotRoutable || !self.is_unheard())
             {
                 return hold;
+            }
+            let small = self.lacking().is_some() || self.seen.canary.readiness != Readiness::Ready;
+            if small && self.now.since(self.run().since) < self.plan.progress_deadline {
+                return Reason::Promoting { waiting_for: "the canary to be as large as the primary".into() };
             }
             self.open_epoch(Weight::FULL);
         }
         let epoch = self.state.traffic.epoch;
-        // Since this very split was asked for: a silent gateway must have had the time to take it over.
-        if self.acknowledged(epoch) && self.relinquished(epoch, self.state.traffic.since) {
+        // Since this very split was asked for: a silent gateway must have had the time to take it over. Where all are silent
+        // nothing but their end or that time helps, as when a canary is drained.
+        if self.relinquished(epoch, self.state.traffic.since) {
             if !self.silent(epoch).is_empty() {
                 self.emit_unreachable(
                     "the primary is updated all the same: requests through that gateway may fail meanwhile",
@@ -80,11 +86,16 @@ impl Pass<'_> {
             return self.install();
         }
         match self.silent(epoch).first() {
-            Some(silent) if self.acknowledged(epoch) => {
+            Some(silent) if !self.is_sending(epoch) => {
                 Reason::Promoting { waiting_for: format!("{RELIEVING}; {silent} has never acknowledged anything") }
             }
             _ => Reason::Promoting { waiting_for: RELIEVING.into() },
         }
+    }
+
+    /// Returns whether the gateways that do not say that they know the canary have never said anything, for as long as such are waited for.
+    fn is_unheard(&self) -> bool {
+        self.run().confirmed.is_some_and(|epoch| self.relinquished(epoch, self.state.traffic.since))
     }
 
     /// Waits for the primary, with the canary serving its share.
@@ -100,8 +111,9 @@ impl Pass<'_> {
             return self.return_traffic();
         }
         let unanalysed = self.seen.target != self.run().revision;
-        if !primary.available && canary.available && !unanalysed && !self.serves_all() {
-            // Nothing of the primary serves: the canary, which was analysed, does.
+        let stoppable = !self.state.traffic.run.is_empty();
+        if !primary.available && canary.available && if self.serves_all() { stoppable } else { !unanalysed } {
+            // Nothing of the primary serves: the canary, which was analysed, does, and no guard stops it.
             self.open_epoch(Weight::FULL);
         }
         if primary.available && (unanalysed || !canary.available) && self.state.traffic.reaches_canary() {
@@ -138,6 +150,9 @@ impl Pass<'_> {
         let due = self.acknowledged(self.state.traffic.epoch)
             && self.now.since(self.run().since) >= self.plan.interval
             && self.held().is_none();
+        if !gone && !self.seen.primary.available {
+            return Reason::PrimaryNotReady { why: "nothing of it serves".into() };
+        }
         if !gone && !due {
             return Reason::Returning { weight };
         }
@@ -232,6 +247,9 @@ impl Pass<'_> {
             Readiness::Unready(why) | Readiness::Broken(why) => why.clone(),
             _ => "it does not run its former revision yet".into(),
         };
-        Reason::PromotionFailed { why }
+        match self.outcome() {
+            Some(Outcome::RolledBack) => Reason::PrimaryNotReady { why },
+            _ => Reason::PromotionFailed { why },
+        }
     }
 }

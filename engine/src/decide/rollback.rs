@@ -138,11 +138,18 @@ impl Pass<'_> {
         let reason = Reason::RolledBack(cause);
         self.end(Outcome::RolledBack, &reason);
         self.emit(severity, code, text);
-        // A promotion that had begun is undone.
+        // A promotion that had begun is undone, which may take the primary's last pod, as its beginning did.
+        let undone = self.run().stage == Stage::Promoting;
+        let given_way = !self.seen.primary.available || self.serves_all() && self.seen.update_stops_primary;
+        self.state.canary_is_fallback |= undone && given_way && self.seen.canary.available;
+        self.run_mut().primary_gone = !self.seen.primary.available;
         self.state.installed.clone_from(&self.state.promoted);
         let weight = self.fallback_weight();
         self.fall_back(weight);
         if self.state.canary_is_fallback {
+            if undone {
+                self.emit(severity, code, format!("{name} serves until the primary has its former revision back"));
+            }
             self.enter_stage(Stage::Stranded);
         } else {
             self.emit(severity, code, format!("Canary failed! Scaling down {name}"));
@@ -150,6 +157,15 @@ impl Pass<'_> {
         }
         self.enter(Phase::Failed);
         reason
+    }
+
+    /// Takes the weight away, and the step again once nothing holds it.
+    pub(super) fn withhold(&mut self) -> Reason {
+        self.run_mut().confirmed = None;
+        let weight = self.fallback_weight();
+        self.fall_back(weight);
+        self.enter_stage(Stage::Confirming);
+        Reason::Suspended
     }
 
     /// Counts a failed check; takes the canary back when it was one too many.

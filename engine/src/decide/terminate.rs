@@ -23,13 +23,16 @@ impl Pass<'_> {
             let late = self.now.since(self.state.since) >= self.plan.progress_deadline;
             // Where nothing was made yet, nothing was taken away.
             let made = self.state.installed.is_some() && !self.seen.target_ends_with_canary;
-            if made && self.seen.canary.readiness != Readiness::Ready && !late {
-                let why = match &self.seen.canary.readiness {
-                    Readiness::Unready(why) | Readiness::Broken(why) => format!(" ({why})"),
-                    Readiness::Ready | Readiness::Absent => String::new(),
-                };
-                let most = self.plan.progress_deadline;
-                let waiting_for = format!("the target to serve again, for {most} at most{why}");
+            // The primary goes with its Canary: what it serves nobody would.
+            let last = self.seen.primary.available && !self.seen.canary.available && !self.seen.target_is_deleted;
+            let awaited = self.seen.canary.readiness != Readiness::Ready || self.lacking().is_some();
+            if made && awaited && (last || !late) {
+                let waiting_for = self.target_awaited(last, late);
+                if late && !self.state.deletion_held {
+                    self.state.deletion_held = true;
+                    let text = format!("The deletion of {} is held: {waiting_for}", self.plan.canary);
+                    self.emit(Severity::Warning, "Terminating", text);
+                }
                 return Reason::Terminating { waiting_for };
             }
             self.open_epoch(Weight::ZERO);
@@ -45,5 +48,24 @@ impl Pass<'_> {
         self.emit(Severity::Info, "Terminated", format!("Terminated canary {}", self.plan.canary));
         self.enter(Phase::Terminated);
         Reason::Terminated
+    }
+
+    /// Says what a deletion waits for whose target does not serve; `last` where nothing but the primary does.
+    fn target_awaited(&self, last: bool, late: bool) -> String {
+        let target = &self.plan.target;
+        let why = match &self.seen.canary.readiness {
+            Readiness::Unready(why) | Readiness::Broken(why) => format!(" ({why})"),
+            Readiness::Ready | Readiness::Absent => String::new(),
+        };
+        match (last, late) {
+            (true, true) => format!(
+                "the target to serve again{why}: nothing but {target}-primary does, which goes with its Canary; repair {target}, or delete it \
+                 too"
+            ),
+            (true, false) => format!("the target to serve again{why}"),
+            (false, _) => {
+                format!("the target to serve again, for {} at most{why}", self.plan.progress_deadline)
+            }
+        }
     }
 }

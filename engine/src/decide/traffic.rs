@@ -138,8 +138,9 @@ impl Pass<'_> {
         // the first one starts at the clock's seconds.
         let first = if old.epoch == 0 { self.now.0 / 1000 } else { 0 };
         let epoch = (self.newest_epoch() + 1).max(first);
-        // From here on the primary may not be able to serve, whether its promotion is under way or has failed.
-        let gives_way = self.run().stage == Stage::Promoting && weight == Weight::FULL && !only_matched;
+        // From here on the primary may not be able to serve: its promotion is under way or has failed, or its Canary goes.
+        let gives_way =
+            (self.run().stage == Stage::Promoting || self.seen.deleted) && weight == Weight::FULL && !only_matched;
         let reaches = matching || weight > Weight::ZERO;
         let fallback = reaches && (self.state.canary_is_fallback || gives_way);
         let (run, since) = (String::new(), self.now);
@@ -162,12 +163,13 @@ impl Pass<'_> {
             ..Traffic::default()
         };
         let warm = self.run().ready_since.is_some_and(|since| self.now.since(since) >= WARM_UP);
+        let guarded = self.is_guarded();
         if let Some(run) = &mut self.state.run {
             // Nothing may stop a canary that serves because the primary cannot: the trip of a run would, which is latched.
-            if !self.state.canary_is_fallback || !reaches {
+            let alone = gives_way && (self.seen.update_stops_primary || !self.seen.primary.available);
+            if !(self.state.canary_is_fallback || alone) || !reaches {
                 traffic.run.clone_from(&run.id);
             }
-            let guarded = run.stage <= Stage::Promoting && !self.state.canary_is_fallback && !self.plan.observe_only;
             if traffic.reaches_canary() {
                 let judging = if lease == 0 { guarding } else { judging };
                 let limits = run.evidence.open(&self.state.counters, self.plan, &traffic, warm, [guarding, judging]);
@@ -190,15 +192,18 @@ impl Pass<'_> {
         self.requeue_now = true;
     }
 
-    /// Opens a new epoch of the same split when the present one is as long as the evidence allows, the canary is warm, or
-    /// the primary was seen to fail more than the guards' tables were made for.
+    /// Opens a new epoch of the same split when the present one is as long as the evidence allows, the canary is warm,
+    /// the primary was seen to fail more than the guards' tables were made for, or a process that was alone no longer is: its
+    /// tables would be every other one's as well.
     pub(super) fn roll_epoch(&mut self) {
         let traffic = &self.state.traffic;
         let age = self.now.since(traffic.since);
         let warm_at = self.run().ready_since.map(|since| since + WARM_UP);
         let warmed = warm_at.is_some_and(|at| traffic.since < at && at <= self.now);
         let outgrown = self.run().evidence.outgrown(&self.state.counters, self.plan);
-        if traffic.reaches_canary() && (age >= EPOCH || warmed || outgrown) && self.acknowledged(traffic.epoch) {
+        let unleased = traffic.lease == 0 && !traffic.fallback && self.guarding() > 1 && self.is_guarded();
+        let due = age >= EPOCH || warmed || outgrown || unleased;
+        if traffic.reaches_canary() && due && self.acknowledged(traffic.epoch) {
             self.reopen_epoch();
         }
     }
@@ -225,6 +230,11 @@ impl Pass<'_> {
     pub(super) fn silent(&self, epoch: u64) -> Vec<&str> {
         let silent = self.seen.gateways.iter().filter(|gateway| gateway.silent && gateway.acknowledged < Some(epoch));
         silent.map(|gateway| gateway.name.as_str()).collect()
+    }
+
+    /// Returns whether the gateways stop the canary by themselves.
+    fn is_guarded(&self) -> bool {
+        self.run().stage <= Stage::Promoting && !self.state.canary_is_fallback && !self.plan.observe_only
     }
 
     /// Returns how many gateways the guards' budget is for.
@@ -282,19 +292,28 @@ impl Pass<'_> {
     /// Returns the canary's weight when it is not analysed: none, unless the primary is still to be restored.
     ///
     /// Then everything, if nothing else serves. If something does, the revision that passed its analysis keeps the share
-    /// that it had, and any other one gets nothing.
+    /// that it had, and any other one gets nothing; but where the primary's update stops its last pod, that is about to go.
     pub(super) fn fallback_weight(&self) -> Weight {
         if self.only_canary_serves() {
             return Weight::FULL;
         }
-        let run = self.run();
-        let ended = self.state.ended.as_ref().filter(|ended| ended.run == run.id);
-        let passed = ended.is_some_and(|ended| ended.result == Outcome::PromotionFailed);
-        match self.state.canary_is_fallback && self.seen.canary.available && passed && self.seen.target == run.revision
-        {
+        let keeps = match self.outcome() {
+            Some(Outcome::PromotionFailed) => true,
+            Some(Outcome::RolledBack) => {
+                self.seen.update_stops_primary && self.serves_all() && !self.run().primary_gone
+            }
+            _ => false,
+        };
+        let serves = self.state.canary_is_fallback && self.seen.canary.available;
+        match serves && keeps && self.seen.target == self.run().revision {
             true => self.state.traffic.weight,
             false => Weight::ZERO,
         }
+    }
+
+    /// Returns what became of the run whose canary still serves.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        self.state.ended.as_ref().filter(|ended| ended.run == self.run().id).map(|ended| ended.result)
     }
 
     /// Returns whether nothing but the canary serves, since a promotion failed.
@@ -308,9 +327,13 @@ impl Pass<'_> {
         if !self.state.canary_is_fallback {
             return;
         }
-        let (primary, stage) = (&self.seen.primary, self.run().stage);
+        let (seen, stage) = (self.seen, self.run().stage);
+        let primary = &seen.primary;
         let up = primary.readiness == Readiness::Ready && primary.revision == self.state.installed;
         let stranded = stage == Stage::Stranded;
+        if stranded && !primary.available {
+            self.run_mut().primary_gone = true;
+        }
         if !up || stranded {
             let weight = self.fallback_weight();
             if (stage < Stage::Analysing || stranded) && self.state.traffic.weight != weight {

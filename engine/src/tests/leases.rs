@@ -63,3 +63,21 @@ fn a_canary_that_serves_because_the_primary_cannot_has_no_lease() {
     world.until(300, |world| world.state.traffic.fallback);
     assert_eq!(world.state.traffic.lease, 0);
 }
+
+#[test]
+fn a_second_process_that_takes_part_gets_a_lease_at_once_and_not_a_lone_ones_tables() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 10.0);
+    world.requests = 9;
+    world.run_for(2);
+    assert_eq!(world.state.traffic.lease, 0);
+    let epoch = world.state.traffic.epoch;
+    world.gateways.push(Pod::new("gateway-1", 61));
+    world.run_for(1);
+    assert_eq!((world.state.traffic.lease, world.state.traffic.epoch), (1, epoch + 1), "once, and no epoch more");
+    // Where nothing guards, nothing is leased, and no epoch follows another.
+    let mut world = World::rolling(Plan { observe_only: true, ..plan() }, Phase::Progressing, 10.0);
+    let epoch = world.state.traffic.epoch;
+    world.gateways.push(Pod::new("gateway-1", 61));
+    world.run_for(1);
+    assert_eq!((world.state.traffic.lease, world.state.traffic.epoch), (0, epoch));
+}

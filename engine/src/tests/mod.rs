@@ -11,6 +11,7 @@ mod load_tests;
 mod matched;
 mod observing;
 mod play;
+mod primary_away;
 mod properties;
 mod silent;
 mod strategies;

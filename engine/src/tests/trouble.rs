@@ -314,7 +314,7 @@ fn sizes_are_the_users_once_set_and_the_autoscalers_where_there_is_one() {
     assert_eq!(sizes(&world, &seen), [Replicas::Exactly(2), Replicas::Declared], "it was started, and is the user's");
     seen.canary = Workload { replicas: Some(0), ..Workload::default() };
     assert_eq!(sizes(&world, &seen), [Replicas::Exactly(2), Replicas::Exactly(2)], "as large as the primary");
-    seen.autoscaler = Autoscaler { minimum: Some(3), sizes_primary: true };
+    seen.autoscaler = Autoscaler { minimum: Some(3), maximum: None, sizes_primary: true };
     assert_eq!(sizes(&world, &seen), [Replicas::Declared, Replicas::Exactly(3)]);
     seen.primary = Workload { replicas: Some(7), ..seen.primary };
     seen.deleted = true;
@@ -335,18 +335,6 @@ fn a_split_that_was_lost_by_a_controller_that_died_has_its_number_to_itself() {
     drop(world.pass());
     assert!(world.state.traffic.epoch > lost && world.state.traffic.weight == stored.traffic.weight);
     world.until(60, |world| world.phase() == Phase::Succeeded);
-}
-
-#[test]
-fn a_deletion_that_waits_for_its_target_says_for_what_and_how_long_at_most() {
-    let mut world = World::initialized(plan());
-    world.canary_comes_up = false;
-    world.deleted = true;
-    world.run_for(5);
-    assert_eq!(world.phase(), Phase::Terminating);
-    let said = world.last.as_ref().map(|last| last.reason.to_string()).unwrap_or_default();
-    assert!(said.contains("the target to serve again, for 1m00s at most"), "{said}");
-    world.until(90, |world| world.phase() == Phase::Terminated);
 }
 
 #[test]

@@ -47,6 +47,18 @@ impl Witness {
             assert!(!after.traffic.reaches_canary(), "taken back, and yet sent requests: {}", text());
         }
 
+        // A canary that serves because the primary cannot keeps its requests until something else serves.
+        let alone_serves = !seen.primary.available && seen.canary.available && before.traffic.fallback;
+        let served_all = before.traffic.weight == Weight::FULL && !before.traffic.only_matched;
+        let stage = before.run.as_ref().map(|run| run.stage);
+        let replaced =
+            stage == Some(Stage::Returning) && before.run.as_ref().is_some_and(|run| run.revision != seen.target);
+        if alone_serves && served_all && after.unrouted.is_none() && !replaced {
+            assert_eq!(after.traffic.weight, Weight::FULL, "requests are led to a primary without a pod: {}", text());
+            let stoppable = stage != Some(Stage::Returning) && !after.traffic.run.is_empty();
+            assert!(!stoppable, "a guard can lead requests to a primary without a pod: {}", text());
+        }
+
         // No request for a revision that is not the one under analysis, while anything else can serve it.
         if let Some(run) = &after.run
             && run.stage < Stage::Promoting

@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) check_results: BTreeMap<String, CheckResult>,
     pub(super) verb: Option<VerbRequest>,
     pub(super) deleted: bool,
+    pub(super) target_is_deleted: bool,
+    pub(super) unplanned: bool,
     /// What the primary ran when it was taken over from another controller.
     pub(super) inherited: Option<Inherited>,
     /// Whether gateways acknowledge what they are asked.
@@ -105,6 +107,8 @@ impl World {
             check_results: BTreeMap::new(),
             verb: None,
             deleted: false,
+            target_is_deleted: false,
+            unplanned: false,
             inherited: None,
             acknowledge: true,
             switches: true,
@@ -171,6 +175,8 @@ impl World {
             check_results: self.check_results.clone(),
             verb: self.verb.clone(),
             deleted: self.deleted,
+            target_is_deleted: self.target_is_deleted,
+            unplanned: self.unplanned,
             inherited: self.inherited.clone(),
             update_stops_primary: self.update_stops_primary,
             ..Observation::default()

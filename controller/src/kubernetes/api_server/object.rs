@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::MANAGED_BY;
-use super::owners::{Owners, others_size};
+use super::owners::{Owners, others_size, weir_sizes};
 use crate::api::limits::{SPEC, STORED, size_problem};
 
 /// Annotation of a Deployment and of its versions: which of them is the newest.
@@ -92,6 +92,8 @@ pub(crate) struct Cached<V> {
     owners: Option<Box<Owners>>,
     /// Whether somebody else than Weir and the controllers of Kubernetes says how many replicas there are.
     pub(crate) sized_by_others: bool,
+    /// Whether Weir does, and nobody has changed the number since.
+    pub(crate) sized_by_weir: bool,
 }
 
 /// Returns how the API calls a kind.
@@ -166,7 +168,8 @@ impl<V: Projection> Cached<V> {
         let fields = metadata.managed_fields.take().unwrap_or_default();
         let ours = V::KEEP_RAW && metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
         let owners = ours.then(|| Box::new(Owners::of(&fields)));
-        let sized_by_others = V::KEEP_RAW && others_size(&fields);
+        let (sized_by_others, sized_by_weir) =
+            (V::KEEP_RAW && others_size(&fields), V::KEEP_RAW && weir_sizes(&fields));
         if let Some(annotations) = &mut metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
@@ -174,7 +177,7 @@ impl<V: Projection> Cached<V> {
         let body = if V::KEEP_RAW { data.to_string().into() } else { Box::default() };
         let mut fields: V = serde_json::from_value(data)?;
         fields.bound(&metadata);
-        Ok(Self { metadata, fields, body, owners, sized_by_others })
+        Ok(Self { metadata, fields, body, owners, sized_by_others, sized_by_weir })
     }
 
     /// Returns who wrote which field, where something of the object is Weir's.

@@ -104,12 +104,21 @@ impl Owners {
 /// controller of Kubernetes, an autoscaler's among them.
 #[must_use]
 pub(super) fn others_size(entries: &[ManagedFieldsEntry]) -> bool {
-    entries.iter().any(|entry| {
-        let manager = entry.manager.as_deref().unwrap_or_default();
+    sizers(entries).any(|manager| manager != MANAGER && !WELCOME.contains(&manager))
+}
+
+/// Returns whether Weir says so, and nobody has changed the number since.
+#[must_use]
+pub(super) fn weir_sizes(entries: &[ManagedFieldsEntry]) -> bool {
+    sizers(entries).any(|manager| manager == MANAGER)
+}
+
+fn sizers(entries: &[ManagedFieldsEntry]) -> impl Iterator<Item = &str> {
+    let sizes = |entry: &&ManagedFieldsEntry| {
         let by_spec = matches!(entry.subresource.as_deref(), None | Some("" | "scale"));
-        let says = entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"].get("f:replicas").is_some());
-        by_spec && says && manager != MANAGER && !WELCOME.contains(&manager)
-    })
+        by_spec && entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"].get("f:replicas").is_some())
+    };
+    entries.iter().filter(sizes).map(|entry| entry.manager.as_deref().unwrap_or_default())
 }
 
 /// Returns the item of a list that `fieldsV1` means by `k:{…}` or `v:…`.

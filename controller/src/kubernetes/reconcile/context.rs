@@ -102,6 +102,7 @@ impl Platform for ReconcileContext<'_> {
         let mut seen = observer.observe(&mut self.reconciler.endpoints);
         // At rest nothing is updated.
         seen.update_stops_primary |= self.before.run.is_some() && self.executor().update_changes_speech();
+        seen.unplanned = self.reconciler.reading.plan().is_none();
         seen.verb = verb(self.canary.annotation(VERB));
         seen.deleted = self.canary.deleted();
         seen.check_results = self.reconciler.checks.results();

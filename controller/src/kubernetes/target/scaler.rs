@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
+use weir_engine::Autoscaler;
 
 use crate::kubernetes::api_server::apply::{ActError, apply, delete, with_timeout};
 use crate::kubernetes::executor::{Executor, refuse_foreign};
@@ -27,10 +28,21 @@ pub(in crate::kubernetes) fn missing_autoscaler(stores: &Stores, names: &Names) 
     Some(("AutoscalerMissing", problem))
 }
 
+/// Returns what sizes the arms beside Weir.
+#[must_use]
+pub(in crate::kubernetes) fn autoscaler(stores: &Stores, names: &Names) -> Autoscaler {
+    let spec = targets_scaler(stores, names).map(|scaler| scaler.fields.spec());
+    let bound = |field: &str| {
+        let bound = spec.as_ref().and_then(|spec| spec[field].as_u64());
+        bound.and_then(|bound| u32::try_from(bound).ok())
+    };
+    let minimum = spec.is_some().then(|| bound("minReplicas").unwrap_or(1));
+    Autoscaler { minimum, maximum: bound("maxReplicas"), sizes_primary: autoscaled(stores, names) }
+}
+
 /// Returns whether an autoscaler sizes the primary: the target's, Weir's own like it, or one that somebody made for the primary by its
 /// name, KEDA's among them.
-#[must_use]
-pub(in crate::kubernetes) fn autoscaled(stores: &Stores, names: &Names) -> bool {
+fn autoscaled(stores: &Stores, names: &Names) -> bool {
     targets_scaler(stores, names).is_some()
         || primary_hpa_name(names).is_some_and(|name| scaler(stores, names, &name).is_some())
         || sized_by_name(stores, names)
@@ -48,13 +60,6 @@ fn sized_by_name(stores: &Stores, names: &Names) -> bool {
 #[must_use]
 pub(super) fn sizes(reference: &Value, kind: &str, name: &str) -> bool {
     reference["name"] == name && (reference["kind"].is_null() || reference["kind"] == kind)
-}
-
-/// Returns the least number of pods that the target's autoscaler would give it.
-#[must_use]
-pub(in crate::kubernetes) fn min_replicas(stores: &Stores, names: &Names) -> Option<u32> {
-    let spec = targets_scaler(stores, names)?.fields.spec();
-    Some(spec["minReplicas"].as_u64().and_then(|min_replicas| u32::try_from(min_replicas).ok()).unwrap_or(1))
 }
 
 fn primary_hpa_name(names: &Names) -> Option<String> {

@@ -39,3 +39,26 @@ async fn replicas_that_are_declared_with_a_revision_are_promoted_with_it_and_tho
     assert_eq!(events.get(shrunk), Some(&1), "{events:#?}");
     assert_eq!(events.keys().filter(|text| text.starts_with("Scaling down shop.shop-primary")).count(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_weir_has_left_at_one_pod_is_as_large_as_the_primary_in_the_next_release_and_a_users_number_stays()
+ {
+    for (manager, expected) in [("weir", 3), ("kubectl", 1)] {
+        let server = ApiServer::default();
+        server.apply("flux", &target("v1", Some(3)));
+        server.apply("flux", &canary("shop", json!({})));
+        let server = Stage::initialized_of(&server).await.kill();
+        server.apply("flux", &target("v2", None));
+        // What was kept for a gateway that nobody hears of.
+        let size = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "shop", "namespace": "shop"},
+            "spec": {"replicas": 1},
+        });
+        server.apply(manager, &size);
+        let stage = Stage::start(&server);
+        stage.phase("shop", "Progressing").await;
+        stage.rest().await;
+        let replicas = |name: &str| stage.get("deployments", name)["spec"]["replicas"].clone();
+        assert_eq!((replicas("shop-primary"), replicas("shop")), (json!(3), json!(expected)), "{manager}");
+    }
+}

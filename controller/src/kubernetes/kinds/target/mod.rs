@@ -106,6 +106,12 @@ impl Target {
         self.metadata().namespace.as_deref().unwrap_or_default()
     }
 
+    /// Returns whether it is being deleted.
+    #[must_use]
+    pub(crate) fn deleted(&self) -> bool {
+        self.metadata().deletion_timestamp.is_some()
+    }
+
     /// Returns the labels by which it finds its pods.
     #[must_use]
     pub(crate) fn selector(&self) -> &Labels {
@@ -175,6 +181,14 @@ impl Target {
             Self::Deployment(it) => it.sized_by_others,
         };
         self.replicas().filter(|_| by_others).and_then(|replicas| u32::try_from(replicas).ok())
+    }
+
+    /// Returns whether Weir said last how many pods it asks for.
+    #[must_use]
+    pub(crate) fn sized_by_weir(&self) -> bool {
+        match self {
+            Self::Deployment(it) => it.sized_by_weir,
+        }
     }
 
     /// Returns how far its controller is.

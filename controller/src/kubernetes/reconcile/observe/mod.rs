@@ -12,10 +12,10 @@ use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::TakenOver;
 use crate::kubernetes::render::{Names, STARTED_WITH, inherited_revision, revision_of, started_with, template_of};
 use crate::kubernetes::stores::Stores;
-use crate::kubernetes::target::scaler::{autoscaled, min_replicas};
+use crate::kubernetes::target::scaler::autoscaler;
 
 use weir_engine::{
-    Autoscaler, Inherited, Observation, Readiness, Revision, Span, State, Timestamp, VerbRequest, Workload as Arm,
+    Inherited, Observation, Readiness, Revision, Sizer, Span, State, Timestamp, VerbRequest, Workload as Arm,
 };
 pub(crate) use workload::Endpoints;
 
@@ -71,7 +71,7 @@ impl Observer<'_> {
         let primary = stores.target(names.kind, &names.namespace, &names.primary());
         let runs = primary.as_ref().and_then(revision_of).map(|revision| Revision(revision.into()));
         let analysis = &self.spec.analysis;
-        let (minimum, sizes_primary) = (min_replicas(stores, names), autoscaled(stores, names));
+        let (autoscaler, declared) = (autoscaler(stores, names), self.target.and_then(Target::declared_replicas));
         let mut observation = Observation {
             primary: self.arm(
                 primary.as_ref(),
@@ -83,15 +83,18 @@ impl Observer<'_> {
             canary: self.canary(&seen, analysis.canary_ready_threshold, &mut endpoints.canary),
             target: seen,
             only_callers: self.only_callers,
-            autoscaler: Autoscaler { minimum, sizes_primary },
+            autoscaler,
             update_stops_primary: self
                 .target
                 .zip(primary.as_ref())
                 .is_some_and(|(target, primary)| target.update_stops(pods(primary.replicas()))),
-            declared_replicas: self
-                .target
-                .and_then(Target::declared_replicas)
-                .filter(|_| minimum.is_none() && !sizes_primary),
+            declared_replicas: declared.filter(|_| autoscaler.minimum.is_none() && !autoscaler.sizes_primary),
+            sized_by: match declared {
+                Some(_) => Sizer::User,
+                None if self.target.is_some_and(Target::sized_by_weir) => Sizer::Weir,
+                None => Sizer::Cluster,
+            },
+            target_is_deleted: self.target.is_some_and(Target::deleted),
             ..Observation::default()
         };
         if primary.is_none() {
