@@ -12,6 +12,9 @@ use crate::api::limits::{SPEC, size_problem};
 use crate::api::{self, CanarySpec, GROUP, Rules, VERSION};
 use crate::kubernetes::api_server::object::{Cached, Projection, no_spec, read_stored_spec};
 
+/// The reason of a spec that is refused.
+pub(crate) const INVALID_SPEC: &str = "InvalidSpec";
+
 /// One word for why an object cannot work, and a sentence.
 pub(crate) type Fault = (&'static str, String);
 
@@ -67,8 +70,11 @@ impl Canary {
 impl CanaryView {
     fn rules(&self, generation: Option<i64>) -> Rules {
         let CanaryStatus { phase, state, observed_generation, conditions, .. } = &self.status;
-        let stalled = conditions.iter().any(|condition| condition.kind == "Stalled" && condition.status == "True");
-        let worked = phase.is_some() && !stalled && *observed_generation == generation;
+        // Of all that keeps an object from its work only this is about what its spec says; the rest comes and goes.
+        let refused = conditions.iter().any(|condition| {
+            condition.kind == "Stalled" && condition.status == "True" && condition.reason == INVALID_SPEC
+        });
+        let worked = phase.is_some() && !refused && *observed_generation == generation;
         let noted = state.as_deref().and_then(|text| serde_json::from_str::<Noted>(text).ok()).unwrap_or_default();
         match worked {
             true if noted.todays_rules => Rules::Stored,
@@ -269,5 +275,33 @@ impl Cached<CanaryView> {
             },
             spec: self.fields.spec.clone()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_canary_that_worked_before_there_were_limits_goes_on_whatever_it_is_stalled_for_but_its_spec() {
+        let canary = |reason: &str| {
+            let webhook = json!({"name": "a".repeat(70_000), "url": "http://a"});
+            let object = json!({
+                "apiVersion": "weir.dev/v1beta1", "kind": "Canary",
+                "metadata": {"name": "cart", "namespace": "shop", "generation": 3},
+                "spec": {"targetRef": {"kind": "Deployment", "name": "cart"}, "service": {"port": 80},
+                         "analysis": {"stepWeight": 5, "webhooks": [webhook]}},
+                "status": {"phase": "Succeeded", "observedGeneration": 3, "conditions": [
+                    {"type": "Stalled", "status": "True", "reason": reason, "message": "", "lastTransitionTime": ""},
+                ]},
+            });
+            Canary::new(serde_json::from_value(object).unwrap()).unwrap()
+        };
+        for reason in ["TargetMissing", "GatewaysOverlap", "AutoscalerMissing"] {
+            assert!(canary(reason).rules() == Rules::Former && canary(reason).fields.spec.is_ok(), "{reason}");
+        }
+        let refused = canary(INVALID_SPEC);
+        assert!(refused.rules() == Rules::Today && refused.fields.spec.is_err());
     }
 }

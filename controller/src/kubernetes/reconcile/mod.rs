@@ -7,6 +7,7 @@ pub(crate) mod events;
 mod fresh;
 mod grace;
 mod hazards;
+mod leaving;
 pub(crate) mod observe;
 mod reading;
 pub(crate) mod reconciler;

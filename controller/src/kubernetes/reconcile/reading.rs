@@ -19,6 +19,8 @@ pub(crate) struct LastReading {
     remarks: Vec<Problem>,
     /// The newest plan that can work. A spec that cannot leaves it in force, so that a rollout under way is still looked after.
     plan: Option<(Plan, CanarySpec)>,
+    /// What stands in for it where there is none, as after a restart.
+    stand_in: Option<(Plan, CanarySpec)>,
 }
 
 impl LastReading {
@@ -52,6 +54,24 @@ impl LastReading {
                 }
             }
         };
+        self.stand_in = self.stand_in(canary);
+    }
+
+    /// Returns what a Canary whose spec has no plan is looked after by: it begins nothing, and takes and gives back what there is. None
+    /// where not even the way to the arms can be read.
+    fn stand_in(&self, canary: &Canary) -> Option<(Plan, CanarySpec)> {
+        let spec = canary.fields.spec.as_ref().ok().filter(|_| self.plan.is_none())?;
+        TargetKind::of(&spec.target_ref.kind)?;
+        let analysis = serde_json::from_value(serde_json::json!({"stepWeight": 100, "metrics": []})).ok()?;
+        let spec = CanarySpec {
+            analysis,
+            suspend: Some(true),
+            progress_deadline_seconds: None,
+            observe_only: None,
+            ..spec.clone()
+        };
+        let plan = api::reading_by(self.rules, canary.namespace(), canary.name(), &spec).plan.ok()?;
+        Some((plan, spec))
     }
 
     /// Returns the rules that the newest spec was read by.
@@ -72,6 +92,11 @@ impl LastReading {
     /// Returns the newest plan that can work, and its spec.
     pub(crate) fn plan(&self) -> Option<&(Plan, CanarySpec)> {
         self.plan.as_ref()
+    }
+
+    /// Returns by what a Canary is looked after that has no plan that can work, and something of which there is to be given back.
+    pub(crate) fn plan_to_give_back(&self, canary: &Canary) -> Option<&(Plan, CanarySpec)> {
+        self.stand_in.as_ref().filter(|_| canary.fields.status.last_promoted_spec.is_some())
     }
 }
 

@@ -11,10 +11,11 @@ use super::context::ReconcileContext;
 use super::fresh::Fresh;
 use super::grace::Grace;
 use super::hazards::Younger;
+use super::leaving::stored_or_live;
 use super::observe::SeenEndpoints;
 use super::reading::LastReading;
 use super::retry::{COOLDOWN, Retry};
-use super::status::{HAZARD, stored_state};
+use super::status::HAZARD;
 use super::subject::Subject;
 use super::take_over::Former;
 use crate::alerts::{CanaryAlerts, Deliveries, Situation};
@@ -213,7 +214,7 @@ impl Reconciler {
             Some(state) => state,
             None => {
                 self.alerts.deliveries().restore(&canary.fields.status.alerts);
-                stored_state(&canary.fields.status).map_err(ActError::Precondition)?
+                stored_or_live(&self.stores, &subject.names, canary)?
             }
         };
         subject.keep_token(self, &state);

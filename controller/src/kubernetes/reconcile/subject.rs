@@ -10,7 +10,7 @@ use crate::api::CanarySpec;
 use crate::kubernetes::configs::TrackedRevision;
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
-use crate::kubernetes::kinds::canary::{Canary, Fault};
+use crate::kubernetes::kinds::canary::{Canary, Fault, INVALID_SPEC};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::{
     apex_conflict, headless_arms, keep_of_before, served_elsewhere, taken_hosts, token_under_way,
@@ -37,8 +37,9 @@ impl Subject {
     pub(super) fn read(reconciler: &mut Reconciler, canary: &Canary) -> Result<Self, Fault> {
         let stores = &reconciler.stores;
         reconciler.reading.update(canary);
-        let unread = reconciler.reading.problem().map(|problem| ("InvalidSpec", problem.to_owned()));
-        let Some((mut plan, mut spec)) = reconciler.reading.plan().cloned() else {
+        let unread = reconciler.reading.problem().map(|problem| (INVALID_SPEC, problem.to_owned()));
+        let reading = &reconciler.reading;
+        let Some((mut plan, mut spec)) = reading.plan().or_else(|| reading.plan_to_give_back(canary)).cloned() else {
             return Err(unread.unwrap_or_default());
         };
         plan.observe_at_rest |= stores.settings.observe_at_rest;

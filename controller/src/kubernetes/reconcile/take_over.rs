@@ -36,7 +36,8 @@ use crate::kubernetes::router::shares_with_canary;
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::apart::{apart, beside};
 use crate::kubernetes::target::flagger::{
-    Around, Controlled, FLAGGER, TAKE_OVER, canaries, changed_since, controller_of, reowned, runs_target, under_way,
+    Around, CONTROLLED, Controlled, FLAGGER, TAKE_OVER, canaries, changed_since, controller_of, reowned, runs_target,
+    under_way,
 };
 use crate::kubernetes::target::revision::keep_inherited;
 use crate::telemetry::Chain;
@@ -108,11 +109,11 @@ impl Reconciler {
             Ok(_) => {
                 let text =
                     format!("canaries.flagger.app {} is gone, and what it controls goes with it", controlled.canary);
-                return self.refuse(canary, ("ControlledByFlagger", text)).await;
+                return self.refuse(canary, (CONTROLLED, text)).await;
             }
             Err(ActError::Write { source, .. }) if is_status(&source, 403) => {
                 let text = "Weir has no right to take over what Flagger controls: install its chart with takeOver.flagger=true";
-                return self.refuse(canary, ("ControlledByFlagger", text.into())).await;
+                return self.refuse(canary, (CONTROLLED, text.into())).await;
             }
             Err(error) => return Err(error),
         };
@@ -129,7 +130,7 @@ impl Reconciler {
             (None, Some(target)) => target,
             (why, _) => {
                 let text = format!("canaries.flagger.app {} {}", controlled.canary, why.unwrap_or_else(none));
-                return self.refuse(canary, ("ControlledByFlagger", text)).await;
+                return self.refuse(canary, (CONTROLLED, text)).await;
             }
         };
         if let Some(why) = self.busy(&flaggers, names) {
@@ -190,7 +191,7 @@ impl Reconciler {
                     names.kind.word(),
                     primary.name()
                 );
-                return Ok(Err(("ControlledByFlagger", text)));
+                return Ok(Err((CONTROLLED, text)));
             }
             let declared = match resolve_revision(&self.stores, names, Some(target), &State::default()) {
                 Ok(declared) => declared.revision,

@@ -20,6 +20,9 @@ use crate::kubernetes::render::{Names, STARTED_WITH, references, template_of};
 use crate::kubernetes::router;
 use crate::kubernetes::stores::Stores;
 
+/// The reason of a Canary whose objects another controller controls: Weir writes none of them.
+pub(crate) const CONTROLLED: &str = "ControlledByFlagger";
+
 /// Annotation of a Canary by which somebody asks Weir to take over what another controller controls: its name.
 pub(crate) const TAKE_OVER: &str = "weir.dev/take-over";
 /// The value of [`TAKE_OVER`]; also Flagger's field manager.
@@ -81,7 +84,7 @@ impl Controlled {
             self.canary,
             objects.join(", ")
         );
-        ("ControlledByFlagger", problem)
+        (CONTROLLED, problem)
     }
 }
 

@@ -14,6 +14,7 @@ mod hashes;
 mod hazards;
 mod host_owners;
 mod leading;
+mod leaving;
 mod not_taken;
 mod observing;
 mod ownership;

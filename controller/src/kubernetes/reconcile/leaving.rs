@@ -1,0 +1,68 @@
+//! A Canary that is deleted while its state or its spec cannot be read: the target serves before anything is let go.
+
+use serde_json::json;
+use weir_engine::{Phase, Revision, State};
+
+use super::reconciler::Reconciler;
+use super::status::stored_state;
+use crate::kubernetes::api_server::apply::{ActError, apply};
+use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::kinds::Target;
+use crate::kubernetes::kinds::canary::Canary;
+use crate::kubernetes::render::{CANARY_LABEL, Names, revision_of};
+use crate::kubernetes::stores::Stores;
+
+/// Ends the name of a primary.
+const PRIMARY: &str = "-primary";
+
+/// Returns what the engine remembered. One that goes is given back by what is live where that cannot be read.
+///
+/// # Errors
+/// When it cannot be read, and the Canary is to stay.
+pub(super) fn stored_or_live(stores: &Stores, names: &Names, canary: &Canary) -> Result<State, ActError> {
+    let status = &canary.fields.status;
+    stored_state(status).or_else(|problem| {
+        if !canary.deleted() {
+            return Err(ActError::Precondition(problem));
+        }
+        let promoted = status.last_promoted_spec.clone().map(Revision);
+        let primary = stores.target(names.kind, &names.namespace, &names.primary());
+        let runs = primary.as_ref().and_then(revision_of).map(|revision| Revision(revision.into()));
+        let applied = status.last_applied_spec.clone().map(Revision);
+        let installed = runs.or_else(|| promoted.clone());
+        Ok(State { phase: Phase::Initialized, since: now(), promoted, installed, applied, ..State::default() })
+    })
+}
+
+impl Reconciler {
+    /// Has the target of a Canary without a readable spec serve again, where a primary of Weir's serves for it; returns whether that is
+    /// still waited for. The primary goes with its Canary.
+    ///
+    /// # Errors
+    /// When the API refuses the write.
+    pub(super) async fn awaits_target(&self) -> Result<bool, ActError> {
+        let (namespace, name) = &self.key;
+        let of_namespace = self.stores.targets_of(namespace);
+        let mine =
+            |it: &&Target| it.metadata().labels.as_ref().and_then(|labels| labels.get(CANARY_LABEL)) == Some(name);
+        for primary in of_namespace.iter().filter(mine) {
+            let Some(target) = primary.name().strip_suffix(PRIMARY) else { continue };
+            let Some(target) = self.stores.target(primary.kind(), namespace, target) else { continue };
+            if target.deleted() || primary.progress().available == 0 {
+                continue;
+            }
+            let (kind, wanted) = (target.kind(), primary.replicas().unwrap_or(1).max(1));
+            let progress = target.progress();
+            if progress.wanted < wanted && target.declared_replicas().is_none_or(|declared| declared == 0) {
+                let metadata = json!({"name": target.name(), "namespace": namespace});
+                let object = kind.object(metadata, kind.size(wanted));
+                apply(&self.stores.api, &self.stores.deployments, &object).await?;
+                return Ok(true);
+            }
+            if !progress.observed || progress.available < progress.wanted.max(1) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
