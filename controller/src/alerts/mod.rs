@@ -9,6 +9,7 @@
 //! Nothing here holds a decision up: sending is putting into a queue, and a queue that is full drops what is least worth. What
 //! became of an alert is one more thing to see in a later pass, as an answer to a webhook is.
 
+pub(crate) mod deliveries;
 pub(crate) mod delivery;
 pub(crate) mod http;
 pub(crate) mod message;
@@ -21,7 +22,8 @@ use std::sync::Arc;
 
 use weir_engine::{Event, Severity, Timestamp};
 
-pub(crate) use self::delivery::{Alerts, Deliveries, Transport};
+pub(crate) use self::deliveries::Deliveries;
+pub(crate) use self::delivery::{Alerts, Transport};
 use self::message::Message;
 pub(crate) use self::message::{Situation, images};
 pub(crate) use self::notifiers::Thread;

@@ -39,6 +39,20 @@ pub(crate) struct Executor<'a> {
 /// Annotation of a Service by which Istio is told which namespaces know it, as a list with commas.
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
+/// Writes what is said of a workload, as one of Weir's field managers.
+pub(in crate::kubernetes) async fn apply_workload(
+    stores: &Stores,
+    kind: TargetKind,
+    manager: &str,
+    object: &Value,
+) -> Result<(), ActError> {
+    match kind {
+        TargetKind::Deployment => {
+            apply_as(&stores.api, manager, &stores.deployments, object, Part::Whole).await.map(drop)
+        }
+    }
+}
+
 impl Executor<'_> {
     /// Has those namespaces know an object that leads to the arms that know the service which users call, where somebody has said which.
     pub(in crate::kubernetes) fn export(&self, object: &mut Value) {
@@ -90,12 +104,7 @@ impl Executor<'_> {
 
     /// Writes what is said of a workload, as one of Weir's field managers.
     pub(in crate::kubernetes) async fn apply_target(&self, manager: &str, object: &Value) -> Result<(), ActError> {
-        let api = &self.stores.api;
-        match self.names.kind {
-            TargetKind::Deployment => {
-                apply_as(api, manager, &self.stores.deployments, object, Part::Whole).await.map(drop)
-            }
-        }
+        apply_workload(self.stores, self.names.kind, manager, object).await
     }
 
     /// Writes a service where the live one is not what is wanted. Ports that somebody else added to an adopted one stay.

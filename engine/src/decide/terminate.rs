@@ -31,7 +31,7 @@ impl Pass<'_> {
                 if late && !self.state.deletion_held {
                     self.state.deletion_held = true;
                     let text = format!("The deletion of {} is held: {waiting_for}", self.plan.canary);
-                    self.emit(Severity::Warning, "Terminating", text);
+                    self.emit(Severity::Warning, "DeletionHeld", text);
                 }
                 return Reason::Terminating { waiting_for };
             }

@@ -5,8 +5,10 @@ use weir_engine::{Phase, Revision, State};
 
 use super::reconciler::Reconciler;
 use super::status::stored_state;
-use crate::kubernetes::api_server::apply::{ActError, apply};
+use crate::kubernetes::api_server::MANAGER;
+use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::api_server::clock::now;
+use crate::kubernetes::executor::apply_workload;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::render::{CANARY_LABEL, Names, revision_of};
@@ -56,7 +58,7 @@ impl Reconciler {
             if progress.wanted < wanted && target.declared_replicas().is_none_or(|declared| declared == 0) {
                 let metadata = json!({"name": target.name(), "namespace": namespace});
                 let object = kind.object(metadata, kind.size(wanted));
-                apply(&self.stores.api, &self.stores.deployments, &object).await?;
+                apply_workload(&self.stores, kind, MANAGER, &object).await?;
                 return Ok(true);
             }
             if !progress.observed || progress.available < progress.wanted.max(1) {
