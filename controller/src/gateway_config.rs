@@ -4,6 +4,7 @@
 
 use weir_engine::{Plan, Span, Timestamp, Traffic};
 use weir_wire::config::VERSION;
+pub use weir_wire::names::direct_route;
 use weir_wire::{Canary, Config, Lookup, MatchedSplit, SLOTS, Weight};
 
 use crate::api::{canary_id, canary_token};
@@ -56,12 +57,6 @@ pub struct OwnService {
     pub names: Vec<String>,
     /// Its virtual hosts, `HOST:PORT`.
     pub virtual_hosts: Vec<String>,
-}
-
-/// Returns the name that routes to the Service of a canary's own have while the filter is on for them.
-#[must_use]
-pub fn direct_route(id: &str) -> String {
-    format!("weir/{id}/direct")
 }
 
 /// Names of one Canary's routes, as gateways have them.

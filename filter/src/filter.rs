@@ -236,7 +236,11 @@ impl Filter {
         };
         let in_config = match target {
             Target::Canary(in_config) => in_config,
-            Target::ByRoute => index.route(host.route_name()?)?,
+            Target::ByRoute => {
+                let (in_config, is_own) = index.route(host.route_name()?)?;
+                direct = direct.or(is_own.then_some(true));
+                in_config
+            }
         };
         let direct = direct.unwrap_or_else(|| {
             index.has_direct(in_config)

@@ -27,7 +27,8 @@ pub struct Index {
     exact: Map<Box<[u8]>, Target>,
     suffixes: Map<Box<[u8]>, Target>,
     any: Option<Target>,
-    routes: Map<Box<[u8]>, usize>,
+    /// By its name, whose a route is, and whether it is the one of the canary's own Service.
+    routes: Map<Box<[u8]>, (usize, bool)>,
     /// Names of the canary's own Service, by the canary's place. Few canaries have any, and none has many.
     direct: BTreeMap<usize, Box<[Box<[u8]>]>>,
 }
@@ -54,8 +55,9 @@ impl Index {
                     if canary.hosts.is_empty() {
                         index.any.get_or_insert(target);
                     }
+                    let own = weir_wire::names::direct_route(&canary.id);
                     for route in &canary.routes {
-                        index.routes.insert(route.as_bytes().into(), place);
+                        index.routes.insert(route.as_bytes().into(), (place, *route == own));
                     }
                 }
             }
@@ -118,9 +120,10 @@ impl Index {
         self.direct.get(&place).is_some_and(|names| names.iter().any(|name| name.eq_ignore_ascii_case(host)))
     }
 
-    /// Finds a route by its name.
+    /// Finds a route by its name; returns also whether it is the one that leads to the canary's own Service, by whichever of the
+    /// names that this has in the mesh a request comes.
     #[must_use]
-    pub fn route(&self, name: &[u8]) -> Option<usize> {
+    pub fn route(&self, name: &[u8]) -> Option<(usize, bool)> {
         self.routes.get(name).copied()
     }
 }
@@ -204,7 +207,7 @@ mod tests {
         assert_eq!(gated.host(b"shop.example.com"), Some(Target::ByRoute));
         assert_eq!(gated.host(b"own.example.com"), Some(Target::Canary(1)));
         assert_eq!(gated.host(b"other.example.com"), None);
-        assert_eq!(gated.route(b"shop/cart"), Some(0));
+        assert_eq!(gated.route(b"shop/cart"), Some((0, false)));
         assert_eq!(gated.route(b"shop"), None);
 
         let open = index(&[(&[], &["shop/cart"]), (&["own.example.com"], &[])]);

@@ -6,8 +6,8 @@ mod vm;
 
 use vm::{ID, Vm, canary, config, to};
 use weir_filter::Choice;
-use weir_wire::names::{Arm, Cohort, Kind, Metric};
-use weir_wire::{Canary, Limits, TOKEN_HEADER};
+use weir_wire::names::{Arm, Cohort, Kind, Metric, direct_route};
+use weir_wire::{Canary, Limits, Lookup, TOKEN_HEADER};
 
 #[test]
 fn who_calls_the_canarys_own_service_gets_the_canary_at_any_weight_and_is_no_draw() {
@@ -40,6 +40,31 @@ fn who_calls_the_canarys_own_service_gets_the_canary_at_any_weight_and_is_no_dra
     ask(&mut vm, "cart-canary", 3, "500");
     assert_eq!(vm.metric(Metric::Tripped(ID)), 1);
     assert_eq!(ask(&mut vm, "cart-canary", 4, "200"), (Some(Choice::Refused), false));
+}
+
+#[test]
+fn who_comes_by_the_route_of_the_canarys_own_service_calls_it_by_whichever_name() {
+    let inside = Canary {
+        lookup: Lookup::Route,
+        hosts: Vec::new(),
+        routes: vec!["shop/cart".into(), direct_route(ID)],
+        direct: vec!["cart-canary".into(), "cart-canary.shop.svc.cluster.local".into()],
+        ..canary(5_000)
+    };
+    let mut vm = Vm::running(&config(1, vec![inside]));
+    let direct = Some(Choice::Given { arm: Arm::Canary, cohort: Cohort::Direct, cookie: None });
+    vm.host.route = direct_route(ID);
+    for authority in ["cart-canary.shop.svc.cluster.local.", "10.96.0.7", "load-test.alias:80", "Cart-Canary"] {
+        let (stream, choice) = vm.begin(authority);
+        assert_eq!(choice, direct, "{authority}");
+        vm.end(stream, "500");
+    }
+    assert_eq!(vm.counter(1, Arm::Primary, Kind::Assigned) + vm.counter(1, Arm::Canary, Kind::Assigned), 0, "no draws");
+    // By another route the same names say nothing but what is listed.
+    vm.host.route = "shop/cart".into();
+    let drawn = |choice: Option<Choice>| matches!(choice, Some(Choice::Given { cohort: Cohort::Draw, .. }));
+    assert!(drawn(vm.begin("10.96.0.7").1));
+    assert_eq!(vm.begin("cart-canary").1, direct);
 }
 
 #[test]

@@ -68,8 +68,9 @@ pub struct Canary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matched: Option<MatchedSplit>,
     /// Hosts whose requests go to the canary whatever the weight, and are counted as [`crate::names::Cohort::Direct`]: names of
-    /// the canary's own Service, which load tests call. Exact, without port, and among this canary's requests only. A filter of
-    /// before this field ([`crate::names::LEVEL`]) knows none of them: to it they are requests like all others.
+    /// the canary's own Service, which load tests call. Exact, without port, and among this canary's requests only. What comes by
+    /// [`crate::names::direct_route`] is such a request whatever its host. A filter of before this field ([`crate::names::LEVEL`])
+    /// knows none of them: to it they are requests like all others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub direct: Vec<String>,
     /// Keeps a client on the arm that it was first drawn to.

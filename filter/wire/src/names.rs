@@ -38,6 +38,13 @@ pub const DIRECT: u64 = 2;
 /// From this level on a module knows [`crate::Canary::lease`].
 pub const LEASED: u64 = 3;
 
+/// Returns the name that routes to the Service of a canary's own have while the filter is on for them: whatever name of the Service
+/// a request has, it comes by this route.
+#[must_use]
+pub fn direct_route(id: &str) -> String {
+    format!("weir/{id}/direct")
+}
+
 /// Which revision served a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Arm {
