@@ -22,10 +22,16 @@ use crate::telemetry::Chain;
 const PAGE: u32 = 20;
 /// Pages of one kind in one namespace that are looked at.
 const PAGES: usize = 100;
+/// The same of what has hosts, in a whole cluster: one tenant's thousands are not to hide everybody's.
+const PAGES_OF_HOSTS: usize = 1_000;
 /// Bytes of one object that are kept. Nobody writes a longer selector.
 const LARGEST: usize = 16 << 10;
 /// Bytes of all objects of a namespace that are kept; what comes after them is not looked at.
 const ALL: usize = 1 << 20;
+/// The same of the hosts that a cluster's Ingresses, or HTTPRoutes, have.
+const ALL_HOSTS: usize = 8 << 20;
+/// Of a whole cluster's objects of one kind, a namespace's may take this part of the room: beyond it, its own are not known.
+const SHARE: usize = 16;
 /// Lists that are asked for at a time.
 const CALLS: usize = 4;
 /// What nobody has asked for so long is forgotten; a kind that is not served is asked for again after it.
@@ -73,9 +79,41 @@ pub(crate) struct Lists {
     calls: Semaphore,
 }
 
+/// Bytes that are left for what is kept.
+struct Room {
+    all: usize,
+    /// What one namespace may have of it, where objects of all are listed.
+    each: Option<usize>,
+    taken: HashMap<String, usize>,
+}
+
+impl Room {
+    /// Returns the room for one namespace's objects, or for those of one kind of the whole cluster.
+    fn of(namespace: &str, kind: &str) -> Self {
+        let all = if has_hosts(kind) { ALL_HOSTS } else { ALL };
+        let each = (namespace == EVERYWHERE).then_some(all / SHARE);
+        Self { all, each, taken: HashMap::new() }
+    }
+
+    /// Takes so many bytes for an object of a namespace, where they are there.
+    fn take(&mut self, namespace: &str, bytes: usize) -> bool {
+        if let Some(each) = self.each {
+            let taken = self.taken.entry(namespace.to_owned()).or_default();
+            if *taken + bytes > each {
+                return false;
+            }
+            *taken += bytes;
+        }
+        self.all = self.all.saturating_sub(bytes);
+        self.all > 0
+    }
+}
+
 #[derive(Default)]
 struct Known {
     items: Option<Arc<[Listed]>>,
+    /// Whether there was more than is looked at.
+    cut: bool,
     at: Option<Instant>,
     asking: bool,
 }
@@ -115,8 +153,8 @@ impl Lists {
             found.asking = true;
             let (lists, client, before) = (self.clone(), client.clone(), found.items.clone());
             tokio::spawn(async move {
-                let items = lists.ask(&client, &key.0, kinds, before.as_deref().unwrap_or_default()).await;
-                let known = Known { items: Some(items.into()), at: Some(Instant::now()), asking: false };
+                let (items, cut) = lists.ask(&client, &key.0, kinds, before.as_deref().unwrap_or_default()).await;
+                let known = Known { items: Some(items.into()), cut, at: Some(Instant::now()), asking: false };
                 lists.known.lock().insert(key, known);
                 wake();
             });
@@ -124,8 +162,21 @@ impl Lists {
         found.items.clone()
     }
 
-    async fn ask(&self, client: &Client, namespace: &str, kinds: &[Listable], before: &[Listed]) -> Vec<Listed> {
-        let (mut items, mut room) = (Vec::new(), ALL);
+    /// Returns whether there was more of some kinds in a namespace, or in all of them, than was looked at.
+    pub(crate) fn is_cut(&self, namespace: &str, kinds: &'static [Listable]) -> bool {
+        let Some(first) = kinds.first() else { return false };
+        self.known.lock().get(&(namespace.to_owned(), first.plural)).is_some_and(|known| known.cut)
+    }
+
+    async fn ask(
+        &self,
+        client: &Client,
+        namespace: &str,
+        kinds: &[Listable],
+        before: &[Listed],
+    ) -> (Vec<Listed>, bool) {
+        let (mut items, mut cut) = (Vec::new(), false);
+        let mut room = Room::of(namespace, "");
         for Listable { group, version, kind, plural } in kinds.iter().copied() {
             if self.unserved.lock().get(plural).is_some_and(|at| at.elapsed() < KEPT) {
                 continue;
@@ -138,8 +189,14 @@ impl Lists {
                 EVERYWHERE => Api::all_with(client.clone(), &resource),
                 namespace => Api::namespaced_with(client.clone(), namespace, &resource),
             };
+            if namespace == EVERYWHERE {
+                room = Room::of(namespace, kind);
+            }
             match pages(&api, kind, namespace, &mut room).await {
-                Ok(list) => items.extend(list),
+                Ok((list, more)) => {
+                    items.extend(list);
+                    cut |= more;
+                }
                 Err(ActError::Write { source, .. }) if is_status(&source, 404) => {
                     self.unserved.lock().insert(plural, Instant::now());
                 }
@@ -152,32 +209,33 @@ impl Lists {
                 }
             }
         }
-        items
+        (items, cut)
     }
 }
 
-/// Returns the objects of a kind as far as there is `room` for them.
+/// Returns the objects of a kind as far as there is `room` for them, and whether there are more.
 async fn pages(
     api: &Api<DynamicObject>,
     kind: &'static str,
     namespace: &str,
-    room: &mut usize,
-) -> Result<Vec<Listed>, ActError> {
+    room: &mut Room,
+) -> Result<(Vec<Listed>, bool), ActError> {
     let (mut items, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
-    for _ in 0..PAGES {
+    let most = if has_hosts(kind) { PAGES_OF_HOSTS } else { PAGES };
+    for _ in 0..most {
         let list = with_timeout("list", kind, namespace, api.list(&params)).await?;
         // Of all the cluster's policies those that are about their own namespace alone say nothing to others.
         let about_own = kind == "NetworkPolicy" && namespace == EVERYWHERE;
         let told = list.items.into_iter().filter(|it| !about_own || chooses_namespaces(&it.data["spec"]));
-        items.extend(told.map_while(|it| listed(kind, it, room)));
-        if *room == 0 {
-            debug!(kind, namespace, "not all are looked at");
+        items.extend(told.filter_map(|it| listed(kind, it, room)));
+        if room.all == 0 {
             break;
         }
-        let Some(next) = list.metadata.continue_.filter(|next| !next.is_empty()) else { break };
+        let Some(next) = list.metadata.continue_.filter(|next| !next.is_empty()) else { return Ok((items, false)) };
         params = params.continue_token(&next);
     }
-    Ok(items)
+    debug!(kind, namespace, "not all are looked at");
+    Ok((items, true))
 }
 
 /// Fields that say whom an object is about.
@@ -197,6 +255,11 @@ fn shortened(mut spec: Value) -> Value {
 
 /// Who serves an Ingress, as it was said before there was a field for it.
 const INGRESS_CLASS: &str = "kubernetes.io/ingress.class";
+
+/// Returns whether of a kind the hosts are kept, and nothing else.
+fn has_hosts(kind: &str) -> bool {
+    ["Ingress", "HTTPRoute"].contains(&kind)
+}
 
 /// Returns of an Ingress or an HTTPRoute the hosts, in lower case: nothing else of it is looked at, and a cluster may have thousands. An Ingress
 /// that is not for Istio has none at its gateways.
@@ -226,12 +289,15 @@ fn chooses_namespaces(spec: &Value) -> bool {
 }
 
 /// Keeps an object, of a spec that is too large a part; nothing where there is no room for it any more.
-fn listed(kind: &'static str, mut object: DynamicObject, room: &mut usize) -> Option<Listed> {
+fn listed(kind: &'static str, mut object: DynamicObject, room: &mut Room) -> Option<Listed> {
+    if room.all == 0 {
+        return None;
+    }
     let spec = served_hosts(kind, &object).unwrap_or_else(|| shortened(object.data["spec"].take()));
     let name: Box<str> = object.metadata.name.unwrap_or_default().into();
-    let namespace = object.metadata.namespace.unwrap_or_default().into();
-    *room = room.saturating_sub(name.len() + spec.to_string().len());
-    (*room > 0).then_some(Listed { kind, namespace, name, spec })
+    let namespace: Box<str> = object.metadata.namespace.unwrap_or_default().into();
+    let bytes = name.len() + spec.to_string().len();
+    room.take(&namespace, bytes).then_some(Listed { kind, namespace, name, spec })
 }
 
 #[cfg(test)]
@@ -244,7 +310,7 @@ mod tests {
             let metadata = json!({"name": "a", "namespace": "bank", "annotations": annotations});
             let object = json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": spec});
             let object: DynamicObject = serde_json::from_value(object).unwrap();
-            let mut room = ALL;
+            let mut room = Room::of(EVERYWHERE, "Ingress");
             let listed = listed(if kind == "Ingress" { "Ingress" } else { "HTTPRoute" }, object, &mut room).unwrap();
             assert_eq!(&*listed.namespace, "bank");
             listed.spec["hosts"].clone()
@@ -262,19 +328,42 @@ mod tests {
     }
 
     #[test]
+    fn one_namespaces_hosts_leave_room_for_those_of_all_others() {
+        let ingress = |namespace: &str, host: &str| {
+            let spec = json!({"ingressClassName": "istio", "rules": [{"host": host}]});
+            let metadata = json!({"name": "a", "namespace": namespace});
+            let object = json!({"apiVersion": "v1", "kind": "Ingress", "metadata": metadata, "spec": spec});
+            serde_json::from_value::<DynamicObject>(object).unwrap()
+        };
+        let mut room = Room::of(EVERYWHERE, "Ingress");
+        let long = "a".repeat(1_000);
+        let kept = (0..100_000).filter_map(|_| listed("Ingress", ingress("aaa-evil", &long), &mut room)).count();
+        assert!((500..600).contains(&kept), "{kept}");
+        let other = listed("Ingress", ingress("bank", "pay.example.com"), &mut room).unwrap();
+        assert_eq!((&*other.namespace, other.spec), ("bank", json!({"hosts": ["pay.example.com"]})));
+        // Sixteen of them leave none, and what is listed then counts as cut.
+        let namespaces: Vec<String> = (0..SHARE).map(|number| format!("n{number}")).collect();
+        for namespace in &namespaces {
+            (0..600).for_each(|_| drop(listed("Ingress", ingress(namespace, &long), &mut room)));
+        }
+        assert_eq!(room.all, 0);
+        assert_eq!(listed("Ingress", ingress("shop", "a.b"), &mut room), None);
+    }
+
+    #[test]
     fn of_what_a_tenant_has_no_more_is_kept_than_there_is_room_for() {
         let object = |bytes: usize| {
             let spec = json!({"podSelector": {"matchLabels": {"app": "a".repeat(bytes)}}});
             let object = json!({"apiVersion": "v1", "kind": "Any", "metadata": {"name": "a"}, "spec": spec});
             serde_json::from_value::<DynamicObject>(object).unwrap()
         };
-        let mut room = ALL;
+        let mut room = Room::of("shop", "");
         let large = listed("NetworkPolicy", object(LARGEST), &mut room).unwrap();
-        assert_eq!((large.spec, room), (Value::Null, ALL - "a".len() - "null".len()));
+        assert_eq!((large.spec, room.all), (Value::Null, ALL - "a".len() - "null".len()));
         let many = json!({"podSelector": {}, "ingress": vec![json!({"from": [{"podSelector": {}}]}); 2_000]});
         assert_eq!(shortened(many), json!({"podSelector": {}}), "whom it is about is known");
-        let kept: Vec<Listed> = (0..1000).map_while(|_| listed("NetworkPolicy", object(10_000), &mut room)).collect();
+        let kept: Vec<Listed> = (0..1000).filter_map(|_| listed("NetworkPolicy", object(10_000), &mut room)).collect();
         let bytes: usize = kept.iter().map(|it| it.spec.to_string().len()).sum();
-        assert!((90..110).contains(&kept.len()) && bytes <= ALL && room == 0, "{}", kept.len());
+        assert!((90..110).contains(&kept.len()) && bytes <= ALL && room.all == 0, "{}", kept.len());
     }
 }

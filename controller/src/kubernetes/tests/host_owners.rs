@@ -204,6 +204,24 @@ async fn who_has_a_host_keeps_it_and_asks_for_nobody_elses_at_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_host_is_refused_by_name_where_the_cluster_has_more_of_them_than_are_looked_at() {
+    let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+    // One object of one namespace takes nearly all that this may take of the room.
+    for number in 0..18 {
+        let rules: Vec<Value> = (0..500).map(|at| json!({"host": format!("{}.{at}", "a".repeat(1_000))})).collect();
+        let [mut ingress, _] = of_another_kind();
+        ingress["metadata"]["namespace"] = format!("n{number}").into();
+        ingress["spec"]["rules"] = rules.into();
+        server.apply("flux", &ingress);
+    }
+    server.apply("flux", &on_gateway(&[HOST]));
+    let stage = Stage::start(&server);
+    is_refused_by_name(&stage, "spec.service.hosts[0]", "more Ingresses and HTTPRoutes than are looked at").await;
+    server.apply("flux", &gateway(json!({"istio": "ingressgateway"}), &["*", "shop/pay.example.com"]));
+    stage.phase("shop", "Initialized").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn kinds_that_serve_hosts_and_are_not_there_or_not_to_be_read_stop_nothing() {
     for code in [403, 404] {
         let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);

@@ -194,14 +194,22 @@ pub(in crate::kubernetes::router) fn served_elsewhere(
     }
     let wake = stores.waker(&(namespace.clone(), names.canary.clone()));
     let listed = stores.api.lists.of(&stores.api.client, EVERYWHERE, &SERVING, FRESH, move || wake.notify_one())?;
+    let cut = stores.api.lists.is_cut(EVERYWHERE, &SERVING);
     let taken = new.into_iter().filter_map(|(i, host, (of, gateway), lower)| {
+        let bind = format!("in the Gateway's servers (hosts: [\"{namespace}/{lower}\"])");
         let has = |it: &&Listed| it.spec["hosts"].as_array().is_some_and(|hosts| hosts.iter().any(|own| *own == *lower));
-        let other = listed.iter().filter(|it| *it.namespace != **namespace).find(has)?;
-        let problem = format!(
-            "spec.service.hosts[{i}]: {lower} is a host of {} {}/{}, and of no route of namespace {namespace} on Gateway {of}/{gateway}: \
-             give another host, or have an admin bind it to this namespace in the Gateway's servers (hosts: [\"{namespace}/{lower}\"])",
-            other.kind, other.namespace, other.name
-        );
+        let problem = match listed.iter().filter(|it| *it.namespace != **namespace).find(has) {
+            Some(other) => format!(
+                "spec.service.hosts[{i}]: {lower} is a host of {} {}/{}, and of no route of namespace {namespace} on Gateway \
+                 {of}/{gateway}: give another host, or have an admin bind it to this namespace {bind}",
+                other.kind, other.namespace, other.name
+            ),
+            None if cut => format!(
+                "spec.service.hosts[{i}]: the cluster has more Ingresses and HTTPRoutes than are looked at, so {lower} may be one of \
+                 theirs on Gateway {of}/{gateway}: have an admin bind it to this namespace {bind}"
+            ),
+            None => return None,
+        };
         Some(TakenHost { host: host.clone(), problem })
     });
     Some(taken.collect())
