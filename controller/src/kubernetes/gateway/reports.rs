@@ -101,7 +101,9 @@ impl Reports {
 
     /// Returns whether a pod has not answered for so long that no advance waits for it.
     pub(super) fn is_given_up(&self, pod: &str, now: Timestamp) -> bool {
-        let hangs = |known: &PodReport| known.problem.is_some() && now.since(known.asked_at) >= PATIENCE;
+        // One that never answered may be about to start.
+        let last = |known: &PodReport| known.asked_at.max(known.first_asked);
+        let hangs = |known: &PodReport| known.problem.is_some() && now.since(last(known)) >= PATIENCE;
         self.proxies == Proxies::Sidecars && self.pods.get(pod).is_some_and(hangs)
     }
 
@@ -242,6 +244,19 @@ mod tests {
         assert_eq!(asked, (1..=30).chain([40, 50, 60]).collect::<Vec<u64>>());
         reports.insert("pod".into(), second(60), said(1, 0), None, true);
         assert!(!reports.is_left_alone("pod", second(61)), "it answers again");
+    }
+
+    #[test]
+    fn a_caller_that_starts_is_named_silent_only_when_it_had_the_time_to_start() {
+        let second = |second: u64| Timestamp(0) + Span::seconds(second);
+        let mut reports = Reports { proxies: Proxies::Sidecars, ..Reports::default() };
+        let named: Vec<u64> = (1_000..1_060)
+            .filter(|now| {
+                reports.unanswered("pod".into(), second(*now), "no answer".into());
+                reports.silent(second(*now)).count() > 0
+            })
+            .collect();
+        assert_eq!(named, (1_030..1_060).collect::<Vec<u64>>());
     }
 
     #[test]

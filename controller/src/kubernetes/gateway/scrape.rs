@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::header::ACCEPT;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use weir_engine::{Span, Timestamp};
 
 use crate::http_client::{HttpClient, Limits};
@@ -33,6 +33,10 @@ type Answer = Result<Option<Report>, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Pods that are asked at a time, of all workloads together: hundreds of callers take their turns.
 static TURNS: Semaphore = Semaphore::const_new(256);
+/// Beside them, of pods that did not answer last: each takes the whole of the timeout, and nobody else waits for it.
+static LATE_TURNS: Semaphore = Semaphore::const_new(64);
+/// Pods of one workload that are asked at a time.
+const OWN_TURNS: usize = 64;
 
 /// Asks pods.
 pub(super) struct Scraper {
@@ -41,6 +45,9 @@ pub(super) struct Scraper {
     proxies: Proxies,
     /// Pods that are read at their agent's port, until when.
     agents: HashMap<String, Timestamp>,
+    /// Pods that did not answer last.
+    late: HashSet<String>,
+    turns: Arc<Semaphore>,
 }
 
 /// What a pod said.
@@ -55,7 +62,13 @@ pub(super) struct Scraped {
 
 impl Scraper {
     pub(super) fn new(proxies: Proxies) -> Self {
-        Self { http: HttpClient::persistent(), proxies, agents: HashMap::new() }
+        Self {
+            http: HttpClient::persistent(),
+            proxies,
+            agents: HashMap::new(),
+            late: HashSet::new(),
+            turns: Arc::new(Semaphore::new(OWN_TURNS)),
+        }
     }
 
     /// Takes note of how a pod was read.
@@ -64,6 +77,10 @@ impl Scraper {
             self.agents.entry(scraped.pod.clone()).or_insert(scraped.asked_at + AGENT_FOR);
         }
         self.agents.retain(|_, until| *until > scraped.asked_at);
+        match &scraped.report {
+            Ok(_) => self.late.remove(&scraped.pod),
+            Err(_) => self.late.insert(scraped.pod.clone()),
+        };
     }
 
     /// Asks one pod for what is of these canaries.
@@ -77,9 +94,9 @@ impl Scraper {
         let (pod, address) = (pod.name().to_owned(), address.to_owned());
         let only_agent = self.agents.get(&pod).is_some_and(|until| *until > now());
         let only_envoy = self.proxies == Proxies::Sidecars;
+        let (turns, late) = (self.turns.clone(), self.late.contains(&pod));
         async move {
-            // Turns end with the process alone.
-            let _turn = TURNS.acquire().await;
+            let _turn = turn(&turns, late).await;
             let asked_at = now();
             if only_envoy {
                 let report = ask(&http, &address, ENVOY, &known).await;
@@ -102,6 +119,13 @@ impl Scraper {
             Scraped { pod, asked_at, report, by_agent: true }
         }
     }
+}
+
+/// Waits for a workload's turn, then for one of all. Turns end with the process alone.
+async fn turn(own: &Semaphore, late: bool) -> [Option<SemaphorePermit<'_>>; 2] {
+    let own = own.acquire().await.ok();
+    let all = if late { &LATE_TURNS } else { &TURNS };
+    [own, all.acquire().await.ok()]
 }
 
 async fn ask(http: &HttpClient, address: &str, port: u16, known: &HashSet<String>) -> Answer {
@@ -161,6 +185,34 @@ mod tests {
             asked("200 OK", vec![b"envoy_x{} 1\n".to_vec()]).await.unwrap().is_none(),
             "the filter does not run there"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_of_one_workload_that_hang_leave_turns_for_everybody_elses() {
+        let many = Scraper::new(Proxies::Sidecars);
+        let hang = |late: bool| {
+            let turns = many.turns.clone();
+            tokio::spawn(async move {
+                let _turn = turn(&turns, late).await;
+                std::future::pending::<()>().await;
+            })
+        };
+        let hanging: Vec<_> = (0..300).map(|i| hang(i % 2 == 0)).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let other = Scraper::new(Proxies::Gateways);
+        let soon = tokio::time::timeout(Duration::from_secs(1), turn(&other.turns, false));
+        assert!(soon.await.is_ok(), "as soon as ever");
+        hanging.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn who_did_not_answer_last_is_late_until_it_answers() {
+        let mut scraper = Scraper::new(Proxies::Sidecars);
+        let scraped = |report| Scraped { pod: "pod".into(), asked_at: Timestamp(1), report, by_agent: false };
+        scraper.note(&scraped(Err("no answer".into())));
+        assert!(scraper.late.contains("pod"));
+        scraper.note(&scraped(Ok(None)));
+        assert!(scraper.late.is_empty());
     }
 
     #[tokio::test]
