@@ -190,3 +190,16 @@ fn a_canary_whose_spec_cannot_be_read_loses_its_weight_and_gets_it_again_with_on
     world.until(60, |world| world.phase() == Phase::Succeeded);
     assert_eq!(world.primary.revision, Some(revision("v2")));
 }
+
+#[test]
+fn a_primary_without_a_pod_gets_nothing_back_in_steps_until_it_has_one() {
+    let returning = Plan { promotion_step: Some(weight(10.0)), ..plan() };
+    let mut world = World::rolling(returning, Phase::Finalising, 20.0);
+    let share = world.state.traffic.weight;
+    world.primary_comes_up = false;
+    (world.primary.available, world.primary.readiness) = (false, Readiness::Unready("0 of 2".into()));
+    world.run_for(60);
+    assert_eq!((world.code(), world.state.traffic.weight), ("PrimaryNotReady", share));
+    world.primary_comes_up = true;
+    world.until(60, |world| world.phase() == Phase::Succeeded);
+}

@@ -59,6 +59,12 @@ impl Witness {
             assert!(!stoppable, "a guard can lead requests to a primary without a pod: {}", text());
         }
 
+        // A deletion takes no primary that serves alone.
+        if before.unrouted.is_none() && after.unrouted.is_some() && after.installed.is_some() {
+            let serves = seen.canary.available || !seen.primary.available || seen.target_is_deleted;
+            assert!(serves, "requests are led to a target that does not serve: {}", text());
+        }
+
         // No request for a revision that is not the one under analysis, while anything else can serve it.
         if let Some(run) = &after.run
             && run.stage < Stage::Promoting
