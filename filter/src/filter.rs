@@ -234,18 +234,15 @@ impl Filter {
                 target
             }
         };
-        let in_config = match target {
-            Target::Canary(in_config) => in_config,
-            Target::ByRoute => {
-                let (in_config, is_own) = index.route(host.route_name()?)?;
-                direct = direct.or(is_own.then_some(true));
-                in_config
-            }
+        let (in_config, by_own_route) = match target {
+            Target::Canary(in_config) => (in_config, false),
+            Target::ByRoute => index.route(host.route_name()?)?,
         };
-        let direct = direct.unwrap_or_else(|| {
-            index.has_direct(in_config)
-                && host.request_header(":authority").is_some_and(|authority| index.is_direct(in_config, authority))
-        });
+        let direct = by_own_route
+            || direct.unwrap_or_else(|| {
+                index.has_direct(in_config)
+                    && host.request_header(":authority").is_some_and(|authority| index.is_direct(in_config, authority))
+            });
         Some((running.places.get(in_config).copied()?, direct))
     }
 
