@@ -67,6 +67,10 @@ pub(crate) struct ControllerArgs {
     /// callers.
     #[arg(long, env = "WEIR_DEFAULT_CALLERS", value_delimiter = ',', value_name = "NAMESPACE")]
     default_callers: Vec<String>,
+    /// The mesh's root namespace, as istiod's `rootNamespace` names it: what is written there holds for every proxy, so nobody's callers
+    /// are there.
+    #[arg(long, env = "WEIR_ROOT_NAMESPACE", default_value = "istio-system", value_name = "NAMESPACE")]
+    root_namespace: String,
     /// The cluster's domain.
     #[arg(long, env = "WEIR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     cluster_domain: String,
@@ -115,6 +119,7 @@ pub(crate) async fn run(args: ControllerArgs) -> Result<()> {
         gateway_namespaces: args.gateway_namespaces,
         caller_namespaces: args.caller_namespaces,
         default_callers: args.default_callers,
+        root_namespace: args.root_namespace,
         cluster_domain: args.cluster_domain,
         shared_namespaces: args.shared_namespaces,
         address_rules: Arc::new(AddressRules::new(args.allowed_addresses)),

@@ -71,6 +71,10 @@ fn every_value_of_the_chart_does_what_it_says() {
     // The controller, and what waits for the filter to go from there.
     let callers = rendered(&["--set", "watchNamespaces={shop},callerNamespaces={web}"]).unwrap();
     assert_eq!(callers.matches("WEIR_CALLER_NAMESPACES, value: \"web\"").count(), 2, "{callers}");
+    assert!(callers.contains("name: weir-watch-callers\n  namespace: web"), "{callers}");
+    let root = rendered(&["--set", "watchNamespaces={shop},rootNamespace=mesh-root"]).unwrap();
+    assert!(root.contains("WEIR_ROOT_NAMESPACE, value: \"mesh-root\""), "{root}");
+    assert!(root.contains("name: weir-watch-mesh\n  namespace: mesh-root"), "{root}");
     let oci = ["--set", "module.url=oci://registry.test/weir-filter:1", "--set-string", "module.sha256=00ff"];
     let digest = format!("image.digest=sha256:{}", "a".repeat(64));
     let pinned = format!("image: ghcr.io/weir-dev/weir:0.1.0@sha256:{}", "a".repeat(64));

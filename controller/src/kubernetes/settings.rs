@@ -49,6 +49,8 @@ pub struct Settings {
     pub caller_namespaces: Vec<String>,
     /// Namespaces of the callers of Canaries that name none, beside their own; `*` is all that may have callers.
     pub default_callers: Vec<String>,
+    /// Istio's root namespace: what is written there holds in the whole mesh.
+    pub root_namespace: String,
     /// The cluster's domain.
     pub cluster_domain: String,
     /// Which addresses webhooks and metrics are not asked at.

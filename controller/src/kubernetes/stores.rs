@@ -37,9 +37,6 @@ use host_index::HostIndex;
 pub(crate) use gateway_namespaces::{ALLOWED, CALLERS_LABEL, GATEWAYS_LABEL};
 pub(crate) use host_index::{covers, hosts, suffixes};
 
-/// Where the mesh's own rules are: they hold where a namespace has none.
-pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
-
 /// Namespace and name of a Canary.
 pub(crate) type Key = (String, String);
 
@@ -178,7 +175,7 @@ impl Stores {
         self.watch(
             &self.destination_rules,
             None,
-            &settings.watched_with(&[&[ROOT_NAMESPACE.to_owned()]]),
+            &settings.watched_with(&[std::slice::from_ref(&settings.root_namespace)]),
             |stores, rule| stores.wake_ruled(rule),
         );
         self.watch(&self.replica_sets, None, &tenants, |stores, set| stores.wake_owner(set));
@@ -330,7 +327,7 @@ impl Stores {
     /// Wakes whoever's connections a policy may be about: those of its namespace, or all where it is the mesh's own.
     fn wake_ruled(&self, rule: &Cached<DestinationRuleView>) {
         let namespace = rule.namespace();
-        self.wake_where((namespace != ROOT_NAMESPACE).then_some(namespace), |_, _| true);
+        self.wake_where((namespace != self.settings.root_namespace).then_some(namespace), |_, _| true);
     }
 
     /// Wakes whoever a pod or a version of a Deployment belongs to: by the beginning of its name.

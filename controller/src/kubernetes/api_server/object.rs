@@ -25,6 +25,8 @@ pub(crate) const AGENT_PORTS: [&str; 2] = ["status.sidecar.istio.io/port", "prom
 
 /// Annotation of a pod that is in Istio's ambient mode.
 pub(crate) const AMBIENT: &str = "ambient.istio.io/redirection";
+/// Label of a pod, before Istio 1.12 an annotation, that says whether it gets a sidecar.
+pub(crate) const INJECT: &str = "sidecar.istio.io/inject";
 /// Label of a pod, or of the namespace of those that have none of their own, that is to be in a mode: `ambient`, or `none`.
 pub(crate) const MODE: &str = "istio.io/dataplane-mode";
 
@@ -58,7 +60,7 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
     /// Drops what nobody looks at of the metadata, where the object is neither copied nor compared: of some there are very many.
     fn trim(metadata: &mut ObjectMeta) {
         if !Self::KEEP_RAW {
-            let known = [DEPLOYMENT_REVISION, AMBIENT];
+            let known = [DEPLOYMENT_REVISION, AMBIENT, INJECT];
             let looked_at = |key: &str| is_ours(key) || known.contains(&key) || AGENT_PORTS.contains(&key);
             metadata.annotations = only(metadata.annotations.take(), looked_at);
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {

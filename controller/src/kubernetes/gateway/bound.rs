@@ -7,14 +7,14 @@ use super::registry::GatewayRegistry;
 use super::workload::GatewayWorkload;
 use crate::api::{CanarySpec, canary_id};
 use crate::kubernetes::api_server::clock::now;
-use crate::kubernetes::api_server::object::{AMBIENT, MODE};
+use crate::kubernetes::api_server::object::{AMBIENT, INJECT, MODE};
 use crate::kubernetes::kinds::selects;
 use crate::kubernetes::kinds::{Pod, Proxy, labels_text};
 use crate::kubernetes::render::{FilterNames, Names, Proxies};
 use crate::kubernetes::router::{self, Callers};
 use weir_engine::Scrape;
 
-use crate::kubernetes::stores::{ALLOWED, CALLERS_LABEL, GATEWAYS_LABEL, ROOT_NAMESPACE, Stores};
+use crate::kubernetes::stores::{ALLOWED, CALLERS_LABEL, GATEWAYS_LABEL, Stores};
 
 /// Longest list of pods in a status.
 const NAMED: usize = 5;
@@ -54,14 +54,20 @@ impl Bound {
         let has_pod = !outside.is_empty() || gateways.iter().any(|workload| workload.has_pod(stores));
         let sidecars: Vec<_> = through.iter().filter(|workload| !is_gateway(workload)).collect();
         let id = canary_id(&names.namespace, &names.canary);
-        let silent: Vec<String> = through.iter().flat_map(|workload| workload.silent(stores, now())).collect();
+        let silent_of = |workload: &Arc<GatewayWorkload>| workload.silent(stores, now());
+        let silent = through.iter().flat_map(silent_of).map(|(pod, why)| format!("{pod} ({why})"));
+        let silent: Vec<String> = silent.collect();
         let unrouted: Vec<String> = sidecars.iter().flat_map(|workload| workload.unrouted(stores, &id)).collect();
         let elsewhere = |callers: &Callers| callers.taking_part.iter().any(|of| of.namespace != names.namespace);
         let narrowed_by = match callers.is_some_and(elsewhere) {
             true => router::narrowed_by(stores, names, spec),
             false => Vec::new(),
         };
-        let callers = callers.map(|callers| calling(stores, names, callers, &sidecars, unrouted.len()));
+        let beside = callers.filter(|_| !unrouted.is_empty());
+        let beside = beside.map(|callers| router::routes_beside(stores, names, callers)).unwrap_or_default();
+        let silent_callers = sidecars.iter().flat_map(|workload| silent_of(workload)).map(|(pod, _)| pod);
+        let apart: BTreeSet<String> = silent_callers.chain(unrouted.iter().cloned()).collect();
+        let callers = callers.map(|callers| calling(stores, names, callers, &sidecars, apart.len()));
         let mut found = Vec::new();
         if let Some((reason, message)) = router::unbound(stores, names, spec, has_pod) {
             match &callers {
@@ -97,11 +103,14 @@ impl Bound {
             );
             found.push(("RoutesUnseen", text));
         } else if !unrouted.is_empty() {
-            let text = format!(
-                "{} have no route to it, and send everything to the primary: a Sidecar of their namespace, or an exportTo, hides it \
-                 (istioctl proxy-config route)",
-                listed(unrouted.iter().map(String::as_str))
-            );
+            let why = match beside.first() {
+                Some(routes) => routes.as_str(),
+                None => {
+                    "a Sidecar of their namespace, or an exportTo, hides it (istioctl proxy-config route), and what they send goes to the \
+                     primary"
+                }
+            };
+            let text = format!("{} have no route to it: {why}", listed(unrouted.iter().map(String::as_str)));
             found.push(("RoutesUnseen", text));
         }
         if let Some(workload) = gateways.iter().find(|workload| workload.shows_no_route(&id)) {
@@ -159,13 +168,33 @@ fn is_ambient(stores: &Stores, pod: &Pod) -> bool {
     pod.annotation(AMBIENT) == Some("enabled") || asked.as_deref() == Some("ambient")
 }
 
+/// Returns why pods have no sidecar, and what gives them one where that can be.
+fn remedy(without: &[Arc<Pod>]) -> String {
+    let count = |is_so: &dyn Fn(&Pod) -> bool| without.iter().filter(|pod| is_so(pod)).count();
+    let on_host = |pod: &Pod| pod.fields.proxy == Proxy::HostNetwork;
+    let refuses = |pod: &Pod| [pod.label(INJECT), pod.annotation(INJECT)].contains(&Some("false"));
+    let (on_host, refusing) = (count(&on_host), count(&|pod| !on_host(pod) && refuses(pod)));
+    let mut said = String::new();
+    if on_host > 0 {
+        said += &format!("; {on_host} of them can have none, with their machine's network (hostNetwork)");
+    }
+    if refusing > 0 {
+        said += &format!("; {refusing} of them want none ({INJECT}: \"false\")");
+    }
+    if on_host + refusing < without.len() {
+        said += ". A namespace with the label istio-injection=enabled, or istio.io/rev and istiod's revision, gives one to every pod that \
+                 is started from then on";
+    }
+    said
+}
+
 /// Returns what is so of those that call a Canary from inside of the mesh.
 fn calling(
     stores: &Stores,
     names: &Names,
     callers: &Callers,
     sidecars: &[&Arc<GatewayWorkload>],
-    unrouted: usize,
+    apart: usize,
 ) -> Bound {
     let found: usize = sidecars.iter().map(|workload| workload.pods(stores).len()).sum();
     let namespaces: BTreeSet<&str> = callers.taking_part.iter().map(|of| of.namespace.as_str()).collect();
@@ -173,29 +202,17 @@ fn calling(
     let bound = found > 0;
     let mut said = Vec::new();
     if bound {
-        let taking_part = found.saturating_sub(unrouted);
+        let taking_part = found.saturating_sub(apart);
         said.push(format!("requests of {taking_part} callers with a sidecar in {listed} are split"));
     }
-    // A pod that is the Canary's own is called; whether it calls is nobody's to know.
-    let own = |pod: &Pod| pod.name().strip_prefix(names.target.as_str()).is_some_and(|rest| rest.starts_with('-'));
-    let without = |of: &FilterNames| {
-        let mut pods = stores.pods.of(&of.namespace);
-        pods.retain(|pod| {
-            let labels = pod.metadata.labels.as_ref();
-            let selected = of.selector.is_empty() || selects(&of.selector, labels);
-            let runs = pod.fields.status.phase == "Running" && pod.fields.proxy == Proxy::None && !pod.deleted();
-            selected && runs && !(of.namespace == names.namespace && own(pod))
-        });
-        pods
-    };
-    let without: Vec<Arc<Pod>> = callers.taking_part.iter().flat_map(without).collect();
+    let without: Vec<Arc<Pod>> = router::callers_without_sidecar(stores, names, callers).collect();
     if !without.is_empty() {
         let pods: Vec<String> = without.iter().map(|pod| format!("{}/{}", pod.namespace(), pod.name())).collect();
         said.push(format!(
-            "{} pods there have no sidecar ({}): what they send goes to the primary, all of it. A namespace with the label \
-             istio-injection=enabled, or istio.io/rev and istiod's revision, gives one to every pod that is started from then on",
+            "{} pods there have no sidecar ({}): what they send goes to the primary, all of it{}",
             pods.len(),
-            self::listed(pods.iter().map(String::as_str))
+            self::listed(pods.iter().map(String::as_str)),
+            remedy(&without)
         ));
     }
     let nobody = |of: &&FilterNames| {
@@ -217,12 +234,13 @@ fn calling(
     }
     if !callers.missing.is_empty() {
         let missing = self::listed(callers.missing.iter().map(String::as_str));
-        said.push(format!("spec.service.callers names {missing}, and there is no such namespace"));
+        let place = if callers.by_default { "the chart's defaultCallers" } else { "spec.service.callers" };
+        said.push(format!("{place} names {missing}, and there is no such namespace"));
     }
     let mut reason = if bound { "Bound" } else { "NoCaller" };
     for namespace in callers.refused.iter().take(NAMED) {
         reason = if bound { "CallersElsewhere" } else { reason };
-        said.push(match namespace == ROOT_NAMESPACE {
+        said.push(match *namespace == stores.settings.root_namespace {
             false if stores.settings.is_restricted() => format!(
                 "callers in {namespace} send everything to the primary: Weir has no rights there, and an admin gives it some by the \
                  chart's callerNamespaces"

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::overlap::{Found, canonical_selectors};
+use super::overlap::{Filter, Found, canonical_selectors, filter_of, inserted, is_kept_out};
 use super::task;
 use super::workload::GatewayWorkload;
 use crate::api::CanarySpec;
@@ -68,6 +68,7 @@ impl GatewayRegistry {
         let callers = all_callers(stores);
         let mut outside = Outside::default();
         let mut routers = Vec::new();
+        let every = selectors.contains(&Labels::new());
         for pod in stores.pods.all() {
             let (namespace, labels) = (pod.namespace(), pod.metadata.labels.as_ref());
             found.extend(of_namespace(&callers, namespace).filter(|names| names.selects(&pod)).cloned());
@@ -75,15 +76,16 @@ impl GatewayRegistry {
                 selectors.iter().filter(|selector| !selector.is_empty() && selects(selector, labels)).collect();
             if !stores.is_gateway_namespace(namespace) {
                 selected.into_iter().for_each(|selector| outside.insert(selector, &pod));
-            } else if selected.is_empty() && pod.fields.proxy.is_router() && selectors.contains(&Labels::new()) {
-                routers.push(pod);
             } else {
+                if every && pod.fields.proxy.is_router() {
+                    routers.push(pod.clone());
+                }
                 found.extend(selected.into_iter().map(|selector| gateway_of(namespace, selector.clone())));
             }
         }
-        // A Gateway without a selector is for every gateway's pods, also those that no other one finds.
+        // A Gateway without a selector is for every gateway's pods, also those that no other one finds that can have a filter.
         for pod in routers {
-            if !found.iter().any(|names| names.selects(&pod)) {
+            if !found.iter().any(|names| names.selects(&pod) && !is_kept_out(stores, names, &found)) {
                 found.extend(own_labels(&pod).map(|selector| gateway_of(pod.namespace(), selector)));
             }
         }
@@ -136,7 +138,12 @@ impl GatewayRegistry {
                 FilterNames { namespace, selector: selector.clone(), proxies }
             };
             let before = canonical.get(of).cloned().unwrap_or_default();
-            (of.clone(), canonical_selectors(found, &before, |selector| inserted(stores, &names(selector))))
+            // Alone it stands for itself, whatever it has.
+            let filter = |selector: &Labels| match found.len() {
+                1 => Filter::Absent,
+                _ => filter_of(stores, &names(selector)),
+            };
+            (of.clone(), canonical_selectors(found, &before, filter))
         });
         let assigned = assigned.collect();
         let changed = *canonical != assigned;
@@ -153,34 +160,41 @@ impl GatewayRegistry {
 
     /// Returns another workload that has its filter in some of a workload's pods, or will have it before this one.
     pub(super) fn conflict(&self, stores: &Stores, workload: &GatewayWorkload) -> Option<Arc<GatewayWorkload>> {
+        let mut all = self.all();
+        all.retain(|it| it.names.namespace == workload.names.namespace && it.names.proxies == workload.names.proxies);
+        if all.len() < 2 {
+            return None;
+        }
         let pods = workload.pods(stores);
-        self.all().into_iter().find(|other| {
-            other.names.proxies == workload.names.proxies
-                && other.names != workload.names
-                && pods.iter().any(|pod| other.names.selects(pod))
-                && (inserted(stores, &other.names) || (other.is_used() && other.names < workload.names))
-        })
+        let is_in = inserted(stores, &workload.names);
+        let comes_before = |other: &GatewayWorkload| {
+            let comes = !is_in && other.is_used() && other.names < workload.names;
+            comes && !is_kept_out(stores, &other.names, all.iter().map(|it| &it.names))
+        };
+        let mut others =
+            all.iter().filter(|other| other.names != workload.names && pods.iter().any(|pod| other.names.selects(pod)));
+        others.find(|other| inserted(stores, &other.names) || comes_before(other)).cloned()
     }
 
-    /// Returns why a workload has no filter and will get none, where that is so: some of its pods are another's.
+    /// Returns why a workload's requests are not split as they should be, where some of its pods are another's: it gets no filter, or
+    /// those pods have two, as when their labels came to be found by both.
     #[must_use]
     pub(crate) fn excluded(&self, stores: &Stores, workload: &GatewayWorkload) -> Option<String> {
         let names = &workload.names;
-        if inserted(stores, names) {
-            return None;
-        }
         let other = self.conflict(stores, workload)?;
         // One that nobody stands for any more is about to leave.
         if self.canonical_selector(&other.names).as_ref() != Some(&other.names) {
             return None;
         }
+        // The other one may be free to go by now.
+        self.gateways_changed.notify_one();
         let (what, whom) = match names.proxies {
             Proxies::Gateways => ("Gateway selectors", "the two Gateways one selector"),
             Proxies::Sidecars => ("Labels of callers", "the callers of both Canaries the same labels, or none"),
         };
         Some(format!(
-            "{what} {} and {} find some pods of namespace {} both, and neither finds all pods of the other: one pod can have one \
-             filter only. Give {whom}",
+            "{what} {} and {} find some pods of namespace {} both, and one pod can have one filter only: who has it keeps it. Give \
+             {whom}",
             labels_text(&names.selector),
             labels_text(&other.names.selector),
             names.namespace
@@ -211,7 +225,12 @@ impl GatewayRegistry {
         let mut all = self.all();
         all.retain(|workload| self.admits(stores, workload));
         let through = all.iter().filter(|workload| {
-            let exists = || inserted(stores, &workload.names) || !workload.pods(stores).is_empty();
+            let exists = || {
+                let names = &workload.names;
+                let comes =
+                    || !workload.pods(stores).is_empty() && !is_kept_out(stores, names, all.iter().map(|it| &it.names));
+                inserted(stores, names) || comes()
+            };
             match workload.names.proxies {
                 Proxies::Gateways => selectors.contains(&workload.names.selector) || (every && exists()),
                 Proxies::Sidecars => callers.contains(&workload.names),
@@ -350,9 +369,4 @@ const OWN_LABELS: [&str; 5] = [
 fn own_labels(pod: &Pod) -> Option<Labels> {
     let key = OWN_LABELS.into_iter().find(|key| pod.label(key).is_some())?;
     Some(Labels::from([(key.to_owned(), pod.label(key)?.to_owned())]))
-}
-
-/// Returns whether the gateways of a workload have its filter.
-fn inserted(stores: &Stores, names: &FilterNames) -> bool {
-    stores.envoy_filters.get(&names.namespace, &names.listener()).is_some()
 }

@@ -135,13 +135,13 @@ impl GatewayWorkload {
         self.reports.borrow().refused.values().next().cloned()
     }
 
-    /// Returns the pods that have never acknowledged anything though they had the time, each with why.
+    /// Returns the pods that have never acknowledged anything though they had the time, by namespace and name, each with why.
     #[must_use]
-    pub(super) fn silent(&self, stores: &Stores, now: Timestamp) -> Vec<String> {
+    pub(super) fn silent(&self, stores: &Stores, now: Timestamp) -> Vec<(String, String)> {
         let (pods, namespace) = (self.pods(stores), &self.names.namespace);
         let reports = self.reports.borrow();
         let serving = reports.silent(now).filter(|(silent, _)| pods.iter().any(|pod| pod.name() == *silent));
-        serving.map(|(pod, why)| format!("{namespace}/{pod} ({why})")).collect()
+        serving.map(|(pod, why)| (format!("{namespace}/{pod}"), why.to_owned())).collect()
     }
 
     /// Waits until each pod was asked once, which takes no longer than a pod that does not answer is waited for.
@@ -160,12 +160,7 @@ impl GatewayWorkload {
     /// Returns the pods that serve, terminating ones included. A caller sends requests before and after it is ready, too.
     #[must_use]
     pub(crate) fn pods(&self, stores: &Stores) -> Vec<Arc<Pod>> {
-        let mut pods = stores.pods.of(&self.names.namespace);
-        pods.retain(|pod| {
-            let serves = self.names.proxies == Proxies::Sidecars || pod.fields.ready() || pod.deleted();
-            serves && self.names.selects(pod) && pod.fields.status.phase == "Running"
-        });
-        pods
+        serving(stores, &self.names)
     }
 
     /// Returns whether a pod's proxy is known to be older than what routes can switch the filter on in.
@@ -207,4 +202,20 @@ impl GatewayWorkload {
         // The task ends with the controller alone, and then nothing is to be done any more.
         let _ = self.commands.send(command);
     }
+}
+
+/// Returns the pods of a workload that serve. Labels may find others beside gateways, as `istio.io/rev` finds istiod: where some of
+/// the pods run Istio's router, those alone are gateways.
+#[must_use]
+pub(super) fn serving(stores: &Stores, names: &FilterNames) -> Vec<Arc<Pod>> {
+    let mut pods = stores.pods.of(&names.namespace);
+    pods.retain(|pod| names.selects(pod));
+    if names.proxies == Proxies::Gateways && pods.iter().any(|pod| pod.fields.proxy.is_router()) {
+        pods.retain(|pod| pod.fields.proxy.is_router());
+    }
+    pods.retain(|pod| {
+        let serves = names.proxies == Proxies::Sidecars || pod.fields.ready() || pod.deleted();
+        serves && pod.fields.status.phase == "Running"
+    });
+    pods
 }

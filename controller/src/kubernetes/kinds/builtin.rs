@@ -133,6 +133,10 @@ pub(crate) enum Proxy {
     },
     /// A sidecar, which all of the pod's requests pass.
     Sidecar,
+    /// A waypoint's, which routes for others.
+    Waypoint,
+    /// Nothing, and no sidecar can be: the pod has its machine's network.
+    HostNetwork,
 }
 
 impl Proxy {
@@ -145,7 +149,7 @@ impl Proxy {
     pub(crate) fn istio(self) -> Option<(u32, u32)> {
         match self {
             Self::Router { istio } => istio,
-            Self::None | Self::Sidecar => None,
+            Self::None | Self::Sidecar | Self::Waypoint | Self::HostNetwork => None,
         }
     }
 }
@@ -159,6 +163,7 @@ struct PodSpec {
     /// A sidecar is one that goes on, beside the pod's containers, or else one of those.
     #[serde(deserialize_with = "or_empty")]
     init_containers: Vec<Container>,
+    host_network: bool,
 }
 
 /// A container of a pod.
@@ -171,13 +176,18 @@ struct Container {
 }
 
 fn proxy_of<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Proxy, D::Error> {
-    let PodSpec { containers, init_containers } = PodSpec::deserialize(deserializer)?;
+    let PodSpec { containers, init_containers, host_network } = PodSpec::deserialize(deserializer)?;
     let runs = |container: &&Container, kind: &str| container.args.starts_with(&["proxy".to_owned(), kind.to_owned()]);
     if let Some(router) = containers.iter().find(|it| runs(it, "router")) {
         return Ok(Proxy::Router { istio: version(&router.image) });
     }
-    let sidecar = containers.iter().chain(&init_containers).any(|it| runs(&it, "sidecar"));
-    Ok(if sidecar { Proxy::Sidecar } else { Proxy::None })
+    let any = |kind: &str| containers.iter().chain(&init_containers).any(|it| runs(&it, kind));
+    Ok(match host_network {
+        _ if any("sidecar") => Proxy::Sidecar,
+        _ if any("waypoint") => Proxy::Waypoint,
+        true => Proxy::HostNetwork,
+        false => Proxy::None,
+    })
 }
 
 /// Returns the first two numbers of an image's tag: of `registry:5000/proxyv2:1.22.3-distroless@sha256:…` 1 and 22.

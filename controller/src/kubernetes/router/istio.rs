@@ -27,14 +27,14 @@ use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
 pub(crate) use callers::Callers;
-pub(super) use callers::{callers, headless_arms, unread_port};
+pub(super) use callers::{callers, callers_without_sidecar, headless_arms, unread_port};
 pub(super) use export::narrowed_by;
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::{served_elsewhere, taken_hosts};
 pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;
 pub(super) use sidecars::hiding;
-pub(super) use within::shared_host;
+pub(super) use within::{routes_beside, shared_host};
 
 /// Returns why the VirtualService can be neither made nor adopted: one word, and a sentence.
 pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {

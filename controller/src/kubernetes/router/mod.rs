@@ -21,7 +21,7 @@ use crate::gateway_config::RequestMatch;
 use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::executor::Executor;
 use crate::kubernetes::kinds::canary::Fault;
-use crate::kubernetes::kinds::{Labels, Target};
+use crate::kubernetes::kinds::{Labels, Pod, Target};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
@@ -100,6 +100,25 @@ pub(crate) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {
 pub(crate) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Callers> {
     match names.router {
         RouterKind::Istio => istio::callers(stores, names, spec),
+    }
+}
+
+/// Returns the callers of a Canary whose requests pass no sidecar, and so no filter.
+pub(crate) fn callers_without_sidecar(
+    stores: &Stores,
+    names: &Names,
+    callers: &Callers,
+) -> impl Iterator<Item = Arc<Pod>> {
+    match names.router {
+        RouterKind::Istio => istio::callers_without_sidecar(stores, names, callers),
+    }
+}
+
+/// Returns the users' own routes inside of the mesh for the service that a Canary's callers ask for, a sentence each.
+#[must_use]
+pub(crate) fn routes_beside(stores: &Stores, names: &Names, callers: &Callers) -> Vec<String> {
+    match names.router {
+        RouterKind::Istio => istio::routes_beside(stores, names, callers),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ROOT_NAMESPACE, Stores};
+use super::Stores;
 
 /// Label of a namespace whose pods may be gateways: whoever may write pods there may not set it.
 pub(crate) const GATEWAYS_LABEL: &str = "weir.dev/gateways";
@@ -26,7 +26,8 @@ impl Stores {
         let all =
             || !settings.is_restricted() || settings.watched_with_proxies().iter().any(|known| known == namespace);
         let named = || settings.caller_namespaces.iter().any(|known| known == namespace || (known == "*" && all()));
-        namespace != ROOT_NAMESPACE && (of == namespace || named() || self.is_labelled(namespace, CALLERS_LABEL))
+        namespace != settings.root_namespace
+            && (of == namespace || named() || self.is_labelled(namespace, CALLERS_LABEL))
     }
 
     /// Returns the namespaces that are known: those with rights, where there are rights in some alone.

@@ -1,6 +1,7 @@
 //! What of the users' own finds the target's pods by their labels, and will not find the primary's: from the first release on these
 //! serve, under another value of one label. A policy that stops applying opens a door, or closes one, so each is named before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use serde_json::Value;
 
 use crate::kubernetes::api_server::lists::{EVERYWHERE, Listable, Listed};
 use crate::kubernetes::kinds::selects;
-use crate::kubernetes::kinds::{Labels, Target};
+use crate::kubernetes::kinds::{Labels, Pod, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
-use crate::kubernetes::router::policies_of_gateways;
-use crate::kubernetes::stores::{Key, ROOT_NAMESPACE, Stores};
+use crate::kubernetes::router::{callers, callers_without_sidecar, policies_of_gateways};
+use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::scaler::sizes;
 
 const fn listable(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Listable {
@@ -67,7 +68,7 @@ pub(crate) fn hazards(
         stores.api.lists.of(&stores.api.client, namespace, kinds, fresh, move || waking.wake(&key))
     };
     let own = listed(&names.namespace, &POLICIES);
-    let of_mesh = listed(ROOT_NAMESPACE, &MESH_POLICIES);
+    let of_mesh = listed(&stores.settings.root_namespace, &MESH_POLICIES);
     // With rights in some namespaces those of others are not to be seen.
     let elsewhere = match stores.settings.is_restricted() {
         true => Some(Arc::default()),
@@ -76,13 +77,14 @@ pub(crate) fn hazards(
     let (own, of_mesh, elsewhere) = (own?, of_mesh?, elsewhere?);
     let live = stores.target(names.kind, &names.namespace, &names.primary());
     let Some(arms) = Arms::of(stores, names, target, live.as_ref()) else { return Some(Vec::new()) };
-    let of_mesh = of_mesh.iter().filter(|_| names.namespace != ROOT_NAMESPACE);
+    let of_mesh = of_mesh.iter().filter(|_| names.namespace != stores.settings.root_namespace);
     let elsewhere = elsewhere.iter().filter(|policy| *policy.namespace != *names.namespace);
     let mut found: Vec<String> = own.iter().chain(of_mesh).filter_map(|policy| arms.hazard(stores, policy)).collect();
     found.extend(elsewhere.filter_map(|policy| arms.peer(policy)));
     found.extend(arms.services(stores));
     found.extend(arms.scalers(stores, &own));
     found.extend(policies_of_gateways(stores, names));
+    found.extend(lossy_update(stores, names, live.as_ref().unwrap_or(target)));
     found.extend(host_ports(target));
     found.sort();
     found.dedup();
@@ -229,6 +231,48 @@ impl<'a> Arms<'a> {
         };
         others.map(|service| sentence(service.name())).collect()
     }
+}
+
+/// Workloads that one sentence names.
+const NAMED: usize = 5;
+
+/// Callers without the filter know the primary alone: where its update has no pod more, nobody answers them for that time.
+fn lossy_update(stores: &Stores, names: &Names, primary: &Target) -> Option<String> {
+    let canary = stores.canaries.get(&names.namespace, &names.canary)?;
+    let callers = callers(stores, names, canary.fields.spec.as_ref().ok()?)?;
+    let replicas = primary.replicas().map_or(1, |replicas| u32::try_from(replicas).unwrap_or(u32::MAX));
+    if !primary.update_stops(replicas) {
+        return None;
+    }
+    // By their workloads: pods come and go, and each would be news.
+    let without: BTreeSet<String> =
+        callers_without_sidecar(stores, names, &callers).map(|pod| workload(&pod)).collect();
+    let more = without.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named: Vec<&str> = without.iter().take(NAMED).map(String::as_str).collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "a promotion stops all pods of {} before new ones serve, and callers without a sidecar ({}{more}) get errors meanwhile, as \
+             they cannot go to the canary: give {} a RollingUpdate with maxSurge 1, or the callers a sidecar",
+            names.primary(),
+            named.join(", "),
+            names.target
+        )
+    })
+}
+
+/// Returns the namespace and name of what a pod is one of many of, as far as its own name and labels say it.
+fn workload(pod: &Pod) -> String {
+    let name = match pod.label("pod-template-hash") {
+        Some(hash) => pod.name().split(&format!("-{hash}-")).next().unwrap_or_default(),
+        None => pod.label("job-name").or(pod.label("batch.kubernetes.io/job-name")).unwrap_or(pod.name()),
+    };
+    // A CronJob counts its Jobs by the minute.
+    let name = name
+        .rsplit_once('-')
+        .filter(|(_, end)| end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(name, |(of, _)| of);
+    format!("{}/{name}", pod.namespace())
 }
 
 /// Returns what selects both arms by the label that differs.

@@ -6,6 +6,7 @@
 mod accidents;
 mod adoption;
 mod alerts;
+mod bare_callers;
 mod callers;
 mod calls;
 mod crowds;
@@ -17,6 +18,7 @@ mod leading;
 mod leaving;
 mod not_taken;
 mod observing;
+mod overlaps;
 mod ownership;
 mod page;
 mod passes;

@@ -82,6 +82,7 @@ impl Stage {
             gateway_namespaces: vec!["istio-ingress".into(), "istio-system".into()],
             caller_namespaces: server.caller_namespaces(&[]),
             default_callers: server.default_callers(&[]),
+            root_namespace: server.root_namespace(None),
             cluster_domain: "cluster.local".into(),
             address_rules: Arc::default(),
             event_webhook: None,

@@ -1,13 +1,14 @@
 //! Who calls a Canary from inside of the mesh: the pods whose sidecars route its requests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::super::speech::main_port;
 use super::gateways;
 use crate::api::CanarySpec;
 use crate::api::service::{Callers as Group, is_opaque, on_mesh};
-use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
+use crate::kubernetes::kinds::{Labels, Pod, Proxy, Target, selects};
 use crate::kubernetes::render::{FilterNames, Names, Proxies};
 use crate::kubernetes::stores::Stores;
 
@@ -20,6 +21,8 @@ pub(crate) struct Callers {
     pub(crate) refused: BTreeSet<String>,
     /// Namespaces that do not exist.
     pub(crate) missing: BTreeSet<String>,
+    /// Whether the spec names none of them, so that they are those that an admin names for all.
+    pub(crate) by_default: bool,
     /// Whether none of its requests comes through a gateway.
     pub(crate) alone: bool,
 }
@@ -32,10 +35,11 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
     let default = stores.settings.default_callers.iter();
     let default = default.map(|namespace| Group { namespace: Some(namespace.clone()), ..Group::default() });
     let default: Vec<Group> = std::iter::once(Group::default()).chain(default).collect();
-    let groups = if spec.service.callers.is_empty() { &default } else { &spec.service.callers };
+    let by_default = spec.service.callers.is_empty();
+    let groups = if by_default { &default } else { &spec.service.callers };
     let known = |namespace: &str| stores.namespaces.get("", namespace).is_some();
     let goes = |namespace: &str| stores.namespaces.get("", namespace).is_some_and(|it| it.deleted());
-    let mut callers = Callers { alone: gateways(stores, names, spec).is_empty(), ..Callers::default() };
+    let mut callers = Callers { alone: gateways(stores, names, spec).is_empty(), by_default, ..Callers::default() };
     for Group { namespace, labels } in groups {
         let own = names.namespace.as_str();
         let all = namespace.as_deref() == Some("*");
@@ -59,6 +63,31 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
         }
     }
     Some(callers)
+}
+
+/// Returns the callers whose requests pass no sidecar, without the Canary's own pods: these are called, and whether they call is nobody's
+/// to know.
+pub(in super::super) fn callers_without_sidecar(
+    stores: &Stores,
+    names: &Names,
+    callers: &Callers,
+) -> impl Iterator<Item = Arc<Pod>> + use<> {
+    let arms = [names.target.clone(), names.primary()];
+    let arms = arms.iter().filter_map(|arm| stores.target(names.kind, &names.namespace, arm));
+    let arms: Vec<Labels> = arms.map(|arm| arm.selector().clone()).filter(|selector| !selector.is_empty()).collect();
+    let mut found = BTreeMap::new();
+    for of in &callers.taking_part {
+        for pod in stores.pods.of(&of.namespace) {
+            let labels = pod.metadata.labels.as_ref();
+            let selected = of.selector.is_empty() || selects(&of.selector, labels);
+            let own = of.namespace == names.namespace && arms.iter().any(|arm| selects(arm, labels));
+            let bare = matches!(pod.fields.proxy, Proxy::None | Proxy::HostNetwork);
+            if selected && !own && bare && pod.fields.status.phase == "Running" && !pod.deleted() {
+                found.insert((pod.namespace().to_owned(), pod.name().to_owned()), pod);
+            }
+        }
+    }
+    found.into_values()
 }
 
 /// Returns why the sidecars of callers see none of a Canary's requests, where that is for what its Service was before Weir: the spec's own
@@ -89,7 +118,7 @@ pub(in super::super) fn unread_port(
     })
 }
 
-fn is_on_mesh(stores: &Stores, names: &Names, spec: &CanarySpec) -> bool {
+pub(super) fn is_on_mesh(stores: &Stores, names: &Names, spec: &CanarySpec) -> bool {
     if spec.service.delegation != Some(true) {
         return spec.service.is_on_mesh();
     }

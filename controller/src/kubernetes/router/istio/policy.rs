@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 use crate::kubernetes::kinds::DestinationRule;
 use crate::kubernetes::render::{CANARY_LABEL, Names};
-use crate::kubernetes::stores::{ROOT_NAMESPACE, Stores};
+use crate::kubernetes::stores::Stores;
 
 /// Returns the policy of the user's rule that holds for the service that users call, if there is one.
 #[must_use]
 pub(super) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
     let domain = &stores.settings.cluster_domain;
     let service = format!("{}.{}.svc.{domain}", names.apex, names.namespace);
-    [names.namespace.as_str(), ROOT_NAMESPACE].into_iter().find_map(|namespace| {
+    [names.namespace.as_str(), stores.settings.root_namespace.as_str()].into_iter().find_map(|namespace| {
         let rules =
             stores.destination_rules.of(namespace).into_iter().filter(|rule| rule.label(CANARY_LABEL).is_none());
         let found = rules.filter_map(|rule| {
@@ -35,7 +35,8 @@ pub(super) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
 /// that service holds for the arms'.
 pub(in super::super) fn policies_of_gateways(stores: &Stores, names: &Names) -> Vec<String> {
     let beside = stores.settings.gateway_namespaces.iter().map(String::as_str);
-    policies_beside(stores, names, beside.filter(|of| *of != names.namespace && *of != ROOT_NAMESPACE))
+    let root = stores.settings.root_namespace.as_str();
+    policies_beside(stores, names, beside.filter(|of| *of != names.namespace && *of != root))
 }
 
 /// Returns the rules for the service that stand in these namespaces, of whose proxies the same holds.

@@ -6,6 +6,7 @@
 use weir_engine::Timestamp;
 use weir_wire::Lookup;
 
+use super::callers::is_on_mesh;
 use super::host_owner::{admitted_hosts, overlaps_elsewhere};
 use crate::api::{CanarySpec, direct_names, own_names};
 use crate::gateway_config::{OwnService, RequestMatch};
@@ -53,15 +54,16 @@ pub(in super::super) fn request_match(
         routes,
         token: names.token.clone(),
         since,
-        own_service: own_service(&names.namespace, spec, &stores.settings.cluster_domain).filter(|_| direct.is_empty()),
+        own_service: own_service(stores, names, spec).filter(|_| direct.is_empty()),
         direct: Some(direct),
         lookup: if alone { Lookup::Host } else { Lookup::Route },
     }
 }
 
 /// Returns what sidecars call the canary's own Service, where the Canary's requests come from inside of the mesh.
-fn own_service(namespace: &str, spec: &CanarySpec, domain: &str) -> Option<OwnService> {
-    let names = spec.service.is_on_mesh().then(|| own_names(namespace, spec, domain))?;
+fn own_service(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<OwnService> {
+    let domain = &stores.settings.cluster_domain;
+    let names = is_on_mesh(stores, names, spec).then(|| own_names(&names.namespace, spec, domain))?;
     let virtual_host = format!("{}:{}", names.last()?, spec.service.port?);
     Some(OwnService { names, virtual_hosts: vec![virtual_host] })
 }

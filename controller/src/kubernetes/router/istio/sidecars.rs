@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use super::Callers;
 use super::policy::policies_beside;
+use super::within::routes_beside;
 use crate::kubernetes::api_server::lists::{Listable, Listed};
 use crate::kubernetes::kinds::selects;
 use crate::kubernetes::kinds::{Labels, Proxy};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::stores::{Key, ROOT_NAMESPACE, Stores};
+use crate::kubernetes::stores::{Key, Stores};
 
 const SIDECARS: [Listable; 1] =
     [Listable { group: "networking.istio.io", version: "v1", kind: "Sidecar", plural: "sidecars" }];
@@ -30,10 +31,11 @@ pub(in super::super) fn hiding(
 ) -> Option<Vec<String>> {
     let key: Key = (names.namespace.clone(), names.canary.clone());
     let namespaces: BTreeSet<&str> = callers.taking_part.iter().map(|of| of.namespace.as_str()).collect();
+    let root = stores.settings.root_namespace.as_str();
     // All are asked for before one is waited for.
     let listed: Vec<_> = namespaces
         .iter()
-        .chain([&ROOT_NAMESPACE])
+        .chain([&root])
         .map(|namespace| {
             let (waking, key) = (stores.clone(), key.clone());
             stores.api.lists.of(&stores.api.client, namespace, &SIDECARS, fresh, move || waking.wake(&key))
@@ -52,7 +54,7 @@ pub(in super::super) fn hiding(
         if labels.is_empty() {
             labels.insert(&of.selector);
         }
-        for sidecar in labels.into_iter().filter_map(|labels| holding(&sidecars, &of.namespace, labels)) {
+        for sidecar in labels.into_iter().filter_map(|labels| holding(&sidecars, [&of.namespace, root], labels)) {
             if let Some(hidden) =
                 services.iter().find(|host| !shows(&sidecar.spec, &of.namespace, &names.namespace, host))
             {
@@ -65,12 +67,13 @@ pub(in super::super) fn hiding(
         }
     }
     let known = |of: &&str| *of != names.namespace && !stores.settings.gateway_namespaces.iter().any(|it| it == of);
-    said.extend(policies_beside(stores, names, namespaces.into_iter().filter(known)));
-    Some(said.into_iter().take(MOST).collect())
+    said.extend(policies_beside(stores, names, namespaces.iter().copied().filter(known)));
+    let beside = routes_beside(stores, names, callers);
+    Some(beside.into_iter().chain(said).take(MOST).collect())
 }
 
-/// Returns the `Sidecar` that holds for a pod: one that selects it, or its namespace's, or the mesh's.
-fn holding<'a>(sidecars: &'a [Listed], namespace: &str, pod: &Labels) -> Option<&'a Listed> {
+/// Returns the `Sidecar` that holds for a pod: one that selects it, or its namespace's, or the mesh's in the `root` namespace.
+fn holding<'a>(sidecars: &'a [Listed], [namespace, root]: [&str; 2], pod: &Labels) -> Option<&'a Listed> {
     let selector = |sidecar: &Listed| -> Labels {
         serde_json::from_value(sidecar.spec["workloadSelector"]["labels"].clone()).unwrap_or_default()
     };
@@ -80,7 +83,7 @@ fn holding<'a>(sidecars: &'a [Listed], namespace: &str, pod: &Labels) -> Option<
         !selector.is_empty() && selects(&selector, Some(pod))
     });
     let default = |namespace: &str| sidecars.iter().find(|it| is_of(it, namespace) && selector(it).is_empty());
-    own.or_else(|| default(namespace)).or_else(|| default(ROOT_NAMESPACE))
+    own.or_else(|| default(namespace)).or_else(|| default(root))
 }
 
 /// Returns whether a `Sidecar` in a namespace has a route to a host of another one. Without egress it has what its namespace has.
@@ -115,10 +118,14 @@ mod tests {
             sidecar("web", "frontend", json!({"app": "frontend"})),
         ];
         let name = |namespace: &str, app: &str| {
-            holding(&all, namespace, &Labels::from([("app".into(), app.into()), ("tier".into(), "web".into())]))
-                .unwrap()
-                .name
-                .to_string()
+            holding(
+                &all,
+                [namespace, "istio-system"],
+                &Labels::from([("app".into(), app.into()), ("tier".into(), "web".into())]),
+            )
+            .unwrap()
+            .name
+            .to_string()
         };
         assert_eq!(
             [name("web", "frontend"), name("web", "other"), name("shop", "frontend")],

@@ -1,11 +1,17 @@
 //! Which hosts of a Canary inside of the mesh another Canary of its own namespace has: a sidecar follows the older routes alone.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::Callers;
+use super::export::is_for_its_namespace;
 use super::host_owner::is_stalled;
 use crate::api::CanarySpec;
+use crate::api::service::on_mesh;
+use crate::kubernetes::kinds::VirtualService;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
-use crate::kubernetes::render::Names;
+use crate::kubernetes::render::{CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
 
 /// Returns which host of a Canary is another one's of its namespace: the word for it, and a sentence. The name of a Service is its own
@@ -41,4 +47,38 @@ pub(in super::super) fn shared_host(stores: &Stores, names: &Names, spec: &Canar
         );
         Some(("HostTaken", problem))
     })
+}
+
+/// Returns the users' own routes of the mesh for the service that a Canary's callers ask for, a sentence each: a sidecar follows those of
+/// one VirtualService, and of these the older one's.
+pub(in super::super) fn routes_beside(stores: &Stores, names: &Names, callers: &Callers) -> Vec<String> {
+    let Names { namespace, apex, canary, .. } = names;
+    let domain = &stores.settings.cluster_domain;
+    let short = format!("{apex}.{namespace}");
+    let own = [apex.clone(), short.clone(), format!("{short}.svc"), format!("{short}.svc.{domain}")];
+    let host_of = |routes: &VirtualService| {
+        let mut hosts = routes.fields.spec.hosts.iter();
+        let own = if routes.namespace() == namespace { &own[..] } else { &own[1..] };
+        hosts.find(|host| own.iter().any(|own| own.eq_ignore_ascii_case(host))).cloned()
+    };
+    let calls: BTreeSet<&str> = callers.taking_part.iter().map(|of| of.namespace.as_str()).collect();
+    let index = stores.host_index();
+    let elsewhere = own[1..].iter().flat_map(|host| index.of_host(&host.to_ascii_lowercase(), false).iter().cloned());
+    let elsewhere = elsewhere.filter(|routes| calls.contains(routes.namespace()) || !is_for_its_namespace(routes));
+    let all = stores.virtual_services.of(namespace).into_iter().chain(elsewhere);
+    let is_own = |routes: &VirtualService| {
+        routes.namespace() == namespace && (routes.name() == apex || routes.label(CANARY_LABEL) == Some(canary))
+    };
+    let beside = all.filter(|routes| !is_own(routes) && on_mesh(&routes.fields.spec.gateways));
+    let sentence = |routes: Arc<VirtualService>| {
+        let (of, name) = (routes.namespace(), routes.name());
+        // A Canary's is told by its own fault.
+        let host = host_of(&routes).filter(|_| of != namespace || routes.label(CANARY_LABEL).is_none())?;
+        Some(format!(
+            "VirtualService {of}/{name} has routes for {host} in the mesh too, and a sidecar follows those of the older one alone: say in \
+             spec.service what it says, and delete it, or have it delegate (spec.service.delegation)"
+        ))
+    };
+    let said: BTreeSet<String> = beside.filter_map(sentence).collect();
+    said.into_iter().collect()
 }

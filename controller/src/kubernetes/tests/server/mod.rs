@@ -2,6 +2,7 @@
 //! finalizers and garbage collection. It writes down every request that changes something, and answers as it is told to.
 
 mod fields;
+mod mesh;
 mod refusal;
 mod request;
 mod rules;
@@ -79,6 +80,7 @@ struct Inner {
     allowed: Vec<String>,
     default_callers: Vec<String>,
     caller_namespaces: Vec<String>,
+    root_namespace: Option<String>,
     /// The newest change that whoever watches was told of.
     delivered: u64,
 }
