@@ -67,6 +67,8 @@ async fn a_release_that_never_gets_ready_gets_no_request_and_is_taken_back_at_th
     stage.rested().await;
     let tally = traffic.finish().await;
     assert_eq!((tally.totals().1, tally.of("v2").ok), (0, 0));
+    // A target that cannot serve holds the deletion of its Canary.
+    stage.release(&Release::good("v1"));
     stage.strike();
 }
 

@@ -30,7 +30,7 @@ impl Pass<'_> {
                 let waiting_for = self.target_awaited(last, late);
                 if late && !self.state.deletion_held {
                     self.state.deletion_held = true;
-                    let text = format!("The deletion of {} is held: {waiting_for}", self.plan.canary);
+                    let text = format!("The deletion of {} is held: waiting for {waiting_for}", self.plan.canary);
                     self.emit(Severity::Warning, "DeletionHeld", text);
                 }
                 return Reason::Terminating { waiting_for };
