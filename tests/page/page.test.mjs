@@ -118,9 +118,11 @@ test("a bad release is seen to be taken back, with why, and stands before all ot
 });
 
 test("what somebody reads stays in its place, and so does the focus, while the numbers move", async () => {
-  site.release("v3-read");
+  // Long enough for a machine that is busy.
+  site.release("v3-read", "", { interval: "6s" });
   await until("under way", async () => (await site.canary()).phase === "Progressing");
   const page = await browser.open(dashboard.address, { width: 360, height: 740, mobile: true });
+  await page.getByRole("link", { name: "default/shop" }).waitFor();
   await page.keyboard.press("ArrowDown");
   await until("in the list", () => page.evaluate(() => document.activeElement.textContent === "default/shop"));
   await page.keyboard.press("Enter");
