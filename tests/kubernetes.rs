@@ -8,6 +8,7 @@
 mod adoption;
 #[path = "kubernetes/alerts.rs"]
 mod alerts;
+mod bounds;
 #[path = "kubernetes/callers.rs"]
 mod callers;
 #[path = "kubernetes/configs.rs"]
@@ -77,8 +78,9 @@ mod turn;
 #[path = "kubernetes/upgrade.rs"]
 mod upgrade;
 
+use bounds::HARM;
 use kubectl::{kubectl, object, run, until};
-use stage::{HARM, Release, Stage, install};
+use stage::{Release, Stage, install};
 
 /// Three steps, two seconds each.
 pub(crate) const STEPS: &str = "{interval: 2s, threshold: 2, stepWeights: [10, 30, 50], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";

@@ -7,6 +7,7 @@
 mod alerts;
 #[path = "standalone/boards.rs"]
 mod boards;
+mod bounds;
 #[path = "standalone/cookies.rs"]
 mod cookies;
 #[path = "standalone/deaths.rs"]

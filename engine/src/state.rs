@@ -281,6 +281,15 @@ pub enum Outcome {
     PromotionFailed,
 }
 
+impl Phase {
+    /// Returns whether a rollout is under way.
+    #[must_use]
+    pub fn is_rolling_out(self) -> bool {
+        use Phase::{Finalising, Progressing, Promoting, Waiting, WaitingPromotion};
+        matches!(self, Waiting | Progressing | WaitingPromotion | Promoting | Finalising)
+    }
+}
+
 words!(Phase {
     Initializing = "Initializing",
     Initialized = "Initialized",

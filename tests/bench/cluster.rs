@@ -12,6 +12,8 @@ mod agent;
 mod api;
 #[allow(dead_code, reason = "shared with the other measurements")]
 mod ask;
+#[path = "../bounds.rs"]
+mod bounds;
 #[path = "cluster/callers.rs"]
 mod callers;
 mod cost;

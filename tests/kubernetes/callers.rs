@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, until};
 use super::mesh::{Caller, bound, inside, splits_a_good_release};
-use super::stage::{HARM, Release, Stage, variable};
+use super::stage::{Release, Stage, variable};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_grow_to_five_and_shrink_to_one_in_mid_release_see_no_error_and_lose_no_count() {

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, object, run, until};
-use super::stage::{HARM, SYSTEM, Stage, install, install_with, variable};
+use super::stage::{SYSTEM, Stage, install, install_with, variable};
 
 /// Writes the ConfigMap that the service is called and behaves by.
 fn settings(stage: &Stage, version: &str, failures: &str) {

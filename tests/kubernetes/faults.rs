@@ -4,8 +4,9 @@ use serde_json::Value;
 use weir_demo::tally::Tally;
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{kubectl, object, run, until};
-use super::stage::{HARM, Release, Stage};
+use super::stage::{Release, Stage};
 
 /// What the status says of the newest revision.
 fn promoted(status: &Value) -> &str {

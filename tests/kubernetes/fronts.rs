@@ -1,9 +1,10 @@
 //! More gateways than one: several workloads in several namespaces, and several Gateways in front of one workload.
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::people::ask;
-use super::stage::{HARM, Release, Stage, canary, open};
+use super::stage::{Release, Stage, canary, open};
 
 /// Starts a gateway as Istio's own chart does, in a namespace that is allowed to have one; returns the address of its Service.
 fn front(namespace: &str, name: &str, labels: &str) -> String {

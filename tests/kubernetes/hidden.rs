@@ -1,9 +1,10 @@
 //! Callers that take no part, or would lie, and what is said of them; calls that are no plain requests.
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, run, until};
 use super::mesh::{Caller, bound, inside};
-use super::stage::{HARM, Release, Stage};
+use super::stage::{Release, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_by_grpc_from_pod_to_pod_are_split_and_judged_by_their_status() {

@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, object, run, until};
-use super::stage::{HARM, Release, Stage, variable};
+use super::stage::{Release, Stage, variable};
 
 /// A pod that sends requests to a service by its name.
 pub(crate) struct Caller {

@@ -1,9 +1,10 @@
 //! Parts of the cluster that go away: the controller, istiod, the API server, gateways. What a user sees goes on.
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{kubectl, run, until};
 use super::people::ask;
-use super::stage::{self, HARM, Release, SYSTEM, Stage, install, install_with, variable};
+use super::stage::{self, Release, SYSTEM, Stage, install, install_with, variable};
 
 /// One step, long enough to break things in it.
 const LONG: &str = "{interval: 8s, threshold: 2, stepWeights: [30]}";

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::STEPS;
+use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, object, until};
 use super::resting::assigned;
-use super::stage::{HARM, Release, Stage, canary};
+use super::stage::{Release, Stage, canary};
 
 fn share(stage: &Stage, name: &str) {
     let (host, paths) = (stage.host(), format!("[{{uri: {{prefix: /{name}}}}}]"));

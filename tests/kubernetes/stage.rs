@@ -1,6 +1,5 @@
 //! A namespace with a service behind the ingress gateway, released by a Canary, under real traffic.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -8,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use weir_demo::load::{Load, Running};
 
+use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::turn::Turn;
 
@@ -111,11 +111,6 @@ pub(crate) fn load(gateway: &str, path: &str, rate: f64, headers: &[(&str, &str)
         ..Load::default()
     }
 }
-
-/// Requests that a bad canary at 10 % fails, of 100 a second: two are its limit, and the ten that each worker admits before the first has
-/// ended come at once where this machine stood still. What it is on a quiet one is in docs/benchmarks.md; the limits themselves are
-/// held by `tests/envoy/guard.rs`.
-pub(crate) const HARM: RangeInclusive<u64> = 1..=12;
 
 /// A service under release.
 pub(crate) struct Stage {

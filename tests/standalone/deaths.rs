@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::site::{HARM, PATIENCE, Site, pause, send};
+use crate::bounds::HARM;
+use crate::site::{PATIENCE, Site, pause, send};
 
 #[tokio::test]
 async fn a_release_that_goes_bad_as_weir_is_killed_costs_at_most_ten() {

@@ -1,6 +1,7 @@
 //! Releases, good and bad, with everything around them well.
 
-use crate::site::{ANALYSIS, HARM, Site, canary};
+use crate::bounds::HARM;
+use crate::site::{ANALYSIS, Site, canary};
 
 #[tokio::test]
 async fn a_good_release_is_promoted_without_a_failed_request() {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -40,11 +39,6 @@ pub(crate) struct Answer {
     pub(crate) head: String,
     pub(crate) body: String,
 }
-
-/// Requests that a bad canary at 10 % fails, of 100 a second: two are its limit, and the ten that each worker admits before the first has
-/// ended come at once where this machine stood still. What it is on a quiet one is in docs/benchmarks.md; the limits themselves are
-/// held by `tests/envoy/guard.rs`.
-pub(crate) const HARM: RangeInclusive<u64> = 1..=12;
 
 impl Site {
     /// Returns an empty folder with ports that nobody listens on.

@@ -277,8 +277,7 @@ impl CanaryView {
     /// Returns whether a rollout is under way.
     #[must_use]
     pub fn is_rolling_out(&self) -> bool {
-        use Phase::{Finalising, Progressing, Promoting, Waiting, WaitingPromotion};
-        matches!(self.phase, Waiting | Progressing | WaitingPromotion | Promoting | Finalising)
+        self.phase.is_rolling_out()
     }
 
     /// Returns the view of an object that cannot work as it is.

@@ -165,9 +165,10 @@ impl Reconciler {
 
     /// Returns whether a rollout, or the end of the Canary, is under way, as far as is known.
     fn is_under_way(&self, canary: &Canary) -> bool {
-        let phase = canary.fields.status.phase.as_deref().unwrap_or_default();
-        let rests = ["", "Initializing", "Initialized", "Succeeded", "Failed"].contains(&phase);
-        canary.deleted() || !rests || self.state.as_ref().is_some_and(|state| state.run.is_some())
+        // A word that this Weir does not know may be any.
+        let rolls = |phase: &str| phase.parse().map_or(true, Phase::is_rolling_out);
+        let phase = canary.fields.status.phase.as_deref();
+        canary.deleted() || phase.is_some_and(rolls) || self.state.as_ref().is_some_and(|state| state.run.is_some())
     }
 
     /// Makes one pass; returns when to look again without being woken.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::server::{Answer, ApiServer};
-use super::stage::{Stage, canary, deployment};
+use super::stage::{Stage, canary, deployment, edit_state};
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 use crate::status_store::StatusStore;
 
@@ -145,11 +145,11 @@ async fn routes_lead_to_a_canary_that_stands_in_for_its_primary_until_that_serve
     // A promotion failed: nothing but the canary serves.
     server.stick("shop-primary", true);
     server.edit("canaries", "shop", "shop", |canary| {
-        let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
-        state["canary_is_home"] = true.into();
-        state["traffic"]["weight"] = 10_000.into();
-        state["traffic"]["fallback"] = true.into();
-        canary["status"]["state"] = state.to_string().into();
+        edit_state(canary, |state| {
+            state["canary_is_home"] = true.into();
+            state["traffic"]["weight"] = 10_000.into();
+            state["traffic"]["fallback"] = true.into();
+        });
     });
     let stage = Stage::start(&server);
     stage.rest().await;

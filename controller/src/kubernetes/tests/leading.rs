@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::server::{Answer, ApiServer};
-use super::stage::{NAMESPACE, Stage, canary, deployment, object, of_kind};
+use super::stage::{NAMESPACE, Stage, canary, deployment, edit_state, object, of_kind};
 
 #[tokio::test(start_paused = true)]
 async fn of_two_replicas_one_acts() {
@@ -152,13 +152,13 @@ async fn in_mid_rollout() -> ApiServer {
     stage.rest().await;
     let server = stage.kill();
     server.edit("canaries", NAMESPACE, "shop", |canary| {
-        let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
-        state["run"]["stage"] = "Analysing".into();
-        state["run"]["step"] = 1.into();
-        state["traffic"]["weight"] = 5000.into();
-        let epoch = state["traffic"]["epoch"].as_u64().unwrap() + 1;
-        state["traffic"]["epoch"] = epoch.into();
-        canary["status"]["state"] = state.to_string().into();
+        edit_state(canary, |state| {
+            state["run"]["stage"] = "Analysing".into();
+            state["run"]["step"] = 1.into();
+            state["traffic"]["weight"] = 5000.into();
+            let epoch = state["traffic"]["epoch"].as_u64().unwrap() + 1;
+            state["traffic"]["epoch"] = epoch.into();
+        });
     });
     server
 }

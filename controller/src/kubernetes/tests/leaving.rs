@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::server::ApiServer;
-use super::stage::{NAMESPACE, Stage, deployment};
+use super::stage::{NAMESPACE, Stage, deployment, edit_state};
 
 /// A Canary at rest, whose controller was killed and whose object was edited before the next one starts.
 async fn edited(edit: impl FnOnce(&mut Value)) -> ApiServer {
@@ -77,10 +77,10 @@ async fn a_release_whose_spec_has_no_plan_after_a_restart_loses_its_weight_and_g
     let server = stage.kill();
     let weights = server.get("canaries", NAMESPACE, "shop").unwrap()["spec"]["analysis"]["stepWeights"].clone();
     server.edit("canaries", NAMESPACE, "shop", |canary| {
-        let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
-        state["run"]["stage"] = "Analysing".into();
-        state["traffic"]["weight"] = 2_000.into();
-        canary["status"]["state"] = state.to_string().into();
+        edit_state(canary, |state| {
+            state["run"]["stage"] = "Analysing".into();
+            state["traffic"]["weight"] = 2_000.into();
+        });
         canary["status"]["canaryWeight"] = 20.into();
         canary["spec"]["analysis"]["stepWeights"] = json!([500]);
     });

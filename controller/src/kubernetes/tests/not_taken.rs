@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::server::ApiServer;
 use super::stage::{NAMESPACE, Stage, object, service};
-use super::take_over::{FLAGGERS, asking, flagger, flagger_comes, flagger_goes};
+use super::take_over::{FLAGGERS, asking, flagger, flagger_comes, flagger_goes, taken_over};
 
 fn suspended(server: &ApiServer) -> Value {
     server.get(FLAGGERS, NAMESPACE, "shop").unwrap()["spec"]["suspend"].clone()
@@ -22,9 +22,7 @@ fn controls(server: &ApiServer, mut object: Value) {
 #[tokio::test(start_paused = true)]
 async fn a_canary_of_flaggers_that_comes_back_after_the_takeover_is_suspended_again() {
     let server = flagger("Succeeded", "v1");
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Initialized").await;
+    let stage = taken_over(&server, "Initialized").await;
     for _ in 0..2 {
         flagger_goes(&server);
         tokio::time::sleep(Duration::from_secs(300)).await;
@@ -69,9 +67,7 @@ async fn what_would_go_with_flaggers_canary_keeps_everything_from_being_taken() 
 #[tokio::test(start_paused = true)]
 async fn flaggers_canary_is_not_said_to_be_free_to_go_while_it_controls_something() {
     let server = flagger("Succeeded", "v1");
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Initialized").await;
+    let stage = taken_over(&server, "Initialized").await;
     // An earlier Weir took over what stands under its own names alone.
     controls(&server, service("other", "shop", json!([{"port": 80}])));
     tokio::time::sleep(Duration::from_secs(120)).await;

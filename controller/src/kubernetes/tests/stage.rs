@@ -277,3 +277,10 @@ pub(super) fn routes(name: &str, hosts: &[&str], gateways: &[&str], http: Value)
         json!({"hosts": hosts, "gateways": gateways, "http": http}),
     )
 }
+
+/// Changes what a Canary's status has of the engine's memory.
+pub(super) fn edit_state(canary: &mut Value, edit: impl FnOnce(&mut Value)) {
+    let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
+    edit(&mut state);
+    canary["status"]["state"] = state.to_string().into();
+}

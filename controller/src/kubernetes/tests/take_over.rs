@@ -98,6 +98,14 @@ fn controllers(server: &ApiServer) -> Vec<Value> {
     MADE.map(owner).to_vec()
 }
 
+/// Asks for the takeover, and waits until the Canary has this phase.
+pub(super) async fn taken_over(server: &ApiServer, phase: &str) -> Stage {
+    server.apply("flux", &asking());
+    let stage = Stage::start(server);
+    stage.phase("shop", phase).await;
+    stage
+}
+
 /// Deletes Flagger's Canary, and with it what it controls.
 pub(super) fn flagger_goes(server: &ApiServer) {
     server.delete(FLAGGERS, NAMESPACE, "shop");
@@ -129,9 +137,7 @@ async fn what_flagger_controls_is_never_written_and_the_status_says_how_to_have_
 async fn a_service_of_flaggers_is_taken_over_as_it_is_and_outlives_flaggers_canary() {
     let server = flagger("Succeeded", "v1");
     let before = server.get("deployments", NAMESPACE, "shop-primary").unwrap();
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Initialized").await;
+    let stage = taken_over(&server, "Initialized").await;
     let theirs = server.get(FLAGGERS, NAMESPACE, "shop").unwrap();
     assert_eq!((&theirs["spec"]["suspend"], &theirs["spec"]["revertOnDeletion"]), (&json!(true), &json!(false)));
     assert_eq!(controllers(&server), vec![json!("weir.dev/v1beta1"); MADE.len()]);
@@ -203,9 +209,7 @@ async fn a_rollout_that_flagger_begins_while_it_is_suspended_goes_on_and_is_wait
 async fn what_the_target_declares_beyond_the_primary_is_analysed_and_the_primary_can_come_back() {
     let server = flagger("Succeeded", "v2");
     let before = server.get("deployments", NAMESPACE, "shop-primary").unwrap()["spec"]["template"].clone();
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Progressing").await;
+    let stage = taken_over(&server, "Progressing").await;
     flagger_goes(&server);
     stage.rest().await;
     assert_eq!(stage.get("deployments", "shop-primary")["spec"]["template"], before);
@@ -221,9 +225,7 @@ async fn a_revision_that_flagger_took_back_is_not_tried_again() {
     server.edit(FLAGGERS, NAMESPACE, "shop", |theirs| {
         theirs["status"]["lastTransitionTime"] = "2999-01-01T00:00:00Z".into()
     });
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Failed").await;
+    let stage = taken_over(&server, "Failed").await;
     stage.rest().await;
     assert_eq!(stage.said("shop").0, "FailedRevision");
     assert_eq!(stage.get("deployments", "shop")["spec"]["replicas"], 0);
@@ -260,9 +262,7 @@ async fn a_controller_that_dies_between_any_two_writes_of_a_takeover_leaves_it_t
 #[tokio::test(start_paused = true)]
 async fn what_was_taken_over_and_is_given_back_outlives_weirs_canary_too() {
     let server = flagger("Succeeded", "v1");
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Initialized").await;
+    let stage = taken_over(&server, "Initialized").await;
     flagger_goes(&server);
     stage.edit("canaries", "shop", |canary| canary["spec"]["revertOnDeletion"] = true.into());
     stage.rest().await;
@@ -290,9 +290,7 @@ async fn a_service_that_flagger_adopted_is_given_back_as_it_was_before_flagger()
     server.edit("virtualservices", NAMESPACE, "shop", |routes| {
         routes["metadata"]["annotations"] = json!({"flagger.kubernetes.io/original-configuration": spec.to_string()});
     });
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Initialized").await;
+    let stage = taken_over(&server, "Initialized").await;
     flagger_goes(&server);
     stage.rest().await;
     server.delete("canaries", NAMESPACE, "shop");
@@ -304,9 +302,7 @@ async fn a_service_that_flagger_adopted_is_given_back_as_it_was_before_flagger()
 #[tokio::test(start_paused = true)]
 async fn a_gate_that_flagger_waits_at_is_no_rollout_and_weir_releases_what_waits() {
     let server = flagger("Waiting", "v2");
-    server.apply("flux", &asking());
-    let stage = Stage::start(&server);
-    stage.phase("shop", "Progressing").await;
+    let stage = taken_over(&server, "Progressing").await;
     assert_eq!(controllers(&server), vec![json!("weir.dev/v1beta1"); MADE.len()]);
     flagger_goes(&server);
     stage.rest().await;

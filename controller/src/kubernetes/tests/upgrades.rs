@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::server::ApiServer;
-use super::stage::{NAMESPACE, Stage, canary, deployment, object};
+use super::stage::{NAMESPACE, Stage, canary, deployment, edit_state, object};
 
 /// Returns the primary as the Weir of f19ce8d wrote it: without a note of its rendering, with one label in its selector.
 fn former(stage: &Stage, name: &str, key: &str, edit: impl FnOnce(&mut Value)) -> Value {
@@ -185,14 +185,14 @@ async fn a_rollout_goes_on_with_the_memory_of_an_older_weir() {
     stage.rest().await;
     let server = stage.kill();
     server.edit("canaries", NAMESPACE, "shop", |canary| {
-        let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
-        let mut without = |of: &str, fields: &[&str]| {
-            let map = state.pointer_mut(of).unwrap().as_object_mut().unwrap();
-            fields.iter().for_each(|field| drop(map.remove(*field)));
-        };
-        without("/run", &["window_retired_warm", "window_kept", "undecided"]);
-        without("/traffic", &["only_matched", "fallback", "filter"]);
-        canary["status"]["state"] = state.to_string().into();
+        edit_state(canary, |state| {
+            let mut without = |of: &str, fields: &[&str]| {
+                let map = state.pointer_mut(of).unwrap().as_object_mut().unwrap();
+                fields.iter().for_each(|field| drop(map.remove(*field)));
+            };
+            without("/run", &["window_retired_warm", "window_kept", "undecided"]);
+            without("/traffic", &["only_matched", "fallback", "filter"]);
+        });
         // A condition that nobody knew then, and a spec above limits that are younger.
         canary["spec"]["service"]["hosts"] = (0..70).map(|i| Value::from(format!("h{i}.example.com"))).collect();
     });
@@ -225,9 +225,9 @@ fn stored_before_limits(server: &ApiServer, spec: impl FnOnce(&mut Value)) {
     server.edit("canaries", NAMESPACE, "shop", |canary| spec(&mut canary["spec"]));
     let generation = server.get("canaries", NAMESPACE, "shop").unwrap()["metadata"]["generation"].clone();
     server.edit("canaries", NAMESPACE, "shop", |canary| {
-        let mut state: Value = serde_json::from_str(canary["status"]["state"].as_str().unwrap()).unwrap();
-        state.as_object_mut().unwrap().remove("todaysRules").unwrap();
-        canary["status"]["state"] = state.to_string().into();
+        edit_state(canary, |state| {
+            state.as_object_mut().unwrap().remove("todaysRules").unwrap();
+        });
         canary["status"]["observedGeneration"] = generation;
     });
 }

@@ -75,7 +75,7 @@ export class Chart {
     this.width = this.room();
     this.plotWidth = this.width - LEFT - (this.width < ROOMY ? 10 : 124);
     this.perUnit = last / this.plotWidth;
-    const x = (ms) => LEFT + ms / this.perUnit;
+    const x = (ms) => this.x(ms);
     const total = TOP + PLOTS.length * (HEIGHT + GAP);
     this.svg.replaceChildren();
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${total}`);
@@ -89,6 +89,10 @@ export class Chart {
     this.svg.append(this.line);
     if (this.svg.parentNode !== this.drawing) this.drawing.replaceChildren(this.svg);
     this.mark();
+  }
+
+  x(ms) {
+    return LEFT + ms / this.perUnit;
   }
 
   /** When the pointer is, in milliseconds of the line. */
@@ -151,7 +155,7 @@ export class Chart {
 
   /** Draws the line through the moment that is read. */
   mark() {
-    const at = this.cursor === undefined ? undefined : LEFT + this.cursor / this.perUnit;
+    const at = this.cursor === undefined ? undefined : this.x(this.cursor);
     this.line.setAttribute("visibility", at === undefined ? "hidden" : "visible");
     for (const end of at === undefined ? [] : ["x1", "x2"]) this.line.setAttribute(end, at);
   }
