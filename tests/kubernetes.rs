@@ -38,6 +38,8 @@ mod hostility;
 mod installing;
 #[path = "kubernetes/kubectl.rs"]
 mod kubectl;
+#[path = "kubernetes/linting.rs"]
+mod linting;
 #[cfg(feature = "kubernetes-full")]
 #[path = "kubernetes/many.rs"]
 mod many;

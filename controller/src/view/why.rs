@@ -165,7 +165,8 @@ pub(crate) fn advice(view: &CanaryView) -> String {
         _ if view.stalled => format!("change what the reason {} is about: docs/reasons.md says how", view.reason),
         _ if view.paused => format!("{} goes on, {} takes it back", verb("resume"), verb("abort")),
         (_, "Suspended") => "set spec.suspend to false to go on".to_owned(),
-        (Phase::Failed, "PromotionFailed") if !view.run.is_empty() => {
+        // The canary serves, or will in a moment: a retry of it is ignored.
+        (Phase::Failed, reason) if !view.run.is_empty() && (view.weight > 0.0 || reason == "PromotionFailed") => {
             "the canary serves until the primary is back; put a revision into the target that starts as the primary"
                 .to_owned()
         }
@@ -200,5 +201,20 @@ pub(crate) fn advice(view: &CanaryView) -> String {
         (_, "CanaryNotReady") => "look at the logs of the canary; it is taken back at the progress deadline".to_owned(),
         (Phase::Initializing | Phase::Terminating | Phase::Terminated, _) => "wait".to_owned(),
         _ => format!("wait; {} holds it, {} takes it back", verb("pause"), verb("abort")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_is_advised_only_where_the_canary_does_not_serve_in_the_primarys_place() {
+        let failed = CanaryView { phase: Phase::Failed, reason: "Aborted".into(), ..CanaryView::default() };
+        assert!(advice(&failed).contains("weir retry"), "{}", advice(&failed));
+        let serves = CanaryView { run: "r".into(), weight: 100.0, ..failed.clone() };
+        assert!(!advice(&serves).contains("retry"), "{}", advice(&serves));
+        let drains = CanaryView { weight: 0.0, ..serves };
+        assert!(advice(&drains).contains("weir retry"), "{}", advice(&drains));
     }
 }
