@@ -36,8 +36,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// Traffic after the bad release, to show that none of it goes astray.
 const AFTERMATH: Duration = Duration::from_secs(3);
 
-/// Requests that may have been under way to the bad revision when it was taken back: 10 per worker is what Weir admits.
-const IN_FLIGHT: u64 = 10;
+/// Requests that may have been under way to the bad revision when it was taken back: Weir admits 10 per worker, of two.
+const IN_FLIGHT: u64 = 20;
 
 /// What to play with.
 #[derive(Args, Clone, Debug)]

@@ -18,6 +18,20 @@ async fn gateway() -> Gateway {
     Gateway::start(&config(vec![canary(10_000)])).await
 }
 
+/// As [`gateway`], with routes that wait for two seconds.
+async fn hurried() -> Gateway {
+    let options = Options { timeout: "2s", ..Options::default() };
+    Gateway::start_with(options, &config(vec![canary(10_000)])).await
+}
+
+/// As [`gateway`], with latencies that are far apart, and routes that wait for all of them.
+async fn patient(latency_ms: Vec<u32>) -> Gateway {
+    let mut canary = canary(10_000);
+    canary.latency_ms = latency_ms;
+    let options = Options { timeout: "60s", ..Options::default() };
+    Gateway::start_with(options, &config(vec![canary])).await
+}
+
 /// Waits until the canary has had so many requests, and returns [success, failure, abandoned].
 async fn counted(gateway: &Gateway, assigned: u64) -> [u64; 3] {
     let ended = |metrics: &Metrics| {
@@ -67,7 +81,7 @@ async fn a_response_that_breaks_off_is_a_failure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_response_is_a_failure_whoever_says_so() {
-    let gateway = gateway().await;
+    let gateway = hurried().await;
     let mut client = Client::connect(gateway.address).await;
     assert_eq!(client.get("/cut/at-once").await.status, 503, "upstream connection termination");
     assert_eq!(client.get("/hang").await.status, 504, "upstream request timeout");
@@ -95,12 +109,13 @@ async fn a_refused_connection_is_a_failure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_abandons_its_request() {
-    let gateway = gateway().await;
+    let gateway = patient(vec![100, 5_000]).await;
+    let given_up = Duration::from_secs(6);
     client::leave(gateway.address, "/hang", SOON).await;
-    client::leave(gateway.address, "/stall", GIVEN_UP).await;
+    client::leave(gateway.address, "/stall", given_up).await;
     let mut client = Client2::connect(gateway.address).await;
     client.reset("/hang", SOON).await;
-    client.reset("/stall", GIVEN_UP).await;
+    client.reset("/stall", given_up).await;
     assert_eq!(counted(&gateway, 4).await, [0, 0, 4]);
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.latency(Arm::Canary), [0, 2, 2], "slow for every edge below its age");
@@ -184,7 +199,7 @@ async fn an_upgrade_is_judged_when_it_is_accepted_though_the_connection_stays_an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn server_sent_events_have_no_latency() {
-    let gateway = gateway().await;
+    let gateway = hurried().await;
     client::leave(gateway.address, "/events", SOON).await;
     client::leave(gateway.address, "/events", GIVEN_UP).await;
     // The route's timeout, 2 s, ends the third.
@@ -217,9 +232,9 @@ async fn what_the_gateway_answers_by_itself_counts_for_neither_arm() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn latencies_are_counted_between_their_edges() {
-    let gateway = gateway().await;
+    let gateway = patient(vec![2_000, 8_000]).await;
     let mut client = Client::connect(gateway.address).await;
-    for (path, n) in [("/", 5), ("/delay/300", 2), ("/delay/1200", 1)] {
+    for (path, n) in [("/", 5), ("/delay/4000", 2), ("/delay/10000", 1)] {
         for _ in 0..n {
             client.get(path).await;
         }

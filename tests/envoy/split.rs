@@ -179,7 +179,7 @@ async fn a_sticky_client_stays_and_clients_are_true_to_the_weight() {
         clients.push((cookie.to_owned(), answer.served_by().to_owned()));
     }
     let chosen = clients.iter().filter(|(_, arm)| arm == "canary").count() as f64;
-    assert!((chosen - 300.0).abs() <= 3.0 * 210_f64.sqrt(), "{chosen} of 1000 at 30 %");
+    assert!((chosen - 300.0).abs() <= 5.0 * 210_f64.sqrt(), "{chosen} of 1000 at 30 %");
     for (cookie, arm) in &clients {
         let answer = client.ask("shop.example.com", "/", &[("cookie", &format!("a=b; {cookie}"))]).await;
         assert_eq!((answer.served_by(), answer.header("set-cookie")), (arm.as_str(), ""));
@@ -205,7 +205,7 @@ async fn until_the_first_ones_end_only_a_few_canary_requests_are_outstanding() {
     let waiting: Vec<_> = (0..12)
         .map(|_| {
             let address = gateway.address;
-            tokio::spawn(async move { Client::connect(address).await.get("/delay/4000").await.served_by().to_owned() })
+            tokio::spawn(async move { Client::connect(address).await.get("/delay/15000").await.served_by().to_owned() })
         })
         .collect();
     gateway.metrics_when("all have arrived", |metrics| metrics.refused() + metrics.arm(Arm::Canary)[0] == 12).await;

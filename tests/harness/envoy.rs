@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::services::Service;
 
 /// Longest time that anything of the gateway may take to happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How a gateway is started.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrency: 1, filter: true, module: None, vm: None, restricted: false, buffer: None, timeout: "2s" }
+        Self { concurrency: 1, filter: true, module: None, vm: None, restricted: false, buffer: None, timeout: "15s" }
     }
 }
 

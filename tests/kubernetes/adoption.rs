@@ -49,7 +49,7 @@ async fn serving(name: &str) -> (Stage, Value) {
     let stage = Stage::bare(name).await;
     stage.release(&Release::good("v1"));
     let before = gist(&before(&stage));
-    kubectl(&["-n", &stage.namespace, "rollout", "status", "deployment/shop", "--timeout=120s"]);
+    kubectl(&["-n", &stage.namespace, "rollout", "status", "deployment/shop", "--timeout=360s"]);
     stage.reachable().await;
     (stage, before)
 }

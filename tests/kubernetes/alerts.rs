@@ -40,7 +40,7 @@ spec:
         imagePullPolicy: IfNotPresent
         args: [serve, --address, 0.0.0.0, --port, "8080", --record, --files, /files]
         readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1, timeoutSeconds: 10}}
-        resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
+        resources: {{requests: {{cpu: 50m, memory: 8Mi}}}}
         volumeMounts: [{{name: files, mountPath: /files}}]
       volumes:
       - name: files
@@ -108,7 +108,10 @@ spec: {{type: webhook, address: "http://chat.{CHAT}.svc.cluster.local:8080/error
     }
     let messages = posted("/api/chat.postMessage");
     let top = |message: &&Value| message["body"].get("thread_ts").is_none();
-    let texts: Vec<String> = messages.iter().filter(top).map(|message| message["body"]["text"].to_string()).collect();
+    let mut texts: Vec<String> =
+        messages.iter().filter(top).map(|message| message["body"]["text"].to_string()).collect();
+    // What is answered too late is sent again.
+    texts.dedup();
     assert!(texts.len() == 2 && texts[0].contains("set up") && texts[1].contains("is being released"), "{texts:?}");
     assert!(messages.len() > texts.len(), "a thread with the steps");
     let kept = stage.status()["alerts"].clone();
@@ -119,7 +122,7 @@ spec: {{type: webhook, address: "http://chat.{CHAT}.svc.cluster.local:8080/error
     let about = &error["body"]["metadata"];
     assert_eq!((&error["body"]["name"], &about["severity"]), (&json!("shop"), &json!("error")), "{error:#}");
     assert!(about["requests"].as_str().unwrap().starts_with("canary failed "), "{error:#}");
-    assert_eq!(posted("/errors").len(), 1);
+    assert!(posted("/errors").iter().all(|other| other["body"] == error["body"]), "{:#?}", posted("/errors"));
 
     // Whose chat is not shared is named, and was sent nothing.
     let failing = until("it is said who cannot be told", || {

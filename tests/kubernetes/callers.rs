@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::STEPS;
 use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, until};
-use super::mesh::{Caller, bound, inside, splits_a_good_release};
+use super::mesh::{Caller, bound, inside, inside_for, splits_a_good_release};
 use super::stage::{Release, Stage, variable};
+use super::{ONE_STEP, STEPS};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_grow_to_five_and_shrink_to_one_in_mid_release_see_no_error_and_lose_no_count() {
-    let stage = inside("mesh-scaled", "").await;
+    let stage = inside_for("mesh-scaled", "", ONE_STEP).await;
     let first = Caller::start(&stage, "first", 30, true).await;
     stage.release_into_traffic(&Release::good("v2")).await;
     super::people::ask(&stage, "pause", 1);
@@ -76,7 +76,7 @@ spec:
           - name: client
             image: {image}
             imagePullPolicy: IfNotPresent
-            args: [load, --url, "http://shop.{namespace}/", --rate, "60", --seconds, "120", --timeout-ms, "60000"]
+            args: [load, --url, "http://shop.{namespace}/", --rate, "60", --seconds, "180", --timeout-ms, "60000"]
             securityContext: {{runAsUser: 1000}}
             resources: {{requests: {{cpu: 1m, memory: 8Mi}}}}
 "#
@@ -86,7 +86,7 @@ spec:
     stage.release(&Release::good("v2"));
     stage.phase("Succeeded").await;
     stage.rested().await;
-    kubectl(&["-n", namespace, "wait", "job/batch", "--for=condition=Complete", "--timeout=300s"]);
+    kubectl(&["-n", namespace, "wait", "job/batch", "--for=condition=Complete", "--timeout=400s"]);
     let report = kubectl(&["-n", namespace, "logs", "job/batch", "-c", "client"]);
     let report: Value = serde_json::from_str(&report).unwrap();
     let of = |revision: &str, field: &str| report["revisions"][revision][field].as_u64().unwrap_or_default();

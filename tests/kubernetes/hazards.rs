@@ -34,7 +34,7 @@ async fn policies_that_would_lose_the_primary_are_named_before_the_first_release
         kinds.iter().all(|kind| message.contains(&format!("{kind} of-shop"))).then_some(())
     })
     .await;
-    kubectl(&["-n", namespace, "wait", "canary/shop", "--for=condition=ready", "--timeout=10s"]);
+    kubectl(&["-n", namespace, "wait", "canary/shop", "--for=condition=ready", "--timeout=180s"]);
     stage.strike();
 }
 

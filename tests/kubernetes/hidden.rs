@@ -1,10 +1,10 @@
 //! Callers that take no part, or would lie, and what is said of them; calls that are no plain requests.
 
-use super::STEPS;
 use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, run, until};
-use super::mesh::{Caller, bound, inside};
+use super::mesh::{Caller, bound, inside, inside_for};
 use super::stage::{Release, Stage};
+use super::{ONE_STEP, STEPS};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_by_grpc_from_pod_to_pod_are_split_and_judged_by_their_status() {
@@ -45,15 +45,23 @@ async fn a_caller_to_whom_a_sidecar_resource_hides_the_service_holds_nobody_and_
         ));
     };
     shows("./*, istio-system/*");
-    let stage = inside("mesh-hidden", &format!(", callers: [{{}}, {{namespace: {web}}}]")).await;
+    let callers = format!(", callers: [{{}}, {{namespace: {web}}}]");
+    let stage = inside_for("mesh-hidden", &callers, ONE_STEP).await;
     let caller = Caller::start(&stage, "caller", 60, true).await;
     let hidden = Caller::start_in(web, &stage, "hidden", 30, true, &[]);
     stage.release_into_traffic(&Release::good("v2")).await;
     super::people::ask(&stage, "pause", 1);
-    let (reason, message) = bound(&stage);
-    assert!(reason == "RoutesUnseen" && message.contains(&format!("{web}/hidden have no route to it")), "{message}");
-    let (_, hazard) = stage.condition("Hazard");
-    assert!(hazard.contains(&format!("Sidecar {web}/default hides shop.{}.svc", stage.namespace)), "{hazard}");
+    until("the caller is named", || {
+        let (reason, message) = bound(&stage);
+        let named = reason == "RoutesUnseen" && message.contains(&format!("{web}/hidden have no route to it"));
+        named.then_some(())
+    })
+    .await;
+    until("what hides it is named", || {
+        let (_, hazard) = stage.condition("Hazard");
+        hazard.contains(&format!("Sidecar {web}/default hides shop.{}.svc", stage.namespace)).then_some(())
+    })
+    .await;
     let seen = hidden.finish();
     assert!(seen.failed() == 0 && seen.of("v1") > 0 && seen.of("v2") == 0, "{seen:?}");
     shows(&format!("./*, istio-system/*, {}/*", stage.namespace));
@@ -81,7 +89,7 @@ fn agent(namespace: &str, pod: &str) -> String {
 #[cfg(feature = "kubernetes-full")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_says_that_it_is_the_filter_changes_nothing_and_is_asked_nothing() {
-    let stage = inside("mesh-liar", "").await;
+    let stage = inside_for("mesh-liar", "", ONE_STEP).await;
     let (namespace, image) = (&stage.namespace, super::stage::variable("WEIR_DEMO_IMAGE"));
     let first = Caller::start(&stage, "first", 40, true).await;
     stage.release_into_traffic(&Release::good("v2")).await;

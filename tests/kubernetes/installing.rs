@@ -299,8 +299,8 @@ async fn roles_in_some_namespaces_suffice_for_the_canaries_there() {
     stage.canary_of(&service, "progressDeadlineSeconds: 120", STEPS);
     let caller = super::mesh::Caller::start_in(web, &stage, "caller", 50, true, &[]);
     let traffic = stage.traffic(50.0);
-    stage.release_into_traffic(&Release::good("v2")).await;
-    assert!(stage.status()["gateways"]["serving"].as_u64() >= Some(2), "{}", stage.status()["gateways"]);
+    let status = stage.release_into_traffic(&Release::good("v2")).await;
+    assert!(status["gateways"]["serving"].as_u64() >= Some(2), "{}", status["gateways"]);
     stage.phase("Succeeded").await;
     assert_eq!(caller.finish().failed(), 0);
     assert_eq!(traffic.finish().await.totals().1, 0);

@@ -12,7 +12,19 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 /// Nothing in these tests takes longer on a machine that is not broken; it is no statement about Weir.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(360);
+/// For so long what says that a server was too busy is no answer.
+const BUSY: Duration = Duration::from_secs(60);
+/// What kubectl says where the API server, or a webhook that it asks, did not answer in time.
+const UNANSWERED: [&str; 7] = [
+    "deadline exceeded",
+    "handshake timeout",
+    "etcdserver:",
+    "connection refused",
+    "i/o timeout",
+    "unexpected EOF",
+    "failed calling webhook",
+];
 
 /// Runs a program with a text on its standard input; returns what it printed, or what it complained of.
 pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
@@ -31,12 +43,30 @@ pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<Stri
 
 /// Runs `kubectl`, which must succeed.
 pub(crate) fn kubectl(arguments: &[&str]) -> String {
-    run("kubectl", arguments, "").unwrap_or_else(|error| panic!("kubectl {}: {error}", arguments.join(" ")))
+    answered(arguments, "").unwrap_or_else(|error| panic!("kubectl {}: {error}", arguments.join(" ")))
 }
 
 /// Applies a manifest, which must succeed.
 pub(crate) fn apply(manifest: &str) {
-    run("kubectl", &["apply", "-f", "-"], manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
+    answered(&["apply", "-f", "-"], manifest).unwrap_or_else(|error| panic!("{error}\n{manifest}"));
+}
+
+/// Runs `kubectl` until it was answered: what is refused is an answer.
+fn answered(arguments: &[&str], input: &str) -> Result<String, String> {
+    let began = Instant::now();
+    let mut again = false;
+    loop {
+        match run("kubectl", arguments, input) {
+            Err(error) if UNANSWERED.iter().any(|it| error.contains(it)) && began.elapsed() < BUSY => {
+                eprintln!("kubectl {}: {error}", arguments.join(" "));
+                std::thread::sleep(Duration::from_secs(1));
+                again = true;
+            }
+            // The answer was lost, and not the request.
+            Err(error) if again && error.contains("already exists") => return Ok(String::new()),
+            result => return result,
+        }
+    }
 }
 
 /// The API server for those who look at an object again and again. A process for each look would take the processors away from

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::STEPS;
 use super::bounds::HARM;
 use super::kubectl::{apply, kubectl, object, run, until};
 use super::stage::{Release, Stage, variable};
+use super::{ONE_STEP, STEPS};
 
 /// A pod that sends requests to a service by its name.
 pub(crate) struct Caller {
@@ -160,9 +160,14 @@ impl Drop for Caller {
 
 /// Makes a service that only the mesh calls, and waits until it is looked after.
 pub(crate) async fn inside(name: &str, more: &str) -> Stage {
+    inside_for(name, more, STEPS).await
+}
+
+/// As [`inside`], with another analysis.
+pub(crate) async fn inside_for(name: &str, more: &str, analysis: &str) -> Stage {
     let stage = Stage::with_sidecars(name).await;
     stage.release(&Release::good("v1"));
-    stage.canary_of(&format!("{{port: 80, targetPort: 8080{more}}}"), "progressDeadlineSeconds: 120", STEPS);
+    stage.canary_of(&format!("{{port: 80, targetPort: 8080{more}}}"), "progressDeadlineSeconds: 120", analysis);
     stage.phase("Initialized").await;
     stage.rested().await;
     stage
@@ -237,8 +242,7 @@ async fn a_release_behind_a_gateway_and_the_mesh_has_one_weight_and_one_evidence
     stage.rested().await;
     let caller = Caller::start(&stage, "caller", 50, true).await;
     let traffic = stage.traffic(50.0);
-    stage.release_into_traffic(&Release::good("v2")).await;
-    let status = stage.status();
+    let status = stage.release_into_traffic(&Release::good("v2")).await;
     assert!(status["gateways"]["serving"].as_u64() >= Some(2), "{}", status["gateways"]);
     stage.phase("Succeeded").await;
     stage.rested().await;
@@ -286,7 +290,7 @@ async fn callers_in_another_namespace_take_part_once_an_admin_allows_it_and_leav
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_come_and_go_in_mid_release_see_no_error() {
-    let stage = inside("mesh-moving", "").await;
+    let stage = inside_for("mesh-moving", "", ONE_STEP).await;
     let first = Caller::start(&stage, "first", 40, true).await;
     stage.release_into_traffic(&Release::good("v2")).await;
     super::people::ask(&stage, "pause", 1);

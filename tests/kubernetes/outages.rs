@@ -1,13 +1,12 @@
 //! Parts of the cluster that go away: the controller, istiod, the API server, gateways. What a user sees goes on.
 
-use super::STEPS;
 use super::bounds::HARM;
 use super::kubectl::{kubectl, run, until};
 use super::people::ask;
 use super::stage::{self, Release, SYSTEM, Stage, install, install_with, variable};
+use super::{ONE_STEP, STEPS};
 
 /// One step, long enough to break things in it.
-const LONG: &str = "{interval: 8s, threshold: 2, stepWeights: [30]}";
 
 /// Ends the controller's processes as `kill -9` does, without a farewell.
 fn kill_controller() {
@@ -59,7 +58,7 @@ async fn a_canary_that_goes_bad_after_the_controller_is_gone_is_stopped_by_the_g
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to(SYSTEM, "weir", 0);
     kill_controller();
-    stage.switch(r#"{"failure_ratio": 1}"#);
+    stage.switch(r#"{"failure_ratio": 1}"#).await;
     // The gateway's own count of what it sent to the primary says how much time has passed for the requests.
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let tally = traffic.finish().await;
@@ -77,10 +76,9 @@ async fn a_canary_that_goes_bad_after_the_controller_is_gone_is_stopped_by_the_g
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_is_killed_goes_on_where_it_was() {
-    let stage = Stage::set_alone("killed", LONG).await;
+    let stage = Stage::set_alone("killed", ONE_STEP).await;
     let traffic = stage.traffic(50.0);
-    stage.release_into_traffic(&Release::good("v2")).await;
-    let weight = stage.status()["canaryWeight"].clone();
+    let weight = stage.release_into_traffic(&Release::good("v2")).await["canaryWeight"].clone();
     kill_controller();
     stage.phase("Succeeded").await;
     stage.rested().await;
@@ -93,7 +91,7 @@ async fn a_controller_that_is_killed_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_replica_takes_over_without_repeating_a_step() {
-    let stage = Stage::set_alone("failover", LONG).await;
+    let stage = Stage::set_alone("failover", ONE_STEP).await;
     let _two = Installed::with(&["--set", "replicas=2"]);
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
@@ -110,11 +108,11 @@ async fn another_replica_takes_over_without_repeating_a_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_canary_is_stopped_while_istiod_is_away_and_taken_back_when_it_returns() {
-    let stage = Stage::set_alone("istiod", &LONG.replace("8s", "60s")).await;
+    let stage = Stage::set_alone("istiod", &ONE_STEP.replace("15s", "60s")).await;
     let traffic = stage.traffic(100.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to("istio-system", "istiod", 0);
-    stage.switch(r#"{"failure_ratio": 1}"#);
+    stage.switch(r#"{"failure_ratio": 1}"#).await;
     until("the controller has noticed", || (stage.status()["canaryWeight"].as_f64() == Some(0.0)).then_some(())).await;
     let tally = traffic.finish().await;
     println!("bad at 30 % without istiod: {}", serde_json::to_string(&tally.summary()).unwrap());
@@ -142,7 +140,7 @@ async fn a_good_release_waits_for_istiod_and_is_promoted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_of_the_api_server_changes_no_outcome() {
-    let stage = Stage::set_alone("apiserver", STEPS).await;
+    let stage = Stage::set_alone("apiserver", ONE_STEP).await;
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     // Where the API server is no process of this machine, its connections are cut by nobody, and the rest still holds.
@@ -157,15 +155,17 @@ async fn a_restart_of_the_api_server_changes_no_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_that_come_and_go_in_mid_rollout_change_no_outcome() {
-    let stage = Stage::set_alone("gateways", LONG).await;
+    let stage = Stage::set_alone("gateways", ONE_STEP).await;
     let gateway = ("istio-ingress", "istio-ingressgateway");
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
+    ask(&stage, "pause", 1);
     let three = Scaled::to(gateway.0, gateway.1, 3);
     until("three gateways use the weight", || (stage.status()["gateways"]["acknowledged"] == 3).then_some(())).await;
     let pods = kubectl(&["-n", gateway.0, "get", "pods", "-l", "istio=ingressgateway", "-o", "name"]);
     kubectl(&["-n", gateway.0, "delete", pods.lines().next().unwrap(), "--wait=false"]);
     drop(three);
+    ask(&stage, "resume", 2);
     // From the promotion on the primary answers as v2 too.
     let answered = until("the analysis ends", || {
         let answered = traffic.tally().of("v2").ok;
@@ -206,7 +206,7 @@ async fn a_module_with_another_checksum_leaves_the_traffic_with_the_primary_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_of_weir_changes_the_module_on_running_gateways_without_an_error() {
-    let stage = Stage::set_alone("upgrade", LONG).await;
+    let stage = Stage::set_alone("upgrade", ONE_STEP).await;
     let module = || {
         let filters = kubectl(&["-n", "istio-ingress", "get", "envoyfilters", "-o", "json"]);
         let sha256 = filters.split("\"sha256\": \"").nth(1).unwrap_or_default();
@@ -251,7 +251,7 @@ async fn whatever_goes_away_in_mid_release_callers_that_stay_see_no_error() {
     use super::mesh::Caller;
     let stage = Stage::bare_alone("mesh-away").await;
     stage.release(&Release::good("v1"));
-    stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 600", LONG);
+    stage.canary_of("{port: 80, targetPort: 8080}", "progressDeadlineSeconds: 600", ONE_STEP);
     stage.phase("Initialized").await;
     stage.rested().await;
     let mut callers = Vec::new();

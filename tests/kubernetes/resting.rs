@@ -65,15 +65,17 @@ async fn requests_are_counted_from_a_new_revision_on_until_its_end_and_at_no_oth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_that_an_earlier_weir_inserted_is_switched_off_under_a_rollout_that_goes_on() {
-    let stage = Stage::set_alone("inserted", &STEPS.replace("interval: 2s", "interval: 60s")).await;
+    let stage = Stage::set_alone("inserted", &STEPS.replace("interval: 2s", "interval: 300s")).await;
     let traffic = stage.traffic(50.0);
     // As an earlier version left it: on for all requests. The controller is away while it is written.
     let scale = |replicas: &str| {
         kubectl(&["-n", SYSTEM, "scale", "deployment", "weir", &format!("--replicas={replicas}")]);
-        kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/weir", "--timeout=120s"]);
+        kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/weir", "--timeout=360s"]);
     };
     stage.release_into_traffic(&Release::good("v2")).await;
     scale("0");
+    let pods = ["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/name=weir", "-o", "name"];
+    until("the controller is gone", || kubectl(&pods).is_empty().then_some(())).await;
     let mut filter = inserted();
     filter["spec"]["configPatches"][0]["patch"]["value"]["disabled"] = json!(false);
     filter["metadata"].as_object_mut().unwrap().remove("managedFields");

@@ -99,7 +99,7 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_forges_the_token_gains_nothing() {
-    let one = "{interval: 2s, threshold: 2, iterations: 3, match: [{headers: {x-beta: {exact: \"1\"}}}], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
+    let one = "{interval: 6s, threshold: 2, iterations: 3, match: [{headers: {x-beta: {exact: \"1\"}}}], metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}";
     let stage = Stage::set("forged", one).await;
     let routes = object(&stage.namespace, "virtualservice", "shop").unwrap();
     let token = routes["spec"]["http"][0]["match"][0]["headers"]["x-weir-token"]["exact"].as_str().unwrap().to_owned();

@@ -28,7 +28,7 @@ fn replicas(namespace: &str, name: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_is_sized_by_its_own_autoscaler_and_by_no_promotion() {
-    let stage = Stage::set("scaling", STEPS).await;
+    let stage = Stage::set("scaling", &STEPS.replace("interval: 2s", "interval: 8s")).await;
     let namespace = &stage.namespace;
     let twin = || object(namespace, "hpa", "shop-primary");
     let most = || twin().map(|twin| twin["spec"]["maxReplicas"].clone());
@@ -47,8 +47,14 @@ async fn the_primary_is_sized_by_its_own_autoscaler_and_by_no_promotion() {
     stage.release(&Release::good("v2"));
     until("the canary gets the least of its autoscaler", || (replicas(namespace, "shop") == 2).then_some(())).await;
     scaler(namespace, 6);
-    until("analysis is under way", || (stage.status()["canaryWeight"].as_f64() > Some(10.0)).then_some(())).await;
-    assert_eq!(most(), Some(json!(5)), "the twin changed during the analysis");
+    let during = until("analysis is under way", || {
+        // Read before the status that says that it was of the analysis.
+        let most = most();
+        let status = stage.status();
+        (status["phase"] == "Progressing" && status["canaryWeight"].as_f64() > Some(10.0)).then_some(most)
+    })
+    .await;
+    assert_eq!(during, Some(json!(5)), "the twin changed during the analysis");
     stage.phase("Succeeded").await;
     stage.rested().await;
     let tally = traffic.finish().await;

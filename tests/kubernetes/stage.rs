@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use weir_demo::load::{Load, Running};
 
 use super::bounds::HARM;
-use super::kubectl::{apply, kubectl, object, run, until};
+use super::kubectl::{PATIENCE, apply, kubectl, object, run, until};
 use super::turn::Turn;
 
 /// Namespace of Weir.
@@ -44,7 +44,7 @@ pub(crate) fn install_with(values: &[&str]) {
     let definitions = chart.join("../crds");
     kubectl(&["apply", "--server-side", "--force-conflicts", "-f", definitions.to_str().unwrap()]);
     let mut arguments = vec!["upgrade", "--install", "weir", chart.to_str().unwrap()];
-    arguments.extend(["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "3m"]);
+    arguments.extend(["--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "6m"]);
     arguments.extend(["--set", &repository, "--set-string", &tag, "--set", "page.enabled=true"]);
     arguments.extend(values);
     run("helm", &arguments, "").unwrap_or_else(|error| panic!("helm: {error}"));
@@ -260,21 +260,21 @@ spec:
         ));
     }
 
-    /// Pushes a revision and waits until every gateway sends it requests at its first weight.
-    pub(crate) async fn release_into_traffic(&self, release: &Release<'_>) {
+    /// Pushes a revision and waits until every gateway sends it requests at its first weight; returns the status that says so.
+    pub(crate) async fn release_into_traffic(&self, release: &Release<'_>) -> Value {
         self.release(release);
         until(&format!("{} has requests", release.version), || {
             let status = self.status();
             let (serving, acknowledged) = (&status["gateways"]["serving"], &status["gateways"]["acknowledged"]);
             let weighs = status["canaryWeight"].as_f64() > Some(0.0) && status["phase"] == "Progressing";
-            (weighs && serving == acknowledged).then_some(())
+            (weighs && serving == acknowledged).then(|| status.clone())
         })
-        .await;
+        .await
     }
 
     /// Changes how the canary's pods behave while they run.
-    pub(crate) fn switch(&self, change: &str) {
-        self.try_switch("shop", change).unwrap_or_else(|error| panic!("{error}"));
+    pub(crate) async fn switch(&self, change: &str) {
+        until("the pods hear it", || self.try_switch("shop", change).ok()).await;
     }
 
     /// Changes how the pods of a workload behave while they run, or says which of them does not listen.
@@ -341,7 +341,7 @@ spec:
     pub(crate) async fn phase(&self, wanted: &str) -> Value {
         let mut last = Value::Null;
         let began = std::time::Instant::now();
-        while began.elapsed() < std::time::Duration::from_secs(180) {
+        while began.elapsed() < PATIENCE {
             last = self.status();
             if last["phase"] == wanted {
                 return last;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::STEPS;
+use super::ONE_STEP;
 use super::kubectl::{apply, kubectl, run, until};
 use super::stage::{Release, Stage};
 
@@ -13,7 +13,7 @@ fn bound(stage: &Stage) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_without_a_selector_is_released_through_every_gateway() {
-    let stage = Stage::set_alone("everygateway", STEPS).await;
+    let stage = Stage::set_alone("everygateway", ONE_STEP).await;
     let patch = r#"[{"op": "remove", "path": "/spec/selector"}]"#;
     kubectl(&["-n", &stage.namespace, "patch", "gateway", "public", "--type", "json", "-p", patch]);
     let traffic = stage.traffic(40.0);
@@ -27,7 +27,7 @@ async fn a_gateway_without_a_selector_is_released_through_every_gateway() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_with_a_gateways_labels_in_a_tenants_namespace_is_named_and_holds_nobody() {
-    let stage = Stage::set_alone("faker", STEPS).await;
+    let stage = Stage::set_alone("faker", ONE_STEP).await;
     let tenant = format!("{}-tenant", stage.namespace);
     let _ = run("kubectl", &["delete", "namespace", &tenant, "--ignore-not-found", "--wait"], "");
     kubectl(&["create", "namespace", &tenant]);
@@ -65,7 +65,7 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_adds_to_weirs_filter_by_hand_is_taken_out_again() {
-    let stage = Stage::set_alone("hands", STEPS).await;
+    let stage = Stage::set_alone("hands", ONE_STEP).await;
     let traffic = stage.traffic(40.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let of_weir =

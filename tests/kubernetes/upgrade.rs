@@ -6,9 +6,9 @@
 
 use serde_json::{Value, json};
 
-use super::STEPS;
 use super::kubectl::{kubectl, object, run, until};
 use super::stage::{Release, SYSTEM, Stage, install};
+use super::{ONE_STEP, STEPS};
 
 /// No controller for as long as this value lives; the newest one afterwards, for the next test.
 struct Away;
@@ -26,7 +26,7 @@ impl Drop for Away {
     fn drop(&mut self) {
         install();
         kubectl(&["-n", SYSTEM, "scale", "deployment", "weir", "--replicas=1"]);
-        kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/weir", "--timeout=120s"]);
+        kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/weir", "--timeout=360s"]);
     }
 }
 
@@ -52,7 +52,7 @@ async fn older_primary(namespace: &str) {
     let wanted = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec});
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=weir", "-f", "-"];
     run("kubectl", &apply, &format!("---\n{wanted}")).unwrap_or_else(|error| panic!("{error}"));
-    kubectl(&["-n", namespace, "rollout", "status", "deployment/shop-primary", "--timeout=120s"]);
+    kubectl(&["-n", namespace, "rollout", "status", "deployment/shop-primary", "--timeout=360s"]);
     let pods = ["-n", namespace, "get", "pods", "-l", "app=shop-primary", "-o", "name"];
     until("its former pods are gone", || (kubectl(&pods).lines().count() == 1).then_some(())).await;
 }
@@ -112,7 +112,7 @@ async fn an_upgrade_over_a_canary_at_rest_restarts_no_pod_stalls_nothing_and_los
     let namespace = stage.namespace.clone();
     stage.release(&Release::good("v1"));
     together(&namespace);
-    stage.canary(STEPS);
+    stage.canary(ONE_STEP);
     stage.phase("Initialized").await;
     stage.rested().await;
     let away = Away::now().await;

@@ -62,7 +62,7 @@ test("a good release is seen from its first weight to its promotion, as the API 
   const resting = page.getByRole("button", { name: "At rest: 1" });
   await resting.waitFor();
   await canary(page);
-  site.release("v2");
+  site.release("v2", "", { interval: "6s" });
   const asked = card(page, "Weight").locator("[data-kind=asked]");
   const seen = new Set();
   await until("promoted", async () => {
@@ -151,7 +151,7 @@ test("what somebody reads stays in its place, and so does the focus, while the n
 });
 
 test("a release is taken back with the keyboard alone", async () => {
-  site.release("v4");
+  site.release("v4", "", { interval: "30s" });
   await until("under way", async () => (await site.canary()).phase === "Progressing");
   const page = await browser.open(dashboard.address);
   await page.getByRole("link", { name: "default/shop" }).waitFor();

@@ -15,7 +15,7 @@ const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const TARGET = process.env.WEIR_TARGET;
 const program = (name) => join(TARGET, "debug", name);
 /** Longest time that anything may take to happen, on a machine that is busy with other things. */
-export const PATIENCE = 90_000;
+export const PATIENCE = 240_000;
 
 /** Waits until something holds, and returns it. */
 export async function until(what, holds) {
@@ -33,12 +33,16 @@ export async function until(what, holds) {
   throw new Error(`never ${what}${last ? `: ${last}` : ""}`);
 }
 
+/** Returns a port that nobody listens at, and that no connection is given by itself. */
 async function freePort() {
-  const server = createServer();
-  await new Promise((go) => server.listen(0, "127.0.0.1", go));
-  const { port } = server.address();
-  await new Promise((go) => server.close(go));
-  return port;
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const server = createServer();
+    const free = await new Promise((go) => server.once("error", () => go(false)).listen(port, "127.0.0.1", () => go(true)));
+    if (!free) continue;
+    await new Promise((go) => server.close(go));
+    return port;
+  }
 }
 
 /** A folder with a Weir on it, as `tests/standalone/site.rs` has it. */

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::drawing;
 use crate::prometheus::Prometheus;
-use crate::site::{PATIENCE, Site, pause};
+use crate::site::{ANALYSIS, PATIENCE, Site, canary, pause};
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/chart").canonicalize().unwrap()
@@ -133,10 +133,13 @@ async fn every_panel_and_every_rule_has_data_in_a_real_rollout_and_is_drawn() {
     let from = now();
     let mut awaited = Awaited { prometheus: &prometheus, queries };
     let _load = site.load();
-    site.release("v2", "");
-    awaited.through_a_rollout(&site).await;
-    site.release("v3", ", --failure-ratio, \"0.5\"");
-    awaited.through_a_rollout(&site).await;
+    // All queries are asked one after the other in each look.
+    let slow = ANALYSIS.replace("interval: 1s", "interval: 4s");
+    for (version, more) in [("v2", ""), ("v3", ", --failure-ratio, \"0.5\"")] {
+        let process = site.process("shop", version, more);
+        site.write("shop.yaml", &format!("{process}---\n{}", canary("shop", "*", &slow)));
+        awaited.through_a_rollout(&site).await;
+    }
     let began = Instant::now();
     while !awaited.queries.is_empty() && began.elapsed() < PATIENCE {
         awaited.look().await;

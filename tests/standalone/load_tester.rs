@@ -1,12 +1,12 @@
 //! Flagger's own load tester at every webhook of a release.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::site::{ANALYSIS, Site, canary};
+use crate::site::{ANALYSIS, Site, canary, free_address};
 
 /// A load tester; it ends with this value.
 struct LoadTester {
@@ -18,7 +18,7 @@ impl LoadTester {
     /// Starts one where the machine has it: `LOADTESTER` is its path. `make test` finds or builds it, and says if it cannot.
     fn start() -> Option<Self> {
         let program = std::env::var_os("LOADTESTER")?;
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = free_address();
         let server = Command::new(program)
             .args(["-port", &address.port().to_string(), "-log-level", "error"])
             .stdin(Stdio::null())

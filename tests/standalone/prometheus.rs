@@ -1,12 +1,12 @@
 //! A real Prometheus beside a site.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::site::{Site, get};
+use crate::site::{Site, free_address, get};
 
 /// A Prometheus that scrapes a site's Weir; it ends with this value.
 pub(crate) struct Prometheus {
@@ -20,7 +20,7 @@ impl Prometheus {
     /// it, and says if it cannot.
     pub(crate) fn of(site: &Site, rules: &[PathBuf]) -> Option<Self> {
         let program = std::env::var_os("PROMETHEUS")?;
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = free_address();
         let config = serde_json::json!({
             "global": {"evaluation_interval": "1s"},
             "rule_files": rules,

@@ -46,7 +46,7 @@ async fn a_release_that_goes_bad_after_healthy_steps_costs_at_most_ten() {
 async fn a_canary_that_is_never_ready_gets_no_request_and_its_rollout_ends() {
     let site = Site::serving().await;
     let load = site.load();
-    let canary = canary("shop", "*", ANALYSIS) + "  progressDeadlineSeconds: 4\n";
+    let canary = canary("shop", "*", ANALYSIS) + "  progressDeadlineSeconds: 15\n";
     site.switch(r#"{"ready": false}"#);
     site.write("shop.yaml", &format!("{}---\n{canary}", site.process("shop", "v2", "")));
     let view = site.until("waiting", |view| view["reason"] == "CanaryNotReady").await;
@@ -61,7 +61,8 @@ async fn a_canary_that_is_never_ready_gets_no_request_and_its_rollout_ends() {
 #[tokio::test]
 async fn a_revision_that_comes_in_the_middle_of_a_rollout_is_analysed_from_the_start() {
     let (site, load) = Site::releasing(30.0).await;
-    site.release("v3", "");
+    let slow = ANALYSIS.replace("interval: 1s", "interval: 10s");
+    site.write("shop.yaml", &format!("{}---\n{}", site.process("shop", "v3", ""), canary("shop", "*", &slow)));
     site.until("analysing v3", |view| view["weight"] == 10.0).await;
     site.until_ended("Succeeded").await;
     site.eventually("served by v3", async || load.tally().of("v3").ok > 50).await;

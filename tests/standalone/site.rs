@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use weir_demo::load::{Load, Running};
 
 /// Longest time that anything may take to happen, on a machine that is busy with other things.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How releases are analysed in most tests: quickly.
 pub(crate) const ANALYSIS: &str = "{interval: 1s, threshold: 2, stepWeights: [10, 30], metrics: [{name: request-success-rate, \
@@ -31,6 +32,18 @@ pub(crate) struct Site {
     weir: Option<Child>,
 }
 
+/// Returns an address that nobody listens on. Its port is none of those that connections are given by themselves.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 20_000 + (std::process::id() as u16 % 100) * 100 + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// One answer over HTTP.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -43,9 +56,8 @@ pub(crate) struct Answer {
 impl Site {
     /// Returns an empty folder with ports that nobody listens on.
     pub(crate) fn new() -> Self {
-        let ports: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
         let folder = tempfile::Builder::new().prefix("weir-site-").tempdir().unwrap();
-        let [listen, http] = [0, 1].map(|i| ports[i].local_addr().unwrap());
+        let [listen, http] = [free_address(), free_address()];
         let site = Self { folder, listen, http, arguments: Vec::new(), weir: None };
         site.switch("{}");
         site
@@ -65,7 +77,7 @@ impl Site {
         let site = Self::serving().await;
         let load = site.load();
         // What a test does at a weight must not come after it.
-        let slow = ANALYSIS.replace("interval: 1s", "interval: 4s");
+        let slow = ANALYSIS.replace("interval: 1s", "interval: 10s");
         let release = format!("{}---\n{}", site.process("shop", "v2", ""), canary("shop", "*", &slow));
         site.write("shop.yaml", &release);
         site.until("at the weight", |view| view["weight"] == weight && view["applied"]["gateways"] == 1).await;
@@ -223,7 +235,7 @@ impl Site {
     /// Sends 100 requests a second until the result is asked for.
     pub(crate) fn load(&self) -> Running {
         let url = format!("http://{}/", self.listen).parse().unwrap();
-        Load { url, ..Load::default() }.start()
+        Load { url, timeout_ms: 60_000, ..Load::default() }.start()
     }
 
     /// Sends one request.

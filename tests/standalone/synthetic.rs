@@ -8,7 +8,7 @@ use crate::site::{Site, canary};
 fn load_test(site: &Site) -> Running {
     let url = format!("http://{}/", site.listen).parse().unwrap();
     let headers = vec![("host".parse().unwrap(), "shop-canary.default".parse().unwrap())];
-    Load { url, rate: 50.0, headers, ..Load::default() }.start()
+    Load { url, rate: 50.0, headers, timeout_ms: 60_000, ..Load::default() }.start()
 }
 
 /// Declares blue/green with a webhook that is content: what it would start runs already.

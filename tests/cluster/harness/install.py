@@ -44,13 +44,13 @@ DEPLOYMENTS = {**BARE, "istio-system": "istiod", "istio-ingress": "istio-ingress
 
 
 def install(kind=None):
-    wait_until(lambda: quiet("ctr", "version"), 30, "containerd", f"see {LOGS}/containerd.log")
+    wait_until(lambda: quiet("ctr", "version"), 180, "containerd", f"see {LOGS}/containerd.log")
     # The version before, with its own charts, where somebody asks for it.
     version = ("-previous", ISTIO_PREVIOUS) if kind == "previous" else ("", ISTIO)
     charts = version[1]
     loading = threading.Thread(target=load_all, args=({**IMAGES, **istio_images(*version)},))
     loading.start()
-    wait_until(lambda: quiet("kubectl", "get", "--raw", "/readyz"), 60, "the API server", f"see {LOGS}/kube-apiserver.log")
+    wait_until(lambda: quiet("kubectl", "get", "--raw", "/readyz"), 180, "the API server", f"see {LOGS}/kube-apiserver.log")
     say("the API server is ready")
     wanted = BARE if kind == "bare" else DEPLOYMENTS
     if not all(is_available(*deployment) for deployment in wanted.items()):
@@ -61,7 +61,7 @@ def install(kind=None):
         run("kubectl", "apply", "-f", MANIFESTS / "coredns.yaml")
         if kind != "bare":
             helm("istiod", charts / "istio-control/istio-discovery", "istio-system", "--values", MANIFESTS / "istiod.yaml")
-        wait_until(lambda: condition("node", NODE, "Ready"), 60, "the node", f"see {LOGS}/kubelet.log")
+        wait_until(lambda: condition("node", NODE, "Ready"), 180, "the node", f"see {LOGS}/kubelet.log")
         say("the node is ready")
         rollout("kube-system")
         if kind != "bare":
