@@ -16,6 +16,7 @@ use weir_engine::{Cell, Outcome, Phase};
 use weir_wire::names::{Arm, Cohort};
 
 use crate::status_store::{AlertCounts, Entry, Name, Receiver, StatusStore};
+use crate::view::Attention;
 
 /// Content type of [`Format::OpenMetrics`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -78,6 +79,9 @@ impl Collector for Metrics {
         build_info(&mut encoder)?;
         let ready = i64::from(self.0.unready().is_empty());
         gauge(&mut encoder, "ready", "Whether every part of Weir works: 0 or 1")?.encode_gauge(&ready)?;
+        let acting = i64::from(self.0.is_acting());
+        gauge(&mut encoder, "acting", "Whether this Weir looks after the Canaries, which one replica does: 0 or 1")?
+            .encode_gauge(&acting)?;
         let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
         gauge(&mut encoder, "canaries", "Canaries that Weir looks after")?.encode_gauge(&count)?;
         requests(&mut encoder, &entries)?;
@@ -122,9 +126,8 @@ fn durations(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), E
     let help = "Time from request to end of response at the gateway; the sum is estimated from the buckets";
     let mut metric = encoder.encode_descriptor("request_duration_seconds", help, None, MetricType::Histogram)?;
     for (name, entry) in entries {
-        let sum = entry.totals.sum();
         for arm in Arm::ALL {
-            let (total, buckets) = histogram(&sum.arm(arm).latency, &entry.edges_ms);
+            let (total, buckets) = histogram(&entry.totals.latency(arm), &entry.edges_ms);
             let count = buckets.iter().map(|(_, n)| n).sum();
             let labels = labels(name, &[("arm", arm.word())]);
             metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(total, count, &buckets, None)?;
@@ -161,6 +164,11 @@ fn standing(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Er
     for (name, entry) in entries {
         let labels = labels(name, &[("reason", &entry.view.reason)]);
         metric.encode_family(&labels)?.encode_gauge(&1i64)?;
+    }
+    let mut metric = gauge(encoder, "attention", "Who has to do something about a Canary; always 1")?;
+    for (name, entry) in entries {
+        let who = Attention::of(&entry.view).word();
+        metric.encode_family(&labels(name, &[("who", who)]))?.encode_gauge(&1i64)?;
     }
     let mut metric =
         gauge(encoder, "stalled", "Whether a Canary cannot go on until somebody changes something: 0 or 1")?;
@@ -200,11 +208,12 @@ fn weights(encoder: &mut DescriptorEncoder, entries: &Entries) -> Result<(), Err
             metric.encode_family(&labels(name, &[("kind", kind)]))?.encode_gauge(&value)?;
         }
     }
-    let help = "Evidence of the rollout under way: how near it is to a verdict, 1 is one";
+    let help = "Evidence of the rollout under way: how much of the way to a verdict has been gone, 1 is the verdict";
     let mut metric = gauge(encoder, "evidence", help)?;
     for (name, entry) in entries {
         let Some(evidence) = &entry.view.evidence else { continue };
-        for (verdict, value) in [("bad", evidence.bad()), ("good", evidence.good)] {
+        let (bad, good) = evidence.distances();
+        for (verdict, value) in [("bad", bad), ("good", good)] {
             metric.encode_family(&labels(name, &[("verdict", verdict)]))?.encode_gauge(&value)?;
         }
     }

@@ -3,6 +3,8 @@
 //!
 //! One lock around everything: every access copies a little and never waits for anything.
 
+mod totals;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +12,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
-use weir_engine::{Counts, Event, Outcome, Scrape, Timestamp, Verb};
+use weir_engine::{Event, Outcome, Scrape, Timestamp, Verb};
 
+use self::totals::Totals;
 use crate::metrics::verdicts::Verdicts;
 use crate::view::why::advice;
 use crate::view::{
@@ -110,39 +113,6 @@ pub(crate) struct Entry {
     pub(crate) metrics: Vec<MetricView>,
 }
 
-/// What gateways have counted of one Canary, as sums that never go down while Weir runs.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Totals {
-    /// Of processes that are no more.
-    gone: Counts,
-    /// By gateway: the process's random number, and what it reads now.
-    live: BTreeMap<String, (u64, Counts)>,
-}
-
-impl Totals {
-    fn absorb(&mut self, scrape: &Scrape) {
-        let mut sum = Counts::default();
-        scrape.slots.iter().for_each(|slot| sum.add(slot));
-        let (boot, last) = self.live.entry(scrape.gateway.clone()).or_default();
-        if *boot != scrape.boot {
-            self.gone.add(last);
-        }
-        (*boot, *last) = (scrape.boot, sum);
-    }
-
-    fn forget(&mut self, is_there: impl Fn(&str) -> bool) {
-        let Self { gone, live } = self;
-        live.iter().filter(|(gateway, _)| !is_there(gateway)).for_each(|(_, (_, counts))| gone.add(counts));
-        live.retain(|gateway, _| is_there(gateway));
-    }
-
-    pub(crate) fn sum(&self) -> Counts {
-        let mut sum = self.gone.clone();
-        self.live.values().for_each(|(_, counts)| sum.add(counts));
-        sum
-    }
-}
-
 impl StatusStore {
     /// Returns an empty store, and where the platform hears what people ask.
     #[must_use]
@@ -189,7 +159,8 @@ impl StatusStore {
             entry.applied = Some(view.weight);
         }
         // An object that cannot be used has no plan: what was counted before keeps its edges.
-        if !edges_ms.is_empty() {
+        if !edges_ms.is_empty() && entry.edges_ms != edges_ms {
+            entry.totals.change_edges();
             entry.edges_ms = edges_ms.to_vec();
         }
         view.applied.weight = entry.applied;

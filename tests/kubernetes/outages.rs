@@ -125,7 +125,7 @@ async fn a_bad_canary_is_stopped_while_istiod_is_away_and_taken_back_when_it_ret
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_release_waits_for_istiod_and_is_promoted() {
-    let stage = Stage::set_alone("patient", &STEPS.replace("interval: 2s", "interval: 8s")).await;
+    let stage = Stage::set_alone("patient", "{interval: 8s, threshold: 2, stepWeights: [10, 50]}").await;
     let traffic = stage.traffic(50.0);
     stage.release_into_traffic(&Release::good("v2")).await;
     let away = Scaled::to("istio-system", "istiod", 0);

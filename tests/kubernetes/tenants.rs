@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ONE_STEP;
+use super::STEPS;
 use super::kubectl::{apply, kubectl, run, until};
 use super::stage::{Release, Stage};
 
@@ -13,11 +13,11 @@ fn bound(stage: &Stage) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_without_a_selector_is_released_through_every_gateway() {
-    let stage = Stage::set_alone("everygateway", ONE_STEP).await;
+    let stage = Stage::set_alone("everygateway", STEPS).await;
     let patch = r#"[{"op": "remove", "path": "/spec/selector"}]"#;
     kubectl(&["-n", &stage.namespace, "patch", "gateway", "public", "--type", "json", "-p", patch]);
     let traffic = stage.traffic(40.0);
-    stage.release_into_traffic(&Release::good("v2")).await;
+    stage.release(&Release::good("v2"));
     let status = stage.phase("Succeeded").await;
     let tally = traffic.finish().await;
     assert_eq!(tally.totals().1, 0, "{:?}", tally.summary());
@@ -27,7 +27,7 @@ async fn a_gateway_without_a_selector_is_released_through_every_gateway() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_with_a_gateways_labels_in_a_tenants_namespace_is_named_and_holds_nobody() {
-    let stage = Stage::set_alone("faker", ONE_STEP).await;
+    let stage = Stage::set_alone("faker", STEPS).await;
     let tenant = format!("{}-tenant", stage.namespace);
     let _ = run("kubectl", &["delete", "namespace", &tenant, "--ignore-not-found", "--wait"], "");
     kubectl(&["create", "namespace", &tenant]);
@@ -55,7 +55,7 @@ spec:
     })
     .await;
     let traffic = stage.traffic(40.0);
-    stage.release_into_traffic(&Release::good("v2")).await;
+    stage.release(&Release::good("v2"));
     stage.phase("Succeeded").await;
     assert_eq!(traffic.finish().await.totals().1, 0);
     assert_eq!(kubectl(&["-n", &tenant, "get", "envoyfilters", "-o", "name"]), "", "nothing is written there");
@@ -65,9 +65,9 @@ spec:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_adds_to_weirs_filter_by_hand_is_taken_out_again() {
-    let stage = Stage::set_alone("hands", ONE_STEP).await;
+    let stage = Stage::set_alone("hands", STEPS).await;
     let traffic = stage.traffic(40.0);
-    stage.release_into_traffic(&Release::good("v2")).await;
+    stage.release(&Release::good("v2"));
     let of_weir =
         ["-n", "istio-ingress", "get", "envoyfilters", "-l", "app.kubernetes.io/managed-by=weir", "-o", "json"];
     let filters = || -> Value { serde_json::from_str(&kubectl(&of_weir)).unwrap() };

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::site::{Site, free_address, get};
+use crate::site::{PATIENCE, Site, free_address, get, pause};
 
 /// A Prometheus that scrapes a site's Weir; it ends with this value.
 pub(crate) struct Prometheus {
@@ -63,11 +64,17 @@ impl Prometheus {
     }
 
     async fn ask(&self, path: &str, query: &str) -> Vec<Value> {
-        let Some(answer) = get(self.address, &format!("/api/v1/{path}"), &[]).await else { return Vec::new() };
-        // A server that starts says so in plain text.
-        let Ok(answer) = serde_json::from_str::<Value>(&answer.body) else { return Vec::new() };
-        assert!(answer["status"] == "success", "{query}: {answer}");
-        answer["data"]["result"].as_array().cloned().unwrap_or_default()
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            // A server that starts says so in plain text, or not at all; one that is busy says nothing in time.
+            let answer = get(self.address, &format!("/api/v1/{path}"), &[]).await;
+            if let Some(answer) = answer.and_then(|answer| serde_json::from_str::<Value>(&answer.body).ok()) {
+                assert!(answer["status"] == "success", "{query}: {answer}");
+                return answer["data"]["result"].as_array().cloned().unwrap_or_default();
+            }
+            pause().await;
+        }
+        panic!("Prometheus does not answer {query}");
     }
 }
 

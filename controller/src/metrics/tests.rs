@@ -109,6 +109,50 @@ fn a_canary_that_cannot_go_on_is_told_beside_its_reason() {
 }
 
 #[test]
+fn who_has_to_do_something_and_who_acts_are_told() {
+    let (statuses, _) = StatusStore::new();
+    for (view, who) in [(view(), "moving"), (view().stalled_by("WriteRefused", "no"), "person")] {
+        statuses.set(view, &[]);
+        let text = render(&statuses, Format::Prometheus).unwrap();
+        assert_eq!(line(&text, "weir_acting "), "weir_acting 0");
+        let expected = format!(r#"weir_attention{{namespace="shop",canary="cart",who="{who}"}} 1"#);
+        assert_eq!(line(&text, "weir_attention{"), expected);
+    }
+    statuses.set_acting();
+    assert_eq!(line(&render(&statuses, Format::Prometheus).unwrap(), "weir_acting "), "weir_acting 1");
+}
+
+#[test]
+fn the_evidence_is_told_as_the_way_to_the_verdict_that_the_page_shows() {
+    let (statuses, _) = StatusStore::new();
+    let evidence = EvidenceView { log_e: 400_f64.ln() / 2.0, threshold: 400.0, ..EvidenceView::default() };
+    statuses.set(CanaryView { evidence: Some(evidence), ..view() }, &[]);
+    let expected = r#"weir_evidence{namespace="shop",canary="cart",verdict="bad"} 0.5"#;
+    assert_eq!(line(&render(&statuses, Format::Prometheus).unwrap(), expected), expected);
+}
+
+#[test]
+fn latencies_between_other_edges_are_counted_anew() {
+    let statuses = statuses();
+    statuses.set(view(), &[100, 250, 500]);
+    let bucket = r#"weir_request_duration_seconds_bucket{le="+Inf",namespace="shop",canary="cart",arm="canary"}"#;
+    let text = render(&statuses, Format::Prometheus).unwrap();
+    assert_eq!(
+        line(&text, bucket),
+        format!("{bucket} 0"),
+        "what was counted between 0.1 and 0.5 s is in no new bucket"
+    );
+    let failures =
+        r#"weir_requests_total{namespace="shop",canary="cart",arm="canary",cohort="draw",outcome="failure"} 2"#;
+    assert_eq!(line(&text, failures), failures);
+    let mut scrape = Scrape { gateway: "b".into(), boot: 7, ..Scrape::default() };
+    scrape.slots[1].cell_mut(Arm::Canary, Cohort::Draw).count(Kind::Latency(1), 4);
+    statuses.count(&name(), &scrape);
+    let bucket = r#"weir_request_duration_seconds_bucket{le="0.25",namespace="shop",canary="cart",arm="canary"}"#;
+    assert_eq!(line(&render(&statuses, Format::Prometheus).unwrap(), bucket), format!("{bucket} 4"));
+}
+
+#[test]
 fn counters_never_go_down_when_a_gateway_starts_again() {
     let statuses = statuses();
     statuses.count(&name(), &Scrape { gateway: "a".into(), boot: 2, ..Scrape::default() });

@@ -63,6 +63,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let listener = listener.map_err(|source| listen_error("the API", options.http, "--http", source))?;
     let (interrupt, stop) = signals()?;
     let (statuses, calls) = StatusStore::new();
+    statuses.set_acting();
     let wake: Arc<Notify> = Arc::default();
     let files = Files::in_folder(&folders.state.join("envoy"));
     let marker = (MARKER.to_owned(), folders.state.display().to_string());

@@ -295,11 +295,3 @@ impl CanaryList {
         Changes { whole: true, items, problems: self.problems.clone(), ..Changes::default() }
     }
 }
-
-impl EvidenceView {
-    /// Returns how near the evidence is to taking the canary back: 1 does.
-    #[must_use]
-    pub fn bad(&self) -> f64 {
-        (self.log_e - self.threshold.ln()).exp().min(1.0)
-    }
-}

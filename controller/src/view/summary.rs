@@ -249,6 +249,16 @@ impl From<&CanaryView> for Summary {
 }
 
 impl Attention {
+    /// Returns its word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Moving => "moving",
+            Self::Resting => "resting",
+        }
+    }
+
     /// Returns who has to do something about a Canary.
     #[must_use]
     pub fn of(view: &CanaryView) -> Self {
