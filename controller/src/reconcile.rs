@@ -125,6 +125,7 @@ mod tests {
             canary,
             gateways: vec![Gateway {
                 name: "envoy".into(),
+                caller: false,
                 silent: false,
                 acknowledged: Some(7),
                 filtering: true,

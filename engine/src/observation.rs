@@ -112,6 +112,8 @@ pub enum Readiness {
 pub struct Gateway {
     /// Pod name, or `envoy`.
     pub name: String,
+    /// Whether it is the sidecar of a caller: what a pod's labels make one may be any program, which may never call.
+    pub caller: bool,
     /// Whether it has never acknowledged anything, of any Canary: it may be about to start, unreachable, or no gateway at all.
     /// It gave no canary a request that Weir asked for, as far as anybody knows; so no advance waits for it.
     pub silent: bool,

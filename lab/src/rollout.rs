@@ -189,6 +189,7 @@ impl<'a> Simulation<'a> {
             seen.scrapes.extend(scrape);
             seen.gateways.push(weir_engine::Gateway {
                 name: gateway.name().to_owned(),
+                caller: false,
                 silent: false,
                 acknowledged,
                 filtering: true,

@@ -151,6 +151,7 @@ impl CanaryRuntime {
     pub(crate) fn observation(&self, gateway: &Gateway, serving: bool) -> Observation {
         let envoy = || weir_engine::Gateway {
             name: gateway::NAME.into(),
+            caller: false,
             silent: false,
             acknowledged: gateway.acknowledged(&self.id),
             filtering: gateway.is_filtering(&self.id),

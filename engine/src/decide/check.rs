@@ -115,7 +115,8 @@ impl Pass<'_> {
             let Plan { canary, canary_service, min_requests, .. } = self.plan;
             let text = format!(
                 "{canary} was tested while idle, and its built-in metrics are judged from the switch on: no sidecar has seen the \
-                 {min_requests} requests to http://{canary_service} that a check needs; give the pod of the load test a sidecar"
+                 {min_requests} requests to http://{canary_service} that a check needs; make them from a pod with a sidecar that \
+                 service.callers names"
             );
             self.emit(Severity::Warning, "NoSyntheticLoad", text);
         }

@@ -29,8 +29,14 @@ impl Pass<'_> {
         if self.state.traffic.epoch == 0 {
             self.open_epoch(weir_wire::Weight::ZERO);
         }
-        if !self.seen.gateways.is_empty() && !self.acknowledged(self.state.traffic.epoch) {
-            return self.not_acknowledged();
+        let (epoch, since) = (self.state.traffic.epoch, self.state.traffic.since);
+        if !self.seen.gateways.is_empty() && !self.acknowledged(epoch) {
+            if !self.relinquished(epoch, since) {
+                return self.not_acknowledged();
+            }
+            if !self.silent(epoch).is_empty() {
+                self.emit_unreachable("the primary serves all the same, and a release waits for one that answers");
+            }
         }
         self.state.promoted.clone_from(&self.state.installed);
         self.state.applied.clone_from(&self.state.installed);

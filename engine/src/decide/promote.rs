@@ -184,9 +184,12 @@ impl Pass<'_> {
         }
         let silent = !changed && !self.silent(epoch).is_empty();
         if silent && !self.run().unreachable_reported {
-            self.emit_unreachable(
-                "it has never acknowledged anything, so the canary is kept at its least size until it does or is gone",
-            );
+            self.emit_unreachable(match self.is_kept_for_silent(epoch) {
+                true => {
+                    "it has never acknowledged anything, so the canary is kept at its least size until it does or is gone"
+                }
+                false => "it has not acknowledged anything for ten minutes, and is waited for no longer",
+            });
         }
         if self.state.phase == Phase::Finalising {
             let (reason, text) = match self.plan.skip_analysis {

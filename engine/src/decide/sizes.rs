@@ -28,7 +28,7 @@ impl Pass<'_> {
         let run = self.state.run.as_ref();
         let epoch = self.state.traffic.epoch;
         let sending = self.is_sending(epoch);
-        let silent = !self.silent(epoch).is_empty();
+        let silent = self.is_kept_for_silent(epoch);
         let replicas = match run.map(|run| run.stage) {
             _ if self.state.phase == Phase::Initializing => Replicas::Keep,
             // Nothing of it would outlive its Canary.

@@ -232,6 +232,13 @@ impl Pass<'_> {
         silent.map(|gateway| gateway.name.as_str()).collect()
     }
 
+    /// Returns whether a gateway that nobody hears of may still send a little to the canary, so that some of it is kept. A caller's sidecar
+    /// may for as long as it is waited for, and no longer: of hundreds one is always ill.
+    pub(super) fn is_kept_for_silent(&self, epoch: u64) -> bool {
+        let mut silent = self.seen.gateways.iter().filter(|gateway| gateway.silent && !gateway.caller);
+        silent.any(|gateway| gateway.acknowledged < Some(epoch))
+    }
+
     /// Returns whether the gateways stop the canary by themselves.
     fn is_guarded(&self) -> bool {
         self.run().stage <= Stage::Promoting && !self.state.canary_is_fallback && !self.plan.observe_only

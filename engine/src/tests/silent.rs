@@ -90,8 +90,7 @@ fn a_gateway_that_never_answers_keeps_no_canary_at_rest_busy() {
         available: true,
         ..Workload::default()
     };
-    let gateway =
-        Gateway { name: "edge".into(), silent: true, acknowledged: None, filtering: false, unrouted: false, level: 0 };
+    let gateway = Gateway { name: "edge".into(), silent: true, ..Gateway::default() };
     let seen = Observation {
         target: revision.clone(),
         primary,
@@ -105,4 +104,61 @@ fn a_gateway_that_never_answers_keeps_no_canary_at_rest_busy() {
     let looks = |after: u64| decide(&Plan::example(), &state, &seen, Timestamp(1_000 + after * 1_000)).recheck_after;
     assert!(looks(1) < Span::seconds(1), "it may be about to");
     assert_eq!(looks(30), Span::seconds(10), "and there may be thousands of Canaries");
+}
+
+#[test]
+fn the_canary_goes_ten_minutes_after_a_callers_sidecar_was_asked_in_vain_and_people_are_told() {
+    let mut world = with_silent(World::rolling(plan(), Phase::Progressing, 10.0));
+    world.gateways[1].caller = true;
+    world.canary_fails = 100;
+    world.until(30, |world| world.phase() == Phase::Failed);
+    world.run_for(590);
+    assert!(world.canary.available && !world.told("evil/fake"));
+    world.until(60, |world| world.told("evil/fake"));
+    world.run_for(20);
+    assert_eq!((world.code(), world.canary.available), ("FailedRevision", false));
+    assert!(!world.told("least size"), "{:#?}", world.events);
+}
+
+#[test]
+fn where_all_callers_are_silent_a_canary_is_initialized_after_ten_minutes_and_holds_its_first_release() {
+    let mut world = World::new(plan());
+    world.gateways = vec![Pod { silent: true, caller: true, ..Pod::new("shop/client", 9) }];
+    world.run_for(590);
+    assert_eq!((world.phase(), world.code()), (Phase::Initializing, "NotAcknowledged"));
+    world.until(60, |world| world.phase() == Phase::Initialized);
+    assert!(world.told("shop/client") && world.told("the primary serves all the same"), "{:#?}", world.events);
+    world.target = revision("v2");
+    world.run_for(300);
+    assert!(!world.state.traffic.reaches_canary());
+    world.gateways[0].silent = false;
+    world.until(300, |world| world.state.traffic.weight >= weight(10.0));
+}
+
+#[test]
+fn a_caller_that_answers_without_the_filter_holds_neither_a_release_nor_its_end() {
+    // It is silent, and what it runs is as good as the newest split.
+    let unfiltered = |world: &World| {
+        let mut seen = world.observation();
+        let acknowledged = Some(world.state.traffic.epoch);
+        seen.gateways.push(Gateway {
+            name: "web/bare".into(),
+            caller: true,
+            silent: true,
+            acknowledged,
+            ..Gateway::default()
+        });
+        seen
+    };
+    let mut world = World::rolling(plan(), Phase::Progressing, 10.0);
+    world.canary_fails = 100;
+    for _ in 0..600 {
+        world.traffic();
+        world.now = world.now + Span(100);
+        let decision = decide(&world.plan, &world.state, &unfiltered(&world), world.now);
+        decision.protect.into_iter().chain(decision.actions).for_each(|action| world.apply(action));
+        world.state = decision.state;
+    }
+    assert_eq!(world.phase(), Phase::Failed);
+    assert!(world.state.run.is_none() && !world.canary.available, "nobody waits ten minutes for it");
 }

@@ -73,6 +73,8 @@ pub(super) struct Pod {
     pub(super) tripped: u64,
     /// Whether it has never said anything.
     pub(super) silent: bool,
+    /// Whether it is a caller's sidecar.
+    pub(super) caller: bool,
     /// Whether it has no route to the service.
     pub(super) unrouted: bool,
     /// Requests on the canary's routes, by its own count.
@@ -153,6 +155,7 @@ impl World {
     pub(super) fn observation(&self) -> Observation {
         let gateway = |pod: &Pod| Gateway {
             name: pod.name.clone(),
+            caller: pod.caller,
             silent: pod.silent,
             acknowledged: (!pod.silent).then_some(pod.traffic.epoch),
             filtering: self.switches && !pod.unrouted && pod.traffic.filter == FilterMode::On,
@@ -334,6 +337,7 @@ impl Pod {
             slots: Default::default(),
             tripped: 0,
             silent: false,
+            caller: false,
             unrouted: false,
             routed: 0,
             held: 0,

@@ -196,7 +196,8 @@ impl Reports {
         let none = self.proxies == Proxies::Sidecars && report.is_none();
         let level = if none { u64::MAX } else { report.map_or(0, |(_, report)| report.level) };
         let unrouted = self.is_unrouted(pod, id, now);
-        (Gateway { name, silent, acknowledged, filtering, unrouted, level }, scrape)
+        let caller = self.proxies == Proxies::Sidecars;
+        (Gateway { name, caller, silent, acknowledged, filtering, unrouted, level }, scrape)
     }
 }
 
