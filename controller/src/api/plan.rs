@@ -89,25 +89,33 @@ pub fn reading_by(rules: Rules, namespace: &str, name: &str, spec: &CanarySpec) 
     let tests = loads || has(WebhookKind::PreRollout);
     let domain = serving::domain_of(spec);
     let mut direct = if tests { serving::direct_names(namespace, spec, domain) } else { Vec::new() };
-    if spec.target_ref.kind != PROCESS && !spec.service.is_on_mesh() {
+    // One that is delegated to is where the delegating one is: nobody knows from here whether that is in the mesh.
+    let delegated = spec.service.delegation == Some(true);
+    let in_sidecars = spec.target_ref.kind != PROCESS && (spec.service.is_on_mesh() || delegated);
+    if spec.target_ref.kind != PROCESS && !in_sidecars {
         check_load_tests(spec, &direct, p);
     }
     let mut steps = strategy::steps(analysis, p);
     if loads && !direct.is_empty() {
         steps = steps.into_iter().map(Step::with_load_tests).collect();
-    } else if tests && spec.target_ref.kind != PROCESS && spec.service.is_on_mesh() {
-        // Callers' sidecars know the canary's own Service. What they see of load tests is counted; nobody knows whether they see any. A
-        // `pre-rollout` webhook may have begun one that goes on.
+    } else if in_sidecars {
+        // Callers' sidecars know the canary's own Service. What they see of load tests is counted; nobody knows whether they see any. Who
+        // makes them may be no webhook of the Canary's.
         direct = serving::own_names(namespace, spec, domain);
         steps = steps.into_iter().map(Step::with_load_tests_perhaps).collect();
     }
     if judged && steps.iter().any(|step| !(step.judged || step.direct && loads)) {
         let host = format!("{}.{namespace}", spec.canary_service());
-        let how = match spec.service.is_on_mesh() {
-            true => format!(
-                "nobody calls the idle canary; to have it judged, let a rollout webhook call http://{host} from a pod with a sidecar"
+        let how = match (spec.service.is_on_mesh(), delegated) {
+            (true, _) => format!(
+                "nobody calls the idle canary; to have it judged, let a rollout webhook call http://{host} from a pod with a sidecar that \
+                 service.callers names"
             ),
-            false => format!(
+            (false, true) => format!(
+                "nobody calls the idle canary; to have it judged, let the VirtualService that delegates name the gateway mesh, and a rollout \
+                 webhook call http://{host} from a pod with a sidecar that service.callers names"
+            ),
+            (false, false) => format!(
                 "no gateway sees a load test of the idle canary; to have it judged, add {host} to service.hosts, and let a rollout \
                  webhook call the gateway with that host"
             ),

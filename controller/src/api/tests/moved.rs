@@ -121,8 +121,23 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
         "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}",
         &[
             "spec.analysis.metrics: built-in metrics are judged from the switch on: nobody calls the idle canary; to have it judged, let a \
-             rollout webhook call http://cart-canary.shop from a pod with a sidecar",
+             rollout webhook call http://cart-canary.shop from a pod with a sidecar that service.callers names",
         ],
+    ),
+    // One that is delegated to is in the mesh or not: what others than the sidecars see nobody can help.
+    (
+        "{port: 80, delegation: true}",
+        "{iterations: 5, metrics: [{name: request-success-rate, thresholdRange: {min: 99}}]}",
+        &[
+            "spec.analysis.metrics: built-in metrics are judged from the switch on: nobody calls the idle canary; to have it judged, let the \
+             VirtualService that delegates name the gateway mesh, and a rollout webhook call http://cart-canary.shop from a pod with a \
+             sidecar that service.callers names",
+        ],
+    ),
+    (
+        "{port: 80, delegation: true}",
+        "{stepWeight: 20, webhooks: [{name: load, url: \"http://t/\", metadata: {cmd: \"hey http://cart-canary.shop/\"}}]}",
+        &[],
     ),
     // Shapes of published Canaries: gates that are closed again by hooks, an A/B test by a browser, a script for a load generator.
     (
@@ -276,14 +291,26 @@ fn load_tests_are_seen_by_the_names_of_the_canarys_service_that_its_hosts_cover(
 }
 
 #[test]
-fn inside_of_the_mesh_a_load_test_that_a_pre_rollout_webhook_begins_is_counted_in_every_step() {
-    let webhooks = "webhooks: [{name: load, type: pre-rollout, url: \"http://t/\"}]";
-    let analysis = format!("{{iterations: 2, match: [{{headers: {{x: {{exact: insider}}}}}}], {webhooks}}}");
-    let found = plan(&cluster_canary("{port: 80}", &analysis)).unwrap();
-    assert!(found.direct.iter().any(|name| name == "cart-canary.shop.svc.cluster.local"), "{:?}", found.direct);
-    assert!(found.steps.iter().all(|step| step.direct && step.matching), "{:?}", found.steps);
-    let quiet = plan(&cluster_canary("{port: 80}", "{iterations: 2}")).unwrap();
-    assert!(quiet.direct.is_empty() && quiet.steps.iter().all(|step| !step.direct));
+fn where_sidecars_may_call_a_load_test_is_counted_in_every_step_whoever_makes_it() {
+    let webhook = |kind: &str| format!(", webhooks: [{{name: load, type: {kind}, url: \"http://t/\"}}]");
+    let strategies =
+        ["iterations: 2", "stepWeights: [5, 50]", "iterations: 2, match: [{headers: {x: {exact: insider}}}]"];
+    for service in
+        ["{port: 80}", "{port: 80, delegation: true}", "{port: 80, gateways: [public, mesh], hosts: [a.example.com]}"]
+    {
+        for strategy in strategies {
+            for more in [String::new(), webhook("pre-rollout"), webhook("rollout")] {
+                let found = plan(&cluster_canary(service, &format!("{{{strategy}{more}}}"))).unwrap();
+                let names = &found.direct;
+                assert!(
+                    names.iter().any(|name| name == "cart-canary.shop.svc.cluster.local"),
+                    "{service} {strategy}{more}: {names:?}"
+                );
+                let as_ever = |step: &Step| step.direct && step.judged == step.has_users();
+                assert!(found.steps.iter().all(as_ever), "{service} {strategy}{more}: {:?}", found.steps);
+            }
+        }
+    }
 }
 
 #[test]

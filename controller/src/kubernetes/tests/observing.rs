@@ -9,7 +9,7 @@ use super::stage::{Stage, canary, deployment};
 async fn what_would_be_done_stands_in_the_status_and_a_person_does_it() {
     let server = ApiServer::default();
     server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
-    let mut observed = canary("shop", json!({}));
+    let mut observed = canary("shop", json!({"gateways": ["public"], "hosts": ["shop.example.com"]}));
     observed["spec"]["observeOnly"] = true.into();
     // Idle iterations need no gateway.
     observed["spec"]["analysis"] = json!({"interval": "5s", "threshold": 2, "iterations": 3});
