@@ -149,10 +149,34 @@ async fn a_delegated_canary_on_the_mesh_has_the_route_of_its_own_service_counted
     server.apply("flux", &canary("shop", json!({"delegation": true})));
     let root = json!([{"delegate": {"name": "shop", "namespace": NAMESPACE}}]);
     server.apply("flux", &routes("root", &["shop.example.com"], &["mesh"], root));
-    let stage = Stage::idle(&server).await;
+    let (_, direct) = in_sidecars(&Stage::idle(&server).await);
+    assert_eq!(direct, ["shop-canary.shop.svc.cluster.local:80"]);
+}
+
+/// By which names of the canary's own Service, and in which virtual hosts, sidecars see load tests.
+fn in_sidecars(stage: &Stage) -> (Vec<String>, Vec<String>) {
     let stored = stage.stores.canaries.get(NAMESPACE, "shop").unwrap();
     let spec = stored.fields.spec.as_ref().unwrap();
     let names = Names::new(NAMESPACE, "shop", "", spec);
     let found = request_match(&stage.stores, &names, spec, Timestamp(0)).in_sidecars();
-    assert_eq!(found.routes.direct, ["shop-canary.shop.svc.cluster.local:80"]);
+    (found.direct.unwrap(), found.routes.direct)
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_tests_are_seen_by_every_name_of_the_canarys_service_whichever_of_them_are_hosts() {
+    let full = "shop-canary.shop.svc.cluster.local";
+    for (hosts, own_host) in [
+        (json!([]), true),
+        (json!(["shop-canary.shop"]), true),
+        (json!(["shop-canary.shop", "shop-canary.shop.svc"]), true),
+        // These have the Canary's own routes at all of its names.
+        (json!([full]), false),
+        (json!(["shop-canary"]), false),
+        (json!(["*.svc.cluster.local"]), false),
+    ] {
+        let (names, virtual_hosts) = in_sidecars(&Stage::idle(&prepared(json!({"hosts": hosts}))).await);
+        assert_eq!(names, ["shop-canary", "shop-canary.shop", "shop-canary.shop.svc", full], "{hosts}");
+        let expected = if own_host { vec![format!("{full}:80")] } else { Vec::new() };
+        assert_eq!(virtual_hosts, expected, "{hosts}");
+    }
 }

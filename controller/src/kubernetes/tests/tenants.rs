@@ -288,6 +288,12 @@ async fn in_the_mesh_other_hosts_than_the_services_own_are_routed_for_its_namesp
     for (hosts, expected) in [
         (json!([]), Value::Null),
         (json!(["shop", "Shop.shop.svc.cluster.local", "shop.shop"]), Value::Null),
+        // By these names load tests are seen.
+        (
+            json!(["shop-canary.shop", "Shop-Canary", "shop-primary.shop.svc", "shop-canary.shop.svc.cluster.local"]),
+            Value::Null,
+        ),
+        (json!(["shop-canary.web"]), json!(["."])),
         (json!(["api.partner.example"]), json!(["."])),
         (json!(["*.example"]), json!(["."])),
     ] {

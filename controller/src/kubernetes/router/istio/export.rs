@@ -24,15 +24,18 @@ pub(in super::super) fn narrowed_by<'a>(
     if service.delegation == Some(true) || service.gateways.iter().any(|gateway| gateway != "mesh") {
         return Vec::new();
     }
-    let (apex, namespace, domain) = (&names.apex, &names.namespace, &stores.settings.cluster_domain);
-    let own = [
-        apex.clone(),
-        format!("{apex}.{namespace}"),
-        format!("{apex}.{namespace}.svc"),
-        format!("{apex}.{namespace}.svc.{domain}"),
-    ];
-    let hosts = service.hosts.iter().map(String::as_str);
-    let others: Vec<&str> = hosts.filter(|host| !own.iter().any(|own| own.eq_ignore_ascii_case(host))).collect();
+    let (namespace, domain) = (&names.namespace, &stores.settings.cluster_domain);
+    let services = [names.apex.clone(), names.primary_service(), names.canary_service()];
+    let places =
+        [String::new(), format!(".{namespace}"), format!(".{namespace}.svc"), format!(".{namespace}.svc.{domain}")];
+    let is_own = |host: &str| {
+        let rest = services.iter().filter_map(|service| {
+            let (start, rest) = host.split_at_checked(service.len())?;
+            start.eq_ignore_ascii_case(service).then_some(rest)
+        });
+        rest.into_iter().any(|rest| places.iter().any(|place| place.eq_ignore_ascii_case(rest)))
+    };
+    let others: Vec<&str> = service.hosts.iter().map(String::as_str).filter(|host| !is_own(host)).collect();
     // What was routed for everybody before there was this rule goes on so.
     let has_been = |live: &VirtualService| {
         let (hosts, gateways) = (&live.fields.spec.hosts, &live.fields.spec.gateways);

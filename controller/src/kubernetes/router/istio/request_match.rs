@@ -44,7 +44,6 @@ pub(in super::super) fn request_match(
         arm.sort();
         arm.dedup();
     }
-    // Where its hosts cover the canary's own Service, the routes there are the Canary's.
     let direct = direct_names(&names.namespace, spec, &stores.settings.cluster_domain);
     RequestMatch {
         namespace: names.namespace.clone(),
@@ -54,16 +53,20 @@ pub(in super::super) fn request_match(
         routes,
         token: names.token.clone(),
         since,
-        own_service: own_service(stores, names, spec).filter(|_| direct.is_empty()),
+        own_service: own_service(stores, names, spec, &direct),
         direct: Some(direct),
         lookup: if alone { Lookup::Host } else { Lookup::Route },
     }
 }
 
-/// Returns what sidecars call the canary's own Service, where the Canary's requests come from inside of the mesh.
-fn own_service(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<OwnService> {
+/// Returns what sidecars call the canary's own Service, where the Canary's requests come from inside of the mesh. `direct` are the names
+/// of it that the Canary's hosts cover: with the whole one among them istiod gives all of them the Canary's routes, and with another one
+/// that name alone.
+fn own_service(stores: &Stores, names: &Names, spec: &CanarySpec, direct: &[String]) -> Option<OwnService> {
     let domain = &stores.settings.cluster_domain;
     let names = is_on_mesh(stores, names, spec).then(|| own_names(&names.namespace, spec, domain))?;
-    let virtual_host = format!("{}:{}", names.last()?, spec.service.port?);
-    Some(OwnService { names, virtual_hosts: vec![virtual_host] })
+    let whole = names.last()?;
+    let virtual_host = format!("{whole}:{}", spec.service.port?);
+    let virtual_hosts = if direct.contains(whole) { Vec::new() } else { vec![virtual_host] };
+    Some(OwnService { names, virtual_hosts })
 }
