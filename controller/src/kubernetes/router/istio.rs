@@ -219,7 +219,7 @@ pub(super) async fn restore_routes(stores: &Stores, namespace: &str, canary: &st
 impl Executor<'_> {
     /// Returns the ports of the Service that users call, beside its own, which callers inside of the mesh may use.
     fn other_ports(&self, ports: &[Value]) -> BTreeSet<i64> {
-        if !self.spec.service.is_on_mesh() {
+        if !callers::is_on_mesh(self.stores, self.names, self.spec) {
             return BTreeSet::new();
         }
         let live = self.stores.services.get(&self.names.namespace, &self.names.apex);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use weir_engine::Timestamp;
 
 use super::callers::{both_in, bound, filters, minutes, namespace, prepared, running};
-use super::stage::{NAMESPACE, Stage, canary, deployment, routes};
+use super::stage::{NAMESPACE, Stage, canary, deployment, routes, service};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::request_match;
 
@@ -178,5 +178,27 @@ async fn load_tests_are_seen_by_every_name_of_the_canarys_service_whichever_of_t
         assert_eq!(names, ["shop-canary", "shop-canary.shop", "shop-canary.shop.svc", full], "{hosts}");
         let expected = if own_host { vec![format!("{full}:80")] } else { Vec::new() };
         assert_eq!(virtual_hosts, expected, "{hosts}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_of_the_mesh_to_a_services_other_ports_stay_there_also_where_its_routes_are_delegated_to() {
+    for (gateways, routed) in [(&["mesh"][..], true), (&["public", "mesh"], true), (&[], true), (&["public"], false)] {
+        let server = prepared(json!({}));
+        server.apply("flux", &canary("shop", json!({"delegation": true})));
+        let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "admin", "port": 9000, "targetPort": 9000}]);
+        server.apply("flux", &service("shop", "shop", ports));
+        let root = json!([{"delegate": {"name": "shop", "namespace": NAMESPACE}}]);
+        server.apply("flux", &routes("root", &["shop.shop.svc.cluster.local"], gateways, root));
+        let stage = Stage::start(&server);
+        stage.phase("shop", "Initialized").await;
+        let made = stage.get("virtualservices", "shop")["spec"]["http"][0].clone();
+        if routed {
+            // On a gateway the number would be that of a port of its own.
+            assert_eq!(made["match"], json!([{"port": 9000, "gateways": ["mesh"]}]), "{gateways:?}: {made}");
+            assert_eq!(made["route"][0]["destination"], json!({"host": "shop", "port": {"number": 9000}}));
+        } else {
+            assert_eq!(made["route"][0]["destination"]["host"], "shop-canary", "{gateways:?}: {made}");
+        }
     }
 }
