@@ -159,15 +159,17 @@ impl Publisher {
     /// Says that a canary is no more. Returns whether there was one.
     pub fn remove(&mut self, id: &str) -> bool {
         let known = self.desired.remove(id);
+        self.urgent |= known.as_ref().is_some_and(|known| known.canary.reaches_canary());
         self.changed |= self.last.names(id) || known.as_ref().is_some_and(|known| known.filter != FilterMode::Off);
         known.is_some()
     }
 
     /// Removes the canaries that are not to be kept.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        let before = self.desired.len();
-        self.desired.retain(|id, _| keep(id));
-        self.changed |= self.desired.len() < before;
+        let gone: Vec<String> = self.desired.keys().filter(|id| !keep(id)).cloned().collect();
+        for id in gone {
+            self.remove(&id);
+        }
     }
 
     /// Takes note of what a gateway process said when it was asked: the newest generation that all of its VMs run, nothing

@@ -103,3 +103,32 @@ impl Publisher {
         self.pushed_at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_engine::Span;
+    use weir_wire::Weight;
+
+    use crate::publisher::{Desired, Next, Publisher};
+
+    use super::*;
+
+    #[test]
+    fn a_canary_that_leaves_a_gateway_waits_for_no_other_push_where_it_gets_requests() {
+        for (weight, waits) in [(Weight::FULL, false), (Weight::ZERO, true)] {
+            let now = Timestamp(1_795_395_000_000);
+            let mut publisher = Publisher::new(Span(500));
+            for id in ["a3f09c11d2e4b877", "b3f09c11d2e4b877"] {
+                let canary =
+                    Canary { id: id.into(), token: "t".into(), hosts: vec![id.into()], weight, ..Canary::default() };
+                let routes = RouteNames::default();
+                publisher.set_desired(Desired { canary, filter: FilterMode::Named, routes, since: Timestamp(0) });
+            }
+            let Next::Push(push) = publisher.next(now) else { panic!() };
+            publisher.pushed(push, now);
+            publisher.remove("a3f09c11d2e4b877");
+            let next = publisher.next(now + Span(1));
+            assert_eq!(matches!(next, Next::Wait(_)), waits, "{next:?}");
+        }
+    }
+}
