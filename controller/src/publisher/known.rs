@@ -25,7 +25,13 @@ impl Publisher {
     /// what it says is that nothing is split.
     #[must_use]
     pub fn generation_of_none(&self, asked_at: Timestamp) -> Option<u64> {
-        let last = self.last_pushed.as_ref().filter(|last| last.canaries.is_empty())?;
+        self.arrived(asked_at).filter(|_| self.last_pushed.as_ref().is_some_and(|last| last.canaries.is_empty()))
+    }
+
+    /// Returns the generation of the last push, where it had time to arrive by then.
+    #[must_use]
+    pub fn arrived(&self, asked_at: Timestamp) -> Option<u64> {
+        let last = self.last_pushed.as_ref()?;
         (asked_at >= self.pushed_at + ACK_GRACE).then_some(last.generation)
     }
 

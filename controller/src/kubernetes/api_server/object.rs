@@ -29,6 +29,15 @@ pub(crate) const AMBIENT: &str = "ambient.istio.io/redirection";
 pub(crate) const INJECT: &str = "sidecar.istio.io/inject";
 /// Label of a pod, or of the namespace of those that have none of their own, that is to be in a mode: `ambient`, or `none`.
 pub(crate) const MODE: &str = "istio.io/dataplane-mode";
+/// Annotations of a pod that say which of its connections are redirected into its sidecar, each with the value by which all are: the
+/// injection writes most of them into every pod.
+pub(crate) const REDIRECTION: [(&str, &str); 5] = [
+    ("sidecar.istio.io/interceptionMode", "REDIRECT"),
+    ("traffic.sidecar.istio.io/excludeOutboundPorts", ""),
+    ("traffic.sidecar.istio.io/excludeOutboundIPRanges", ""),
+    ("traffic.sidecar.istio.io/includeOutboundPorts", ""),
+    ("traffic.sidecar.istio.io/includeOutboundIPRanges", "*"),
+];
 
 /// What Weir looks at in one kind of object.
 pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 'static {
@@ -61,7 +70,10 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
     fn trim(metadata: &mut ObjectMeta) {
         if !Self::KEEP_RAW {
             let known = [DEPLOYMENT_REVISION, AMBIENT, INJECT];
-            let looked_at = |key: &str| is_ours(key) || known.contains(&key) || AGENT_PORTS.contains(&key);
+            let looked_at = |key: &str, value: &str| {
+                let unusual = || REDIRECTION.iter().any(|(known, usual)| *known == key && *usual != value);
+                is_ours(key) || known.contains(&key) || AGENT_PORTS.contains(&key) || unusual()
+            };
             metadata.annotations = only(metadata.annotations.take(), looked_at);
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
                 // A pod's ReplicaSet is found by their labels, and there are very many pods.
@@ -153,10 +165,10 @@ pub(crate) fn is_ours(key: &str) -> bool {
 /// Returns some of an object's labels or annotations; nothing where none is left.
 pub(crate) fn only(
     map: Option<BTreeMap<String, String>>,
-    kept: impl Fn(&str) -> bool,
+    kept: impl Fn(&str, &str) -> bool,
 ) -> Option<BTreeMap<String, String>> {
     let mut map = map?;
-    map.retain(|key, _| kept(key));
+    map.retain(|key, value| kept(key, value));
     (!map.is_empty()).then_some(map)
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::registry::GatewayRegistry;
+use super::reports::UNFILTERED;
 use super::workload::GatewayWorkload;
 use crate::api::{CanarySpec, canary_id};
 use crate::kubernetes::api_server::clock::now;
@@ -54,9 +55,28 @@ impl Bound {
         let has_pod = !outside.is_empty() || gateways.iter().any(|workload| workload.has_pod(stores));
         let sidecars: Vec<_> = through.iter().filter(|workload| !is_gateway(workload)).collect();
         let id = canary_id(&names.namespace, &names.canary);
-        let silent_of = |workload: &Arc<GatewayWorkload>| workload.silent(stores, now());
-        let silent = through.iter().flat_map(silent_of).map(|(pod, why)| format!("{pod} ({why})"));
-        let silent: Vec<String> = silent.collect();
+        let is_of_arms = router::is_of_arms(stores, names);
+        let is_own = |pod: &str| {
+            let pod = pod.split_once('/').and_then(|(namespace, name)| stores.pods.get(namespace, name));
+            pod.is_some_and(|pod| is_of_arms(&pod))
+        };
+        let (mut silent, mut unfiltered, mut apart) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for workload in through {
+            let is_caller = workload.names.proxies == Proxies::Sidecars;
+            for (pod, why) in workload.silent(stores, now()) {
+                if is_caller {
+                    apart.insert(pod.clone());
+                }
+                // Whether the arms' own pods call anybody is nobody's to know.
+                if is_caller && is_own(&pod) {
+                    continue;
+                }
+                match is_caller && why == UNFILTERED {
+                    true => unfiltered.push(pod),
+                    false => silent.push(format!("{pod} ({why})")),
+                }
+            }
+        }
         let unrouted: Vec<String> = sidecars.iter().flat_map(|workload| workload.unrouted(stores, &id)).collect();
         let elsewhere = |callers: &Callers| callers.taking_part.iter().any(|of| of.namespace != names.namespace);
         let narrowed_by = match callers.is_some_and(elsewhere) {
@@ -65,9 +85,8 @@ impl Bound {
         };
         let beside = callers.filter(|_| !unrouted.is_empty());
         let beside = beside.map(|callers| router::routes_beside(stores, names, callers)).unwrap_or_default();
-        let silent_callers = sidecars.iter().flat_map(|workload| silent_of(workload)).map(|(pod, _)| pod);
-        let apart: BTreeSet<String> = silent_callers.chain(unrouted.iter().cloned()).collect();
-        let callers = callers.map(|callers| calling(stores, names, callers, &sidecars, apart.len()));
+        apart.extend(unrouted.iter().cloned());
+        let callers = callers.map(|callers| calling(stores, names, callers, &sidecars, apart));
         let mut found = Vec::new();
         if let Some((reason, message)) = router::unbound(stores, names, spec, has_pod) {
             match &callers {
@@ -92,6 +111,14 @@ impl Bound {
             );
             found.push(("PodsSilent", text));
         }
+        if !unfiltered.is_empty() {
+            let text = format!(
+                "{} run no filter, so what they send goes to the primary, and nobody waits for them: can they fetch the module from Weir's \
+                 port 8080?",
+                listed(unfiltered.iter().map(String::as_str))
+            );
+            found.push(("PodsSilent", text));
+        }
         if !narrowed_by.is_empty() {
             let text = format!(
                 "callers in other namespaces have no route to it, and send everything to the primary: with {} in spec.service.hosts its routes \
@@ -107,7 +134,7 @@ impl Bound {
                 Some(routes) => routes.as_str(),
                 None => {
                     "a Sidecar of their namespace, or an exportTo, hides it (istioctl proxy-config route), and what they send goes to the \
-                     primary"
+                     primary, or nowhere where the mesh lets them call known hosts alone (REGISTRY_ONLY)"
                 }
             };
             let text = format!("{} have no route to it: {why}", listed(unrouted.iter().map(String::as_str)));
@@ -168,6 +195,17 @@ fn is_ambient(stores: &Stores, pod: &Pod) -> bool {
     pod.annotation(AMBIENT) == Some("enabled") || asked.as_deref() == Some("ambient")
 }
 
+/// Returns which pods have a sidecar that their requests do not pass, and what leads them past it.
+fn past(bypassing: &[(String, &'static str)]) -> String {
+    let keys: BTreeSet<&str> = bypassing.iter().map(|(_, key)| *key).collect();
+    format!(
+        "requests of {} pods there go past their sidecar ({}), and all of them to the primary: their annotation {} does it",
+        bypassing.len(),
+        listed(bypassing.iter().map(|(pod, _)| pod.as_str())),
+        keys.into_iter().collect::<Vec<_>>().join(", ")
+    )
+}
+
 /// Returns why pods have no sidecar, and what gives them one where that can be.
 fn remedy(without: &[Arc<Pod>]) -> String {
     let count = |is_so: &dyn Fn(&Pod) -> bool| without.iter().filter(|pod| is_so(pod)).count();
@@ -188,24 +226,35 @@ fn remedy(without: &[Arc<Pod>]) -> String {
     said
 }
 
-/// Returns what is so of those that call a Canary from inside of the mesh.
+/// Returns what is so of those that call a Canary from inside of the mesh. `apart` are those that are known to split nothing.
 fn calling(
     stores: &Stores,
     names: &Names,
     callers: &Callers,
     sidecars: &[&Arc<GatewayWorkload>],
-    apart: usize,
+    mut apart: BTreeSet<String>,
 ) -> Bound {
+    let (mut without, mut bypassing) = (Vec::new(), Vec::new());
+    for (pod, key) in router::callers_without_sidecar(stores, names, callers) {
+        match key {
+            Some(key) => bypassing.push((format!("{}/{}", pod.namespace(), pod.name()), key)),
+            None => without.push(pod),
+        }
+    }
+    apart.extend(bypassing.iter().map(|(pod, _)| pod.clone()));
     let found: usize = sidecars.iter().map(|workload| workload.pods(stores).len()).sum();
     let namespaces: BTreeSet<&str> = callers.taking_part.iter().map(|of| of.namespace.as_str()).collect();
     let listed = listed(namespaces.into_iter());
     let bound = found > 0;
     let mut said = Vec::new();
-    if bound {
-        let taking_part = found.saturating_sub(apart);
-        said.push(format!("requests of {taking_part} callers with a sidecar in {listed} are split"));
+    match found.saturating_sub(apart.len()) {
+        0 if bound => said.push(format!("no request of the {found} callers with a sidecar in {listed} is split")),
+        0 => {}
+        taking_part => said.push(format!("requests of {taking_part} callers with a sidecar in {listed} are split")),
     }
-    let without: Vec<Arc<Pod>> = router::callers_without_sidecar(stores, names, callers).collect();
+    if !bypassing.is_empty() {
+        said.push(past(&bypassing));
+    }
     if !without.is_empty() {
         let pods: Vec<String> = without.iter().map(|pod| format!("{}/{}", pod.namespace(), pod.name())).collect();
         said.push(format!(
@@ -238,9 +287,9 @@ fn calling(
         said.push(format!("{place} names {missing}, and there is no such namespace"));
     }
     let mut reason = if bound { "Bound" } else { "NoCaller" };
-    for namespace in callers.refused.iter().take(NAMED) {
+    for namespace in callers.refused_namespaces().into_iter().take(NAMED) {
         reason = if bound { "CallersElsewhere" } else { reason };
-        said.push(match *namespace == stores.settings.root_namespace {
+        said.push(match *namespace == *stores.settings.root_namespace {
             false if stores.settings.is_restricted() => format!(
                 "callers in {namespace} send everything to the primary: Weir has no rights there, and an admin gives it some by the \
                  chart's callerNamespaces"

@@ -16,6 +16,7 @@ mod reach;
 mod registry;
 mod reports;
 mod scrape;
+mod splitting;
 mod task;
 mod workload;
 

@@ -133,7 +133,7 @@ mod tests {
                     "{}weir_boot{{}} 1\nweir_generation_0{{}} 8\nweir_vms_0{{}} 2\n",
                     if on { &route } else { "" }
                 );
-                self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()), None, true);
+                self.reports.insert("pod".into(), now, Some(Report::parse(&text).unwrap()), None, (true, None));
                 if self.reach.advance(&self.publisher, &self.reports, || self.unable, now) {
                     changes.push((second, self.reach.everywhere().is_some()));
                 }

@@ -276,6 +276,16 @@ impl GatewayRegistry {
         found.into_iter().map(|(namespace, pod)| (namespace.clone(), pod.clone())).collect()
     }
 
+    /// Returns the workloads but these whose pods may still send a canary requests.
+    #[must_use]
+    pub(crate) fn leaving(&self, id: &str, but: &[Arc<GatewayWorkload>]) -> Vec<Arc<GatewayWorkload>> {
+        let mut leaving = self.all();
+        leaving.retain(|workload| {
+            workload.splitting.lock().contains(id) && !but.iter().any(|kept| Arc::ptr_eq(kept, workload))
+        });
+        leaving
+    }
+
     /// Takes a Canary out of every workload but these.
     pub(crate) fn remove_but(&self, key: &Key, id: &str, kept: &[Arc<GatewayWorkload>]) {
         for workload in self.all().iter().filter(|workload| !kept.iter().any(|kept| Arc::ptr_eq(kept, workload))) {

@@ -22,6 +22,9 @@ const NOW_AND_THEN: Span = Span::seconds(10);
 /// Routes that are not seen to be switched on so long after all pods should have them are told to people.
 pub(super) const SWITCH_TIMEOUT: Span = Span::seconds(10);
 
+/// What is said of a pod that answers, and has no filter.
+pub(super) const UNFILTERED: &str = "it does not run the filter";
+
 /// What is known of the pods of one gateway workload.
 #[derive(Default)]
 pub(super) struct Reports {
@@ -58,6 +61,8 @@ struct PodReport {
     runs: Option<u64>,
     /// Whether it has acknowledged anything since it is known.
     heard: bool,
+    /// Without a filter, the newest generation that had the time to arrive when it was asked: what it sends goes past that split.
+    passed: Option<u64>,
     /// Why what it said last is not known, or not believed.
     problem: Option<String>,
     /// The canaries whose requests its filter was seen to count since it should be on for their routes: a proxyStatsMatcher may
@@ -72,16 +77,17 @@ impl PodReport {
 }
 
 impl Reports {
-    /// Takes note of what a pod said, and whether it has acknowledged anything by now.
+    /// Takes note of what a pod said, and whether it has acknowledged anything by now; where it said nothing, with the newest generation that
+    /// it should have.
     pub(super) fn insert(
         &mut self,
         pod: String,
         asked_at: Timestamp,
         report: Option<Report>,
         runs: Option<u64>,
-        heard: bool,
+        (heard, due): (bool, Option<u64>),
     ) {
-        let problem = (report.is_none() && runs.is_none()).then(|| "it does not run the filter".to_owned());
+        let problem = (report.is_none() && runs.is_none()).then(|| UNFILTERED.to_owned());
         let known = self.pods.entry(pod).or_insert_with(|| PodReport { first_asked: asked_at, ..PodReport::default() });
         let mut counting = std::mem::take(&mut known.counting);
         // Where it is on everywhere, counts say nothing of the routes.
@@ -96,7 +102,9 @@ impl Reports {
             counting.clear();
         }
         let (first_asked, tried_at) = (known.first_asked, known.tried_at);
-        *known = PodReport { first_asked, tried_at, asked_at, report, runs, heard, problem, counting };
+        // A gateway's pod may be any of the users' own, which has a filter somewhere else.
+        let passed = due.filter(|_| report.is_none() && self.proxies == Proxies::Sidecars);
+        *known = PodReport { first_asked, tried_at, asked_at, report, runs, heard, passed, problem, counting };
     }
 
     /// Returns whether a pod has not answered for so long that no advance waits for it.
@@ -131,6 +139,11 @@ impl Reports {
         self.is_given_up(pod, now) && self.pods.get(pod).is_some_and(tried)
     }
 
+    /// Returns whether a pod was ever asked.
+    pub(super) fn is_known(&self, pod: &str) -> bool {
+        self.pods.contains_key(pod)
+    }
+
     /// Returns what a pod said last, and when it was asked.
     pub(super) fn last(&self, pod: &str) -> Option<(&Report, Timestamp)> {
         let known = self.pods.get(pod)?;
@@ -162,6 +175,12 @@ impl Reports {
         self.pods.values().any(|known| known.heard)
     }
 
+    /// Returns whether a pod runs a generation, or no filter since that had the time to arrive.
+    #[must_use]
+    pub(super) fn has(&self, pod: &str, generation: u64) -> bool {
+        self.pods.get(pod).is_some_and(|known| known.runs.max(known.passed) >= Some(generation))
+    }
+
     /// Returns the pods that have never acknowledged anything though they had the time, each with why.
     pub(super) fn silent(&self, now: Timestamp) -> impl Iterator<Item = (&str, &str)> {
         let silent = self.pods.iter().filter(move |(pod, known)| {
@@ -186,12 +205,13 @@ impl Reports {
     pub(super) fn of(&self, pod: &str, name: String, id: &str, now: Timestamp) -> (Gateway, Option<Scrape>) {
         let known = self.pods.get(pod);
         let report = known.and_then(|known| Some((known.asked_at, known.report.as_ref()?)));
-        let generation = known.and_then(|known| known.runs);
+        let silent = known.is_none_or(|known| !known.heard) || self.is_given_up(pod, now);
+        // A caller that is waited for no longer, and answers that it has no filter, sends nobody to the canary.
+        let generation = known.and_then(|known| known.runs.or(known.passed.filter(|_| silent)));
         let acknowledged = generation.and_then(|generation| self.epochs.acknowledged(id, generation));
         let scrape = report.map(|(asked_at, report)| report.scrape(id, &name, asked_at));
         let routed = known.is_some_and(|known| known.is_filtering(id));
         let filtering = self.everywhere.is_some() || routed;
-        let silent = known.is_none_or(|known| !known.heard) || self.is_given_up(pod, now);
         // A sidecar without the filter sends nobody to the canary, so it holds up nothing that a filter must know.
         let none = self.proxies == Proxies::Sidecars && report.is_none();
         let level = if none { u64::MAX } else { report.map_or(0, |(_, report)| report.level) };
@@ -203,6 +223,8 @@ impl Reports {
 
 #[cfg(test)]
 mod tests {
+    use weir_wire::{Canary, Config};
+
     use super::*;
 
     const ID: &str = "a3f09c11d2e4b877";
@@ -214,7 +236,7 @@ mod tests {
             reports.switch(ID, true, Timestamp(0));
             for second in 0..=until {
                 let at = Timestamp(0) + Span::seconds(second);
-                reports.insert("pod".into(), at, said(1, 0), None, true);
+                reports.insert("pod".into(), at, said(1, 0), None, (true, None));
             }
             let now = Timestamp(0) + Span::seconds(until);
             assert!(!reports.of("pod", "web/pod".into(), ID, now).0.filtering);
@@ -222,6 +244,28 @@ mod tests {
         };
         assert!(!unrouted(Proxies::Sidecars, 9) && unrouted(Proxies::Sidecars, 10));
         assert!(!unrouted(Proxies::Gateways, 100));
+    }
+
+    #[test]
+    fn a_caller_that_answers_without_the_filter_is_as_good_as_told_once_it_is_waited_for_no_longer() {
+        let config = Config {
+            generation: 9,
+            canaries: vec![Canary { id: ID.into(), epoch: 3, ..Canary::default() }],
+            ..Config::default()
+        };
+        for (proxies, heard, due, acknowledged) in [
+            (Proxies::Sidecars, false, Some(9), Some(3)),
+            (Proxies::Sidecars, false, None, None),
+            (Proxies::Sidecars, true, Some(9), None),
+            (Proxies::Gateways, false, Some(9), None),
+        ] {
+            let mut reports = Reports { proxies, ..Reports::default() };
+            reports.epochs.record(&config);
+            reports.insert("pod".into(), Timestamp(0), None, None, (heard, due));
+            let (gateway, scrape) = reports.of("pod", "web/pod".into(), ID, Timestamp(0));
+            assert_eq!((gateway.acknowledged, gateway.silent), (acknowledged, !heard), "{proxies:?} {heard} {due:?}");
+            assert!(scrape.is_none() && reports.has("pod", 9) == (proxies == Proxies::Sidecars && due.is_some()));
+        }
     }
 
     fn said(boot: u64, requests: u64) -> Option<Report> {
@@ -243,7 +287,7 @@ mod tests {
             }
         }
         assert_eq!(asked, (1..=30).chain([40, 50, 60]).collect::<Vec<u64>>());
-        reports.insert("pod".into(), second(60), said(1, 0), None, true);
+        reports.insert("pod".into(), second(60), said(1, 0), None, (true, None));
         assert!(!reports.is_left_alone("pod", second(61)), "it answers again");
     }
 
@@ -264,7 +308,7 @@ mod tests {
     fn requests_that_are_counted_show_the_switch_where_the_routes_counters_are_hidden() {
         let mut reports = Reports::default();
         let hear = |reports: &mut Reports, at: u64, boot, requests| {
-            reports.insert("pod".into(), Timestamp(at), said(boot, requests), None, true);
+            reports.insert("pod".into(), Timestamp(at), said(boot, requests), None, (true, None));
             reports.is_filtering(ID)
         };
         assert!(!hear(&mut reports, 1, 1, 5) && !hear(&mut reports, 2, 1, 6), "of a rollout before");

@@ -31,6 +31,8 @@ use writes::Written;
 
 /// Time between two ordinary writes. istiod gathers changes for 0.1 s of quiet: constant writes would keep it waiting.
 const DEBOUNCE: Span = Span(500);
+/// Time from an event of a pod to the round that asks those that nobody has asked yet. Of thousands of callers some always come or go.
+const NEWCOMERS: Span = Span::seconds(1);
 /// How often gateways are scraped when no Canary asks for more.
 const IDLE_SCRAPE: Span = Span::seconds(10);
 
@@ -51,6 +53,8 @@ struct Task {
     scrapes: JoinSet<Scraped>,
     round_begun: Timestamp,
     next_round: Timestamp,
+    /// When those are asked that came since the last round.
+    newcomers_at: Option<Timestamp>,
 }
 
 /// Looks after a workload, for ever.
@@ -68,6 +72,7 @@ pub(super) async fn run(
             task.ingest(command);
         }
         let at = now();
+        task.settle(at);
         let due = task.write_if_due(at).min(task.scrape_if_due(at));
         let wait = Duration::from_millis(due.since(at).0.max(1));
         let Task { writing, scrapes, .. } = &mut task;
@@ -118,6 +123,8 @@ impl Task {
             reports.everywhere = reach.everywhere().map(str::to_owned);
         });
         workload.set_used(!publisher.is_empty());
+        let pushed = publisher.last_pushed().into_iter().flat_map(|pushed| &pushed.canaries);
+        pushed.for_each(|canary| workload.splitting.lock().told(canary));
         Self {
             stores,
             workload,
@@ -132,6 +139,7 @@ impl Task {
             scrapes: JoinSet::new(),
             round_begun: Timestamp(0),
             next_round: Timestamp(0),
+            newcomers_at: None,
         }
     }
 
@@ -140,11 +148,8 @@ impl Task {
             Command::SetDesired(desired) => self.set_desired(*desired),
             Command::Remove(key, id) => {
                 self.requests.remove(&key);
-                if self.publisher.remove(&id) {
-                    self.reports.send_modify(|reports| {
-                        reports.epochs.forget(&id);
-                        reports.switch(&id, false, now());
-                    });
+                if self.publisher.remove(&id) && !self.workload.splitting.lock().contains(&id) {
+                    self.forget(&id);
                 }
             }
             Command::RequestScrape(key, request) => {
@@ -153,11 +158,35 @@ impl Task {
                     self.scrape_soon();
                 }
             }
-            Command::PodsChanged => self.scrape_soon(),
+            Command::PodsChanged => self.pods_changed(),
             // The loop looks at them anyway.
             Command::ObjectsChanged => {}
         }
         self.workload.set_used(!self.publisher.is_empty());
+    }
+
+    fn forget(&self, id: &str) {
+        self.reports.send_modify(|reports| {
+            reports.epochs.forget(id);
+            reports.switch(id, false, now());
+        });
+    }
+
+    /// Takes note of the canaries that no pod sends to any more.
+    fn settle(&self, now: Timestamp) {
+        if self.workload.splitting.lock().ids().next().is_none() {
+            return;
+        }
+        let pushed = self.publisher.last_pushed();
+        let of_push = |id: &str| pushed.and_then(|pushed| pushed.canaries.iter().find(|canary| canary.id == id));
+        let reaches = |id: &str| {
+            let told = self.publisher.desired(id).into_iter().chain(of_push(id));
+            told.into_iter().any(Canary::reaches_canary)
+        };
+        let pods = self.workload.pods(&self.stores);
+        let runs = |generation| pods.iter().all(|pod| self.reports.borrow().has(pod.name(), generation));
+        let over = self.workload.splitting.lock().settle(reaches, self.publisher.generation(), runs, now);
+        over.iter().filter(|id| self.publisher.desired(id).is_none()).for_each(|id| self.forget(id));
     }
 
     /// Wakes every Canary that asks anything of the gateway.
@@ -167,6 +196,7 @@ impl Task {
 
     fn set_desired(&mut self, desired: Desired) {
         let Desired { canary, filter, .. } = &desired;
+        self.workload.splitting.lock().told(canary);
         self.reports.send_if_modified(|reports| {
             reports.switch(&canary.id, *filter == FilterMode::On, now());
             false

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use weir_engine::{Gateway, Scrape, Span, Timestamp};
 
 use super::reports::Reports;
+use super::splitting::Splitting;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::Pod;
 use crate::kubernetes::kinds::canary::Fault;
@@ -24,6 +26,8 @@ pub(crate) struct GatewayWorkload {
     reports: watch::Receiver<Reports>,
     /// Whether any Canary wants something of it. Set before the task hears of it: no other filter may come meanwhile.
     used: AtomicBool,
+    /// Which canaries its pods may send requests to. Known before the task hears of it, too: whoever leaves next is waited for.
+    pub(super) splitting: Mutex<Splitting>,
     /// Since when it is looked after.
     since: Timestamp,
 }
@@ -69,12 +73,14 @@ impl GatewayWorkload {
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>, watch::Sender<Reports>) {
         let (commands, received) = mpsc::unbounded_channel();
         let (sender, reports) = watch::channel(Reports::default());
-        (Arc::new(Self { names, commands, reports, used: AtomicBool::new(false), since }), received, sender)
+        let (used, splitting) = (AtomicBool::new(false), Mutex::default());
+        (Arc::new(Self { names, commands, reports, used, splitting, since }), received, sender)
     }
 
     /// Says what a Canary should have.
     pub(crate) fn set_desired(&self, desired: Desired) {
         self.set_used(true);
+        self.splitting.lock().told(&desired.canary);
         self.send(Command::SetDesired(Box::new(desired)));
     }
 
@@ -144,6 +150,17 @@ impl GatewayWorkload {
         serving.map(|(pod, why)| (format!("{namespace}/{pod}"), why.to_owned())).collect()
     }
 
+    /// Returns the callers that are known to split nothing for a canary, by namespace and name.
+    #[must_use]
+    pub(crate) fn unsplit(&self, stores: &Stores, id: &str) -> Vec<Key> {
+        if self.names.proxies == Proxies::Gateways {
+            return Vec::new();
+        }
+        let silent = self.silent(stores, now()).into_iter().map(|(pod, _)| pod);
+        let all = silent.chain(self.unrouted(stores, id));
+        all.filter_map(|pod| pod.split_once('/').map(|(of, pod)| (of.to_owned(), pod.to_owned()))).collect()
+    }
+
     /// Waits until each pod was asked once, which takes no longer than a pod that does not answer is waited for.
     pub(super) async fn scraped_once(&self) {
         // It fails only where the task has ended, and then there is nothing to wait for.
@@ -198,6 +215,17 @@ impl GatewayWorkload {
         (gateways, scrapes)
     }
 
+    /// As [`GatewayWorkload::seen`], of one that a Canary has named once and names no more: nothing else of it is waited for than that its pods
+    /// send nothing to the canary any more.
+    #[must_use]
+    pub(crate) fn seen_leaving(&self, stores: &Stores, id: &str) -> (Vec<Gateway>, Vec<Scrape>) {
+        let (mut gateways, scrapes) = self.seen(stores, id);
+        for gateway in &mut gateways {
+            (gateway.filtering, gateway.unrouted, gateway.level) = (true, true, u64::MAX);
+        }
+        (gateways, scrapes)
+    }
+
     fn send(&self, command: Command) {
         // The task ends with the controller alone, and then nothing is to be done any more.
         let _ = self.commands.send(command);
@@ -215,7 +243,9 @@ pub(super) fn serving(stores: &Stores, names: &FilterNames) -> Vec<Arc<Pod>> {
     }
     pods.retain(|pod| {
         let serves = names.proxies == Proxies::Sidecars || pod.fields.ready() || pod.deleted();
-        serves && pod.fields.status.phase == "Running"
+        // A sidecar among the init containers routes what those after it send.
+        let starts = || names.proxies == Proxies::Sidecars && pod.fields.starts_with_proxy();
+        serves && (pod.fields.status.phase == "Running" || starts())
     });
     pods
 }

@@ -166,6 +166,9 @@ struct PodSpec {
     host_network: bool,
 }
 
+/// The container of Istio's proxy.
+const PROXY: &str = "istio-proxy";
+
 /// A container of a pod.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -239,6 +242,8 @@ pub(crate) struct ContainerStatus {
     pub(crate) name: String,
     /// Its state.
     pub(crate) state: ContainerState,
+    /// Whether it has started, as its probe says.
+    pub(crate) started: Option<bool>,
 }
 
 /// A container's state, where it waits.
@@ -329,6 +334,13 @@ impl PodView {
     #[must_use]
     pub(crate) fn ready(&self) -> bool {
         self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+    }
+
+    /// Returns whether the pod is about to start, and its proxy, which is one of its init containers, has started.
+    #[must_use]
+    pub(crate) fn starts_with_proxy(&self) -> bool {
+        let proxy = self.status.init_container_statuses.iter().find(|container| container.name == PROXY);
+        self.status.phase == "Pending" && proxy.is_some_and(|proxy| proxy.started == Some(true))
     }
 }
 

@@ -208,8 +208,8 @@ fn trim(metadata: &mut ObjectMeta) {
         resource_version: whole.resource_version,
         deletion_timestamp: whole.deletion_timestamp,
         owner_references: whole.owner_references.filter(|owners| owners.iter().any(|owner| owner.kind == "Canary")),
-        labels: only(whole.labels, is_ours),
-        annotations: only(whole.annotations, is_ours),
+        labels: only(whole.labels, |key, _| is_ours(key)),
+        annotations: only(whole.annotations, |key, _| is_ours(key)),
         ..ObjectMeta::default()
     };
 }

@@ -31,6 +31,11 @@ use crate::view::{CanaryView, Particulars};
 /// Figures of a rollout are stored this often; news at once.
 const FIGURES_INTERVAL: Span = Span::seconds(10);
 
+/// What callers that come and go change in the words of a Canary at rest is stored this often, after a few times at once: there may be
+/// thousands of both.
+const WORDS_INTERVAL: Span = Span::seconds(300);
+const WORDS_AT_ONCE: u64 = 10;
+
 /// One pass over one Canary.
 pub(super) struct ReconcileContext<'a> {
     pub(super) reconciler: &'a mut Reconciler,
@@ -75,6 +80,14 @@ impl ReconcileContext<'_> {
     }
 }
 
+/// Returns whether two statuses say different things of a Canary's gateways and callers.
+fn is_said_otherwise(old: &CanaryStatus, new: &CanaryStatus) -> bool {
+    let messages = |status: &CanaryStatus| -> Vec<String> {
+        status.conditions.iter().map(|condition| condition.message.clone()).collect()
+    };
+    old.gateways != new.gateways || messages(old) != messages(new)
+}
+
 /// Returns name and image of a pod template's containers.
 fn containers(template: &Value) -> Vec<(&str, &str)> {
     let list = template["spec"]["containers"].as_array().into_iter().flatten();
@@ -85,6 +98,7 @@ impl Platform for ReconcileContext<'_> {
     type Error = ActError;
 
     async fn observe(&mut self) -> Result<Observation, ActError> {
+        let leaving = self.reconciler.registry.leaving(&self.reconciler.id, &self.gateways);
         let observer = Observer {
             stores: &self.reconciler.stores,
             names: &self.names,
@@ -94,6 +108,7 @@ impl Platform for ReconcileContext<'_> {
             resolved: self.resolved.as_ref().map_err(|(_, problem)| problem.as_str()),
             uncopied: self.reconciler.copies.problem.as_deref(),
             gateways: &self.gateways,
+            leaving: &leaving,
             only_callers: self.callers.as_ref().is_some_and(|callers| callers.alone),
             state: &self.before,
             taken_over: self.canary.fields.status.taken_over.as_ref(),
@@ -151,13 +166,23 @@ impl Platform for ReconcileContext<'_> {
         }
         let decided = self.before.durable() != state.durable();
         let erased = self.reconciler.stored.is_some() && self.canary.fields.status.state.is_none();
-        let news = decided || erased || without_figures(old) != without_figures(&new);
         // What a Canary waits for before and after its life changes in words alone.
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
+        let called = callers.is_some() && !moving;
+        let essence = |status: &CanaryStatus| {
+            let essence = without_figures(status);
+            CanaryStatus { gateways: essence.gateways.filter(|_| !called), ..essence }
+        };
+        let news = decided || erased || essence(old) != essence(&new);
+        let words = called && self.reconciler.words_at <= self.now && is_said_otherwise(old, &new);
+        if words && !news {
+            let least = Timestamp(self.now.0.saturating_sub(WORDS_AT_ONCE * WORDS_INTERVAL.0));
+            self.reconciler.words_at = self.reconciler.words_at.max(least) + WORDS_INTERVAL;
+        }
         let figures = *old != new && moving && self.now.since(at) >= FIGURES_INTERVAL;
         let former = self.resolved.as_ref().map(|resolved| resolved.former.clone()).unwrap_or_default();
         let changed = changed(&old.tracked_configs, &new.tracked_configs, &former);
-        if news || figures {
+        if news || figures || words {
             // What all Canaries at rest have to say at once must not be a thousand connections.
             let waits = !decided && state.run.is_none();
             let _turn = if waits { stores.api.write_permits.acquire().await.ok() } else { None };

@@ -12,6 +12,7 @@ use crate::kubernetes::router::{Callers, hiding, shared_host, unread_port};
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::conflicts::{left_behind, passing, shared};
 use crate::kubernetes::target::hazards::hazards;
+use crate::kubernetes::target::lossy::lossy_update;
 use crate::kubernetes::target::volumes::{Volumes, volumes};
 
 /// Age of what was listed, where a Canary cannot begin because of it, is released, and is at rest.
@@ -60,13 +61,14 @@ impl Younger {
     }
 
     /// Returns all that is to be known of a Canary that works or is about to; nothing as long as some of it is not known.
-    /// `releasing` is nothing where the cluster is not asked at all.
+    /// `releasing` is nothing where the cluster is not asked at all; `unsplit` are callers that are known to split nothing.
     pub(super) fn hazards(
         self,
         stores: &Arc<Stores>,
         names: &Names,
         target: &Target,
         callers: Option<&Callers>,
+        unsplit: &[Key],
         releasing: Option<bool>,
     ) -> Option<Vec<String>> {
         if self.incomplete {
@@ -77,6 +79,8 @@ impl Younger {
         let fresh = if releasing { FRESH[1] } else { FRESH[2] };
         let hidden = callers.map(|callers| hiding(stores, names, callers, fresh));
         let listed = hazards(stores, names, target, &key, fresh)?;
-        Some(self.told.into_iter().chain(hidden.unwrap_or_else(|| Some(Vec::new()))?).chain(listed).collect())
+        let lossy = callers.and_then(|callers| lossy_update(stores, names, target, callers, unsplit));
+        let hidden = hidden.unwrap_or_else(|| Some(Vec::new()))?;
+        Some(self.told.into_iter().chain(hidden).chain(lossy).chain(listed).collect())
     }
 }

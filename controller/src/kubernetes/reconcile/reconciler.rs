@@ -61,6 +61,8 @@ pub(crate) struct Reconciler {
     pub(super) reading: LastReading,
     /// The status as it was last written, and when.
     pub(super) stored: Option<(CanaryStatus, Timestamp)>,
+    /// When what is said of callers at rest may be written next.
+    pub(super) words_at: Timestamp,
     /// What other programs said.
     pub(super) checks: CheckRunner,
     /// What was last seen.
@@ -115,6 +117,7 @@ impl Reconciler {
             state: None,
             reading: LastReading::default(),
             stored: None,
+            words_at: Timestamp(0),
             checks,
             seen: Observation::default(),
             hazards: None,
@@ -224,7 +227,7 @@ impl Reconciler {
         let fresh = self.fresh.left(canary.metadata.generation, declared, now());
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let fault = subject.fault(self, canary, taken.as_ref(), &resolved, &gateways, moving);
-        let look_again = self.look_for_hazards(canary, &subject, younger, callers.as_ref(), moving);
+        let look_again = self.look_for_hazards(canary, &subject, younger, (callers.as_ref(), &gateways), moving);
         let nothing_made = state.installed.is_none() && (resolved.is_err() || taken.is_some());
         if nothing_made || resolved.is_err() && subject.target.is_none() && canary.deleted() {
             // Nothing was made yet, or nothing is left that the traffic could be given back to.
@@ -243,14 +246,19 @@ impl Reconciler {
         canary: &Canary,
         subject: &Subject,
         younger: Younger,
-        callers: Option<&Callers>,
+        (callers, gateways): (Option<&Callers>, &[Arc<GatewayWorkload>]),
         moving: bool,
     ) -> Option<Span> {
         let told = canary.fields.status.conditions.iter().any(|condition| condition.kind == HAZARD);
         let released = subject.target.as_ref().filter(|_| !canary.deleted());
         let asked = (moving || told).then_some(moving);
+        let unsplit = |workload: &Arc<GatewayWorkload>| workload.unsplit(&self.stores, &self.id);
+        let unsplit: Vec<Key> = match asked {
+            Some(_) => gateways.iter().flat_map(unsplit).collect(),
+            None => Vec::new(),
+        };
         self.hazards = released
-            .and_then(|target| younger.hazards(&self.stores, &subject.names, target, callers, asked))
+            .and_then(|target| younger.hazards(&self.stores, &subject.names, target, callers, &unsplit, asked))
             .map(|hazards| self.former.hazard(&self.stores, &subject.names).into_iter().chain(hazards).collect());
         match released {
             Some(_) if moving && self.hazards.is_none() => Some(LISTING),

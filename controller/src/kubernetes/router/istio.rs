@@ -6,6 +6,7 @@ mod export;
 mod host_owner;
 mod one_place;
 mod policy;
+mod redirection;
 mod request_match;
 mod sidecars;
 mod within;
@@ -27,7 +28,7 @@ use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
 pub(crate) use callers::Callers;
-pub(super) use callers::{callers, callers_without_sidecar, headless_arms, unread_port};
+pub(super) use callers::{callers, callers_without_sidecar, headless_arms, is_of_arms, refused_callers, unread_port};
 pub(super) use export::narrowed_by;
 pub(crate) use host_owner::TakenHost;
 pub(super) use host_owner::{served_elsewhere, taken_hosts};

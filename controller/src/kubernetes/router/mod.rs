@@ -103,14 +103,29 @@ pub(crate) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Opti
     }
 }
 
-/// Returns the callers of a Canary whose requests pass no sidecar, and so no filter.
+/// Returns the callers of a Canary whose requests pass no sidecar, and so no filter; with the annotation that leads them past the one that
+/// they have.
 pub(crate) fn callers_without_sidecar(
     stores: &Stores,
     names: &Names,
     callers: &Callers,
-) -> impl Iterator<Item = Arc<Pod>> {
+) -> Vec<(Arc<Pod>, Option<&'static str>)> {
     match names.router {
         RouterKind::Istio => istio::callers_without_sidecar(stores, names, callers),
+    }
+}
+
+/// Returns the callers of a Canary in namespaces that may have none.
+pub(crate) fn refused_callers(stores: &Stores, names: &Names, callers: &Callers) -> impl Iterator<Item = Arc<Pod>> {
+    match names.router {
+        RouterKind::Istio => istio::refused_callers(stores, names, callers),
+    }
+}
+
+/// Returns whether a pod is one of a Canary's own, which nobody counts as a caller.
+pub(crate) fn is_of_arms(stores: &Stores, names: &Names) -> impl Fn(&Pod) -> bool + use<> {
+    match names.router {
+        RouterKind::Istio => istio::is_of_arms(stores, names),
     }
 }
 

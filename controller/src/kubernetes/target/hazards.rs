@@ -1,7 +1,6 @@
 //! What of the users' own finds the target's pods by their labels, and will not find the primary's: from the first release on these
 //! serve, under another value of one label. A policy that stops applying opens a door, or closes one, so each is named before.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +8,9 @@ use serde_json::Value;
 
 use crate::kubernetes::api_server::lists::{EVERYWHERE, Listable, Listed};
 use crate::kubernetes::kinds::selects;
-use crate::kubernetes::kinds::{Labels, Pod, Target};
+use crate::kubernetes::kinds::{Labels, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
-use crate::kubernetes::router::{callers, callers_without_sidecar, policies_of_gateways};
+use crate::kubernetes::router::policies_of_gateways;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::kubernetes::target::scaler::sizes;
 
@@ -84,7 +83,6 @@ pub(crate) fn hazards(
     found.extend(arms.services(stores));
     found.extend(arms.scalers(stores, &own));
     found.extend(policies_of_gateways(stores, names));
-    found.extend(lossy_update(stores, names, live.as_ref().unwrap_or(target)));
     found.extend(host_ports(target));
     found.sort();
     found.dedup();
@@ -231,48 +229,6 @@ impl<'a> Arms<'a> {
         };
         others.map(|service| sentence(service.name())).collect()
     }
-}
-
-/// Workloads that one sentence names.
-const NAMED: usize = 5;
-
-/// Callers without the filter know the primary alone: where its update has no pod more, nobody answers them for that time.
-fn lossy_update(stores: &Stores, names: &Names, primary: &Target) -> Option<String> {
-    let canary = stores.canaries.get(&names.namespace, &names.canary)?;
-    let callers = callers(stores, names, canary.fields.spec.as_ref().ok()?)?;
-    let replicas = primary.replicas().map_or(1, |replicas| u32::try_from(replicas).unwrap_or(u32::MAX));
-    if !primary.update_stops(replicas) {
-        return None;
-    }
-    // By their workloads: pods come and go, and each would be news.
-    let without: BTreeSet<String> =
-        callers_without_sidecar(stores, names, &callers).map(|pod| workload(&pod)).collect();
-    let more = without.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let named: Vec<&str> = without.iter().take(NAMED).map(String::as_str).collect();
-    (!named.is_empty()).then(|| {
-        format!(
-            "a promotion stops all pods of {} before new ones serve, and callers without a sidecar ({}{more}) get errors meanwhile, as \
-             they cannot go to the canary: give {} a RollingUpdate with maxSurge 1, or the callers a sidecar",
-            names.primary(),
-            named.join(", "),
-            names.target
-        )
-    })
-}
-
-/// Returns the namespace and name of what a pod is one of many of, as far as its own name and labels say it.
-fn workload(pod: &Pod) -> String {
-    let name = match pod.label("pod-template-hash") {
-        Some(hash) => pod.name().split(&format!("-{hash}-")).next().unwrap_or_default(),
-        None => pod.label("job-name").or(pod.label("batch.kubernetes.io/job-name")).unwrap_or(pod.name()),
-    };
-    // A CronJob counts its Jobs by the minute.
-    let name = name
-        .rsplit_once('-')
-        .filter(|(_, end)| end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_digit()))
-        .map_or(name, |(of, _)| of);
-    format!("{}/{name}", pod.namespace())
 }
 
 /// Returns what selects both arms by the label that differs.

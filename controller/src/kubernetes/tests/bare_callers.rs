@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weir_engine::Timestamp;
 
-use super::callers::{both_in, bound, filters, minutes, namespace, prepared, running};
+use super::callers::{both_in, bound, filters, minutes, namespace, prepared, running, silent};
 use super::stage::{NAMESPACE, Stage, canary, deployment, routes, service};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::request_match;
@@ -104,7 +104,7 @@ async fn a_promotion_that_callers_without_a_sidecar_would_lose_requests_in_is_to
     assert_eq!(stage.status("shop")["phase"], "Progressing");
     let said = hazard(&stage);
     assert!(
-        said.contains("callers without a sidecar (shop/cron) get errors meanwhile") && said.contains("maxSurge 1"),
+        said.contains("callers without the filter (shop/cron) get errors meanwhile") && said.contains("maxSurge 1"),
         "{said}"
     );
     // A pod more serves before the last one goes.
@@ -201,4 +201,62 @@ async fn requests_of_the_mesh_to_a_services_other_ports_stay_there_also_where_it
             assert_eq!(made["route"][0]["destination"]["host"], "shop-canary", "{gateways:?}: {made}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_that_the_requests_go_past_is_none_and_is_named_with_the_annotation() {
+    let server = prepared(json!({}));
+    for (name, annotation, value) in [
+        ("usual", "includeOutboundIPRanges", "*"),
+        ("other-port", "excludeOutboundPorts", "8443"),
+        ("past-port", "excludeOutboundPorts", "443,80"),
+        ("past-all", "includeOutboundIPRanges", ""),
+    ] {
+        running(&server, NAMESPACE, name, true);
+        let annotations = json!({format!("traffic.sidecar.istio.io/{annotation}"): value});
+        server.edit("pods", NAMESPACE, name, |pod| pod["metadata"]["annotations"] = annotations);
+    }
+    let stage = Stage::start(&server);
+    stage.reason("shop", "NotAcknowledged").await;
+    let [_, _, message] = bound(&stage);
+    for part in [
+        "requests of 2 callers with a sidecar in shop are split",
+        "requests of 2 pods there go past their sidecar (shop/past-all, shop/past-port)",
+        "traffic.sidecar.istio.io/excludeOutboundPorts, traffic.sidecar.istio.io/includeOutboundIPRanges",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_native_sidecar_is_a_caller_as_soon_as_it_has_started() {
+    let server = prepared(json!({}));
+    running(&server, NAMESPACE, "client", true);
+    let starting = |started: bool| json!({"phase": "Pending", "initContainerStatuses": [{"name": "istio-proxy", "started": started, "state": {"running": {}}}]});
+    server.edit("pods", NAMESPACE, "client", |pod| pod["status"] = starting(false));
+    let stage = Stage::start(&server);
+    stage.phase("shop", "Initialized").await;
+    stage.rest().await;
+    assert_eq!(bound(&stage)[1], "NoCaller");
+    server.edit("pods", NAMESPACE, "client", |pod| pod["status"] = starting(true));
+    minutes(6).await;
+    assert!(bound(&stage)[2].contains("1 callers with a sidecar"), "{}", bound(&stage)[2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_whose_sidecars_get_no_filter_are_named_before_a_promotion_that_would_lose_their_requests() {
+    let server = prepared(json!({"callers": [{}, {"namespace": "web", "labels": {"app": "front"}}]}));
+    let mut target = deployment("shop", &[("app", "shop")], "v1");
+    target["spec"]["strategy"] = json!({"type": "Recreate"});
+    server.apply("flux", &target);
+    server.apply("admin", &namespace("web", false));
+    ["front", "other"].iter().for_each(|name| running(&server, "web", name, true));
+    ["client", "own"].iter().for_each(|name| silent(&server, NAMESPACE, name));
+    server.edit("pods", NAMESPACE, "own", |pod| pod["metadata"]["labels"] = json!({"app": "shop"}));
+    let stage = Stage::start(&server);
+    stage.reason("shop", "NotAcknowledged").await;
+    minutes(1).await;
+    let said = hazard(&stage);
+    // Nobody has heard of the client by now; the other one of `web` is nobody's caller, and the target's own pods are called.
+    assert!(said.contains("callers without the filter (shop/client, web/front) get errors meanwhile"), "{said}");
 }

@@ -22,6 +22,12 @@ pub(super) fn running(server: &ApiServer, namespace: &str, name: &str, sidecar: 
     server.edit("pods", namespace, name, |pod| pod["status"] = json!({"phase": "Running"}));
 }
 
+/// A caller that nobody hears of: nothing listens at its address.
+pub(super) fn silent(server: &ApiServer, namespace: &str, name: &str) {
+    running(server, namespace, name, true);
+    server.edit("pods", namespace, name, |pod| pod["status"]["podIP"] = "127.0.0.1".into());
+}
+
 pub(super) fn namespace(name: &str, allowed: bool) -> Value {
     let labels = if allowed { json!({"weir.dev/callers": "allowed"}) } else { json!({"tier": "any"}) };
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})

@@ -16,6 +16,7 @@ mod hazards;
 mod host_owners;
 mod leading;
 mod leaving;
+mod mid_release;
 mod not_taken;
 mod observing;
 mod overlaps;

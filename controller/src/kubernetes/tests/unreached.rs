@@ -45,6 +45,39 @@ async fn a_sidecar_that_hides_a_service_from_its_callers_is_named_with_what_to_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sidecar_that_shows_the_service_alone_hides_nothing_but_load_tests() {
+    let full = |service: &str| format!("shop/{service}.shop.svc.cluster.local");
+    let only_known = json!({"mode": "REGISTRY_ONLY"});
+    for (hosts, policy, tests, said) in [
+        (json!([full("shop")]), Value::Null, false, ""),
+        (json!([full("shop")]), Value::Null, true, "a load test that these make by its name is not counted"),
+        (json!([full("shop"), full("shop-canary")]), Value::Null, true, ""),
+        (json!([full("shop-canary")]), Value::Null, false, "what these send goes to the primary"),
+        (json!(["./*"]), only_known.clone(), false, "what these send is refused by their sidecars"),
+    ] {
+        let server = prepared(json!({"callers": [{"namespace": "web"}]}));
+        server.apply("admin", &namespace("web", true));
+        running(&server, "web", "client", true);
+        if tests {
+            let webhooks = json!([{"name": "load", "url": "http://tester.shop/"}]);
+            server.edit("canaries", NAMESPACE, "shop", |canary| canary["spec"]["analysis"]["webhooks"] = webhooks);
+        }
+        server.apply("admin", &json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "default", "namespace": "web"},
+            "spec": {"egress": [{"hosts": hosts}], "outboundTrafficPolicy": policy},
+        }));
+        let stage = Stage::start(&server);
+        stage.reason("shop", "NotAcknowledged").await;
+        minutes(1).await;
+        let [_, _, message] = stage.condition("shop", "Hazard");
+        assert!(
+            if said.is_empty() { message.is_empty() } else { message.contains(said) },
+            "{hosts} {tests}: {message}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_rights_in_some_namespaces_one_of_callers_that_is_gone_holds_up_nobody() {
     let server = prepared(json!({"callers": [{}, {"namespace": "web"}]}));
     server.allow(&[NAMESPACE]);

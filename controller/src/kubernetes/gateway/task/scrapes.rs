@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 use weir_engine::{Span, Timestamp};
 
-use super::{IDLE_SCRAPE, Task};
+use super::{IDLE_SCRAPE, NEWCOMERS, Task};
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::gateway::scrape::Scraped;
 use crate::kubernetes::gateway::workload::ScrapeRequest;
@@ -27,15 +27,26 @@ impl Task {
         self.next_round = self.next_round.min(now() + SCRAPE_GAP);
     }
 
+    /// Has all pods asked in a release, as one that goes has counted something, and at rest those that nobody has asked yet.
+    pub(super) fn pods_changed(&mut self) {
+        if self.requests.values().any(|request| request.after <= ROLLING) {
+            self.scrape_soon();
+        } else {
+            self.newcomers_at.get_or_insert(now() + NEWCOMERS);
+        }
+    }
+
     /// Begins a round of scrapes where one is due; returns when to look again.
     pub(super) fn scrape_if_due(&mut self, now: Timestamp) -> Timestamp {
         if !self.scrapes.is_empty() {
             return now + IDLE_SCRAPE;
         }
-        if now < self.next_round {
-            return self.next_round;
+        let newcomers_alone = now < self.next_round;
+        let due = self.newcomers_at.unwrap_or(self.next_round).min(self.next_round);
+        if now < due {
+            return due;
         }
-        self.round_begun = now;
+        self.newcomers_at = None;
         let pods = self.workload.pods(&self.stores);
         let is_known = |name: &str| pods.iter().any(|pod| pod.name() == name);
         self.reports.send_if_modified(|reports| {
@@ -43,13 +54,22 @@ impl Task {
             false
         });
         self.publisher.retain_gateways(|name| is_known(name) && !self.reports.borrow().is_given_up(name, now));
-        let known = Arc::new(self.publisher.known());
-        let is_asked = |pod: &&Arc<Pod>| !self.reports.borrow().is_left_alone(pod.name(), now);
+        let mut known = self.publisher.known();
+        known.extend(self.workload.splitting.lock().ids().cloned());
+        let known = Arc::new(known);
+        let is_asked = |pod: &&Arc<Pod>| {
+            let reports = self.reports.borrow();
+            !reports.is_left_alone(pod.name(), now) && !(newcomers_alone && reports.is_known(pod.name()))
+        };
         for pod in pods.iter().filter(is_asked) {
             if let Some(address) = pod.fields.status.pod_ip.as_deref() {
                 self.scrapes.spawn(self.scraper.scrape(pod, address, &known));
             }
         }
+        if newcomers_alone {
+            return self.next_round;
+        }
+        self.round_begun = now;
         // What is asked for while the round is under way follows it at once.
         self.next_round = now + self.scrape_interval();
         if self.scrapes.is_empty() {
@@ -75,7 +95,8 @@ impl Task {
                     self.publisher.acknowledged(&pod, asked_at, generation);
                     let heard = self.publisher.is_heard(&pod);
                     let runs = generation.filter(|generation| self.publisher.is_handed_out(*generation));
-                    self.reports.send_modify(|reports| reports.insert(pod, asked_at, report, runs, heard));
+                    let due = self.publisher.arrived(asked_at);
+                    self.reports.send_modify(|reports| reports.insert(pod, asked_at, report, runs, (heard, due)));
                     self.wake(|request, failures| request.failures != failures);
                 }
                 Err(problem) => self.reports.send_modify(|reports| reports.unanswered(pod, asked_at, problem)),

@@ -11,11 +11,12 @@ use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::TakenOver;
 use crate::kubernetes::render::{Names, STARTED_WITH, inherited_revision, revision_of, started_with, template_of};
+use crate::kubernetes::router::is_of_arms;
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::scaler::autoscaler;
 
 use weir_engine::{
-    Inherited, Observation, Readiness, Revision, Sizer, Span, State, Timestamp, VerbRequest, Workload as Arm,
+    Gateway, Inherited, Observation, Readiness, Revision, Sizer, Span, State, Timestamp, VerbRequest, Workload as Arm,
 };
 pub(crate) use workload::Endpoints;
 
@@ -50,6 +51,8 @@ pub(crate) struct Observer<'a> {
     pub(crate) uncopied: Option<&'a str>,
     /// The gateways that requests come through.
     pub(crate) gateways: &'a [Arc<GatewayWorkload>],
+    /// Those that requests came through a moment ago, and may still split them.
+    pub(crate) leaving: &'a [Arc<GatewayWorkload>],
     /// Whether they are sidecars of callers alone.
     pub(crate) only_callers: bool,
     /// What the engine remembers.
@@ -108,12 +111,27 @@ impl Observer<'_> {
         if self.state.promoted.is_none() {
             self.hold_until_routable(&mut observation.primary);
         }
-        for workload in self.gateways {
-            let (gateways, scrapes) = workload.seen(stores, self.id);
+        let here = self.gateways.iter().map(|workload| workload.seen(stores, self.id));
+        let seen = here.chain(self.leaving.iter().map(|workload| workload.seen_leaving(stores, self.id)));
+        for (gateways, scrapes) in seen {
             observation.gateways.extend(gateways);
             observation.scrapes.extend(scrapes);
         }
+        self.leave_out_silent_arms(&mut observation);
         observation
+    }
+
+    /// The pods of both arms are called; whether they call too is nobody's to know, and one of them that says nothing holds nobody.
+    fn leave_out_silent_arms(&self, observation: &mut Observation) {
+        let is_silent = |gateway: &Gateway| gateway.caller && gateway.silent;
+        if !observation.gateways.iter().any(is_silent) {
+            return;
+        }
+        let is_of_arms = is_of_arms(self.stores, self.names);
+        observation.gateways.retain(|gateway| {
+            let pod = || gateway.name.split_once('/').and_then(|(of, name)| self.stores.pods.get(of, name));
+            !(is_silent(gateway) && pod().is_some_and(|pod| is_of_arms(&pod)))
+        });
     }
 
     fn known(&self) -> Option<&Revision> {

@@ -1,10 +1,12 @@
 //! Who calls a Canary from inside of the mesh: the pods whose sidecars route its requests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::super::speech::main_port;
 use super::gateways;
+use super::redirection::bypass;
 use crate::api::CanarySpec;
 use crate::api::service::{Callers as Group, is_opaque, on_mesh};
 use crate::kubernetes::kinds::canary::Fault;
@@ -17,14 +19,23 @@ use crate::kubernetes::stores::Stores;
 pub(crate) struct Callers {
     /// Namespaces and labels of those that may take part.
     pub(crate) taking_part: BTreeSet<FilterNames>,
-    /// Namespaces that may not.
-    pub(crate) refused: BTreeSet<String>,
+    /// Namespaces and labels of those that may not.
+    pub(crate) refused: BTreeSet<FilterNames>,
     /// Namespaces that do not exist.
     pub(crate) missing: BTreeSet<String>,
     /// Whether the spec names none of them, so that they are those that an admin names for all.
     pub(crate) by_default: bool,
     /// Whether none of its requests comes through a gateway.
     pub(crate) alone: bool,
+    /// The port that they call.
+    pub(crate) port: i64,
+}
+
+impl Callers {
+    /// Returns the namespaces that may have no callers.
+    pub(crate) fn refused_namespaces(&self) -> BTreeSet<&str> {
+        self.refused.iter().map(|of| of.namespace.as_str()).collect()
+    }
 }
 
 /// Returns who calls a Canary from inside of the mesh, if it is called from there at all.
@@ -39,7 +50,8 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
     let groups = if by_default { &default } else { &spec.service.callers };
     let known = |namespace: &str| stores.namespaces.get("", namespace).is_some();
     let goes = |namespace: &str| stores.namespaces.get("", namespace).is_some_and(|it| it.deleted());
-    let mut callers = Callers { alone: gateways(stores, names, spec).is_empty(), by_default, ..Callers::default() };
+    let (alone, port) = (gateways(stores, names, spec).is_empty(), spec.service.port.unwrap_or_default());
+    let mut callers = Callers { alone, by_default, port, ..Callers::default() };
     for Group { namespace, labels } in groups {
         let own = names.namespace.as_str();
         let all = namespace.as_deref() == Some("*");
@@ -54,35 +66,67 @@ pub(in super::super) fn callers(stores: &Stores, names: &Names, spec: &CanarySpe
             let exists = namespace == own || stores.settings.is_restricted() || known(&namespace);
             if !exists {
                 callers.missing.insert(namespace);
-            } else if stores.may_call(own, &namespace) {
-                let selector = labels.clone();
-                callers.taking_part.insert(FilterNames { namespace, selector, proxies: Proxies::Sidecars });
-            } else {
-                callers.refused.insert(namespace);
+                continue;
             }
+            let group = if stores.may_call(own, &namespace) { &mut callers.taking_part } else { &mut callers.refused };
+            group.insert(FilterNames { namespace, selector: labels.clone(), proxies: Proxies::Sidecars });
         }
     }
     Some(callers)
 }
 
-/// Returns the callers whose requests pass no sidecar, without the Canary's own pods: these are called, and whether they call is nobody's
-/// to know.
+/// Returns the addresses of the Service that callers use, which a headless one has none of.
+fn addresses(stores: &Stores, names: &Names) -> Vec<IpAddr> {
+    let service = stores.services.get(&names.namespace, &names.apex);
+    let body = service.map(|service| service.body()["spec"].take()).unwrap_or_default();
+    let addresses = body["clusterIPs"].as_array().into_iter().flatten().chain([&body["clusterIP"]]);
+    addresses.filter_map(|address| address.as_str()?.parse().ok()).collect()
+}
+
+/// Returns whether a pod is one of a Canary's own, by its labels: these are called, and whether they call is nobody's to know.
+pub(in super::super) fn is_of_arms(stores: &Stores, names: &Names) -> impl Fn(&Pod) -> bool + use<> {
+    let arms = [names.target.clone(), names.primary()];
+    let arms = arms.iter().filter_map(|arm| stores.target(names.kind, &names.namespace, arm));
+    let arms: Vec<Labels> = arms.map(|arm| arm.selector().clone()).filter(|selector| !selector.is_empty()).collect();
+    let namespace = names.namespace.clone();
+    move |pod| pod.namespace() == namespace && arms.iter().any(|arm| selects(arm, pod.metadata.labels.as_ref()))
+}
+
+/// Returns the callers whose requests pass no sidecar, without the Canary's own pods; of those that have one, with the annotation that
+/// leads them past it.
 pub(in super::super) fn callers_without_sidecar(
     stores: &Stores,
     names: &Names,
     callers: &Callers,
+) -> Vec<(Arc<Pod>, Option<&'static str>)> {
+    let addresses = addresses(stores, names);
+    let pods = running(stores, names, &callers.taking_part);
+    let passing_none = |pod: Arc<Pod>| match pod.fields.proxy {
+        Proxy::None | Proxy::HostNetwork => Some((pod, None)),
+        Proxy::Sidecar => bypass(&pod, callers.port, &addresses).map(|key| (pod, Some(key))),
+        Proxy::Router { .. } | Proxy::Waypoint => None,
+    };
+    pods.filter_map(passing_none).collect()
+}
+
+/// Returns the callers in namespaces that may have none, whose sidecars get no filter, without the Canary's own pods.
+pub(in super::super) fn refused_callers(
+    stores: &Stores,
+    names: &Names,
+    callers: &Callers,
 ) -> impl Iterator<Item = Arc<Pod>> + use<> {
-    let arms = [names.target.clone(), names.primary()];
-    let arms = arms.iter().filter_map(|arm| stores.target(names.kind, &names.namespace, arm));
-    let arms: Vec<Labels> = arms.map(|arm| arm.selector().clone()).filter(|selector| !selector.is_empty()).collect();
+    let routes = |pod: &Arc<Pod>| matches!(pod.fields.proxy, Proxy::Router { .. } | Proxy::Waypoint);
+    running(stores, names, &callers.refused).filter(move |pod| !routes(pod))
+}
+
+fn running(stores: &Stores, names: &Names, groups: &BTreeSet<FilterNames>) -> impl Iterator<Item = Arc<Pod>> + use<> {
+    let is_own = is_of_arms(stores, names);
     let mut found = BTreeMap::new();
-    for of in &callers.taking_part {
+    for of in groups {
         for pod in stores.pods.of(&of.namespace) {
-            let labels = pod.metadata.labels.as_ref();
-            let selected = of.selector.is_empty() || selects(&of.selector, labels);
-            let own = of.namespace == names.namespace && arms.iter().any(|arm| selects(arm, labels));
-            let bare = matches!(pod.fields.proxy, Proxy::None | Proxy::HostNetwork);
-            if selected && !own && bare && pod.fields.status.phase == "Running" && !pod.deleted() {
+            let selected = of.selector.is_empty() || selects(&of.selector, pod.metadata.labels.as_ref());
+            let runs = pod.fields.status.phase == "Running" && !pod.deleted();
+            if selected && runs && !is_own(&pod) {
                 found.insert((pod.namespace().to_owned(), pod.name().to_owned()), pod);
             }
         }

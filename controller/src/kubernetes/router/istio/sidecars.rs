@@ -45,7 +45,8 @@ pub(in super::super) fn hiding(
         listed.into_iter().collect::<Option<Vec<_>>>()?.iter().flat_map(|it| it.to_vec()).collect();
     let domain = &stores.settings.cluster_domain;
     let host = |service: &str| format!("{service}.{}.svc.{domain}", names.namespace);
-    let services = [names.apex.clone(), names.primary_service(), names.canary_service()].map(|service| host(&service));
+    let (apex, canary) = (host(&names.apex), host(&names.canary_service()));
+    let tested = is_load_tested(stores, &key);
     let mut said = BTreeSet::new();
     for of in &callers.taking_part {
         let pods = stores.pods.of(&of.namespace);
@@ -55,15 +56,20 @@ pub(in super::super) fn hiding(
             labels.insert(&of.selector);
         }
         for sidecar in labels.into_iter().filter_map(|labels| holding(&sidecars, [&of.namespace, root], labels)) {
-            if let Some(hidden) =
-                services.iter().find(|host| !shows(&sidecar.spec, &of.namespace, &names.namespace, host))
-            {
-                said.insert(format!(
-                    "Sidecar {}/{} hides {hidden} from pods of {}: what these send goes to the primary, and is not counted. Add {}/* to its \
-                     egress",
-                    sidecar.namespace, sidecar.name, of.namespace, names.namespace
-                ));
-            }
+            let shows = |host| shows(&sidecar.spec, [&of.namespace, &names.namespace], host, callers.port);
+            // Whoever is shown the service has its routes, and istiod adds whatever those lead to.
+            let (hidden, what) = match (shows(&apex), shows(&canary)) {
+                (false, _) if sidecar.spec["outboundTrafficPolicy"]["mode"] == "REGISTRY_ONLY" => {
+                    (&apex, "what these send is refused by their sidecars (REGISTRY_ONLY)")
+                }
+                (false, _) => (&apex, "what these send goes to the primary, and is not counted"),
+                (true, false) if tested => (&canary, "a load test that these make by its name is not counted"),
+                (true, _) => continue,
+            };
+            said.insert(format!(
+                "Sidecar {}/{} hides {hidden} from pods of {}: {what}. Add {}/* to its egress",
+                sidecar.namespace, sidecar.name, of.namespace, names.namespace
+            ));
         }
     }
     let known = |of: &&str| *of != names.namespace && !stores.settings.gateway_namespaces.iter().any(|it| it == of);
@@ -86,10 +92,20 @@ fn holding<'a>(sidecars: &'a [Listed], [namespace, root]: [&str; 2], pod: &Label
     own.or_else(|| default(namespace)).or_else(|| default(root))
 }
 
-/// Returns whether a `Sidecar` in a namespace has a route to a host of another one. Without egress it has what its namespace has.
-fn shows(spec: &Value, own: &str, namespace: &str, host: &str) -> bool {
+/// Returns whether a Canary has webhooks that may make load tests.
+fn is_load_tested(stores: &Stores, (namespace, name): &Key) -> bool {
+    let canary = stores.canaries.get(namespace, name);
+    let Some(Ok(spec)) = canary.as_ref().map(|canary| &canary.fields.spec) else { return false };
+    let kinds = spec.analysis.webhooks.iter().map(|webhook| webhook.kind.as_deref().unwrap_or_default());
+    kinds.into_iter().any(|kind| ["", "rollout", "pre-rollout"].contains(&kind))
+}
+
+/// Returns whether a `Sidecar` in a namespace has a route to a port of a host of another one. Without egress it has what its namespace
+/// has. Of several listeners one is for a port: the first that names it, or none.
+fn shows(spec: &Value, [own, namespace]: [&str; 2], host: &str, port: i64) -> bool {
     let egress = spec["egress"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let hosts = egress.iter().flat_map(|listener| listener["hosts"].as_array().into_iter().flatten());
+    let listener = egress.iter().find(|listener| listener["port"].is_null() || listener["port"]["number"] == port);
+    let hosts = listener.into_iter().flat_map(|listener| listener["hosts"].as_array().into_iter().flatten());
     let mut named = hosts.filter_map(|found| found.as_str()?.split_once('/'));
     egress.is_empty()
         || named.any(|(of, name)| {
@@ -145,8 +161,28 @@ mod tests {
             (json!(["shop/shop.shop.svc.cluster.local"]), "web", false),
             (json!(["~/*"]), "shop", false),
         ] {
-            assert_eq!(shows(&json!({"egress": [{"hosts": hosts}]}), own, "shop", host), shown, "{hosts} in {own}");
+            assert_eq!(
+                shows(&json!({"egress": [{"hosts": hosts}]}), [own, "shop"], host, 80),
+                shown,
+                "{hosts} in {own}"
+            );
         }
-        assert!(shows(&json!({"outboundTrafficPolicy": {}}), "web", "shop", host));
+        assert!(shows(&json!({"outboundTrafficPolicy": {}}), ["web", "shop"], host, 80));
+    }
+
+    #[test]
+    fn a_listener_of_a_sidecars_egress_is_for_its_port_alone() {
+        let host = "shop.shop.svc.cluster.local";
+        let on = |port: i64, hosts: &str| json!({"port": {"number": port, "protocol": "HTTP"}, "hosts": [hosts]});
+        let (all, none) = (json!({"hosts": ["*/*"]}), json!({"hosts": ["~/*"]}));
+        for (egress, shown) in [
+            (json!([on(80, "shop/*"), none]), true),
+            (json!([on(9080, "shop/*"), none]), false),
+            (json!([on(9080, "shop/*")]), false),
+            (json!([on(80, "web/*"), all]), false),
+            (json!([on(9080, "web/*"), all]), true),
+        ] {
+            assert_eq!(shows(&json!({"egress": egress}), ["web", "shop"], host, 80), shown, "{egress}");
+        }
     }
 }
