@@ -38,6 +38,9 @@ mod hostility;
 mod installing;
 #[path = "kubernetes/kubectl.rs"]
 mod kubectl;
+#[cfg(feature = "kubernetes-full")]
+#[path = "kubernetes/leaving.rs"]
+mod leaving;
 #[path = "kubernetes/linting.rs"]
 mod linting;
 #[cfg(feature = "kubernetes-full")]
