@@ -148,3 +148,20 @@ async fn a_caller_whose_sidecar_resource_shows_the_service_alone_is_split_as_any
     kubectl(&["delete", "namespace", &web, "--wait=false"]);
     stage.strike();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_test_by_another_name_of_the_canarys_service_than_the_host_is_counted() {
+    let stage = Stage::with_sidecars("mesh-named").await;
+    let own = format!("shop-canary.{}", stage.namespace);
+    stage.release(&Release::good("v1"));
+    stage.canary_of(&format!("{{port: 80, targetPort: 8080, hosts: [{own}]}}"), "progressDeadlineSeconds: 120", STEPS);
+    stage.phase("Initialized").await;
+    stage.rested().await;
+    stage.release(&Release { arguments: &["--failure-ratio", "1"], ..Release::good("v2") });
+    let test = Caller::start_to(&stage, "test", 40, &format!("http://{own}.svc.cluster.local/")).await;
+    let status = stage.phase("Failed").await;
+    assert!(test.finish().of("v2") > 0);
+    assert!(status["evidence"]["canaryFailures"].as_u64() > Some(0), "{status}");
+    stage.rested().await;
+    stage.strike();
+}
