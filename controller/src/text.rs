@@ -22,6 +22,13 @@ pub(crate) fn excerpt(text: &str) -> String {
     }
 }
 
+/// Returns as much of a text as fits into so many bytes.
+#[must_use]
+pub(crate) fn floor(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    &text[..end]
+}
+
 /// Returns a text without what makes a terminal do something else than show it: escapes, and signs that reorder or hide what
 /// stands beside them. Lines stay lines.
 #[must_use]
@@ -45,6 +52,13 @@ mod tests {
         assert_eq!(excerpt(&"ab ".repeat(1000)).chars().count(), EXCERPT + 1);
         assert_eq!(excerpt(&"ä".repeat(EXCERPT)), "ä".repeat(EXCERPT));
         assert_eq!(excerpt(&"\u{1b}".repeat(100_000)), "");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (bytes, expected) in [(0, ""), (1, "a"), (2, "a"), (3, "aß"), (4, "aß"), (6, "aß部"), (9, "aß部")] {
+            assert_eq!(floor("aß部", bytes), expected, "{bytes}");
+        }
     }
 
     #[test]

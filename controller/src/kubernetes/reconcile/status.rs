@@ -11,6 +11,7 @@ use crate::api::Problem;
 use crate::kubernetes::api_server::clock::rfc3339;
 use crate::kubernetes::gateway::Bound;
 use crate::kubernetes::kinds::canary::{CanaryStatus, Condition, EvidenceStatus, Fault, GatewayStatus, WebhookStatus};
+use crate::text::floor;
 use crate::view::CanaryView;
 
 /// Returns the status after a pass.
@@ -219,12 +220,7 @@ pub(crate) fn hazards(
     let message = hazards.join("; ");
     let mut text = message.clone();
     if text.len() > EVENT_TEXT {
-        let mut end = EVENT_TEXT - HAZARDS_MORE.len();
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text += HAZARDS_MORE;
+        text = floor(&text, EVENT_TEXT - HAZARDS_MORE.len()).to_owned() + HAZARDS_MORE;
     }
     let is_changed = list(old, new, (HAZARD, "BeforeRelease"), message, generation, now);
     is_changed.then(|| Event::new(Severity::Warning, HAZARD, text))

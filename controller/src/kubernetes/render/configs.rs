@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::names::{Names, owned};
 use crate::kubernetes::kinds::config::{ConfigKind, HASH, hex};
+use crate::text::floor;
 
 /// What a revision's pods read: `configmap/NAME` or `secret/NAME`, and 16 hex digits of its content; none for an optional one
 /// that does not exist.
@@ -101,8 +102,9 @@ pub(super) fn refer_to_copies(template: &mut Value, names: &Names, configs: &Con
 #[must_use]
 pub(crate) fn copy_name(names: &Names, config: &str, hash: &str) -> String {
     let own = hex([names.canary.as_str(), hash]);
-    // Names are ASCII. What is cut off is that of two objects whose names are the same for 228 characters.
-    let config = &config[..config.len().min(LONGEST - HASH - "-primary-".len())];
+    // What is cut off is that of two objects whose names are the same for 228 bytes. Names of objects are ASCII; that of an optional
+    // one, which may not exist, is whatever a template says.
+    let config = floor(config, LONGEST - HASH - "-primary-".len());
     format!("{config}-primary-{own}")
 }
 

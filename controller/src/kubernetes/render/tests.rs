@@ -149,11 +149,15 @@ fn a_copy_is_of_one_content_for_one_canary() {
     let (names, ..) = subject();
     let other = Names { canary: "basket".into(), ..names.clone() };
     let long = "x".repeat(253);
+    // Of an optional one that cannot exist.
+    let strange = "ä部".repeat(60);
     let made = [
         copy_name(&names, "settings", "0000000000000000"),
         copy_name(&names, "settings", "0000000000000001"),
         copy_name(&other, "settings", "0000000000000000"),
         copy_name(&names, &long, "0000000000000000"),
+        copy_name(&names, &strange, "0000000000000000"),
+        copy_name(&names, &format!("x{strange}"), "0000000000000000"),
     ];
     assert!(made.iter().all(|name| name.len() <= 253), "{made:?}");
     assert_eq!(made.iter().collect::<std::collections::BTreeSet<_>>().len(), made.len());
