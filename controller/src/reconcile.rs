@@ -50,7 +50,7 @@ pub struct Requeue {
 /// Makes one pass. `state` is what was stored by the last one, and becomes what this one stored.
 ///
 /// # Errors
-/// The platform's first error. Nothing is lost by it: the next pass does the rest.
+/// The platform's first error. Nothing is lost by it: the next pass does what waits for it, and the rest is done in this one.
 pub async fn pass<P: Platform>(
     platform: &mut P,
     plan: &Plan,
@@ -68,8 +68,17 @@ pub async fn pass<P: Platform>(
         platform.emit(event);
     }
     platform.request_checks(&decision.check_requests);
+    let mut failed: Option<(&Action, P::Error)> = None;
     for action in &decision.actions {
-        platform.execute(action).await?;
+        if failed.as_ref().is_some_and(|(earlier, _)| !action.goes_on_without(earlier)) {
+            continue;
+        }
+        if let Err(error) = platform.execute(action).await {
+            failed.get_or_insert((action, error));
+        }
+    }
+    if let Some((_, error)) = failed {
+        return Err(error);
     }
     Ok(Requeue { reason: decision.reason, after: decision.recheck_after })
 }
@@ -85,6 +94,8 @@ mod tests {
     struct Notebook {
         seen: Observation,
         disk_full: bool,
+        /// Whether nothing can be written of the primary.
+        primary_refused: bool,
         done: Vec<String>,
     }
 
@@ -105,7 +116,10 @@ mod tests {
                 Action::Traffic(traffic) => format!("weight {}", traffic.weight),
                 action => format!("{action:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
             });
-            Ok(())
+            match action {
+                Action::Primary { .. } if self.primary_refused => Err("primary refused"),
+                _ => Ok(()),
+            }
         }
 
         fn emit(&mut self, _: &Event) {}
@@ -164,6 +178,27 @@ mod tests {
         platform.seen.canary.available = true;
         pass(&mut platform, &Plan::example(), &mut state, Timestamp(1)).await.unwrap();
         assert_eq!(platform.done[..2], ["persist", "weight 10"]);
+    }
+
+    #[tokio::test]
+    async fn a_refused_write_of_the_primary_stands_before_neither_the_canary_nor_the_routes_to_one_that_serves_for_it()
+    {
+        let (mut platform, mut state) = broken();
+        (platform.seen.canary.readiness, platform.seen.canary.available) = (Readiness::Ready, true);
+        platform.primary_refused = true;
+        let refused = pass(&mut platform, &Plan::example(), &mut state, Timestamp(1)).await;
+        assert_eq!(refused, Err("primary refused"));
+        assert_eq!(platform.done[2..], ["KeepRevision", "CopyConfigs", "Primary", "Canary"]);
+        // Its promotion has failed, and the primary is to have its former revision again.
+        let mut run = state.run.take().unwrap();
+        run.stage = Stage::Stranded;
+        let traffic = Traffic { weight: Weight::FULL, fallback: true, run: String::new(), ..state.traffic.clone() };
+        state = State { phase: Phase::Failed, canary_is_fallback: true, traffic, run: Some(run), ..state };
+        (platform.seen.primary.available, platform.seen.primary.readiness) = (false, Readiness::Unready("0".into()));
+        platform.done.clear();
+        assert_eq!(pass(&mut platform, &Plan::example(), &mut state, Timestamp(2)).await, refused);
+        let order = ["KeepRevision", "CopyConfigs", "Route", "Primary", "Canary"];
+        assert_eq!(platform.done[platform.done.len() - 5..], order, "{:?}", platform.done);
     }
 
     #[tokio::test]

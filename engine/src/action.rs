@@ -73,6 +73,15 @@ pub enum Action {
     Release,
 }
 
+impl Action {
+    /// Returns whether this can be carried out though another one of the same decision could not. What was decided of the canary was decided
+    /// from what serves, not from what the primary is being told; its routes and what is dropped wait for the primary's services.
+    #[must_use]
+    pub fn goes_on_without(&self, failed: &Self) -> bool {
+        matches!((failed, self), (Self::Primary { .. }, Self::Canary { .. }))
+    }
+}
+
 /// How much of a workload runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Replicas {

@@ -201,13 +201,17 @@ impl Pass<'_> {
                 if run.as_ref().is_some_and(|run| run.revision == self.seen.target) {
                     actions.push(Action::CopyConfigs(self.seen.target.clone()));
                 }
+                // Where the canary serves for a primary that cannot, nothing that is refused of this one stands before the way to it.
+                let stands_in = self.state.stands_in();
+                actions.extend(stands_in.then_some(Action::Route));
                 actions.extend(self.primary());
                 let canary = self.canary();
                 // Nobody is led to what has no pods any more.
-                actions.extend(match canary {
-                    Action::Canary { replicas: Replicas::Exactly(0), .. } => [Action::Route, canary],
-                    _ => [canary, Action::Route],
-                });
+                match canary {
+                    canary if stands_in => actions.push(canary),
+                    Action::Canary { replicas: Replicas::Exactly(0), .. } => actions.extend([Action::Route, canary]),
+                    _ => actions.extend([canary, Action::Route]),
+                }
                 actions.push(self.prune());
             }
         }

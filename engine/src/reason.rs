@@ -164,7 +164,7 @@ pub enum Reason {
     },
     /// The revision is in production.
     Promoted,
-    /// The revision is in production, unanalysed, as asked.
+    /// The revision is in production, without its analysis or the rest of it, as asked.
     Skipped,
     /// The target went back to the primary's revision.
     Reverted,

@@ -143,6 +143,9 @@ pub struct Run {
     pub confirmed: Option<u64>,
     /// Whether a person said promote.
     pub promote: bool,
+    /// Whether the plan had it promoted without the analysis, or without the rest of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Text of the newest failed check.
     #[serde(rename = "halted")]
     pub last_failed_check: Option<String>,
@@ -337,6 +340,12 @@ impl State {
     /// Returns the revisions that this state speaks of: those that may still run, and the one that was last dealt with.
     pub fn revisions(&self) -> impl Iterator<Item = &Revision> {
         self.live_revisions().chain(self.applied.as_ref())
+    }
+
+    /// Returns whether the canary has all of the traffic because the primary cannot serve.
+    #[must_use]
+    pub fn stands_in(&self) -> bool {
+        self.canary_is_fallback && self.traffic.fallback && self.traffic.weight == Weight::FULL
     }
 
     /// Returns what the filter has to do with the Canary's requests: it is on from the moment a new revision is seen, so that

@@ -29,8 +29,8 @@ impl Pass<'_> {
         if let Some(hold) = self.canary_unready().or_else(|| self.held()) {
             return hold;
         }
-        if (self.plan.skip_analysis && !self.plan.observe_only) || self.run().promote {
-            return self.begin_promotion();
+        if let Some(reason) = self.promote_early() {
+            return reason;
         }
         self.emit(Severity::Info, "Analysing", format!("Starting canary analysis for {}", self.plan.target));
         self.enter_stage(Stage::Checking);
@@ -42,8 +42,8 @@ impl Pass<'_> {
         if let Some(hold) = self.canary_unready().or_else(|| self.held()) {
             return hold;
         }
-        if self.run().promote {
-            return self.begin_promotion();
+        if let Some(reason) = self.promote_early() {
+            return reason;
         }
         if let Some(failed_at) = self.run().window_since {
             let again = failed_at + self.plan.interval;
@@ -77,8 +77,8 @@ impl Pass<'_> {
 
     /// Shows that gateways know the canary's endpoints, then gives the step's weight.
     pub(super) fn confirm(&mut self) -> Reason {
-        if self.run().promote {
-            return self.begin_promotion();
+        if let Some(reason) = self.promote_early() {
+            return reason;
         }
         let step = self.step();
         if step.has_traffic() {
@@ -120,8 +120,8 @@ impl Pass<'_> {
 
     /// Holds a step until its check passes, then takes the next.
     pub(super) fn analyse(&mut self) -> Reason {
-        if self.run().promote {
-            return self.begin_promotion();
+        if let Some(reason) = self.promote_early() {
+            return reason;
         }
         let step = self.step();
         if let Some(reason) = self.follow_plan(step) {

@@ -24,6 +24,18 @@ impl Pass<'_> {
         self.install()
     }
 
+    /// Begins the promotion where a person asks for it, or where the plan skips the analysis, from whatever moment on it does: that of a
+    /// canary that is ready.
+    pub(super) fn promote_early(&mut self) -> Option<Reason> {
+        let skips = self.plan.skip_analysis && !self.plan.observe_only && self.held().is_none();
+        if skips && self.canary_unready().is_none() {
+            self.run_mut().skipped = true;
+        } else if !self.run().promote {
+            return None;
+        }
+        Some(self.begin_promotion())
+    }
+
     /// Returns whether everybody's requests go to the canary.
     pub(super) fn serves_all(&self) -> bool {
         self.state.traffic.weight == Weight::FULL && !self.state.traffic.only_matched
@@ -192,7 +204,7 @@ impl Pass<'_> {
             });
         }
         if self.state.phase == Phase::Finalising {
-            let (reason, text) = match self.plan.skip_analysis {
+            let (reason, text) = match self.run().skipped {
                 true => (Reason::Skipped, format!("Canary analysis was skipped for {}", self.plan.target)),
                 false => (Reason::Promoted, format!("Scaling down {}", self.plan.target)),
             };

@@ -75,6 +75,32 @@ fn a_skipped_analysis_promotes_a_ready_canary_without_a_request() {
 }
 
 #[test]
+fn an_analysis_that_is_skipped_from_now_on_ends_with_the_promotion_of_what_is_ready_and_says_how_it_was() {
+    let mut world = World::rolling(plan(), Phase::Progressing, 10.0);
+    // A person's pause holds it, and what has no pods is not promoted.
+    world.plan.skip_analysis = true;
+    world.state.paused = true;
+    world.run_for(5);
+    assert_eq!((world.phase(), world.code()), (Phase::Progressing, "Paused"));
+    world.state.paused = false;
+    world.canary.readiness = Readiness::Unready("1 of 2".into());
+    world.canary_comes_up = false;
+    drop(world.step());
+    assert_eq!(world.phase(), Phase::Progressing);
+    world.canary_comes_up = true;
+    world.until(10, |world| world.phase() == Phase::Promoting);
+    world.plan.skip_analysis = false;
+    world.until(60, |world| world.phase() == Phase::Succeeded);
+    assert!(world.told("Canary analysis was skipped for shop.prod"));
+    assert_eq!(world.state.ended.as_ref().map(|ended| ended.reason.as_str()), Some("Skipped"));
+    // What passed its analysis was not skipped, whatever the plan says by then.
+    let mut world = World::rolling(plan(), Phase::Promoting, 30.0);
+    world.plan.skip_analysis = true;
+    world.until(60, |world| world.phase() == Phase::Succeeded);
+    assert_eq!(world.state.ended.as_ref().map(|ended| ended.reason.as_str()), Some("Promoted"));
+}
+
+#[test]
 fn gates_hold_and_open_in_their_places() {
     let webhooks = vec![
         hook("approve", WebhookKind::ConfirmRollout),

@@ -7,7 +7,6 @@ use weir_engine::{
     Action, CheckRequest, Decision, Event, Observation, Phase, Plan, Replicas, Revision, Severity, Span, State,
     Timestamp,
 };
-use weir_wire::Weight;
 
 use super::observe::{Observer, VERB, verb};
 use super::reconciler::Reconciler;
@@ -127,7 +126,7 @@ impl Platform for ReconcileContext<'_> {
 
     async fn persist(&mut self, decision: &Decision) -> Result<(), ActError> {
         let (plan, state, stores) = (self.plan, &decision.state, &self.reconciler.stores.clone());
-        self.stands_in = state.canary_is_fallback && state.traffic.fallback && state.traffic.weight == Weight::FULL;
+        self.stands_in = state.stands_in();
         // Nothing is made before it stands: what is made must be given back.
         if !self.finalized {
             self.reconciler.finalizer(self.canary, true).await?;
