@@ -52,6 +52,11 @@ pub(crate) enum ActError {
     Waiting(String),
 }
 
+/// A write without an answer is told from the second time on: the first is an API server that starts anew.
+const TIMEOUTS_UNTIL_REPORT: u32 = 2;
+/// A conflict, and a server that is busy, are told from the third time on in a row.
+const PASSING_UNTIL_REPORT: u32 = 3;
+
 impl ActError {
     /// Returns whether the namespace of a write is gone, or goes: then nothing is written there any more.
     pub(crate) fn is_of_a_namespace_that_goes(&self) -> bool {
@@ -62,17 +67,28 @@ impl ActError {
         (status.code == 403 && goes()) || (status.code == 404 && gone())
     }
 
-    /// Returns what a person must know of it: one word, and the API server's own sentence. Nothing of what passes by itself.
-    pub(crate) fn fault(&self) -> Option<(&'static str, String)> {
+    /// Returns whether somebody else has written the same meanwhile.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if is_status(source, 409))
+    }
+
+    /// Returns what a person must know of it after so many failures in a row: one word, and the API server's own sentence. What passes by
+    /// itself as a rule is told once it lasts.
+    pub(crate) fn fault(&self, failures: u32) -> Option<(&'static str, String)> {
         match self {
             Self::Write { source, .. } => {
-                let kube::Error::Api(status) = &**source else { return None };
+                let kube::Error::Api(status) = &**source else {
+                    return (failures >= PASSING_UNTIL_REPORT).then(|| ("NoAnswer", format!("{self}: {source}")));
+                };
                 // Somebody else was quicker; the server is busy.
-                if [409, 429, 503, 504].contains(&status.code) {
-                    return None;
-                }
-                Some(("WriteRefused", format!("{self}: {}", status.message)))
+                let passes = [409, 429, 503, 504].contains(&status.code);
+                let text = match status.message.is_empty() {
+                    true => format!("{self}: {}", status.code),
+                    false => format!("{self}: {}", status.message),
+                };
+                (!passes || failures >= PASSING_UNTIL_REPORT).then_some(("WriteRefused", text))
             }
+            Self::Timeout { .. } if failures < TIMEOUTS_UNTIL_REPORT => None,
             Self::Timeout { .. } => Some(("NoAnswer", self.to_string())),
             Self::Precondition(problem) => Some(("Blocked", problem.clone())),
             Self::Superseded(_) | Self::Waiting(_) => None,

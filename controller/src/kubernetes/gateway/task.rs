@@ -43,6 +43,8 @@ struct Task {
     publisher: Publisher,
     objects: Objects,
     writing: Option<BoxFuture<'static, Written>>,
+    /// How often in a row each object could not be written.
+    failures: HashMap<&'static str, u32>,
     /// Whether the filter is off but on the routes of Canaries that need it.
     reach: Reach,
     /// No insertion is tried before.
@@ -132,6 +134,7 @@ impl Task {
             publisher,
             objects,
             writing: None,
+            failures: HashMap::new(),
             reach,
             insert_at: Timestamp(0),
             requests: HashMap::new(),

@@ -14,8 +14,6 @@ const MIN_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(30);
 /// However many changes wake it, a failed pass is made again only after this: what it wrote before it failed wakes it too.
 pub(super) const COOLDOWN: Duration = Duration::from_millis(500);
-/// A write without an answer is told from the second time on: the first is an API server that starts anew.
-const TIMEOUTS_UNTIL_REPORT: u32 = 2;
 
 /// Returns times between tries.
 #[must_use]
@@ -42,8 +40,7 @@ impl Retry {
     pub(super) fn failed(&mut self, error: &ActError) -> (Duration, Option<Fault>) {
         self.failures += 1;
         let delay = self.delays.get_or_insert_with(|| delays(MIN_DELAY, MAX_DELAY)).next().unwrap_or(MAX_DELAY);
-        let silent = matches!(error, ActError::Timeout { .. }) && self.failures < TIMEOUTS_UNTIL_REPORT;
-        let fault = error.fault().filter(|fault| !silent && self.refused.as_ref() != Some(fault));
+        let fault = error.fault(self.failures).filter(|fault| self.refused.as_ref() != Some(fault));
         if fault.is_some() {
             self.refused.clone_from(&fault);
         }
@@ -97,10 +94,13 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_told_to_nobody() {
-        let mut retry = Retry::default();
-        for code in [409, 429, 503] {
-            assert_eq!(retry.failed(&refused(code, "")).1, None, "{code}");
+    fn what_passes_by_itself_is_told_once_it_lasts() {
+        for code in [409, 429, 503, 504] {
+            let mut retry = Retry::default();
+            let told: Vec<bool> = (0..4).map(|_| retry.failed(&refused(code, "too many")).1.is_some()).collect();
+            assert_eq!(told, [false, false, true, false], "{code}");
+            assert_eq!(retry.refused().unwrap(), ("WriteRefused", "apply Service shop: too many".to_owned()));
+            assert!(retry.passed() && retry.failed(&refused(code, "")).1.is_none(), "in a row");
         }
         let silent = || ActError::Timeout { verb: "apply", kind: "Service", name: "shop".into() };
         let mut retry = Retry::default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::server::{Answer, ApiServer};
-use super::stage::{Stage, canary, deployment, edit_state};
+use super::stage::{Stage, canary, deployment, edit_state, object};
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
 use crate::status_store::StatusStore;
 
@@ -93,6 +93,30 @@ async fn a_conflict_is_tried_again_and_told_to_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_conflict_or_a_server_that_is_busy_is_told_where_it_lasts() {
+    let codes = [(409, "conflict"), (422, "not so"), (429, "too many"), (503, "unavailable"), (504, "too late")];
+    let kinds = ["Service", "Deployment", "HorizontalPodAutoscaler", "Canary"];
+    let all = kinds.into_iter().flat_map(|kind| codes.map(|(code, said)| (kind, code, said)));
+    // A conflict of the finalizer is that of a Canary that is gone.
+    for (kind, code, said) in all.filter(|(kind, code, _)| (*kind, *code) != ("Canary", 409)) {
+        let server = prepared();
+        let scaler = json!({"scaleTargetRef": {"kind": "Deployment", "name": "shop"}, "maxReplicas": 3});
+        server.apply("flux", &object("autoscaling/v2", "HorizontalPodAutoscaler", "shop", scaler));
+        server.edit("canaries", "shop", "shop", |canary| {
+            canary["spec"]["autoscalerRef"] = json!({"kind": "HorizontalPodAutoscaler", "name": "shop"});
+        });
+        server
+            .script(move |write| (write.kind == kind && !write.status).then_some(Answer::Refused(code, "Busy", said)));
+        let stage = Stage::start(&server);
+        stage.reason("shop", "WriteRefused").await;
+        assert!(stage.said("shop").1.ends_with(said), "{kind}: {:?}", stage.said("shop"));
+        server.behave();
+        stage.phase("shop", "Initialized").await;
+        assert!(!stage.is("shop", "Stalled"), "{kind}: {:?}", stage.said("shop"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_that_cannot_be_stored_keeps_everything_else_from_being_written() {
     let server = prepared();
     let stage = Stage::start(&server);
@@ -151,11 +175,24 @@ async fn routes_lead_to_a_canary_that_stands_in_for_its_primary_until_that_serve
             state["traffic"]["fallback"] = true.into();
         });
     });
+    // Nor can anything be written of the primary, to which the failed promotion has left its template.
+    server.edit("deployments", "shop", "shop-primary", |primary| {
+        primary["spec"]["template"]["spec"]["containers"][0]["image"] = "shop:v2".into();
+    });
+    server.script(|write| {
+        (write.name == "shop-primary" && write.kind == "Deployment").then_some(Answer::Refused(
+            403,
+            "Forbidden",
+            SENTENCE,
+        ))
+    });
     let stage = Stage::start(&server);
     stage.rest().await;
+    assert_eq!(stage.said("shop"), ("WriteRefused".into(), format!("apply Deployment shop-primary: {SENTENCE}")));
     // A gateway that starts without Weir, and so without its filter, sends everything to the canary.
     assert_eq!(to(&stage), ["shop-canary", "shop-canary"], "{:#}", stage.status("shop"));
     server.stick("shop-primary", false);
+    server.behave();
     stage.rest().await;
     assert_eq!(to(&stage), ["shop-canary", "shop-primary"], "{:#}", stage.status("shop"));
 }

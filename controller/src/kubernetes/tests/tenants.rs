@@ -146,18 +146,22 @@ async fn what_is_added_to_weirs_own_filters_is_taken_out_again_and_labels_of_oth
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_write_of_the_gateways_filter_stands_in_the_status_of_who_waits_for_it() {
-    let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
-    serving(&server, "istio-ingress", "edge");
-    server.apply("flux", &on_gateway(&["shop.example.com"]));
-    server.script(|write| {
-        (write.kind == "EnvoyFilter").then_some(Answer::Refused(403, "Forbidden", "exceeded quota: filters"))
-    });
-    let stage = Stage::start(&server);
-    stage.reason("shop", "WriteRefused").await;
-    let message = stage.said("shop").1;
-    assert!(message.contains("exceeded quota: filters") && message.contains("istio-ingress"), "{message}");
-    server.behave();
-    stage.reason("shop", "NotAcknowledged").await;
+    for (code, both) in [(403, true), (429, true), (409, false)] {
+        let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+        serving(&server, "istio-ingress", "edge");
+        server.apply("flux", &on_gateway(&["shop.example.com"]));
+        // The filter and its configuration, or the configuration alone.
+        server.script(move |write| {
+            let refused = write.kind == "EnvoyFilter" && (both || write.name.starts_with("weir-config-"));
+            refused.then_some(Answer::Refused(code, "Refused", "not now: filters"))
+        });
+        let stage = Stage::start(&server);
+        stage.reason("shop", "WriteRefused").await;
+        let message = stage.said("shop").1;
+        assert!(message.contains("not now: filters") && message.contains("istio-ingress"), "{code}: {message}");
+        server.behave();
+        stage.reason("shop", "NotAcknowledged").await;
+    }
 }
 
 /// What a bank has: a route on the gateway for its host.

@@ -7,7 +7,7 @@ use weir_engine::{Span, Timestamp};
 use weir_wire::Config;
 
 use super::{IDLE_SCRAPE, Task};
-use crate::kubernetes::api_server::apply::{ActError, is_status};
+use crate::kubernetes::api_server::apply::ActError;
 use crate::kubernetes::gateway::objects::{Insertion, Live};
 use crate::kubernetes::render::Proxies;
 use crate::publisher::{Next, Push, PushReason};
@@ -130,9 +130,11 @@ impl Task {
     }
 
     /// Tells everybody what the API server refuses of the gateway's own objects, until it does no more.
-    fn report_write(&self, what: &'static str, error: Option<&ActError>) {
+    fn report_write(&mut self, what: &'static str, error: Option<&ActError>) {
+        let failures = self.failures.entry(what).or_default();
+        *failures = if error.is_some() { *failures + 1 } else { 0 };
+        let fault = error.and_then(|error| error.fault(*failures));
         let namespace = &self.workload.names.namespace;
-        let fault = error.and_then(ActError::fault);
         let fault =
             fault.map(|(reason, text)| (reason, format!("{text} (in namespace {namespace}, for the gateway there)")));
         let changed = self.reports.send_if_modified(|reports| {
@@ -184,8 +186,9 @@ impl Task {
                 self.publisher.pushed(*push, now);
                 self.scrape_soon();
             }
-            Written::Pushed(_, Err(ActError::Write { source, .. })) if is_status(&source, 409) => {
+            Written::Pushed(_, Err(error)) if error.is_conflict() => {
                 // Somebody wrote in between: what is live now is what the next push replaces.
+                self.report_write(CONFIG, Some(&error));
                 self.publisher.failed(now);
                 let read = self.objects.read();
                 self.writing = Some(Box::pin(async move { Written::Read(read.await) }));
@@ -205,7 +208,10 @@ impl Task {
                 }
                 self.publisher.resync(config, switched.unwrap_or_default(), now);
             }
-            Written::Read(Err(error)) => failed("push failed", &error),
+            Written::Read(Err(error)) => {
+                failed("push failed", &error);
+                self.report_write(CONFIG, Some(&error));
+            }
             Written::Inserted(Ok(())) => {
                 info!(namespace, ?selector, "filter inserted");
                 self.objects.set_inserted(now);
