@@ -45,15 +45,16 @@ pub(in crate::kubernetes) fn autoscaler(stores: &Stores, names: &Names) -> Autos
 fn autoscaled(stores: &Stores, names: &Names) -> bool {
     targets_scaler(stores, names).is_some()
         || primary_hpa_name(names).is_some_and(|name| scaler(stores, names, &name).is_some())
-        || sized_by_name(stores, names)
+        || is_sized(stores, names, &names.primary())
 }
 
-fn sized_by_name(stores: &Stores, names: &Names) -> bool {
-    let (kind, primary) = (names.kind.word(), names.primary());
+/// Returns whether an autoscaler has a workload of the target's kind as its own. KEDA makes such a one of a ScaledObject.
+#[must_use]
+pub(in crate::kubernetes) fn is_sized(stores: &Stores, names: &Names, workload: &str) -> bool {
     let of_namespace = stores.scalers.of(&names.namespace);
     // Of many of a namespace few name it: only those are parsed.
-    let mut named = of_namespace.iter().filter(|it| !it.deleted() && it.fields.spec.contains(&primary));
-    named.any(|it| sizes(&it.fields.spec()["scaleTargetRef"], kind, &primary))
+    let mut named = of_namespace.iter().filter(|it| !it.deleted() && it.fields.spec.contains(workload));
+    named.any(|it| sizes(&it.fields.spec()["scaleTargetRef"], names.kind.word(), workload))
 }
 
 /// Returns whether an autoscaler's reference is to a workload.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::server::ApiServer;
-use super::stage::{Stage, canary, deployment};
+use super::stage::{Stage, canary, deployment, object};
 
 /// Returns a version of the target that declares a number, or leaves it to others.
 fn target(version: &str, replicas: Option<i64>) -> Value {
@@ -60,5 +60,54 @@ async fn a_target_that_weir_has_left_at_one_pod_is_as_large_as_the_primary_in_th
         stage.rest().await;
         let replicas = |name: &str| stage.get("deployments", name)["spec"]["replicas"].clone();
         assert_eq!((replicas("shop-primary"), replicas("shop")), (json!(3), json!(expected)), "{manager}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_of_an_autoscaler_is_never_promoted_whatever_writes_it_and_a_persons_is() {
+    // Who gives the target a size in its release, what that is, and with how many pods the primary ends.
+    for (manager, size, expected) in [("keda", 1, 3), ("datadog-cluster-agent", 2, 3), ("kubectl", 5, 5)] {
+        let server = ApiServer::default();
+        let mut gated = canary("shop", json!({}));
+        let hook = json!({"name": "go", "type": "confirm-promotion", "url": "http://127.0.0.1:1/"});
+        gated["spec"]["analysis"]["webhooks"] = json!([hook]);
+        server.apply("flux", &target("v1", Some(3)));
+        server.apply("flux", &gated);
+        let stage = Stage::initialized_of(&server).await;
+        server.apply("flux", &target("v2", None));
+        stage.phase("shop", "Progressing").await;
+        // KEDA takes it from 0 to 1, and its HorizontalPodAutoscaler leaves it there.
+        server.scale(manager, "shop", "shop", size);
+        stage.rest().await;
+        stage.edit("canaries", "shop", |canary| {
+            canary["metadata"]["annotations"] = json!({"weir.dev/verb": "promote 1"});
+        });
+        stage.phase("shop", "Succeeded").await;
+        let replicas = stage.get("deployments", "shop-primary")["spec"]["replicas"].as_i64();
+        assert_eq!(replicas, Some(expected), "{manager}: {:?}", stage.events());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_beside_an_autoscaler_of_the_target_that_the_canary_does_not_name_is_not_promoted() {
+    let server = ApiServer::default();
+    let mut skipping = canary("shop", json!({}));
+    skipping["spec"]["skipAnalysis"] = true.into();
+    server.apply("flux", &target("v1", Some(4)));
+    server.apply("flux", &skipping);
+    let stage = Stage::initialized_of(&server).await;
+    let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "shop"}, "maxReplicas": 9});
+    server.apply("keda", &object("autoscaling/v2", "HorizontalPodAutoscaler", "keda-hpa-shop", spec));
+    for (version, expected) in [("v2", 4), ("v3", 1)] {
+        server.apply("flux", &target(version, Some(1)));
+        stage.rest().await;
+        let primary = stage.get("deployments", "shop-primary");
+        assert_eq!(primary["spec"]["template"]["spec"]["containers"][0]["image"], format!("shop:{version}"));
+        assert_eq!(primary["spec"]["replicas"], expected, "{version}");
+        let _ = server.get("horizontalpodautoscalers", "shop", "keda-hpa-shop").is_some_and(|_| {
+            server.delete("horizontalpodautoscalers", "shop", "keda-hpa-shop");
+            true
+        });
+        stage.rest().await;
     }
 }

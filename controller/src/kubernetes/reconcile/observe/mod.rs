@@ -13,7 +13,7 @@ use crate::kubernetes::kinds::canary::TakenOver;
 use crate::kubernetes::render::{Names, STARTED_WITH, inherited_revision, revision_of, started_with, template_of};
 use crate::kubernetes::router::is_of_arms;
 use crate::kubernetes::stores::Stores;
-use crate::kubernetes::target::scaler::autoscaler;
+use crate::kubernetes::target::scaler::{autoscaler, is_sized};
 
 use weir_engine::{
     Gateway, Inherited, Observation, Readiness, Revision, Sizer, Span, State, Timestamp, VerbRequest, Workload as Arm,
@@ -74,7 +74,10 @@ impl Observer<'_> {
         let primary = stores.target(names.kind, &names.namespace, &names.primary());
         let runs = primary.as_ref().and_then(revision_of).map(|revision| Revision(revision.into()));
         let analysis = &self.spec.analysis;
-        let (autoscaler, declared) = (autoscaler(stores, names), self.target.and_then(Target::declared_replicas));
+        let autoscaler = autoscaler(stores, names);
+        // What an autoscaler sizes has its number, whatever stands in a manifest.
+        let declared = self.target.and_then(Target::declared_replicas);
+        let declared = declared.filter(|_| autoscaler.minimum.is_none() && !is_sized(stores, names, &names.target));
         let mut observation = Observation {
             primary: self.arm(
                 primary.as_ref(),
@@ -91,7 +94,7 @@ impl Observer<'_> {
                 .target
                 .zip(primary.as_ref())
                 .is_some_and(|(target, primary)| target.update_stops(pods(primary.replicas()))),
-            declared_replicas: declared.filter(|_| autoscaler.minimum.is_none() && !autoscaler.sizes_primary),
+            declared_replicas: declared.filter(|_| !autoscaler.sizes_primary),
             sized_by: match declared {
                 Some(_) => Sizer::User,
                 None if self.target.is_some_and(Target::sized_by_weir) => Sizer::Weir,

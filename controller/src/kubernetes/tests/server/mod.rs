@@ -3,6 +3,7 @@
 
 mod fields;
 mod mesh;
+mod people;
 mod refusal;
 mod request;
 mod rules;
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use refusal::Refusal;
-use request::{Target, key, key_of, kind, merge_patch};
+use request::{Target, key, kind, merge_patch};
 use store::{Change, Key, Store, Writer};
 
 /// Time that every answer takes.
@@ -151,9 +152,14 @@ impl ApiServer {
         inner.settle();
     }
 
-    /// Has lists of a kind refused with a code.
+    /// Has lists of a kind, or of one version of it (`VERSION/PLURAL`), refused with a code.
     pub(in crate::kubernetes) fn refuse_lists(&self, plural: &str, code: u16) {
         self.inner().unlisted.insert(plural.into(), code);
+    }
+
+    /// Has everything listed again.
+    pub(in crate::kubernetes) fn list_all(&self) {
+        self.inner().unlisted.clear();
     }
 
     /// Returns how often a kind was listed.
@@ -176,41 +182,6 @@ impl ApiServer {
     /// Returns all objects of a kind.
     pub(in crate::kubernetes) fn all(&self, plural: &str) -> Vec<Value> {
         self.inner().store.of_kind(plural).map(|(_, object)| object.clone()).collect()
-    }
-
-    /// A person applies an object.
-    pub(in crate::kubernetes) fn apply(&self, manager: &str, object: &Value) {
-        let writer = Writer { manager, force: true, subresource: "" };
-        let inner = &mut *self.inner();
-        let written = inner.store.apply(key_of(object), object, &writer);
-        written.unwrap_or_else(|refusal| panic!("{}", refusal.message));
-        inner.settle();
-    }
-
-    /// Somebody makes an object, or replaces it.
-    pub(in crate::kubernetes) fn put(&self, manager: &str, object: &Value) {
-        let inner = &mut *self.inner();
-        let written = inner.store.update(key_of(object), object, manager);
-        written.unwrap_or_else(|refusal| panic!("{}", refusal.message));
-        inner.settle();
-    }
-
-    /// A person edits an object.
-    pub(in crate::kubernetes) fn edit(&self, plural: &str, namespace: &str, name: &str, edit: impl FnOnce(&mut Value)) {
-        let mut object = self.get(plural, namespace, name).unwrap_or_else(|| panic!("{plural} {name}"));
-        edit(&mut object);
-        let inner = &mut *self.inner();
-        let written = inner.store.update(key(plural, namespace, name), &object, "kubectl-edit");
-        written.unwrap_or_else(|refusal| panic!("{}", refusal.message));
-        inner.settle();
-    }
-
-    /// A person deletes an object.
-    pub(in crate::kubernetes) fn delete(&self, plural: &str, namespace: &str, name: &str) {
-        let inner = &mut *self.inner();
-        let deleted = inner.store.delete(&key(plural, namespace, name));
-        deleted.unwrap_or_else(|refusal| panic!("{}", refusal.message));
-        inner.settle();
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -339,7 +310,8 @@ impl Inner {
             };
         }
         *self.lists.entry(target.key.0.clone()).or_default() += 1;
-        if let Some(code) = self.unlisted.get(&target.key.0) {
+        let of_version = format!("{}/{}", target.version, target.key.0);
+        if let Some(code) = self.unlisted.get(&target.key.0).or(self.unlisted.get(&of_version)) {
             let refusal = Refusal { code: *code, reason: "NotFound", message: "no list".into() };
             return respond(*code, &refusal.body());
         }

@@ -10,6 +10,7 @@ const FLAGGER: &str = "flagger.app";
 /// What a request is about.
 pub(super) struct Target {
     pub(super) key: Key,
+    pub(super) version: String,
     pub(super) subresource: String,
     query: Vec<(String, String)>,
 }
@@ -21,7 +22,7 @@ impl Target {
         let skipped = if parts.next().as_deref() == Some("api") { 1 } else { 2 };
         let mut parts: Vec<String> = parts.collect();
         let is_flaggers = parts.first().is_some_and(|group| group == FLAGGER);
-        parts.drain(..skipped.min(parts.len()));
+        let version = parts.drain(..skipped.min(parts.len())).next_back().unwrap_or_default();
         if is_flaggers && let Some(plural) = parts.get_mut(2) {
             // Both have a plural `canaries`.
             *plural = format!("{plural}.{FLAGGER}");
@@ -32,7 +33,7 @@ impl Target {
             _ => ((part(0), String::new(), String::new()), String::new()),
         };
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Self { key, subresource, query }
+        Self { key, version, subresource, query }
     }
 
     pub(super) fn value(&self, key: &str) -> Option<String> {

@@ -95,6 +95,11 @@ impl Store {
 
     /// Replaces an object, or makes it; who changed a field owns it.
     pub(super) fn update(&mut self, key: Key, new: &Value, manager: &str) -> Result<Value, Refusal> {
+        self.update_part(key, new, manager, "")
+    }
+
+    /// The same through a subresource.
+    pub(super) fn update_part(&mut self, key: Key, new: &Value, manager: &str, part: &str) -> Result<Value, Refusal> {
         let live = self.objects.get(&key).cloned();
         expect(live.as_ref(), new)?;
         let kind = new["kind"].as_str().unwrap_or_default().to_owned();
@@ -111,16 +116,17 @@ impl Store {
         // Who writes says who owned what, if he says anything of it.
         let given = entries(new);
         let mut owners = if given.is_empty() { entries(&old) } else { given };
-        for entry in owners.iter_mut().filter(|entry| entry.subresource.is_empty()) {
+        for entry in owners.iter_mut().filter(|entry| entry.subresource != "status") {
             entry.fields.retain(|path| said.contains(path) && !changed.contains(path));
         }
-        let own = owners.iter_mut().find(|entry| entry.manager == manager && entry.operation == "Update");
+        let is_own = |it: &&mut Entry| it.manager == manager && it.operation == "Update" && it.subresource == part;
+        let own = owners.iter_mut().find(is_own);
         match own {
             Some(entry) => entry.fields.extend(changed),
             None => owners.push(Entry {
                 manager: manager.into(),
                 operation: "Update",
-                subresource: String::new(),
+                subresource: part.into(),
                 fields: changed,
             }),
         }
