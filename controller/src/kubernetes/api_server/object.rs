@@ -75,9 +75,10 @@ pub(crate) trait Projection: Clone + Debug + DeserializeOwned + Send + Sync + 's
                 is_ours(key) || known.contains(&key) || AGENT_PORTS.contains(&key) || unusual()
             };
             metadata.annotations = only(metadata.annotations.take(), looked_at);
+            let is_hashed = metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("pod-template-hash"));
             metadata.owner_references = metadata.owner_references.take().and_then(|mut owners| {
-                // A pod's ReplicaSet is found by their labels, and there are very many pods.
-                owners.retain(|owner| owner.kind != "ReplicaSet");
+                // The ReplicaSet of a Deployment's pod is found by their labels, and there are very many of these pods.
+                owners.retain(|owner| owner.kind != "ReplicaSet" || !is_hashed);
                 (!owners.is_empty()).then_some(owners)
             });
             metadata.generate_name = None;
@@ -267,19 +268,20 @@ mod tests {
     #[test]
     fn what_nobody_looks_at_is_not_kept() {
         let owner = |kind: &str| serde_json::json!({"apiVersion": "v1", "kind": kind, "name": "a", "uid": "u"});
-        let object = |kind: &str| {
+        let object = |kind: &str, label: &str| {
             let metadata = serde_json::json!({
-                "name": "a", "labels": {"app": "a"}, "ownerReferences": [owner(kind)], "generateName": "a-",
+                "name": "a", "labels": {"app": "a", label: "a"}, "ownerReferences": [owner(kind)], "generateName": "a-",
                 "annotations": {DEPLOYMENT_REVISION: "3", "weir.dev/x": "y", "example.com/long": "text"},
             });
             serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Any", "metadata": metadata}))
                 .unwrap()
         };
-        let set: ReplicaSet = Cached::new(object("Deployment")).unwrap();
+        let set: ReplicaSet = Cached::new(object("Deployment", "pod-template-hash")).unwrap();
         assert_eq!((set.annotation(DEPLOYMENT_REVISION), set.annotation("weir.dev/x")), (Some("3"), Some("y")));
         assert_eq!((set.annotation("example.com/long"), set.label("app")), (None, Some("a")));
         assert!(set.metadata.owner_references.is_some() && set.metadata.generate_name.is_none());
-        let pod: Pod = Cached::new(object("ReplicaSet")).unwrap();
-        assert!(pod.metadata.owner_references.is_none());
+        let of_set = |label: &str| Cached::new(object("ReplicaSet", label)).map(|pod: Pod| pod.metadata).unwrap();
+        assert!(of_set("pod-template-hash").owner_references.is_none());
+        assert!(of_set("rollouts-pod-template-hash").owner_references.is_some(), "nobody else says whose it is");
     }
 }

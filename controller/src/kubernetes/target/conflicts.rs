@@ -3,8 +3,6 @@
 //! Weir writes by force, as everybody does who looks after fields for good. So it must not write what is not its own: that
 //! would be overwritten, and deleted with the Canary.
 
-use std::sync::Arc;
-
 use crate::kubernetes::executor::{foreign, foreign_target, standing};
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::kinds::selects;
@@ -131,13 +129,13 @@ pub(crate) fn served_beside(stores: &Stores, names: &Names, selector: &Labels) -
 #[must_use]
 pub(crate) fn passing(stores: &Stores, names: &Names, target: &Target) -> Option<String> {
     let pods = stores.pods.of(&names.namespace);
-    let runs = |pod: &&Arc<Pod>| !pod.deleted() && ["Pending", "Running"].contains(&&*pod.fields.status.phase);
-    let found = pods.iter().filter(runs).filter(|pod| selects(target.selector(), pod.metadata.labels.as_ref()));
+    let found =
+        pods.iter().filter(|pod| runs(pod)).filter(|pod| selects(target.selector(), pod.metadata.labels.as_ref()));
     let what = found.filter_map(|pod| {
         // A ReplicaSet's owner is not kept of a pod, but its own label is there.
         let of_set = pod.label("pod-template-hash").is_some();
         match pod.metadata.owner_references.iter().flatten().next() {
-            Some(owner) => (owner.kind == "Job").then(|| format!("Job {}", owner.name)),
+            Some(owner) => PASSING.contains(&owner.kind.as_str()).then(|| format!("{} {}", owner.kind, owner.name)),
             None => (!of_set).then(|| format!("Pod {}", pod.name())),
         }
     });
@@ -149,16 +147,26 @@ pub(crate) fn passing(stores: &Stores, names: &Names, target: &Target) -> Option
     ))
 }
 
-/// Returns what is found of the pods of workloads that no Canary releases.
+/// Owners whose pods end by themselves.
+const PASSING: [&str; 3] = ["Job", "TaskRun", "Workflow"];
+
+/// One that has ended serves nobody, and is kept for its log.
+fn runs(pod: &Pod) -> bool {
+    !pod.deleted() && !["Succeeded", "Failed"].contains(&&*pod.fields.status.phase)
+}
+
+/// Returns what is found of the pods of workloads that no Canary releases: of whatever kind these are, known here or not.
 fn other_workload<T>(
     stores: &Stores,
     names: &Names,
     finds: impl Fn(Option<&Labels>) -> Option<T>,
 ) -> Option<(T, String)> {
     let pods = stores.pods.of(&names.namespace);
-    pods.iter().filter(|pod| !pod.deleted()).find_map(|pod| {
-        let mut owners = pod.metadata.owner_references.iter().flatten();
-        let owner = owners.find(|owner| ["StatefulSet", "DaemonSet"].contains(&owner.kind.as_str()))?;
+    pods.iter().filter(|pod| runs(pod)).find_map(|pod| {
+        let owner = pod.metadata.owner_references.iter().flatten().next()?;
+        if PASSING.contains(&owner.kind.as_str()) {
+            return None;
+        }
         Some((finds(pod.metadata.labels.as_ref())?, format!("{} {}", owner.kind, owner.name)))
     })
 }
