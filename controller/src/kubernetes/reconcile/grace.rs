@@ -10,7 +10,8 @@ use crate::kubernetes::api_server::clock::timestamp;
 use crate::kubernetes::kinds::canary::{CanaryStatus, Fault};
 
 /// What a Canary refers to and others make.
-const MISSING: [&str; 4] = ["TargetMissing", "AutoscalerMissing", "ConfigMissing", "MetricUnanswerable"];
+const MISSING: [&str; 6] =
+    ["TargetMissing", "AutoscalerMissing", "ConfigMissing", "VolumeMissing", "VolumeUnknown", "MetricUnanswerable"];
 /// Time that something missing is waited for: longer than an apply of many files takes, and shorter than a person waits.
 const GRACE: Span = Span::seconds(60);
 

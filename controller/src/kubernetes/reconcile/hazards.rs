@@ -47,6 +47,7 @@ impl Younger {
         let volumes = match volumes {
             Volumes::Unknown if !works => return false,
             Volumes::SingleWriter(fault) => Some(fault),
+            Volumes::Missing(fault) => Some(fault).filter(|_| !works),
             Volumes::Unknown | Volumes::Shareable => None,
         };
         let of_routes = unread_port(stores, names, spec, target).into_iter().chain(shared_host(stores, names, spec));

@@ -75,6 +75,8 @@ pub(crate) struct Reconciler {
     pub(super) retry: Retry,
     /// What is missing, and may be on its way.
     pub(super) grace: Grace,
+    /// Since when the cluster does not say whose its hosts are.
+    pub(super) hosts_asked: Option<Timestamp>,
     /// Whether spec or target have changed a moment ago.
     fresh: Fresh,
     /// What is known of the controller whose objects are taken over.
@@ -124,6 +126,7 @@ impl Reconciler {
             may_lead_to_canary: true,
             retry: Retry::default(),
             grace: Grace::default(),
+            hosts_asked: None,
             fresh: Fresh::default(),
             former: Former::default(),
             written: Written::default(),

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use weir_engine::{Plan, State};
+use weir_engine::{Plan, Span, State};
 
 use super::reconciler::Reconciler;
 use super::templates::unusable_metric;
 use crate::api::CanarySpec;
+use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::configs::TrackedRevision;
 use crate::kubernetes::gateway::GatewayWorkload;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, Fault, INVALID_SPEC};
 use crate::kubernetes::render::Names;
 use crate::kubernetes::router::{
-    apex_conflict, headless_arms, keep_of_before, served_elsewhere, taken_hosts, token_under_way,
+    Served, apex_conflict, headless_arms, keep_of_before, served_elsewhere, taken_hosts, token_under_way,
 };
 use crate::kubernetes::target::conflicts::taken;
 use crate::kubernetes::target::scaler::missing_autoscaler;
+
+/// Time in which the cluster is expected to say whose hosts are: a longer trouble is told, and the Canary goes on without them.
+const LISTING_GRACE: Span = Span::seconds(60);
 
 /// A Canary that can be read, without what another namespace has of it.
 pub(super) struct Subject {
@@ -50,15 +54,33 @@ impl Subject {
         }
         keep_of_before(stores, &names, &mut spec);
         let mut foreign = taken_hosts(stores, &names, &spec);
-        let served = served_elsewhere(stores, &names, &spec);
-        let asking = served.is_none();
-        foreign.extend(served.unwrap_or_default());
+        let (asked, mut asking, mut reason) = (reconciler.hosts_asked, false, "HostTaken");
+        let since = match served_elsewhere(stores, &names, &spec) {
+            Served::Known(taken) => {
+                foreign.extend(taken);
+                None
+            }
+            Served::Asking => {
+                asking = true;
+                asked
+            }
+            Served::Unlisted(may_be) => {
+                let since = asked.unwrap_or_else(now);
+                asking = now().since(since) < LISTING_GRACE;
+                if foreign.is_empty() {
+                    reason = "HostUnknown";
+                }
+                foreign.extend(may_be);
+                Some(since)
+            }
+        };
         spec.service.hosts.retain(|host| !foreign.iter().any(|taken| taken.host == *host));
-        let host_taken = foreign.into_iter().next().map(|taken| ("HostTaken", taken.problem));
+        let host_taken = foreign.into_iter().next().map(|taken| (reason, taken.problem));
         let target = stores.target(names.kind, &names.namespace, &names.target);
         if let Some(target) = &target {
             names.selector(target.selector()).map_err(|problem| ("InvalidTarget", problem))?;
         }
+        reconciler.hosts_asked = since;
         Ok(Self { plan, spec, names, target, unread, host_taken, asking })
     }
 

@@ -30,7 +30,7 @@ use crate::kubernetes::target::flagger::Around;
 pub(crate) use callers::Callers;
 pub(super) use callers::{callers, callers_without_sidecar, headless_arms, is_of_arms, refused_callers, unread_port};
 pub(super) use export::narrowed_by;
-pub(crate) use host_owner::TakenHost;
+pub(crate) use host_owner::{Served, TakenHost};
 pub(super) use host_owner::{served_elsewhere, taken_hosts};
 pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;

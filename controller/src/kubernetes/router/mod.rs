@@ -29,7 +29,7 @@ use crate::kubernetes::target::flagger::Around;
 #[cfg(test)]
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};
-pub(crate) use istio::{Callers, TakenHost};
+pub(crate) use istio::{Callers, Served, TakenHost};
 pub(crate) use own_endpoints::own_endpoints;
 pub(in crate::kubernetes) use speech::{SPEECH, Speech};
 
@@ -210,10 +210,9 @@ pub(crate) fn taken_hosts(stores: &Stores, names: &Names, spec: &CanarySpec) -> 
     }
 }
 
-/// Returns the hosts of a Canary that something else than routes of Weir's kind serves for another namespace; nothing as long as it is
-/// not known.
+/// Returns what is known of the hosts of a Canary that something else than routes of Weir's kind serves for another namespace.
 #[must_use]
-pub(crate) fn served_elsewhere(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Vec<TakenHost>> {
+pub(crate) fn served_elsewhere(stores: &Stores, names: &Names, spec: &CanarySpec) -> Served {
     match names.router {
         RouterKind::Istio => istio::served_elsewhere(stores, names, spec),
     }

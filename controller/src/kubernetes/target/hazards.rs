@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kubernetes::api_server::lists::{EVERYWHERE, Listable, Listed};
+use super::affinity::beside;
+use super::selector::{finds, leaves_out};
+use crate::kubernetes::api_server::lists::{EVERYWHERE, Listable, Listed, OF_NAMESPACE};
 use crate::kubernetes::kinds::selects;
 use crate::kubernetes::kinds::{Labels, Target};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
@@ -19,7 +21,7 @@ const fn listable(group: &'static str, version: &'static str, kind: &'static str
 }
 
 /// Kinds that select pods of their own namespace.
-const POLICIES: [Listable; 14] = [
+const POLICIES: [Listable; 17] = [
     listable("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     listable("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     listable("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies"),
@@ -34,18 +36,28 @@ const POLICIES: [Listable; 14] = [
     listable("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
     listable("autoscaling.k8s.io", "v1", "VerticalPodAutoscaler", "verticalpodautoscalers"),
     listable("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
+    listable("networking.istio.io", "v1", "ServiceEntry", "serviceentries"),
+    listable("networking.istio.io", "v1", "DestinationRule", "destinationrules"),
+    listable("networking.istio.io", "v1beta1", "ProxyConfig", "proxyconfigs"),
 ];
 /// Kinds that select pods of every namespace, where they stand in the mesh's own.
 const MESH_POLICIES: [Listable; 6] = [POLICIES[2], POLICIES[3], POLICIES[4], POLICIES[6], POLICIES[7], POLICIES[8]];
 /// What in other namespaces lets pods in by their labels.
-const ELSEWHERE: [Listable; 1] = [POLICIES[0]];
+const ELSEWHERE: [Listable; 2] = [POLICIES[0], POLICIES[11]];
+/// Kinds without a namespace that select pods of every one.
+const CLUSTER_WIDE: [Listable; 2] = [
+    listable("cilium.io", "v2", "CiliumClusterwideNetworkPolicy", "ciliumclusterwidenetworkpolicies"),
+    listable("cilium.io", "v2", "CiliumEgressGatewayPolicy", "ciliumegressgatewaypolicies"),
+];
+/// Kinds by which a pod that they find is closed to whom they do not name.
+const CLOSING: [&str; 3] = ["NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"];
 /// Hazards that are told of one Canary.
 const MOST: usize = 20;
 
 /// Both arms, by what selectors see of them.
 struct Arms<'a> {
     names: &'a Names,
-    target: &'a Labels,
+    target: Labels,
     primary: Labels,
     /// The labels of their namespace.
     namespace: Labels,
@@ -69,31 +81,38 @@ pub(crate) fn hazards(
     let own = listed(&names.namespace, &POLICIES);
     let of_mesh = listed(&stores.settings.root_namespace, &MESH_POLICIES);
     // With rights in some namespaces those of others are not to be seen.
-    let elsewhere = match stores.settings.is_restricted() {
+    let [elsewhere, cluster_wide] = [&ELSEWHERE, &CLUSTER_WIDE].map(|kinds| match stores.settings.is_restricted() {
         true => Some(Arc::default()),
-        false => listed(EVERYWHERE, &ELSEWHERE),
-    };
-    let (own, of_mesh, elsewhere) = (own?, of_mesh?, elsewhere?);
+        false => listed(EVERYWHERE, kinds),
+    });
+    let (own, of_mesh, elsewhere, cluster_wide) = (own?, of_mesh?, elsewhere?, cluster_wide?);
+    let unlisted: BTreeSet<String> =
+        [&own, &of_mesh, &elsewhere, &cluster_wide].into_iter().filter_map(|answer| answer.problem()).collect();
     let live = stores.target(names.kind, &names.namespace, &names.primary());
     let Some(arms) = Arms::of(stores, names, target, live.as_ref()) else { return Some(Vec::new()) };
-    let of_mesh = of_mesh.iter().filter(|_| names.namespace != stores.settings.root_namespace);
-    let elsewhere = elsewhere.iter().filter(|policy| *policy.namespace != *names.namespace);
-    let mut found: Vec<String> = own.iter().chain(of_mesh).filter_map(|policy| arms.hazard(stores, policy)).collect();
+    let of_mesh = of_mesh.items.iter().filter(|_| names.namespace != stores.settings.root_namespace);
+    let elsewhere = elsewhere.items.iter().filter(|policy| *policy.namespace != *names.namespace);
+    let found = own.items.iter().chain(of_mesh).chain(&cluster_wide.items);
+    let mut found: Vec<String> = found.filter_map(|policy| arms.hazard(stores, policy)).collect();
     found.extend(elsewhere.filter_map(|policy| arms.peer(policy)));
     found.extend(arms.services(stores));
-    found.extend(arms.scalers(stores, &own));
+    found.extend(arms.scalers(stores, &own.items));
+    found.extend(beside(stores, names, [&arms.target, &arms.primary]));
     found.extend(policies_of_gateways(stores, names));
     found.extend(host_ports(target));
     found.sort();
     found.dedup();
     found.truncate(MOST);
+    let (target, primary) = (&names.target, names.primary());
+    let unknown = |why| format!("what finds the pods of {target} and not those of {primary} is not fully known: {why}");
+    found.extend(unlisted.into_iter().map(unknown));
     Some(found)
 }
 
 impl<'a> Arms<'a> {
     fn of(stores: &Stores, names: &'a Names, target: &'a Target, live: Option<&Target>) -> Option<Self> {
         let pods = target.pod_labels();
-        let primary = match live {
+        let mut primary = match live {
             Some(live) => live.pod_labels().clone(),
             None => ArmLabels::new(names, Some(target), None, pods).ok()?.of_primary(pods),
         };
@@ -104,28 +123,65 @@ impl<'a> Arms<'a> {
         let of_namespace = stores.namespaces.get("", &names.namespace);
         let mut namespace = of_namespace.and_then(|it| it.metadata.labels.clone()).unwrap_or_default();
         namespace.insert("kubernetes.io/metadata.name".into(), names.namespace.clone());
-        Some(Self { names, target: pods, primary, namespace, label })
+        let mut target = pods.clone();
+        for labels in [&mut target, &mut primary] {
+            labels.insert(OF_NAMESPACE.into(), names.namespace.clone());
+        }
+        Some(Self { names, target, primary, namespace, label })
     }
 
     /// Returns whether a selector finds the target's pods and not the primary's.
     fn misses(&self, selector: &Value) -> bool {
-        finds(selector, self.target) && !finds(selector, &self.primary)
+        finds(selector, &self.target) && !finds(selector, &self.primary)
+    }
+
+    /// Returns whether a selector finds the primary's pods because they are not called as the target's: nobody who wrote it thought of them.
+    /// One that names them means them.
+    fn strays(&self, selector: &Value) -> bool {
+        finds(selector, &self.primary) && leaves_out(selector, &self.target)
+    }
+
+    /// Returns how a selector is to name both arms where it leaves out the target's.
+    fn exclusion(&self) -> String {
+        self.label.as_ref().map_or_else(
+            || "let it leave out both".to_owned(),
+            |(key, value, own)| {
+                format!("let it leave out both: matchExpressions: [{{key: {key}, operator: NotIn, values: [{value}, {own}]}}]")
+            },
+        )
     }
 
     fn hazard(&self, stores: &Stores, policy: &Listed) -> Option<String> {
         let Listed { kind, spec, .. } = policy;
         let selector = match *kind {
             "NetworkPolicy" => &spec["podSelector"],
-            "Sidecar" | "EnvoyFilter" => &spec["workloadSelector"],
+            "Sidecar" | "EnvoyFilter" | "ServiceEntry" | "DestinationRule" => &spec["workloadSelector"],
             "ServiceMonitor" => return self.monitor(stores, policy),
             "VerticalPodAutoscaler" | "ScaledObject" => return None,
-            "CiliumNetworkPolicy" => &spec["endpointSelector"],
+            "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy" => &spec["endpointSelector"],
+            "CiliumEgressGatewayPolicy" => {
+                let selectors = spec["selectors"].as_array().into_iter().flatten();
+                let mut selectors = selectors.map(|it| &it["podSelector"]).filter(|selector| !selector.is_null());
+                let all = selectors.clone().any(|selector| finds(selector, &self.primary));
+                selectors.find(|selector| !all && self.misses(selector))?
+            }
             _ => &spec["selector"],
         };
+        if CLOSING.contains(kind) && self.strays(selector) {
+            return Some(format!(
+                "{} selects the pods of {}, which serve, and not those of {}: {}",
+                self.name_of(policy),
+                self.names.primary(),
+                self.names.target,
+                self.exclusion()
+            ));
+        }
         if self.misses(selector) {
-            let by_labels_alone =
-                !["NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "CiliumNetworkPolicy"].contains(kind);
+            let by_labels_alone = !["PodDisruptionBudget", "PodMonitor", "CiliumEgressGatewayPolicy"].contains(kind)
+                && !CLOSING.contains(kind);
             let remedy = match &self.label {
+                // Two of one host are not told apart by whom they lead to.
+                Some(_) if *kind == "ServiceEntry" => "let it select both by a label that both have".to_owned(),
                 Some((key, _, own)) if by_labels_alone => format!("add one like it that selects {key}: {own}"),
                 Some(label) => format!("let it select both by {}", expression(label)),
                 None => "let it select both".to_owned(),
@@ -138,18 +194,29 @@ impl<'a> Arms<'a> {
     /// What of a policy, of any namespace, is for the target's pods as peers.
     fn peer(&self, policy: &Listed) -> Option<String> {
         let spec = &policy.spec;
-        let peers = ["ingress", "egress"].into_iter().flat_map(|side| spec[side].as_array().into_iter().flatten());
+        let sides = ["ingress", "egress", "ingressDeny", "egressDeny"];
+        let peers = sides.into_iter().flat_map(|side| spec[side].as_array().into_iter().flatten());
         let peers = peers.flat_map(|rule| [&rule["from"], &rule["to"], &rule["fromEndpoints"], &rule["toEndpoints"]]);
         let peers = peers.filter_map(Value::as_array).flatten();
         // Without a selector of namespaces it is about pods of its own.
+        let is_own = policy.namespace.is_empty() || *policy.namespace == *self.names.namespace;
         let is_here = |peer: &&Value| match peer.get("namespaceSelector").filter(|selector| !selector.is_null()) {
             Some(selector) => finds(selector, &self.namespace),
-            None => *policy.namespace == *self.names.namespace,
+            // Cilium's say it by a label, which both arms have.
+            None => is_own || peer.to_string().contains(OF_NAMESPACE),
         };
-        let selector_of =
-            |peer: &'_ Value| peer.get("podSelector").or_else(|| peer.get("matchLabels").map(|_| peer)).cloned();
-        let mut selectors = peers.filter(is_here).filter_map(selector_of).filter(|selector| self.misses(selector));
-        selectors.next().map(|_| {
+        let is_selector = |peer: &&Value| ["matchLabels", "matchExpressions"].iter().any(|it| peer.get(it).is_some());
+        let selector_of = |peer: &'_ Value| peer.get("podSelector").or(Some(peer).filter(is_selector)).cloned();
+        let selectors: Vec<Value> = peers.filter(is_here).filter_map(selector_of).collect();
+        if selectors.iter().any(|selector| self.strays(selector)) {
+            let (target, primary) = (&self.names.target, self.names.primary());
+            return Some(format!(
+                "{} has a rule for the pods of {primary}, which serve, and not those of {target}: {}",
+                self.name_of(policy),
+                self.exclusion()
+            ));
+        }
+        selectors.iter().find(|selector| self.misses(selector)).map(|_| {
             let remedy = self.label.as_ref().map_or_else(
                 || "let the rule name both".to_owned(),
                 |label| format!("let the rule name both by podSelector: {{{}}}", expression(label)),
@@ -158,10 +225,17 @@ impl<'a> Arms<'a> {
         })
     }
 
-    fn sentence(&self, Listed { kind, namespace, name, .. }: &Listed, does: &str, remedy: &str) -> String {
+    fn sentence(&self, policy: &Listed, does: &str, remedy: &str) -> String {
         let (target, primary) = (&self.names.target, self.names.primary());
-        let place = if **namespace == *self.names.namespace { String::new() } else { format!("{namespace}/") };
-        format!("{kind} {place}{name} {does} the pods of {target} and not those of {primary}, which serve: {remedy}")
+        let of = self.name_of(policy);
+        format!("{of} {does} the pods of {target} and not those of {primary}, which serve: {remedy}")
+    }
+
+    /// Returns what a policy is called from the Canary's namespace.
+    fn name_of(&self, Listed { kind, namespace, name, .. }: &Listed) -> String {
+        let is_near = namespace.is_empty() || **namespace == *self.names.namespace;
+        let place = if is_near { String::new() } else { format!("{namespace}/") };
+        format!("{kind} {place}{name}")
     }
 
     /// What sizes the target by its name, and nothing sizes the primary.
@@ -204,7 +278,7 @@ impl<'a> Arms<'a> {
         let serves = found.clone().any(|service| {
             own.iter().any(|own| own == service.name()) || leads(&self.primary, &service.fields.spec.selector)
         });
-        let finds_target = found.any(|service| leads(self.target, &service.fields.spec.selector));
+        let finds_target = found.any(|service| leads(&self.target, &service.fields.spec.selector));
         let remedy = format!("give Service {} a label that it selects, by spec.service.primary.labels", own[1]);
         (!serves && (finds_target || self.misses(selector))).then(|| self.sentence(monitor, "finds", &remedy))
     }
@@ -216,7 +290,7 @@ impl<'a> Arms<'a> {
         let others = stores.services.of(namespace).into_iter().filter(|service| {
             let selector = &service.fields.spec.selector;
             let foreign = service.label(CANARY_LABEL).is_none() && !own.iter().any(|own| own == service.name());
-            let misses = selects(selector, Some(self.target)) && !selects(selector, Some(&self.primary));
+            let misses = selects(selector, Some(&self.target)) && !selects(selector, Some(&self.primary));
             foreign && !selector.is_empty() && misses
         });
         let label = self.label.as_ref().map(|(key, _, own)| format!(" by {key}: {own}")).unwrap_or_default();
@@ -259,52 +333,4 @@ fn host_ports(target: &Target) -> Option<String> {
             ports.join(", ")
         )
     })
-}
-
-/// Returns whether a selector, of Kubernetes' form or Istio's, finds something with these labels.
-fn finds(selector: &Value, labels: &Labels) -> bool {
-    let mut equal = ["matchLabels", "labels"].into_iter().filter_map(|field| selector[field].as_object()).flatten();
-    let mut expressions = selector["matchExpressions"].as_array().into_iter().flatten();
-    // Cilium says where a label is from.
-    let label = |key: &str| labels.get(key.strip_prefix("k8s:").or_else(|| key.strip_prefix("any:")).unwrap_or(key));
-    equal.all(|(key, value)| label(key).map(String::as_str) == value.as_str())
-        && expressions.all(|expression| {
-            let value = expression["key"].as_str().and_then(label);
-            let mut values = expression["values"].as_array().into_iter().flatten();
-            let listed = value.is_some_and(|value| values.any(|known| known == value));
-            match expression["operator"].as_str() {
-                Some("In") => listed,
-                Some("NotIn") => !listed,
-                Some("Exists") => value.is_some(),
-                Some("DoesNotExist") => value.is_none(),
-                _ => true,
-            }
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn selectors_of_both_forms_are_read() {
-        let labels: Labels = [("app".to_owned(), "shop".to_owned()), ("tier".to_owned(), "web".to_owned())].into();
-        let expression = |key: &str, operator: &str, values: Value| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
-        for (selector, expected) in [
-            (Value::Null, true),
-            (json!({}), true),
-            (json!({"matchLabels": {"app": "shop"}}), true),
-            (json!({"matchLabels": {"app": "shop", "tier": "db"}}), false),
-            (json!({"labels": {"app": "other"}}), false),
-            (expression("app", "In", json!(["shop", "cart"])), true),
-            (expression("app", "In", json!(["cart"])), false),
-            (expression("app", "NotIn", json!(["cart"])), true),
-            (expression("none", "NotIn", json!(["cart"])), true),
-            (expression("tier", "Exists", Value::Null), true),
-            (expression("tier", "DoesNotExist", Value::Null), false),
-        ] {
-            assert_eq!(finds(&selector, &labels), expected, "{selector}");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! What is released: the templates of its revisions, its autoscaler, and what stands in the way of releasing it.
 
+mod affinity;
 pub(crate) mod apart;
 pub(crate) mod conflicts;
 pub(crate) mod flagger;
@@ -7,4 +8,5 @@ pub(crate) mod hazards;
 pub(crate) mod lossy;
 pub(crate) mod revision;
 pub(crate) mod scaler;
+mod selector;
 pub(crate) mod volumes;

@@ -40,6 +40,8 @@ pub(crate) enum Volumes {
     Shareable,
     /// One of them is for a single writer.
     SingleWriter(Fault),
+    /// It cannot be told, or one of them does not exist: that may pass by itself.
+    Missing(Fault),
 }
 
 /// Returns what is known of the volumes that the target's pods mount.
@@ -78,15 +80,33 @@ pub(crate) fn volumes(
     let waking = stores.clone();
     let claims = stores.api.lists.of(&stores.api.client, &names.namespace, &CLAIMS, fresh, move || waking.wake(&key));
     let Some(claims) = claims else { return Volumes::Unknown };
+    if let Some(why) = claims.problem() {
+        let problem = format!("whether two revisions may have the volumes of {} is not known, as {why}", names.target);
+        return Volumes::Missing(("VolumeUnknown", problem));
+    }
     let single = claims
+        .items
         .iter()
         .find(|claim| mounted.iter().any(|(name, only_read)| **name == *claim.name && !is_for_many(claim, *only_read)));
-    single.map_or(Volumes::Shareable, |claim| {
+    if let Some(claim) = single {
         let modes = claim.spec["accessModes"].as_array().cloned().unwrap_or_default();
         let modes: Vec<&str> = modes.iter().filter_map(Value::as_str).collect();
         let what = format!("PersistentVolumeClaim {}", claim.name);
-        Volumes::SingleWriter(("VolumeShared", problem(names, &what, &modes.join(", "))))
-    })
+        return Volumes::SingleWriter(("VolumeShared", problem(names, &what, &modes.join(", "))));
+    }
+    // Without the right to look, or beyond what is looked at, one that is not seen may be there.
+    let all_seen = claims.withheld.is_empty() && !claims.cut;
+    let is_there = |name: &str| claims.items.iter().any(|claim| *claim.name == *name);
+    match mounted.iter().find(|(name, _)| all_seen && !is_there(name)) {
+        Some((name, _)) => {
+            let (kind, target, namespace) = (names.kind.word(), &names.target, &names.namespace);
+            let problem = format!(
+                "{kind} {target} mounts PersistentVolumeClaim {name}, which does not exist in namespace {namespace}: create it"
+            );
+            Volumes::Missing(("VolumeMissing", problem))
+        }
+        None => Volumes::Shareable,
+    }
 }
 
 fn problem(names: &Names, what: &str, kind: &str) -> String {

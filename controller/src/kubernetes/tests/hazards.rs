@@ -150,7 +150,7 @@ async fn a_policy_of_another_namespace_that_lets_the_targets_pods_in_is_named() 
 #[tokio::test(start_paused = true)]
 async fn kinds_that_are_not_served_or_not_to_be_read_are_harmless_and_asked_for_once_in_a_while() {
     let server = server();
-    for (plural, code) in [("servicemonitors", 404), ("networkpolicies", 403), ("sidecars", 500)] {
+    for (plural, code) in [("servicemonitors", 404), ("networkpolicies", 403)] {
         server.refuse_lists(plural, code);
     }
     server.apply("flux", &policies(&json!({"app": "shop"}))[1]);
@@ -158,6 +158,27 @@ async fn kinds_that_are_not_served_or_not_to_be_read_are_harmless_and_asked_for_
     let message = told(&stage);
     assert!(message.starts_with("PodDisruptionBudget ") && !message.contains(';'), "{message}");
     assert!(server.lists("servicemonitors") <= 1, "{}", server.lists("servicemonitors"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_that_cannot_be_listed_are_told_as_not_known_beside_what_is_until_they_can() {
+    let server = server();
+    server.refuse_lists("sidecars", 500);
+    policies(&json!({"app": "shop"})).iter().for_each(|policy| server.apply("flux", policy));
+    let stage = Stage::initialized_of(&server).await;
+    let message = told(&stage);
+    let unknown = "not fully known: Sidecar cannot be listed (the API server answers 500)";
+    assert!(message.contains("PodDisruptionBudget ") && message.contains(unknown), "{message}");
+    assert!(!message.contains("Sidecar sidecar-of-shop"), "{message}");
+    server.list_all();
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    assert!(told(&stage).contains("Sidecar sidecar-of-shop") && !told(&stage).contains("known"), "{}", told(&stage));
+    // What was known before an error counts on, and not for ever.
+    server.refuse_lists("sidecars", 500);
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    assert!(!told(&stage).contains("known"), "{}", told(&stage));
+    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    assert!(told(&stage).contains(unknown), "{}", told(&stage));
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,12 +260,39 @@ async fn a_volume_for_many_or_one_that_nobody_knows_stops_nothing() {
 async fn a_canary_that_worked_with_a_volume_for_a_single_writer_goes_on_and_is_told() {
     let server = ApiServer::default();
     server.apply("flux", &with_claim());
+    server.apply("flux", &claim(&["ReadWriteMany"]));
     server.apply("flux", &canary("shop", json!({})));
     let server = Stage::initialized_of(&server).await.kill();
     server.apply("flux", &claim(&["ReadWriteOnce"]));
     let stage = Stage::start(&server);
     stage.rest().await;
     assert!(!stage.is("shop", "Stalled") && told(&stage).contains("PersistentVolumeClaim data"), "{}", told(&stage));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_not_there_yet_or_cannot_be_seen_is_waited_for_and_told_after_a_minute() {
+    for (code, reason) in [(None, "VolumeMissing"), (Some(500), "VolumeUnknown")] {
+        let server = ApiServer::default();
+        if let Some(code) = code {
+            server.refuse_lists("persistentvolumeclaims", code);
+        }
+        server.apply("flux", &with_claim());
+        server.apply("flux", &canary("shop", json!({})));
+        let stage = Stage::start(&server);
+        stage.reason("shop", reason).await;
+        assert!(!stage.is("shop", "Stalled"), "it may be on its way: {:?}", stage.said("shop"));
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        assert!(stage.is("shop", "Stalled"), "{:?}", stage.said("shop"));
+        server.list_all();
+        server.apply("flux", &claim(&["ReadWriteOnce"]));
+        stage.reason("shop", "VolumeShared").await;
+        server.apply("flux", &claim(&["ReadWriteMany"]));
+        stage.phase("shop", "Initialized").await;
+        // Of a Canary that works it is not asked again.
+        server.delete("persistentvolumeclaims", NAMESPACE, "data");
+        tokio::time::sleep(Duration::from_secs(700)).await;
+        assert!(!stage.is("shop", "Stalled"), "{:?}", stage.said("shop"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

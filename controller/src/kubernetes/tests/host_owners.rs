@@ -1,5 +1,7 @@
 //! Whose a host is, where somebody has it elsewhere, or would come to it by another way.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::server::ApiServer;
@@ -151,19 +153,21 @@ async fn a_team_moves_its_host_from_one_gateway_to_another_of_the_same_pods() {
 }
 
 /// What makes istiod serve the host for a bank, in another way than by its own routes.
-fn of_another_kind() -> [Value; 2] {
+fn of_another_kind() -> [Value; 4] {
     let mut ingress = object(
         "networking.k8s.io/v1",
         "Ingress",
         "pay",
         json!({"ingressClassName": "istio", "rules": [{"host": "PAY.example.com"}]}),
     );
-    let mut route =
-        object("gateway.networking.k8s.io/v1", "HTTPRoute", "pay", json!({"hostnames": ["x.example.com", HOST]}));
-    for object in [&mut ingress, &mut route] {
-        object["metadata"]["namespace"] = "bank".into();
-    }
-    [ingress, route]
+    ingress["metadata"]["namespace"] = "bank".into();
+    let [http, grpc, tls] = ["HTTPRoute", "GRPCRoute", "TLSRoute"].map(|kind| {
+        let mut route =
+            object("gateway.networking.k8s.io/v1", kind, "pay", json!({"hostnames": ["x.example.com", HOST]}));
+        route["metadata"]["namespace"] = "bank".into();
+        route
+    });
+    [ingress, http, grpc, tls]
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,14 +213,14 @@ async fn a_new_host_is_refused_by_name_where_the_cluster_has_more_of_them_than_a
     // One object of one namespace takes nearly all that this may take of the room.
     for number in 0..18 {
         let rules: Vec<Value> = (0..500).map(|at| json!({"host": format!("{}.{at}", "a".repeat(1_000))})).collect();
-        let [mut ingress, _] = of_another_kind();
+        let [mut ingress, ..] = of_another_kind();
         ingress["metadata"]["namespace"] = format!("n{number}").into();
         ingress["spec"]["rules"] = rules.into();
         server.apply("flux", &ingress);
     }
     server.apply("flux", &on_gateway(&[HOST]));
     let stage = Stage::start(&server);
-    is_refused_by_name(&stage, "spec.service.hosts[0]", "more Ingresses and HTTPRoutes than are looked at").await;
+    is_refused_by_name(&stage, "spec.service.hosts[0]", "more Ingresses and routes than are looked at").await;
     server.apply("flux", &gateway(json!({"istio": "ingressgateway"}), &["*", "shop/pay.example.com"]));
     stage.phase("shop", "Initialized").await;
 }
@@ -226,8 +230,58 @@ async fn kinds_that_serve_hosts_and_are_not_there_or_not_to_be_read_stop_nothing
     for code in [403, 404] {
         let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
         server.refuse_lists("ingresses", code);
-        server.refuse_lists("httproutes", code);
+        for plural in ["httproutes", "grpcroutes", "tlsroutes"] {
+            server.refuse_lists(plural, code);
+        }
         server.apply("flux", &on_gateway(&[HOST]));
         Stage::initialized_of(&server).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_that_a_cluster_serves_under_an_older_version_alone_are_known() {
+    let [_, theirs, ..] = of_another_kind();
+    let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+    server.refuse_lists("v1/httproutes", 404);
+    server.apply("flux", &theirs);
+    server.apply("flux", &on_gateway(&["shop.example.com", HOST]));
+    let stage = Stage::start(&server);
+    is_refused_by_name(&stage, "spec.service.hosts[1]", "HTTPRoute bank/pay").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_host_waits_while_the_cluster_does_not_say_whose_it_is_and_the_rest_goes_on_after_a_minute() {
+    for (plural, code) in [("ingresses", 500), ("grpcroutes", 429)] {
+        let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+        server.refuse_lists(plural, code);
+        server.apply("flux", &on_gateway(&[HOST]));
+        let stage = Stage::start(&server);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(stage.get("virtualservices", "shop"), Value::Null);
+        assert!(!stage.is("shop", "Stalled"), "it may pass: {:?}", stage.said("shop"));
+        stage.reason("shop", "HostUnknown").await;
+        let (_, message) = stage.said("shop");
+        assert!(message.contains(&format!("the API server answers {code}")) && message.contains(HOST), "{message}");
+        assert_eq!(stage.get("virtualservices", "shop"), Value::Null);
+        server.list_all();
+        stage.phase("shop", "Initialized").await;
+        assert!(hosts(&stage).contains(HOST));
+        if plural != "ingresses" {
+            continue;
+        }
+        // One that works goes on with what it has.
+        server.refuse_lists(plural, code);
+        tokio::time::sleep(Duration::from_secs(700)).await;
+        stage.edit("canaries", "shop", |canary| {
+            canary["spec"]["service"]["hosts"] = json!([HOST, "new.example.com"]);
+        });
+        stage.reason("shop", "HostUnknown").await;
+        server.apply("flux", &deployment("shop", &[("app", "shop")], "v2"));
+        stage.phase("shop", "Progressing").await;
+        assert!(hosts(&stage).contains(HOST) && !hosts(&stage).contains("new.example.com"), "{}", hosts(&stage));
+        server.list_all();
+        stage.until_not_stalled("shop").await;
+        stage.rest().await;
+        assert!(hosts(&stage).contains("new.example.com"), "{}", hosts(&stage));
     }
 }

@@ -24,6 +24,7 @@ mod ownership;
 mod page;
 mod passes;
 mod plugin;
+mod policies;
 mod references;
 mod renamed;
 mod rights;

@@ -164,21 +164,30 @@ pub(super) fn is_stalled(canary: &Canary) -> bool {
 }
 
 /// Kinds that istiod makes routes of besides its own, for whole clusters at a time.
-const SERVING: [Listable; 2] = [
+const SERVING: [Listable; 4] = [
     Listable { group: "networking.k8s.io", version: "v1", kind: "Ingress", plural: "ingresses" },
-    Listable { group: "gateway.networking.k8s.io", version: "v1", kind: "HTTPRoute", plural: "httproutes" },
+    Listable { group: GATEWAY_API, version: "v1", kind: "HTTPRoute", plural: "httproutes" },
+    Listable { group: GATEWAY_API, version: "v1", kind: "GRPCRoute", plural: "grpcroutes" },
+    Listable { group: GATEWAY_API, version: "v1", kind: "TLSRoute", plural: "tlsroutes" },
 ];
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// Age of what was listed of them: a list of a whole cluster is no small thing, and a Canary that cannot begin asks for it again and again.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Returns the hosts of a Canary that an Ingress or an HTTPRoute of another namespace has; nothing as long as it is not known. The cluster
-/// is asked while a host is new on one of its gateways, and at rest for nothing.
+/// What is known of the hosts of a Canary that an Ingress or a route of the Gateway API may have in another namespace.
+pub(crate) enum Served {
+    /// Those that another namespace has.
+    Known(Vec<TakenHost>),
+    /// Nothing yet.
+    Asking,
+    /// Nothing, as the cluster does not say it: those that somebody may have.
+    Unlisted(Vec<TakenHost>),
+}
+
+/// Returns which hosts of a Canary an Ingress or a route of the Gateway API has in another namespace. The cluster is asked while a host is
+/// new on one of the Canary's gateways, and at rest for nothing.
 #[must_use]
-pub(in crate::kubernetes::router) fn served_elsewhere(
-    stores: &Stores,
-    names: &Names,
-    spec: &CanarySpec,
-) -> Option<Vec<TakenHost>> {
+pub(in crate::kubernetes::router) fn served_elsewhere(stores: &Stores, names: &Names, spec: &CanarySpec) -> Served {
     let namespace = &names.namespace;
     // With rights in some namespaces nobody knows what the others have.
     let known = spec.service.delegation != Some(true) && !stores.settings.is_restricted();
@@ -190,29 +199,38 @@ pub(in crate::kubernetes::router) fn served_elsewhere(
     let hosts = spec.service.hosts.iter().enumerate().map(|(i, host)| (i, host, host.to_ascii_lowercase()));
     let new: Vec<_> = hosts.filter_map(|(i, host, lower)| Some((i, host, new_on(&lower)?, lower))).collect();
     if new.is_empty() {
-        return Some(Vec::new());
+        return Served::Known(Vec::new());
     }
     let wake = stores.waker(&(namespace.clone(), names.canary.clone()));
-    let listed = stores.api.lists.of(&stores.api.client, EVERYWHERE, &SERVING, FRESH, move || wake.notify_one())?;
-    let cut = stores.api.lists.is_cut(EVERYWHERE, &SERVING);
+    let Some(listed) = stores.api.lists.of(&stores.api.client, EVERYWHERE, &SERVING, FRESH, move || wake.notify_one())
+    else {
+        return Served::Asking;
+    };
+    let unlisted = listed.problem();
     let taken = new.into_iter().filter_map(|(i, host, (of, gateway), lower)| {
-        let bind = format!("in the Gateway's servers (hosts: [\"{namespace}/{lower}\"])");
+        let bind = format!("have an admin bind it to this namespace in the Gateway's servers (hosts: [\"{namespace}/{lower}\"])");
         let has = |it: &&Listed| it.spec["hosts"].as_array().is_some_and(|hosts| hosts.iter().any(|own| *own == *lower));
-        let problem = match listed.iter().filter(|it| *it.namespace != **namespace).find(has) {
+        let problem = match listed.items.iter().filter(|it| *it.namespace != **namespace).find(has) {
             Some(other) => format!(
                 "spec.service.hosts[{i}]: {lower} is a host of {} {}/{}, and of no route of namespace {namespace} on Gateway \
-                 {of}/{gateway}: give another host, or have an admin bind it to this namespace {bind}",
+                 {of}/{gateway}: give another host, or {bind}",
                 other.kind, other.namespace, other.name
             ),
-            None if cut => format!(
-                "spec.service.hosts[{i}]: the cluster has more Ingresses and HTTPRoutes than are looked at, so {lower} may be one of \
-                 theirs on Gateway {of}/{gateway}: have an admin bind it to this namespace {bind}"
+            None if listed.cut => format!(
+                "spec.service.hosts[{i}]: the cluster has more Ingresses and routes than are looked at, so {lower} may be one of \
+                 theirs on Gateway {of}/{gateway}: {bind}"
             ),
-            None => return None,
+            None => {
+                let why = unlisted.as_ref()?;
+                format!(
+                    "spec.service.hosts[{i}]: whose {lower} is on Gateway {of}/{gateway} is not known, as {why}: mend that, or {bind}"
+                )
+            }
         };
         Some(TakenHost { host: host.clone(), problem })
     });
-    Some(taken.collect())
+    let taken: Vec<TakenHost> = taken.collect();
+    if unlisted.is_some() { Served::Unlisted(taken) } else { Served::Known(taken) }
 }
 
 /// The routes that a namespace has for a host already; Weir's own are among them, as they are and not as the spec would have them.

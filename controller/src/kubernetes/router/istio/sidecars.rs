@@ -42,7 +42,7 @@ pub(in super::super) fn hiding(
         })
         .collect();
     let sidecars: Vec<Listed> =
-        listed.into_iter().collect::<Option<Vec<_>>>()?.iter().flat_map(|it| it.to_vec()).collect();
+        listed.into_iter().collect::<Option<Vec<_>>>()?.iter().flat_map(|it| it.items.clone()).collect();
     let domain = &stores.settings.cluster_domain;
     let host = |service: &str| format!("{service}.{}.svc.{domain}", names.namespace);
     let (apex, canary) = (host(&names.apex), host(&names.canary_service()));
