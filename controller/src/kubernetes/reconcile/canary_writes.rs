@@ -28,7 +28,7 @@ const REFUSED: Span = Span::seconds(10);
 
 impl Reconciler {
     /// Says that the object cannot work as it is, or that something it refers to is waited for; lets it go if it is being deleted.
-    pub(super) async fn refuse(&mut self, canary: &Canary, (reason, problem): Fault) -> Result<Span, ActError> {
+    pub(super) async fn refuse(&mut self, canary: &Canary, (reason, mut problem): Fault) -> Result<Span, ActError> {
         if canary.deleted() {
             if reason != CONTROLLED && self.awaits_target().await? {
                 return Ok(DELETION_RECHECK);
@@ -36,6 +36,9 @@ impl Reconciler {
             restore_all(&self.stores, &self.key.0, &self.key.1).await?;
             self.finalizer(canary, false).await?;
             return Ok(DELETION_RECHECK);
+        }
+        if self.withhold_unread(canary) {
+            problem += "; until it can be read all requests go to the primary";
         }
         let old = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
         let fault = (reason, problem);

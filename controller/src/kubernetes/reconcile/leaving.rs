@@ -37,6 +37,25 @@ pub(super) fn stored_or_live(stores: &Stores, names: &Names, canary: &Canary) ->
 }
 
 impl Reconciler {
+    /// Takes the canary's requests from a Canary whose spec cannot be read and by which no plan is known, as after a restart: nobody could
+    /// judge them. Not where the canary serves for a primary that cannot. Returns whether it did.
+    pub(super) fn withhold_unread(&self, canary: &Canary) -> bool {
+        let (namespace, name) = &self.key;
+        let state = canary.fields.status.state.as_deref().and_then(|text| serde_json::from_str::<State>(text).ok());
+        let moves = state.is_some_and(|state| state.traffic.reaches_canary() && !state.canary_is_fallback);
+        if canary.fields.spec.is_ok() || self.reading.plan().is_some() || !moves {
+            return false;
+        }
+        let of_namespace = self.stores.targets_of(namespace);
+        let mine = |it: &&Target| it.metadata().labels.as_ref().and_then(|all| all.get(CANARY_LABEL)) == Some(name);
+        let serves = of_namespace.iter().filter(mine).any(|primary| primary.progress().available > 0);
+        if serves {
+            // What no entry names goes where the routes lead, to the primary.
+            self.registry.remove_but(&self.key, &self.id, &[]);
+        }
+        serves
+    }
+
     /// Has the target of a Canary without a readable spec serve again, where a primary of Weir's serves for it; returns whether that is
     /// still waited for. The primary goes with its Canary.
     ///

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::server::ApiServer;
 use super::stage::{NAMESPACE, Stage, deployment, edit_state};
+use super::tenants::{on_gateway, prepared, serving};
 
 /// A Canary at rest, whose controller was killed and whose object was edited before the next one starts.
 async fn edited(edit: impl FnOnce(&mut Value)) -> ApiServer {
@@ -92,4 +93,46 @@ async fn a_release_whose_spec_has_no_plan_after_a_restart_loses_its_weight_and_g
     server.edit("canaries", NAMESPACE, "shop", |canary| canary["spec"]["analysis"]["stepWeights"] = weights);
     stage.until_not_stalled("shop").await;
     assert_eq!(stage.status("shop")["phase"], "Progressing");
+}
+
+/// Returns whether the gateway's configuration names the Canary.
+fn is_split(server: &ApiServer) -> bool {
+    let configuration = "/spec/configPatches/0/patch/value/typed_config/config/configuration/value";
+    let filters = server.all("envoyfilters");
+    let mut texts = filters.iter().filter_map(|filter| filter.pointer(configuration)?.as_str());
+    texts.any(|text| text.contains("shop/shop"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_whose_spec_cannot_be_read_after_a_restart_gets_no_requests_but_where_it_serves_for_the_primary() {
+    for (fallback, primary_serves) in [(false, true), (true, true), (false, false)] {
+        let server = prepared(json!({"istio": "ingressgateway"}), &["*"]);
+        serving(&server, "istio-ingress", "edge");
+        server.apply("flux", &on_gateway(&["shop.example.com"]));
+        let stage = Stage::start(&server);
+        stage.rest().await;
+        server.edit("canaries", NAMESPACE, "shop", |canary| {
+            edit_state(canary, |state| {
+                state["phase"] = "Progressing".into();
+                state["traffic"]["weight"] = 2_000.into();
+                state["canary_is_home"] = fallback.into();
+            });
+        });
+        assert!(is_split(&server));
+        let server = stage.kill();
+        if !primary_serves {
+            server.stick("shop-primary", true);
+            server.edit("deployments", NAMESPACE, "shop-primary", |it| it["status"]["availableReplicas"] = 0.into());
+        }
+        server.edit("canaries", NAMESPACE, "shop", |canary| {
+            canary["spec"]["analysis"]["stepWeights"] = "many".into();
+        });
+        let stage = Stage::start(&server);
+        stage.reason("shop", "InvalidSpec").await;
+        stage.rest().await;
+        let withheld = !fallback && primary_serves;
+        assert_eq!(is_split(&server), !withheld, "{fallback} {primary_serves}");
+        let (_, message) = stage.said("shop");
+        assert_eq!(message.ends_with("until it can be read all requests go to the primary"), withheld, "{message}");
+    }
 }
