@@ -119,17 +119,31 @@ fn ten_thousand_at_rest_and_five_hundred_under_way_fit_into_one_mebibyte_and_a_r
     assert!((0..500).all(|number| gateway.weight(number) == Some(0)) && gateway.largest < 1 << 20);
 }
 
-/// Canaries of the scripted cluster, and how many of them are released at once. `WEIR_CROWD=10000,500` makes it as large as is
-/// promised, for which a release build takes minutes.
-fn crowd() -> (usize, usize) {
+/// Canaries of the scripted cluster, how many of them are released at once, and how many are in a namespace. `WEIR_CROWD=10000,500,1` makes
+/// it as large as is promised, for which a release build takes minutes.
+fn crowd() -> [usize; 3] {
     let text = std::env::var("WEIR_CROWD").unwrap_or_default();
-    let numbers = text.split_once(',').and_then(|(all, few)| Some((all.parse().ok()?, few.parse().ok()?)));
-    numbers.unwrap_or((30, 3))
+    let numbers: Vec<usize> = text.split(',').filter_map(|number| number.parse().ok()).collect();
+    numbers.try_into().unwrap_or([30, 3, 3])
 }
 
-fn of_team(number: usize, mut object: Value) -> Value {
-    object["metadata"]["namespace"] = format!("team-{number}").into();
+/// A target of a crowd.
+fn target(number: usize, each: usize, version: &str) -> Value {
+    let name = format!("shop-{}", number % each);
+    of_team(number / each, deployment(&name, &[("app", &name)], version))
+}
+
+fn of_team(team: usize, mut object: Value) -> Value {
+    object["metadata"]["namespace"] = format!("team-{team}").into();
     object
+}
+
+/// Time of the processor that this process has had so far.
+fn processor() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
 }
 
 /// Waits until every Canary is as asked.
@@ -159,14 +173,14 @@ fn memory(line: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn canaries_at_rest_are_in_no_configuration_and_cost_no_write_and_those_under_way_fit() {
-    let (all, few) = crowd();
+    let [all, few, each] = crowd();
     let server = ApiServer::default();
     server.apply("flux", &gateway(json!({"istio": "ingressgateway"}), &["*"]));
     for number in 0..all {
-        let host = format!("shop.team-{number}.example.com");
+        let host = format!("shop-{number}.example.com");
         let service = json!({"gateways": ["istio-ingress/public"], "hosts": [host]});
-        server.apply("flux", &of_team(number, deployment("shop", &[("app", "shop")], "v1")));
-        server.apply("flux", &of_team(number, canary("shop", service)));
+        server.apply("flux", &target(number, each, "v1"));
+        server.apply("flux", &of_team(number / each, canary(&format!("shop-{}", number % each), service)));
     }
     let stage = Stage::start(&server);
     until_all(&server, "is initialized", |canary| canary["status"]["phase"] == "Initialized").await;
@@ -176,10 +190,12 @@ async fn canaries_at_rest_are_in_no_configuration_and_cost_no_write_and_those_un
     serving(&server, "istio-ingress", "edge");
     let stage = Stage::start(&server);
     stage.rest().await;
+    let before = processor();
     assert_eq!(stage.changed().await, [""; 0], "{all} at rest");
+    println!("a minute of {all} Canaries at rest, {each} in a namespace: {:?} of the processor", processor() - before);
     assert_eq!(named(&server), 0, "nothing of them is in the gateway's configuration");
     for number in 0..few {
-        server.apply("flux", &of_team(number, deployment("shop", &[("app", "shop")], "v2")));
+        server.apply("flux", &target(number, each, "v2"));
     }
     for _ in 0..120 {
         if named(&server) == few {
