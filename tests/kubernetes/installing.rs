@@ -6,7 +6,7 @@ use super::STEPS;
 use super::kubectl::{kubectl, run, until};
 use super::stage::{Release, SYSTEM, Stage, install, install_with, variable};
 
-fn manifests() -> PathBuf {
+pub(super) fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests").canonicalize().unwrap()
 }
 
@@ -171,12 +171,6 @@ fn every_value_of_the_chart_does_what_it_says() {
             assert!(text.contains(part), "{values:?} without {part}:\n{text}");
         }
     }
-    // What `helm upgrade --reuse-values` leaves of values that are new.
-    rendered(&[
-        "--set",
-        "calls=null,admissionPolicy=null,commonLabels=null,priorityClassName=null,topologySpreadConstraints=null",
-    ])
-    .unwrap();
     for wrong in [
         "replcias=2",
         "image.pullPolicy=Never2",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::installing::rendered;
+use super::installing::{manifests, rendered};
 
 /// The objects of a rendering.
 fn objects(values: &[&str]) -> Vec<Value> {
@@ -67,6 +67,31 @@ fn what_takes_weir_away_may_run_wherever_the_controller_may() {
     let closed = ["--set", "networkPolicy.restrictEgress=true"];
     let policies = self::objects(&closed).iter().filter(|it| it["kind"] == "NetworkPolicy").count();
     assert_eq!(policies, 2);
+}
+
+/// What `helm upgrade --reuse-values` leaves of values that are new to it: nothing, and so the defaults hold.
+#[test]
+fn a_value_that_an_earlier_chart_did_not_have_is_its_default() {
+    let values = std::fs::read_to_string(manifests().join("chart/values.yaml")).unwrap();
+    let values: Value = serde_saphyr::from_str(&values).unwrap();
+    let plain = rendered(&["--set", "replicas=2"]).unwrap();
+    // An image is nobody's default, and `replicas` has been there since the first chart.
+    let old = ["image", "replicas"];
+    let groups: Vec<&String> = values.as_object().unwrap().keys().filter(|key| !old.contains(&key.as_str())).collect();
+    assert!(groups.len() > 30);
+    for group in groups {
+        let without = rendered(&["--set", &format!("replicas=2,{group}=null")]);
+        let without = without.unwrap_or_else(|error| panic!("{group}: {error}"));
+        // Limits are the user's to leave out.
+        if group == "resources" {
+            continue;
+        }
+        assert_eq!(without, plain, "{group}");
+    }
+    // A part of a group is new too.
+    for field in ["uninstall.timeout", "networkPolicy.apiServerPorts", "module.sha256", "alerts.secrets", "page.from"] {
+        assert_eq!(rendered(&["--set", &format!("replicas=2,{field}=null")]).unwrap(), plain, "{field}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 {{- define "weir.name" -}}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{- end }}
-{{- define "weir.account" -}}{{ .Values.serviceAccount.name | default (include "weir.name" .) }}{{- end }}
+{{- define "weir.account" -}}{{ (.Values.serviceAccount).name | default (include "weir.name" .) }}{{- end }}
 {{- define "weir.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
+{{ (.Values.image).repository }}:{{ (.Values.image).tag | default .Chart.AppVersion }}{{ with (.Values.image).digest }}@{{ . }}{{ end }}
 {{- end }}
 {{- define "weir.selector" -}}
 app.kubernetes.io/name: weir
@@ -9,8 +9,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- /* What runs, as a label: the Service leads only to pods that serve the module of this very image. */}}
 {{- define "weir.version" -}}
-{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
-{{- with .Values.image.digest }}{{ $tag = printf "%s-%s" ($tag | trunc 40) . }}{{ end -}}
+{{- $tag := (.Values.image).tag | default .Chart.AppVersion -}}
+{{- with (.Values.image).digest }}{{ $tag = printf "%s-%s" ($tag | trunc 40) . }}{{ end -}}
 {{- regexReplaceAll "[^A-Za-z0-9._-]" $tag "-" | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 {{- /* Of the pods that serve, and what the Service finds them by. */}}
@@ -51,7 +51,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- define "weir.container" -}}
 image: {{ include "weir.image" . }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
+imagePullPolicy: {{ (.Values.image).pullPolicy | default "IfNotPresent" }}
 resources: {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -61,11 +61,14 @@ securityContext:
 {{- /* The namespaces of gateways. With rights in some namespaces alone, those of the default that the cluster lacks are left out: a Role in
   one would fail the installation. `helm template` sees no cluster, and has both. */}}
 {{- define "weir.gatewayNamespaces" -}}
-{{- $named := .Values.gatewayNamespaces | default list }}
+{{- $named := kindIs "invalid" .Values.gatewayNamespaces | ternary (list "istio-system" "istio-ingress") .Values.gatewayNamespaces }}
 {{- if and .Values.watchNamespaces (eq (join "," $named) "istio-system,istio-ingress") }}
 {{- $found := list }}
 {{- range $named }}{{ if lookup "v1" "Namespace" "" . }}{{ $found = append $found . }}{{ end }}{{ end }}
 {{- $named = $found | default $named }}
 {{- end }}
 {{- join "," $named }}
+{{- end }}
+{{- define "weir.apiServerPorts" -}}
+{{ (.Values.networkPolicy).apiServerPorts | default (list (dict "port" 443) (dict "port" 6443)) | toJson }}
 {{- end }}
