@@ -60,10 +60,71 @@ fn flux_applies_every_folder_after_what_it_needs() {
         assert!(it["spec"]["retryInterval"].is_string(), "{name} has no retryInterval");
     }
     let apps = all.iter().find(|it| it["metadata"]["name"] == "apps").unwrap();
-    assert_eq!(texts(&apps["spec"]["dependsOn"], |item| &item["name"]), ["istio-gateway", "monitoring", "weir"]);
+    assert_eq!(texts(&apps["spec"]["dependsOn"], |item| &item["name"]), ["istio-gateway", "weir"]);
+    // One whose board cannot be had releases all the same.
+    let needs = |name: &str| {
+        let it = all.iter().find(|it| it["metadata"]["name"] == name).unwrap();
+        texts(&it["spec"]["dependsOn"], |item| &item["name"])
+    };
+    let mut open = vec!["apps".to_owned()];
+    for _ in 0..all.len() * all.len() {
+        open = open.iter().flat_map(|name| needs(name)).collect();
+        assert!(!open.contains(&"monitoring".to_owned()), "apps wait for Grafana");
+    }
+    assert!(open.is_empty(), "each waits for another one: {open:?}");
+    // Its rights in the gateway's namespace need that.
+    assert!(needs("weir").contains(&"istio-gateway".to_owned()));
     let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_dir());
     let folders: BTreeSet<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
     assert_eq!(&folders - &BTreeSet::from([".github".to_owned()]), delivered);
+}
+
+#[test]
+fn weir_is_taken_away_while_its_controller_is_there_to_give_the_traffic_back() {
+    let of = |folder: &str, kind: &str, name: &str| {
+        let all = documents(&root().join(folder)).into_iter().map(|(_, it)| it);
+        all.into_iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name).unwrap()
+    };
+    let release = of("weir", "HelmRelease", "weir");
+    let namespace = of("weir", "Namespace", release["metadata"]["namespace"].as_str().unwrap());
+    assert_eq!(namespace["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/prune"], "disabled");
+    let weir = of("clusters/production", "Kustomization", "weir");
+    assert_eq!((&weir["spec"]["prune"], &weir["spec"]["deletionPolicy"]), (&true.into(), &"WaitForTermination".into()));
+    // What is typed names the files that there are.
+    let page = fs::read_to_string(root().join("../docs/flux.md")).unwrap();
+    let (_, section) = page.split_once("\n## Take Weir away\n").unwrap();
+    assert!(section.contains("git rm --quiet clusters/production/weir.yaml"));
+    assert!(root().join("clusters/production/weir.yaml").is_file());
+    let apps = fs::read_to_string(root().join("clusters/production/apps.yaml")).unwrap();
+    assert!(apps.lines().any(|line| line == "  - name: weir"), "sed finds no line in apps.yaml");
+    for app in ["backend", "frontend"] {
+        let list = fs::read_to_string(root().join(format!("apps/{app}/kustomization.yaml"))).unwrap();
+        assert!(list.lines().any(|line| line == "- canary.yaml"), "sed finds no line of {app}");
+    }
+}
+
+#[test]
+fn istio_is_not_proposed_in_an_earlier_version_than_the_one_in_use() {
+    let text = fs::read_to_string(root().join(".github/workflows/update-istio.yaml")).unwrap();
+    let workflow: Value = serde_saphyr::from_str(&text).unwrap();
+    let steps = workflow["jobs"]["propose"]["steps"].as_array().unwrap();
+    let look = steps.iter().find(|step| step["id"] == "newest").unwrap()["run"].as_str().unwrap();
+    let proposes = |newest: &str, current: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("version.yaml");
+        fs::write(&file, format!("data:\n  version: {current}\n")).unwrap();
+        let output = folder.path().join("output");
+        let script = format!("gh() {{ echo {newest}; }}\n{look}");
+        let mut bash = std::process::Command::new("bash");
+        let run = bash.args(["-ec", &script]).env("FILE", &file).env("GITHUB_OUTPUT", &output).output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+        let said = fs::read_to_string(output).unwrap();
+        let of = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+        (of("newest=") != of("current=")).then(|| of("newest="))
+    };
+    assert_eq!(proposes("1.27.10", "1.27.9"), Some("1.27.10".into()));
+    assert_eq!(proposes("1.26.8", "1.27.1"), None);
+    assert_eq!(proposes("1.27.1", "1.27.1"), None);
 }
 
 #[test]
@@ -124,7 +185,10 @@ fn a_pull_request_is_tried_from_a_fork_too() {
     // A fork has its branch, and this repository has the ref of the pull request.
     assert_eq!(source["env"]["REF"], "${{ github.ref }}");
     assert_eq!(source["env"]["REPOSITORY"], "${{ github.server_url }}/${{ github.repository }}");
-    assert!(source["run"].as_str().unwrap().contains("--ref-name \"$REF\" --username git --password \"$TOKEN\""));
+    let run = source["run"].as_str().unwrap();
+    assert!(run.contains("--ref-name \"$REF\" --username git --password \"$TOKEN\""));
+    // `flux bootstrap` writes there that the branch main is the source.
+    assert!(run.contains("--ignore-paths clusters/production/flux-system/"));
 }
 
 #[test]
