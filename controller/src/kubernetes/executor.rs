@@ -193,7 +193,7 @@ pub(in crate::kubernetes) fn owned_by_other<V: Projection>(
 
 /// Returns whose an object is that must be the Canary's own alone, where it is not.
 pub(in crate::kubernetes) fn foreign<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Option<String> {
-    let live = live?;
+    let live = live.filter(|live| !names.takes_over(&live.metadata))?;
     let (kind, name) = (V::KIND, live.name());
     let owners = live.metadata.owner_references.iter().flatten();
     let group = format!("{GROUP}/");

@@ -15,7 +15,6 @@ use crate::kubernetes::api_server::apply::{ActError, apply, apply_status, is_sta
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault};
 use crate::kubernetes::router::restore_all;
-use crate::kubernetes::target::flagger::CONTROLLED;
 use crate::status_store::Name;
 use crate::telemetry::Chain;
 use crate::view::CanaryView;
@@ -30,7 +29,7 @@ impl Reconciler {
     /// Says that the object cannot work as it is, or that something it refers to is waited for; lets it go if it is being deleted.
     pub(super) async fn refuse(&mut self, canary: &Canary, (reason, mut problem): Fault) -> Result<Span, ActError> {
         if canary.deleted() {
-            if reason != CONTROLLED && self.awaits_target().await? {
+            if self.awaits_target().await? {
                 return Ok(DELETION_RECHECK);
             }
             restore_all(&self.stores, &self.key.0, &self.key.1).await?;

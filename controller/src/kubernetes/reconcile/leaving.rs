@@ -23,6 +23,13 @@ const PRIMARY: &str = "-primary";
 /// When it cannot be read, and the Canary is to stay.
 pub(super) fn stored_or_live(stores: &Stores, names: &Names, canary: &Canary) -> Result<State, ActError> {
     let status = &canary.fields.status;
+    let taken_over = status.taken_over.as_ref().filter(|_| canary.deleted() && status.state.is_none());
+    if let Some(taken_over) = taken_over {
+        // Nothing was decided yet, and all that was taken over is to be given back.
+        let installed = Some(Revision(taken_over.revision.clone()));
+        let (promoted, applied) = (installed.clone(), installed.clone());
+        return Ok(State { phase: Phase::Initialized, since: now(), promoted, installed, applied, ..State::default() });
+    }
     stored_state(status).or_else(|problem| {
         if !canary.deleted() {
             return Err(ActError::Precondition(problem));

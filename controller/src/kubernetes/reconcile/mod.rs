@@ -4,6 +4,7 @@ mod act;
 mod canary_writes;
 mod context;
 pub(crate) mod events;
+mod former;
 mod fresh;
 mod grace;
 mod hazards;

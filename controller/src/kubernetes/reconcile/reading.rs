@@ -96,7 +96,8 @@ impl LastReading {
 
     /// Returns by what a Canary is looked after that has no plan that can work, and something of which there is to be given back.
     pub(crate) fn plan_to_give_back(&self, canary: &Canary) -> Option<&(Plan, CanarySpec)> {
-        self.stand_in.as_ref().filter(|_| canary.fields.status.last_promoted_spec.is_some())
+        let status = &canary.fields.status;
+        self.stand_in.as_ref().filter(|_| status.last_promoted_spec.is_some() || status.taken_over.is_some())
     }
 }
 

@@ -8,6 +8,7 @@ use tracing::info;
 use weir_engine::{Observation, Phase, Span, State, Timestamp};
 
 use super::context::ReconcileContext;
+use super::former::Former;
 use super::fresh::Fresh;
 use super::grace::Grace;
 use super::hazards::Younger;
@@ -17,7 +18,6 @@ use super::reading::LastReading;
 use super::retry::{COOLDOWN, Retry};
 use super::status::HAZARD;
 use super::subject::Subject;
-use super::take_over::Former;
 use crate::alerts::{CanaryAlerts, Deliveries, Situation};
 use crate::api::canary_id;
 use crate::checks::CheckRunner;
@@ -195,9 +195,9 @@ impl Reconciler {
         if let Some(controlled) = controlled(&self.stores, &subject.names) {
             return match canary.annotation(TAKE_OVER) {
                 Some(FLAGGER) if !canary.deleted() => {
-                    self.take_over(canary, &subject.names, subject.target.as_ref(), &controlled).await
+                    self.take_over(canary, &mut subject, &controlled, finalized).await
                 }
-                _ => self.refuse(canary, controlled.fault(&subject.names)).await,
+                _ => self.leave_to_flagger(canary, &subject.names, &controlled, finalized).await,
             };
         }
         self.keep_suspended(canary, &subject.names).await;

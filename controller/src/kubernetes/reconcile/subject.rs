@@ -100,6 +100,14 @@ impl Subject {
             .or_else(|| apex_conflict(stores, &self.names, &self.spec))
     }
 
+    /// Returns why what the spec says and names cannot be done, whatever there is around the Canary.
+    pub(super) fn unusable(&self, reconciler: &Reconciler, canary: &Canary) -> Option<Fault> {
+        let stores = &reconciler.stores;
+        (self.unread.clone())
+            .or_else(|| missing_autoscaler(stores, &self.names))
+            .or_else(|| unusable_metric(stores, canary, reconciler.reading.rules()))
+    }
+
     /// Returns what is to be told first: what the spec says, then whose the names are, what is missing, what the API server
     /// refused, and, where requests are to be `moving`, what its gateways cannot do.
     pub(super) fn fault(

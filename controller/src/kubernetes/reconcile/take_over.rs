@@ -1,94 +1,51 @@
 //! Takes over what Flagger controls, while its Canary is there and suspended: the same objects, and no pod of the primary is restarted.
 //!
 //! ```text
-//!  Flagger at rest? ─> suspend its Canary ─> its last look is over ─> what the primary runs: remembered
-//!      ─> each object: Flagger's reference becomes Weir's, in one write ─> an ordinary pass
+//!  can all be had? ─> Flagger at rest? ─> Weir's finalizer ─> suspend Flagger's Canary ─> its last look is over
+//!      ─> what the primary runs: remembered ─> each object: Flagger's reference becomes Weir's, in one write ─> an ordinary pass
 //! ```
 //!
 //! Each step can be the last one of a controller that dies: the next one begins anew, and finds what is done as done. An object that is
-//! still Flagger's keeps all others from being written, so no two controllers write one Canary's objects.
+//! still Flagger's keeps all others from being written, so no two controllers write one Canary's objects. Until the last one has changed
+//! hands the takeover can be called off: by whoever asked for it, or because it turns out that not all can be had.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 use weir_engine::{Event, Revision, Severity, Span, State};
 
+use super::former::{leave_alone, suspended_by_weir};
 use super::reconciler::Reconciler;
 use super::status::{conditions, faulty};
+use super::subject::Subject;
 use crate::api::{GROUP, VERSION};
-use crate::kubernetes::api_server::apply::{ActError, TAKE_OVER_MANAGER, change, is_status, with_timeout};
+use crate::kubernetes::api_server::apply::{ActError, change, is_status};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::clock::{now, rfc3339};
 use crate::kubernetes::api_server::object::resource;
 use crate::kubernetes::api_server::{MANAGED_BY, MANAGER};
 use crate::kubernetes::configs::{plain, resolve_revision};
-use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, CanaryStatus, Fault, TakenOver};
 use crate::kubernetes::kinds::config::{Config, ConfigMapView, SecretView};
 use crate::kubernetes::render::{CANARY_LABEL, INHERITED, Names, references, template_of};
-use crate::kubernetes::router::shares_with_canary;
-use crate::kubernetes::stores::Stores;
+use crate::kubernetes::router::{own_endpoints, routes_by_others, shares_with_canary};
 use crate::kubernetes::target::apart::{apart, beside};
 use crate::kubernetes::target::flagger::{
-    Around, CONTROLLED, Controlled, FLAGGER, TAKE_OVER, canaries, changed_since, controller_of, reowned, runs_target,
-    under_way,
+    Around, CONTROLLED, Controlled, changed_since, controller_of, reowned, runs_target, under_way,
 };
 use crate::kubernetes::target::revision::keep_inherited;
-use crate::telemetry::Chain;
 
 /// The reason of a Canary that takes over what another controller controls.
 const TAKING_OVER: &str = "TakingOver";
-/// Keeps Flagger's Canary until Flagger has given everything back: it must not.
-const FLAGGERS_FINALIZER: &str = "finalizer.flagger.app";
 /// Time that a look of Flagger takes which began before its Canary was suspended. At rest it is a dozen calls; whatever it decides
 /// after that is undone, since the routes are not written by the look that finds a new revision.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 /// Time to the next look while Flagger is waited for.
 const RECHECK: Span = Span::seconds(1);
-/// Time between two looks at a Canary of Flagger's whose objects were taken over: as often as Flagger looks for new ones.
-const FORMER_RECHECK: Duration = Duration::from_secs(10);
-/// The same where it was gone: a commit that is taken back brings it again, without its suspension.
-const GONE_RECHECK: Duration = Duration::from_secs(60);
-/// The same without the right to look, which an admin takes away when all is taken over.
-const FORBIDDEN_RECHECK: Duration = Duration::from_secs(600);
-
-/// What is known of the controller whose objects are taken over.
-#[derive(Debug, Default)]
-pub(super) struct Former {
-    /// Since when its Canary is known to be suspended.
-    suspended: Option<Instant>,
-    /// When it is looked at again after the takeover.
-    due: Option<Instant>,
-    /// Its Canary, as long as it is there after the takeover.
-    left: Option<DynamicObject>,
-}
-
-impl Former {
-    /// Says that the other controller's Canary is still there, and what would go with it.
-    pub(super) fn hazard(&self, stores: &Stores, names: &Names) -> Option<String> {
-        let kept = beside(stores, names, self.left.as_ref()?);
-        let left = self.left.as_ref()?.metadata.name.as_deref().unwrap_or_default();
-        if !kept.is_empty() {
-            return Some(format!(
-                "canaries.flagger.app {left} is still there, suspended, and what it controls goes with it: {}; take the ownerReferences out \
-                 of what is to stay before you delete it",
-                kept.join(", ")
-            ));
-        }
-        Some(format!(
-            "canaries.flagger.app {left} is still there, suspended, and controls nothing any more: delete it by kubectl -n {} delete \
-             canaries.flagger.app {left}, or remove it from Git",
-            names.namespace
-        ))
-    }
-}
-
 /// Returns the status of a Canary that takes over what another controller controls: in progress, however long that one is busy.
 fn taking_over(old: &CanaryStatus, message: &str, generation: i64) -> CanaryStatus {
     let said = [("Ready", "Unknown", TAKING_OVER, message.to_owned())];
@@ -100,12 +57,13 @@ impl Reconciler {
     pub(super) async fn take_over(
         &mut self,
         canary: &Arc<Canary>,
-        names: &Names,
-        target: Option<&Target>,
+        subject: &mut Subject,
         controlled: &Controlled,
+        finalized: bool,
     ) -> Result<Span, ActError> {
-        let flaggers = match self.flaggers(names, &controlled.canary).await {
-            Ok(Some(flaggers)) if flaggers.metadata.uid.as_deref() == Some(controlled.uid.as_str()) => flaggers,
+        self.former.is_free = false;
+        let flaggers = match self.flaggers(&subject.names, &controlled.canary).await {
+            Ok(Some(flaggers)) if controlled.is_of(&flaggers) => flaggers,
             Ok(_) => {
                 let text =
                     format!("canaries.flagger.app {} is gone, and what it controls goes with it", controlled.canary);
@@ -117,32 +75,40 @@ impl Reconciler {
             }
             Err(error) => return Err(error),
         };
-        let kept = beside(&self.stores, names, &flaggers);
-        let also = || {
-            format!(
-                "also controls {}, which go with it: take the ownerReferences out of what is to stay",
-                kept.join(", ")
-            )
+        if subject.asking {
+            return Ok(RECHECK);
+        }
+        subject.names.former = Some(controlled.uid.clone());
+        let is_begun = !self.in_hand(canary, &subject.names).is_empty();
+        let mut declared = None;
+        let fault = match self.apart(&subject.names, &flaggers) {
+            None if is_begun => None,
+            None => match self.declared(canary, subject, controlled).await? {
+                Ok(revision) => {
+                    declared = Some(revision);
+                    None
+                }
+                Err(fault) => Some(fault),
+            },
+            fault => fault,
         };
-        let none = || format!("releases {}, which is not there", names.target);
-        let why = apart(&flaggers.data, names).or_else(|| (!kept.is_empty()).then(also));
-        let target = match (why, target) {
-            (None, Some(target)) => target,
-            (why, _) => {
-                let text = format!("canaries.flagger.app {} {}", controlled.canary, why.unwrap_or_else(none));
-                return self.refuse(canary, (CONTROLLED, text)).await;
-            }
-        };
+        let names = &subject.names;
+        if let Some(fault) = fault {
+            self.call_off(canary, names, &flaggers).await?;
+            return self.refuse(canary, fault).await;
+        }
         if let Some(why) = self.busy(&flaggers, names) {
-            self.former.suspended = None;
-            if suspended_by_weir(&flaggers) {
-                // It was in the middle of something that nobody could see yet: it goes on.
-                self.tell_flagger(names, &flaggers, json!({"spec": {"suspend": null}})).await?;
-            }
             let paused = flaggers.data["spec"]["suspend"] == true && !suspended_by_weir(&flaggers);
+            // It was in the middle of something that nobody could see yet: it goes on.
+            self.call_off(canary, names, &flaggers).await?;
             let remedy = if paused { ": it is suspended, so set its spec.suspend to false" } else { "" };
             let text = format!("waiting for a rollout of Flagger's to end, {why}{remedy}");
             return self.wait_for_flagger(canary, &text).await;
+        }
+        if !finalized {
+            // What changes hands would go with a Canary that nothing holds. One that is gone meanwhile has no next pass.
+            self.finalizer(canary, true).await?;
+            return Ok(RECHECK);
         }
         if let Some(patch) = leave_alone(&flaggers) {
             self.tell_flagger(names, &flaggers, patch).await?;
@@ -151,10 +117,63 @@ impl Reconciler {
         if self.former.suspended.get_or_insert_with(Instant::now).elapsed() < LAST_LOOK {
             return self.wait_for_flagger(canary, "Flagger is told to leave the objects alone").await;
         }
-        if let Err(fault) = self.take(canary, names, target, &flaggers, controlled).await? {
-            return self.refuse(canary, fault).await;
-        }
+        self.take(canary, subject, declared, &flaggers, controlled).await?;
         Ok(RECHECK)
+    }
+
+    /// Returns why what Flagger's Canary controls cannot all change hands: the rest would go with it.
+    fn apart(&self, names: &Names, flaggers: &DynamicObject) -> Option<Fault> {
+        let kept = beside(&self.stores, names, flaggers);
+        let also = || {
+            format!(
+                "also controls {}, which go with it: take the ownerReferences out of what is to stay",
+                kept.join(", ")
+            )
+        };
+        let why = apart(&flaggers.data, names)
+            .or_else(|| routes_by_others(&self.stores, names, &flaggers.data["spec"]))
+            .or_else(|| (!kept.is_empty()).then(also))?;
+        let name = flaggers.metadata.name.as_deref().unwrap_or_default();
+        Some((CONTROLLED, format!("canaries.flagger.app {name} {why}")))
+    }
+
+    /// Returns the revision that the target declares, or what would keep the Canary from looking after what it took: Flagger is
+    /// told nothing then.
+    async fn declared(
+        &self,
+        canary: &Canary,
+        subject: &Subject,
+        controlled: &Controlled,
+    ) -> Result<Result<Revision, Fault>, ActError> {
+        let (stores, names) = (&self.stores, &subject.names);
+        let Some(target) = &subject.target else {
+            let text =
+                format!("canaries.flagger.app {} releases {}, which is not there", controlled.canary, names.target);
+            return Ok(Err((CONTROLLED, text)));
+        };
+        let resolved = resolve_revision(stores, names, Some(target), &State::default());
+        let fault = subject
+            .unusable(self, canary)
+            .or_else(|| subject.taken(self, canary, None))
+            .or(own_endpoints(stores, names).await?)
+            .or_else(|| self.copies_go(names))
+            .or_else(|| resolved.as_ref().err().cloned());
+        Ok(fault.map_or_else(|| resolved.map(|declared| declared.revision), Err))
+    }
+
+    /// Says that the primary reads what goes with Flagger's Canary, where nobody may take it.
+    fn copies_go(&self, names: &Names) -> Option<Fault> {
+        let primary = self.stores.target(names.kind, &names.namespace, &names.primary())?;
+        controller_of(primary.metadata())?;
+        let copies = references(&primary.template()).iter().any(|config| config.name.ends_with("-primary"));
+        (copies && !self.stores.settings.config_tracking).then(|| {
+            let text = format!(
+                "{} {} reads copies of Flagger's, which go with its Canary: install Weir's chart with configTracking.enabled=true",
+                names.kind.word(),
+                primary.name()
+            );
+            (CONTROLLED, text)
+        })
     }
 
     /// Returns why nothing can be taken over now.
@@ -177,26 +196,15 @@ impl Reconciler {
     async fn take(
         &mut self,
         canary: &Arc<Canary>,
-        names: &Names,
-        target: &Target,
+        subject: &Subject,
+        declared: Option<Revision>,
         flaggers: &DynamicObject,
         controlled: &Controlled,
-    ) -> Result<Result<(), Fault>, ActError> {
+    ) -> Result<(), ActError> {
+        let names = &subject.names;
         let primary = self.stores.target(names.kind, &names.namespace, &names.primary());
-        if let Some(primary) = primary.filter(|primary| controller_of(primary.metadata()).is_some()) {
-            let copies = references(&primary.template()).iter().any(|config| config.name.ends_with("-primary"));
-            if copies && !self.stores.settings.config_tracking {
-                let text = format!(
-                    "{} {} reads copies of Flagger's, which go with its Canary: install Weir's chart with configTracking.enabled=true",
-                    names.kind.word(),
-                    primary.name()
-                );
-                return Ok(Err((CONTROLLED, text)));
-            }
-            let declared = match resolve_revision(&self.stores, names, Some(target), &State::default()) {
-                Ok(declared) => declared.revision,
-                Err(fault) => return Ok(Err(fault)),
-            };
+        let primary = primary.filter(|primary| controller_of(primary.metadata()).is_some());
+        if let Some(((primary, target), declared)) = primary.zip(subject.target.as_ref()).zip(declared) {
             let is_same = runs_target(&self.stores, target, &primary);
             let revision = if is_same { declared } else { plain(&template_of(&primary.spec())) };
             if !is_same {
@@ -218,7 +226,7 @@ impl Reconciler {
                 format!("Took over what canaries.flagger.app {} controlled; its Canary may go", controlled.canary);
             self.emit(canary, &Event::new(Severity::Info, "TakenOver", text));
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Returns whether Flagger took back what the target declares: it failed, and nobody has changed the target since.
@@ -285,58 +293,6 @@ impl Reconciler {
         }
         Ok(changed)
     }
-
-    /// Keeps Flagger's Canary suspended as long as it is there, and whenever it comes back: what applies it from Git may not know that it
-    /// must be. No pass waits for a success of this.
-    pub(super) async fn keep_suspended(&mut self, canary: &Canary, names: &Names) {
-        let status = self.stored.as_ref().map_or(&canary.fields.status, |(status, _)| status);
-        let from = status.taken_over.as_ref().and_then(|it| it.from.strip_prefix("canaries.flagger.app "));
-        let asked = canary.annotation(TAKE_OVER) == Some(FLAGGER) && !canary.deleted();
-        let is_due = self.former.due.is_none_or(|due| due <= Instant::now());
-        let Some(name) = from.filter(|_| asked && is_due).map(str::to_owned) else { return };
-        self.former.left = None;
-        let (recheck, kept) = match self.flaggers(names, &name).await {
-            Ok(Some(flaggers)) => {
-                let kept = match leave_alone(&flaggers) {
-                    Some(patch) => self.tell_flagger(names, &flaggers, patch).await,
-                    None => Ok(()),
-                };
-                self.former.left = Some(flaggers);
-                (FORMER_RECHECK, kept)
-            }
-            Ok(None) => (GONE_RECHECK, Ok(())),
-            Err(error) => match &error {
-                ActError::Write { source, .. } if is_status(source, 403) => (FORBIDDEN_RECHECK, Err(error)),
-                _ => (FORMER_RECHECK, Err(error)),
-            },
-        };
-        self.former.due = Some(Instant::now() + recheck);
-        if let Err(error) = kept {
-            let (namespace, name) = (&self.key.0, &self.key.1);
-            warn!(namespace, canary = name, error = %Chain(&error), "Flagger's Canary is not known to be suspended");
-        }
-    }
-
-    async fn flaggers(&self, names: &Names, name: &str) -> Result<Option<DynamicObject>, ActError> {
-        self.read_any(names, &canaries(), "canaries.flagger.app", name).await
-    }
-
-    async fn read_any(
-        &self,
-        names: &Names,
-        resource: &ApiResource,
-        kind: &'static str,
-        name: &str,
-    ) -> Result<Option<DynamicObject>, ActError> {
-        let client = self.stores.api.client.clone();
-        let objects: Api<DynamicObject> = Api::namespaced_with(client, &names.namespace, resource);
-        with_timeout("get", kind, name, objects.get_opt(name)).await
-    }
-
-    async fn tell_flagger(&self, names: &Names, flaggers: &DynamicObject, patch: Value) -> Result<(), ActError> {
-        info!(namespace = names.namespace, canary = names.canary, %patch, "changes Flagger's Canary");
-        change(&self.stores.api, &canaries(), "canaries.flagger.app", flaggers, patch).await.map(drop)
-    }
 }
 
 /// Returns the configs that a Canary of Flagger's controls.
@@ -344,35 +300,6 @@ fn owned_by<V: Config>(cache: &Cache<V>, names: &Names, uid: &str) -> Vec<String
     let all = cache.of(&names.namespace);
     let owned = all.iter().filter(|it| controller_of(&it.metadata).is_some_and(|(_, owner)| owner == uid));
     owned.map(|it| it.name().to_owned()).collect()
-}
-
-/// Returns what Flagger's Canary lacks to be left alone and to go without giving anything back, if it lacks something.
-fn leave_alone(flaggers: &DynamicObject) -> Option<Value> {
-    let spec = &flaggers.data["spec"];
-    let finalizers = flaggers.metadata.finalizers.clone().unwrap_or_default();
-    let others: Vec<&String> = finalizers.iter().filter(|it| *it != FLAGGERS_FINALIZER).collect();
-    let mut patch = json!({});
-    if spec["suspend"] != true {
-        patch["spec"]["suspend"] = true.into();
-    }
-    if spec["revertOnDeletion"] == true {
-        patch["spec"]["revertOnDeletion"] = false.into();
-    }
-    if others.len() < finalizers.len() {
-        patch["metadata"]["finalizers"] = json!(others);
-    }
-    (patch != json!({})).then_some(patch)
-}
-
-/// Returns whether Weir, and nobody else, has said that Flagger's Canary is suspended.
-fn suspended_by_weir(flaggers: &DynamicObject) -> bool {
-    let says = |entry: &&ManagedFieldsEntry| {
-        entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"].get("f:suspend").is_some())
-    };
-    let mut who = flaggers.metadata.managed_fields.iter().flatten().filter(says).peekable();
-    flaggers.data["spec"]["suspend"] == true
-        && who.peek().is_some()
-        && who.all(|entry| entry.manager.as_deref() == Some(TAKE_OVER_MANAGER))
 }
 
 /// Returns the patch that makes an object Weir's in Flagger's place.

@@ -1,5 +1,6 @@
 //! Names of the objects around one Canary.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use crate::api::limits::SERVICE_NAME;
@@ -58,9 +59,19 @@ pub(crate) struct Names {
     pub(crate) apex: String,
     /// The target's HorizontalPodAutoscaler, if the Canary names one.
     pub(crate) scaler: Option<String>,
+    /// The uid of another controller's Canary, while it is looked at whether what that controls can be taken over: it counts as this Canary's.
+    pub(crate) former: Option<String>,
 }
 
 impl Names {
+    /// Returns whether an object is to be taken over.
+    #[must_use]
+    pub(crate) fn takes_over(&self, metadata: &ObjectMeta) -> bool {
+        let mut owners = metadata.owner_references.iter().flatten();
+        self.former.is_some()
+            && owners.any(|owner| owner.controller == Some(true) && Some(&owner.uid) == self.former.as_ref())
+    }
+
     /// Returns the names around a Canary.
     #[must_use]
     pub(crate) fn new(namespace: &str, canary: &str, uid: &str, spec: &CanarySpec) -> Self {
@@ -79,6 +90,7 @@ impl Names {
                 .as_ref()
                 .filter(|it| AutoscalerKind::of(&it.kind).is_some())
                 .map(|it| it.name.clone()),
+            former: None,
         }
     }
 

@@ -43,7 +43,8 @@ pub(in crate::kubernetes) fn ownership_after_deletion(spec: &CanarySpec) -> Owne
 pub(super) fn origin<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Origin {
     let Some(live) = live else { return Origin::Missing };
     let mut owners = live.metadata.owner_references.iter().flatten();
-    if owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP)) {
+    let is_own = owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP));
+    if is_own || names.takes_over(&live.metadata) {
         return Origin::Made;
     }
     if let Some(original) = original_of(live) {

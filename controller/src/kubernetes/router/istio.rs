@@ -5,6 +5,7 @@ mod callers;
 mod export;
 mod host_owner;
 mod one_place;
+mod others;
 mod policy;
 mod redirection;
 mod request_match;
@@ -138,13 +139,23 @@ pub(super) fn all_around(stores: &Stores, names: &Names) -> Vec<Around> {
 
 /// Returns whether the routes, whoever made them, give the canary's Service a share by themselves.
 pub(super) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {
+    leads(stores, names, |to| {
+        to["destination"]["host"] == names.canary_service().as_str() && to["weight"] != 0 && !to["weight"].is_null()
+    })
+}
+
+/// Returns by what else a Canary of Flagger's with this spec routes.
+pub(super) fn routes_by_others(stores: &Stores, names: &Names, spec: &Value) -> Option<String> {
+    let leads_to_primary = leads(stores, names, |to| to["destination"]["host"] == names.primary_service().as_str());
+    others::routes_by_others(spec, names, leads_to_primary)
+}
+
+/// Returns whether one of the destinations of the routes is so.
+fn leads(stores: &Stores, names: &Names, is_so: impl Fn(&Value) -> bool) -> bool {
     let Some(live) = stores.virtual_services.get(&names.namespace, &names.apex) else { return false };
     let body = live.body();
     let routes = body["spec"]["http"].as_array().into_iter().flatten();
-    let mut shares = routes.flat_map(|route| route["route"].as_array().into_iter().flatten());
-    shares.any(|to| {
-        to["destination"]["host"] == names.canary_service().as_str() && to["weight"] != 0 && !to["weight"].is_null()
-    })
+    routes.flat_map(|route| route["route"].as_array().into_iter().flatten()).any(is_so)
 }
 
 /// Returns the VirtualServices that Weir made for a Canary under another name than the one that its spec has.

@@ -95,6 +95,14 @@ pub(crate) fn shares_with_canary(stores: &Stores, names: &Names) -> bool {
     }
 }
 
+/// Returns by what else than such routes a Canary of Flagger's with this spec routes.
+#[must_use]
+pub(crate) fn routes_by_others(stores: &Stores, names: &Names, spec: &Value) -> Option<String> {
+    match names.router {
+        RouterKind::Istio => istio::routes_by_others(stores, names, spec),
+    }
+}
+
 /// Returns who calls a Canary from inside of the mesh, if it is called from there at all.
 #[must_use]
 pub(crate) fn callers(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Callers> {

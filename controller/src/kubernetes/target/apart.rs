@@ -56,13 +56,12 @@ pub(crate) fn apart(flaggers: &Value, names: &Names) -> Option<String> {
             names.canary, names.apex
         ));
     }
-    let scaler = (text(&scaler["kind"]).unwrap_or_default(), text(&scaler["name"])?);
-    match scaler {
-        (kind, name) if kind == "ScaledObject" => Some(format!(
+    match (text(&scaler["kind"]).unwrap_or_default(), text(&scaler["name"])) {
+        (kind, Some(name)) if kind == "ScaledObject" => Some(format!(
             "controls ScaledObject {name}-primary, which goes with it: take its ownerReferences out, and autoscalerRef out of Flagger's Canary, \
              and KEDA goes on sizing the primary"
         )),
-        (kind, name) if names.scaler.as_ref() != Some(&name) => {
+        (kind, Some(name)) if names.scaler.as_ref() != Some(&name) => {
             Some(format!("has {kind} {name} as its autoscalerRef: give Canary {} the same", names.canary))
         }
         _ => None,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use kube::api::ApiResource;
+use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::kubernetes::api_server::MANAGER;
@@ -73,6 +73,12 @@ pub(crate) struct Controlled {
 }
 
 impl Controlled {
+    /// Returns whether a Canary of Flagger's is the one that controls the objects.
+    #[must_use]
+    pub(crate) fn is_of(&self, flaggers: &DynamicObject) -> bool {
+        flaggers.metadata.uid.as_ref() == Some(&self.uid)
+    }
+
     /// Says what Flagger controls, and how Weir is asked to take it over.
     #[must_use]
     pub(crate) fn fault(&self, names: &Names) -> Fault {
@@ -89,7 +95,7 @@ impl Controlled {
 }
 
 /// Returns the objects that a Canary needs, whosever they are.
-pub(super) fn around(stores: &Stores, names: &Names) -> Vec<Around> {
+pub(crate) fn around(stores: &Stores, names: &Names) -> Vec<Around> {
     let namespace = &names.namespace;
     let primary = stores.target(names.kind, namespace, &names.primary());
     let scaler = names.scaler.as_ref().map(|name| format!("{name}-primary"));

@@ -7,6 +7,7 @@ mod accidents;
 mod adoption;
 mod alerts;
 mod bare_callers;
+mod called_off;
 mod callers;
 mod calls;
 mod crowds;

@@ -8,7 +8,7 @@ use super::server::ApiServer;
 use super::stage::{NAMESPACE, Stage, object, service};
 use super::take_over::{FLAGGERS, asking, flagger, flagger_comes, flagger_goes, taken_over};
 
-fn suspended(server: &ApiServer) -> Value {
+pub(super) fn suspended(server: &ApiServer) -> Value {
     server.get(FLAGGERS, NAMESPACE, "shop").unwrap()["spec"]["suspend"].clone()
 }
 
@@ -61,6 +61,25 @@ async fn what_would_go_with_flaggers_canary_keeps_everything_from_being_taken() 
         assert!(stage.said("shop").1.contains(expected), "{:?}", stage.said("shop"));
         assert_eq!(stage.changed().await, [""; 0], "{expected}");
         assert_eq!(suspended(&server), Value::Null, "{expected}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flagger_that_routes_by_something_else_than_virtual_services_is_left_alone() {
+    for (provider, expected) in [
+        (json!("gatewayapi:v1"), "routes by provider gatewayapi:v1: what that made, an HTTPRoute, goes with it"),
+        // As Flagger's -mesh-provider says, which is known by what Flagger has made.
+        (Value::Null, "gives no provider, and no VirtualService shop leads to shop-primary"),
+    ] {
+        let server = flagger("Succeeded", "v1");
+        server.delete("virtualservices", NAMESPACE, "shop");
+        server.edit(FLAGGERS, NAMESPACE, "shop", |theirs| theirs["spec"]["provider"] = provider.clone());
+        server.apply("flux", &asking());
+        let stage = Stage::start(&server);
+        stage.reason("shop", "ControlledByFlagger").await;
+        assert!(stage.said("shop").1.contains(expected), "{:?}", stage.said("shop"));
+        assert_eq!(stage.changed().await, [""; 0], "{provider}");
+        assert_eq!(suspended(&server), Value::Null, "{provider}");
     }
 }
 

@@ -6,7 +6,7 @@ use super::server::ApiServer;
 use super::stage::{NAMESPACE, Stage, canary, deployment, object, routes};
 
 /// The objects of Flagger's around `shop`, all controlled by its Canary.
-const MADE: [(&str, &str); 8] = [
+pub(super) const MADE: [(&str, &str); 8] = [
     ("deployments", "shop-primary"),
     ("services", "shop"),
     ("services", "shop-primary"),
@@ -90,7 +90,7 @@ pub(super) fn asking() -> Value {
     canary
 }
 
-fn controllers(server: &ApiServer) -> Vec<Value> {
+pub(super) fn controllers(server: &ApiServer) -> Vec<Value> {
     let owner = |(plural, name): (&str, &str)| {
         let object = server.get(plural, NAMESPACE, name).unwrap_or_else(|| panic!("{plural} {name} is gone"));
         object["metadata"]["ownerReferences"][0]["apiVersion"].clone()
