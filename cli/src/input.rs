@@ -9,9 +9,39 @@ use anyhow::Context as _;
 /// Which files.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Files {
-    /// File with objects; - is standard input. May be given several times
+    /// File with objects, or directory of such files; - is standard input. May be given several times
     #[arg(short, long, value_name = "FILE", required = true)]
-    pub(crate) filename: Vec<PathBuf>,
+    filename: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Returns what each file says, with its name for people: of a directory those that `kubectl apply -f` takes of it.
+    pub(crate) fn read(&self, exit: &mut Exit) -> Vec<(String, String)> {
+        let mut texts = Vec::new();
+        for given in &self.filename {
+            for file in exit.told(files(given)).unwrap_or_default() {
+                texts.extend(exit.told(text(&file)).map(|text| (shown(&file), text)));
+            }
+        }
+        texts
+    }
+}
+
+/// Returns a file, or those of a directory in their order.
+fn files(given: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !given.is_dir() {
+        return Ok(vec![given.to_owned()]);
+    }
+    let entries = std::fs::read_dir(given).with_context(|| format!("read {}", given.display()))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_taken = |path: &PathBuf| {
+        let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+        ["yaml", "yml", "json"].contains(&end) && path.is_file()
+    };
+    let mut files: Vec<PathBuf> = paths.filter(is_taken).collect();
+    files.sort();
+    anyhow::ensure!(!files.is_empty(), "{} has no file that ends in .yaml, .yml or .json", given.display());
+    Ok(files)
 }
 
 /// Returns a file's name for people.
@@ -41,14 +71,13 @@ pub(crate) struct Exit {
 }
 
 impl Exit {
-    /// Returns what a file says; where it cannot be read, that is told.
-    pub(crate) fn read(&mut self, file: &Path) -> Option<String> {
-        text(file)
-            .inspect_err(|error| {
-                self.is_unread = true;
-                eprintln!("weir: {error:#}");
-            })
-            .ok()
+    /// Returns what was read; where it cannot be read, that is told.
+    fn told<T>(&mut self, read: anyhow::Result<T>) -> Option<T> {
+        read.inspect_err(|error| {
+            self.is_unread = true;
+            eprintln!("weir: {error:#}");
+        })
+        .ok()
     }
 
     /// Returns the status with which the command ends, after so many errors in what could be read.

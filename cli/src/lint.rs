@@ -2,13 +2,16 @@
 
 mod forecast;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::input::{Exit, Files, shown};
+use crate::input::{Exit, Files};
 use crate::terminal;
-use weir_controller::api::{self, CanarySpec, Clash, Fields, Known, Object, Parsed, Problem};
+use weir_controller::api::{
+    self, CanarySpec, Clash, Fields, Known, MetricTemplateSpec, Object, Parsed, Place, Problem,
+};
 
 /// Check objects without a cluster: what is refused, what has no effect or another meaning, and how a release would go.
 ///
@@ -34,7 +37,7 @@ pub(crate) struct LintArgs {
 /// # Errors
 /// When nothing can be written.
 pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
-    let (mut out, mut errors, mut found) = (String::new(), 0, 0);
+    let (mut out, mut errors) = (String::new(), 0);
     let mut tell = |told: Judged| {
         errors += told.errors.len();
         told.errors.iter().for_each(|text| out += &format!("error: {text}\n"));
@@ -43,29 +46,43 @@ pub(crate) fn run(args: &LintArgs) -> anyhow::Result<ExitCode> {
         out += &told.release;
     };
     let mut exit = Exit::default();
-    let mut canaries = Vec::new();
-    for file in &args.files.filename {
-        let Some(text) = exit.read(file) else { continue };
-        for document in api::read(&text, &shown(file)) {
-            let told = match document {
-                Ok(Parsed { object: Known::Other, meant: false, .. }) => continue,
-                Ok(parsed) => {
-                    let parsed = parsed.placed();
-                    if let Known::Canary(canary) = &parsed.object {
-                        canaries.push((canary.clone(), parsed.fields.clone()));
-                    }
-                    judged(parsed)
+    let texts = args.files.read(&mut exit);
+    let documents: Vec<_> = texts.iter().flat_map(|(file, text)| api::read(text, file)).collect();
+    let templates = templates(&documents);
+    let (mut canaries, mut objects) = (Vec::new(), BTreeSet::new());
+    for document in documents {
+        let (place, told) = match document {
+            Ok(Parsed { object: Known::Other, meant: false, .. }) => continue,
+            Ok(parsed) => {
+                let parsed = parsed.placed();
+                if let Known::Canary(canary) = &parsed.object {
+                    canaries.push((canary.clone(), parsed.fields.clone()));
                 }
-                Err(problem) => Judged { errors: vec![problem.to_string()], ..Judged::default() },
-            };
-            found += 1;
-            tell(told);
-        }
+                (parsed.place.clone(), judged(parsed, &templates))
+            }
+            // Each with a line of its own, and of one document.
+            Err(problem) => {
+                let place = Place { line: 0, ..problem.place.clone() };
+                (place, Judged { errors: vec![problem.to_string()], ..Judged::default() })
+            }
+        };
+        objects.insert(place);
+        tell(told);
     }
     tell(together(&canaries));
-    out += &format!("{found} objects, {errors} errors\n");
+    let nothing = if objects.is_empty() { ": there is none of Weir's or Flagger's" } else { "" };
+    out += &format!("{} objects, {errors} errors{nothing}\n", objects.len());
     terminal::print(&out)?;
     Ok(exit.code(errors))
+}
+
+/// Returns the MetricTemplates of all that was read: Canaries ask them.
+pub(crate) fn templates(documents: &[Result<Parsed, Problem>]) -> Vec<Object<MetricTemplateSpec>> {
+    let template = |document: &Result<Parsed, Problem>| match document {
+        Ok(Parsed { object: Known::MetricTemplate(template), .. }) => Some(template.clone()),
+        _ => None,
+    };
+    documents.iter().filter_map(template).collect()
 }
 
 /// Says what cannot be seen in one Canary: that another one wants the same.
@@ -95,8 +112,8 @@ struct Judged {
     release: String,
 }
 
-fn judged(parsed: Parsed) -> Judged {
-    let (refused, meanings) = (refused(&parsed), api::differences(&parsed));
+fn judged(parsed: Parsed, templates: &[Object<MetricTemplateSpec>]) -> Judged {
+    let (refused, meanings) = (refused(&parsed, templates), api::differences(&parsed));
     let Parsed { object, warnings, meant, fields, .. } = parsed;
     let said = |problems: Vec<Problem>| problems.into_iter().map(|it| fields.at(it).to_string()).collect::<Vec<_>>();
     if meant {
@@ -126,16 +143,16 @@ fn judged(parsed: Parsed) -> Judged {
 }
 
 /// Returns what is refused of an object by others than its plan: by the API server, and by those that it has asked or told something.
-pub(crate) fn refused(parsed: &Parsed) -> Vec<Problem> {
-    let unusable = unusable(&parsed.object).into_iter().collect();
-    api::with_refused(unusable, &weir_controller::kubernetes::refused(parsed))
+pub(crate) fn refused(parsed: &Parsed, templates: &[Object<MetricTemplateSpec>]) -> Vec<Problem> {
+    api::with_refused(unusable(&parsed.object, templates), &weir_controller::kubernetes::refused(parsed))
 }
 
-/// Returns why a MetricTemplate cannot be asked, or nothing be sent to an AlertProvider.
-fn unusable(object: &Known) -> Option<Problem> {
+/// Returns why a MetricTemplate cannot be asked, or a Canary's metrics, or nothing be sent to an AlertProvider.
+fn unusable(object: &Known, templates: &[Object<MetricTemplateSpec>]) -> Vec<Problem> {
     match object {
-        Known::MetricTemplate(template) => weir_controller::unanswerable(template),
-        Known::AlertProvider(provider) => weir_controller::alerts::unsendable(&provider.spec),
-        _ => None,
+        Known::Canary(canary) => weir_controller::unanswerable_metrics(canary, templates),
+        Known::MetricTemplate(template) => weir_controller::unanswerable(template).into_iter().collect(),
+        Known::AlertProvider(provider) => weir_controller::alerts::unsendable(&provider.spec).into_iter().collect(),
+        Known::Process(_) | Known::Secret(_) | Known::Other => Vec::new(),
     }
 }

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::input::{Exit, Files, shown};
-use crate::lint::refused;
+use crate::input::{Exit, Files};
+use crate::lint::{refused, templates};
 use crate::terminal;
 use weir_controller::api::{self, Known, Problem};
 
@@ -32,13 +32,16 @@ pub(crate) struct MigrateArgs {
 pub(crate) fn run(args: &MigrateArgs) -> anyhow::Result<ExitCode> {
     let (mut changed, mut problems, mut written) = (0, 0, String::new());
     let mut exit = Exit::default();
-    for file in &args.files.filename {
-        let Some(text) = exit.read(file) else { continue };
+    let texts = args.files.read(&mut exit);
+    let documents: Vec<_> =
+        texts.iter().flat_map(|(file, text)| api::read(&api::migrate(text, file).text, file)).collect();
+    let templates = templates(&documents);
+    for (file, text) in &texts {
         // What is told is of the file's own lines.
-        let mut migration = api::migrate_for(&text, &shown(file), refused);
+        let mut migration = api::migrate_for(text, file, |parsed| refused(parsed, &templates));
         if args.take_over {
-            let asking = api::migrate(&api::taking_over(&text), "").text;
-            migration.problems.extend(unasked(&migration.text, &asking, &shown(file)));
+            let asking = api::migrate(&api::taking_over(text), "").text;
+            migration.problems.extend(unasked(&migration.text, &asking, file));
             migration.text = asking;
         }
         if !written.is_empty() {

@@ -6,6 +6,7 @@ mod credentials;
 mod events;
 mod metric;
 mod template;
+mod unanswerable;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use weir_engine::{CheckRequest, CheckResult, Event, Span, State, Timestamp, WebhookKind};
 
-pub use self::metric::unanswerable;
+pub use self::unanswerable::{unanswerable, unanswerable_metrics};
 
 use self::events::Events;
 use self::metric::{Metric, Query};

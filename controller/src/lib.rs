@@ -27,7 +27,7 @@ mod signals;
 pub mod text;
 
 mod checks;
-pub use checks::unanswerable;
+pub use checks::{unanswerable, unanswerable_metrics};
 pub mod scrape;
 
 pub mod reconcile;

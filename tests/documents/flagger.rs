@@ -57,7 +57,7 @@ spec: {provider: {type: datadog}, query: up}
 apiVersion: flagger.app/v1beta1
 kind: MetricTemplate
 metadata: {name: known, namespace: shop}
-spec: {provider: {type: prometheus, address: 'http://me:secret@prometheus'}, query: sum(up)}
+spec: {provider: {type: prometheus, address: 'http://me:secret@prometheus'}, query: up}
 ---
 apiVersion: flagger.app/v1beta1
 kind: AlertProvider

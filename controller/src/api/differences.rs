@@ -149,7 +149,9 @@ fn of_template(template: &MetricTemplateSpec) -> Vec<Problem> {
     let mut found = Found::default();
     let query = template.query.as_deref().unwrap_or_default();
     let text = "must have one result, where Flagger takes any of several: aggregate it, by sum(…) for instance";
-    found.add_if(may_have_several(query), "spec.query", text);
+    // What others ask in their own language is told to be none of Weir's.
+    let is_ours = ["", "prometheus"].contains(&template.provider.kind.as_str());
+    found.add_if(is_ours && may_have_several(query), "spec.query", text);
     found.0
 }
 

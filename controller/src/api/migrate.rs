@@ -16,6 +16,7 @@ use super::object::{GROUP, VERSION};
 use super::plan::reading;
 use super::problem::{Problem, with_refused, without_refused};
 use super::read::{Known, Parsed, items, parts, read, value};
+use super::unready::is_encrypted;
 pub use take_over::taking_over;
 
 /// Flagger's objects as they are written.
@@ -100,8 +101,9 @@ fn of_flagger(document: &Value) -> usize {
 
 /// Returns a document with Weir's objects in place of Flagger's, and how many.
 fn changed(text: &str, body: &str) -> (String, usize) {
-    let count = of_flagger(&value(body).unwrap_or_default());
-    if count == 0 {
+    let written = value(body).unwrap_or_default();
+    let count = of_flagger(&written);
+    if count == 0 || is_encrypted(&written) {
         return (text.to_owned(), 0);
     }
     let versions: Versions = serde_saphyr::from_str(body).unwrap_or_default();

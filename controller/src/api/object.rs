@@ -41,8 +41,11 @@ pub struct Metadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// The namespace of an object that names none.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
 fn default_namespace() -> String {
-    "default".into()
+    DEFAULT_NAMESPACE.into()
 }
 
 impl<Spec> fmt::Display for Object<Spec> {

@@ -11,12 +11,14 @@ use serde_path_to_error::Track;
 
 use super::canary::CanarySpec;
 use super::fields::{Fields, Node};
+use super::mistyped::Filled;
 use super::object::{GROUP, Object, VERSION};
 use super::problem::{Place, Problem};
 use super::process::ProcessSpec;
 use super::providers::{AlertProviderSpec, MetricTemplateSpec};
 use super::secret::Secret;
 use super::serving::named_namespace;
+use super::unready::{is_encrypted, is_template, template, unreadable};
 
 /// The kinds of Weir's group.
 const KINDS: [&str; 4] = ["Canary", "Process", "MetricTemplate", "AlertProvider"];
@@ -120,12 +122,20 @@ const OF_ONE_OBJECT: [&str; 2] = ["metadata.resourceVersion", "metadata.uid"];
 fn parse(body: &str, line: usize, place: &Place) -> Vec<Result<Parsed, Problem>> {
     let written: Value = match serde_saphyr::from_str(body) {
         Ok(written) => written,
+        Err(_) if is_template(body, true) => return vec![Err(template(place))],
         Err(error) => return vec![Err(unreadable(&error, line, place))],
     };
+    let group = written["apiVersion"].as_str().and_then(|version| version.split('/').next());
+    if matches!(group, Some(GROUP | "flagger.app")) && is_template(body, false) {
+        return vec![Err(template(place))];
+    }
     let root = Node::of(body);
+    let all = |read: Result<Parsed, Vec<Problem>>| {
+        read.map_or_else(|problems| problems.into_iter().map(Err).collect(), |parsed| vec![Ok(parsed)])
+    };
     if items(&written).is_none() {
         let fields = Fields::new(place.clone(), line, root);
-        return vec![parsed(Document { written, body: Some(body), line, fields })];
+        return all(parsed(Document { written, body: Some(body), line, fields }));
     }
     let mut found = Vec::new();
     objects(&written, &root, &mut found);
@@ -134,7 +144,7 @@ fn parse(body: &str, line: usize, place: &Place) -> Vec<Result<Parsed, Problem>>
         let fields = Fields::new(Place { line: begin, ..place.clone() }, line, node.clone());
         parsed(Document { written: item.clone(), body: None, line: begin, fields })
     };
-    found.into_iter().map(item).collect()
+    found.into_iter().map(item).flat_map(all).collect()
 }
 
 /// Returns the items of a list of objects: a `List`, or one of a kind.
@@ -151,15 +161,19 @@ fn objects<'a>(value: &'a Value, node: &'a Node, found: &mut Vec<(&'a Value, &'a
     }
 }
 
-fn parsed(document: Document<'_>) -> Result<Parsed, Problem> {
+fn parsed(document: Document<'_>) -> Result<Parsed, Vec<Problem>> {
     let fields = &document.fields;
     let mut warnings = Vec::new();
     let header: Header = document.read(&mut Vec::new())?;
     if header.kind.is_empty() {
-        return Err(fields.at(Problem::new("kind", "is missing: say what this is, for instance `kind: Canary`")));
+        let text = "is missing: say what this is, for instance `kind: Canary`";
+        return Err(vec![fields.at(Problem::new("kind", text))]);
     }
     let ours = format!("{GROUP}/{VERSION}");
-    let object = if header.api_version == ours {
+    let is_closed = is_encrypted(&document.written);
+    let object = if is_closed && header.kind != "Secret" {
+        Known::Other
+    } else if header.api_version == ours {
         match header.kind.as_str() {
             "Canary" => Known::Canary(Box::new(document.read(&mut warnings)?)),
             "Process" => Known::Process(document.read(&mut warnings)?),
@@ -174,10 +188,13 @@ fn parsed(document: Document<'_>) -> Result<Parsed, Problem> {
         Known::Other
     };
     let is_foreign = object == Known::Other;
-    if is_foreign {
+    let meant = is_foreign && is_meant(&header);
+    if meant && is_closed {
+        let text = "is how SOPS encrypts, with a checksum of all of it: decrypt it, migrate it, and encrypt it again";
+        warnings.push(fields.at(Problem::new("sops", text)));
+    } else if is_foreign {
         warnings.push(fields.at(foreign(&header, &ours)));
     }
-    let meant = is_foreign && is_meant(&header);
     let own = !matches!(object, Known::Other | Known::Secret(_));
     let Document { written, fields, .. } = document;
     let written = if own { written } else { Value::Null };
@@ -214,28 +231,48 @@ struct Document<'a> {
 
 impl Document<'_> {
     /// Returns the document as a type, and adds a warning for each field that the type does not know.
-    fn read<T: DeserializeOwned>(&self, warnings: &mut Vec<Problem>) -> Result<T, Problem> {
-        let mut track = Track::new();
+    ///
+    /// # Errors
+    /// Every field with a value that its type cannot take.
+    fn read<T: DeserializeOwned>(&self, warnings: &mut Vec<Problem>) -> Result<T, Vec<Problem>> {
         let mut value = self.written.clone();
         drop_nulls(&mut value);
-        let typed = serde_path_to_error::Deserializer::new(value, &mut track);
-        let read = serde_ignored::deserialize(typed, |path| {
-            let field = field(&path);
-            if WRITTEN_BY_SERVER.contains(&field.as_str()) {
-                return;
-            }
-            let text = match field.as_str() {
-                it if OF_ONE_OBJECT.contains(&it) => {
-                    "is of the object that this was read from: leave it out, or the API server refuses a new one"
+        let mut filled = Filled::default();
+        loop {
+            let mut ignored = Vec::new();
+            let mut track = Track::new();
+            let typed = serde_path_to_error::Deserializer::new(value.clone(), &mut track);
+            let read = serde_ignored::deserialize(typed, |path| ignored.push(field(&path)));
+            let error: serde_json::Error = match read {
+                Ok(read) if filled.is_empty() => {
+                    warnings.extend(ignored.iter().filter_map(|field| self.unknown(field)));
+                    return Ok(read);
                 }
-                "metadata.finalizers" => {
-                    "belongs to whoever removes it: leave it out, or the object can never be deleted"
-                }
-                _ => "is not known here and is ignored: check its spelling",
+                Ok(_) => return Err(filled.told()),
+                Err(error) => error,
             };
-            warnings.push(self.fields.at(Problem::new(field, text)));
-        });
-        read.map_err(|error: serde_json::Error| self.mistyped::<T>(&error, &track.path().to_string()))
+            // What is wrong with a filler is nobody's fault.
+            let path = track.path();
+            let told = || self.mistyped::<T>(&error, &path.to_string());
+            if !filled.fill(&mut value, &path, &error.to_string(), told) {
+                return Err(filled.told());
+            }
+        }
+    }
+
+    /// Says that a field is not known, where somebody has written it.
+    fn unknown(&self, field: &str) -> Option<Problem> {
+        if WRITTEN_BY_SERVER.contains(&field) {
+            return None;
+        }
+        let text = match field {
+            it if OF_ONE_OBJECT.contains(&it) => {
+                "is of the object that this was read from: leave it out, or the API server refuses a new one"
+            }
+            "metadata.finalizers" => "belongs to whoever removes it: leave it out, or the object can never be deleted",
+            _ => "is not known here and is ignored: check its spelling",
+        };
+        Some(self.fields.at(Problem::new(field, text)))
     }
 
     /// Says which field has a value that its type cannot take, and where it stands.
@@ -244,6 +281,10 @@ impl Document<'_> {
             .to_string()
             .replace("expected f64", "expected a number")
             .replace("expected i64", "expected a whole number");
+        if text.contains("missing field `analysis`") && !self.written["spec"]["canaryAnalysis"].is_null() {
+            let text = "is what Flagger calls analysis today: call it analysis";
+            return self.fields.at(Problem::new("spec.canaryAnalysis", text));
+        }
         let (field, text) = if path == "." { ("", format!("does not parse: {text}")) } else { (path, text) };
         let Some((line, column)) = self.location::<T>(path) else {
             return self.fields.at(Problem::new(field, text));
@@ -344,20 +385,6 @@ fn is_empty(body: &str) -> bool {
 fn is_comment(line: &str) -> bool {
     let line = line.trim();
     line.is_empty() || line.starts_with('#')
-}
-
-/// Says where in the file, and not in the document, the text is no YAML.
-fn unreadable(error: &serde_saphyr::Error, first: usize, place: &Place) -> Problem {
-    let text = error.without_snippet().to_string();
-    let Some(location) = error.location() else {
-        return Problem::new("", format!("does not parse: {text}")).at(place);
-    };
-    let (line, column) = (location.line(), location.column());
-    let text = text.replace(&format!(" at line {line}, column {column}"), "");
-    let text = text.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
-    let line = usize::try_from(line).unwrap_or(1);
-    let place = Place { line: first + line - 1, ..place.clone() };
-    Problem::new("", format!("does not parse: {text} (column {column})")).at(&place)
 }
 
 /// Writes the path of an unknown field: `spec.analysis.metrics[0].nme`.

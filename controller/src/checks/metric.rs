@@ -13,13 +13,13 @@ use super::Template;
 use super::credentials::authorization;
 use super::template::Words;
 use crate::api::analysis::MetricSpec;
-use crate::api::{self, CanarySpec, MetricProvider, MetricTemplateSpec, Object, Problem, parse_duration};
+use crate::api::{CanarySpec, MetricProvider, MetricTemplateSpec, Object, Problem, parse_duration};
 use crate::http_client::Certificates;
 use crate::outbound::Outbound;
 use crate::text::excerpt;
 
 /// Least time that a query looks back where the metric gives none; Flagger's for its own queries.
-const LOOKS_BACK: Span = Span::seconds(60);
+pub(super) const LOOKS_BACK: Span = Span::seconds(60);
 /// Time for an answer; Flagger's.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -27,13 +27,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Metric {
     /// The Canary's.
-    namespace: String,
-    source: Source,
-    words: Words,
+    pub(super) namespace: String,
+    pub(super) source: Source,
+    pub(super) words: Words,
 }
 
 #[derive(Clone, Debug)]
-enum Source {
+pub(super) enum Source {
     /// A MetricTemplate, by its namespace and name.
     Template(String, String),
     /// What the Canary says itself, by the deprecated `query` and `metricsServer`.
@@ -56,7 +56,7 @@ pub(crate) struct Query {
 }
 
 /// Words of a query that stand for a Canary's own.
-const WORDS: [&str; 7] = ["name", "namespace", "service", "ingress", "route", "target", "interval"];
+pub(super) const WORDS: [&str; 7] = ["name", "namespace", "service", "ingress", "route", "target", "interval"];
 
 fn milliseconds(span: Span) -> String {
     format!("{}ms", span.0)
@@ -125,7 +125,7 @@ impl Metric {
     }
 
     /// Returns the question, or the field for which there is none and why.
-    fn filled_in(&self, template: &MetricTemplateSpec) -> Result<Query, Problem> {
+    pub(super) fn filled_in(&self, template: &MetricTemplateSpec) -> Result<Query, Problem> {
         let provider = &template.provider;
         if !["", "prometheus"].contains(&provider.kind.as_str()) {
             let text = format!("provider type {} is not supported: use prometheus", provider.kind);
@@ -144,7 +144,12 @@ impl Metric {
         };
         let address = provider.address.clone().filter(|address| !address.is_empty());
         let of_address = |text: String| Problem::new("spec.provider.address", text);
-        let none = "no address of a Prometheus is given: set provider.address (or metricsServer)";
+        let none = match &self.source {
+            Source::Own(_) => {
+                "no address of a Prometheus is given for a metric with a query of its own: set metricsServer"
+            }
+            Source::Template(..) => "no address of a Prometheus is given: set provider.address",
+        };
         let address = address.ok_or_else(|| of_address(none.into()))?;
         let of_query = |text: String| Problem::new("spec.query", text);
         let text = self.words.fill(template.query.as_deref().unwrap_or_default().trim()).map_err(of_query)?;
@@ -180,23 +185,6 @@ impl Metric {
         };
         Ok(Query { namespace: self.namespace.clone(), uri, headers, secret, certificates, address, text })
     }
-}
-
-/// Returns why a MetricTemplate cannot be asked, whichever Canary names it.
-#[must_use]
-pub fn unanswerable(template: &Object<MetricTemplateSpec>) -> Option<Problem> {
-    let api::Metadata { namespace, name, .. } = &template.metadata;
-    let query = template.spec.query.as_deref().unwrap_or_default();
-    // Those of the Canary: there is none, so each has some value.
-    let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    let variables =
-        query.split("variables.").skip(1).map(|rest| rest.split(|c| !is_name(c)).next().unwrap_or_default());
-    let some = || "x".to_owned();
-    let own = WORDS.map(|word| (word, some()));
-    let words =
-        Words { own: own.into(), variables: variables.map(|name| (name.to_owned(), some())).collect(), foreign: false };
-    let source = Source::Template(namespace.clone(), name.clone());
-    Metric { namespace: namespace.clone(), source, words }.filled_in(&template.spec).err()
 }
 
 impl Query {

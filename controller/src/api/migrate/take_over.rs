@@ -1,10 +1,12 @@
 //! Has Flagger's Canaries ask to be taken over: the annotation is written into the text, wherever it fits the way it is written.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serde_saphyr::Spanned;
 
-use super::{FLAGGER, is_flaggers, parts, value};
+use super::{FLAGGER, is_encrypted, is_flaggers, parts, value};
 
 /// The annotation by which a Canary asks for it, and its value.
 const ANNOTATION: [&str; 2] = ["weir.dev/take-over", "flagger"];
@@ -37,7 +39,7 @@ pub fn taking_over(text: &str) -> String {
 }
 
 fn annotated(text: &str, body: &str) -> Option<String> {
-    let mut wanted = value(body).ok()?;
+    let mut wanted = value(body).ok().filter(|written| !is_encrypted(written))?;
     annotate(&mut wanted);
     let written: Written = serde_saphyr::from_str(body).ok()?;
     let mut places = Vec::new();
@@ -45,8 +47,13 @@ fn annotated(text: &str, body: &str) -> Option<String> {
     places.sort_unstable();
     let mut new = body.to_owned();
     for (at, inside) in places.into_iter().rev() {
-        let (at, line) = line(body, at, inside)?;
-        new.insert_str(at, &line);
+        match empty(body, at).filter(|_| !inside) {
+            Some(place) => new.replace_range(place, &format!(" {{\"{}\": \"{}\"}}", ANNOTATION[0], ANNOTATION[1])),
+            None => {
+                let (at, line) = line(body, at, inside)?;
+                new.insert_str(at, &line);
+            }
+        }
     }
     // Somebody writes YAML in a way that is not known here: then nothing is better than something else.
     let same = value(&new).is_ok_and(|new| new == wanted);
@@ -91,6 +98,21 @@ impl Written {
     }
 }
 
+/// Returns where the value of annotations stands that are given without one, in metadata that begin at a place. Where that is another
+/// object's, the text that is made of it is not the one that is wanted.
+fn empty(body: &str, at: usize) -> Option<Range<usize>> {
+    let rest = body.get(at..)?;
+    let key = rest.find("annotations")? + "annotations".len();
+    let after = rest.get(key..)?.strip_prefix('"').unwrap_or(rest.get(key..)?);
+    let value = after.strip_prefix(':')?;
+    let trimmed = value.trim_start_matches(' ');
+    let word = ["null", "~"].into_iter().find(|word| trimmed.starts_with(word)).unwrap_or_default();
+    let ended = trimmed.get(word.len()..)?.trim_start_matches(' ');
+    let is_empty = ended.is_empty() || ended.starts_with(['\n', '\r', ',', '}', '#']);
+    let begin = at + rest.len() - value.len();
+    is_empty.then(|| begin..begin + (value.len() - trimmed.len()) + word.len())
+}
+
 /// Returns what is written where, before the first key of a mapping that begins at a place. `inside` is of the annotations.
 fn line(body: &str, at: usize, inside: bool) -> Option<(usize, String)> {
     let (before, rest) = body.split_at_checked(at)?;
@@ -129,6 +151,18 @@ mod tests {
                 "metadata: {\"annotations\": {\"weir.dev/take-over\": \"flagger\"}, name: shop}\n",
             ),
             (
+                "metadata:\n  name: shop\n  annotations:\nspec: {}\n",
+                "metadata:\n  name: shop\n  annotations: {\"weir.dev/take-over\": \"flagger\"}\nspec: {}\n",
+            ),
+            (
+                "metadata:\n  annotations: ~ # none\n  name: shop\n",
+                "metadata:\n  annotations: {\"weir.dev/take-over\": \"flagger\"} # none\n  name: shop\n",
+            ),
+            (
+                "metadata: {name: shop, annotations: null}\n",
+                "metadata: {name: shop, annotations: {\"weir.dev/take-over\": \"flagger\"}}\n",
+            ),
+            (
                 "metadata:\n  annotations: {}\n  name: shop\n",
                 "metadata:\n  annotations: {\"weir.dev/take-over\": \"flagger\"}\n  name: shop\n",
             ),
@@ -151,8 +185,8 @@ mod tests {
             "apiVersion: weir.dev/v1beta1\nkind: Canary\nmetadata:\n  name: a\n",
             "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata:\n  annotations: {weir.dev/take-over: flagger}\n",
             "apiVersion: flagger.app/v1beta1\nkind: AlertProvider\nmetadata:\n  name: a\n",
+            "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata:\n  name: a\nsops: {mac: 'ENC[a]'}\n",
             // No place that is safe.
-            "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata:\n  name: a\n  annotations:\n",
             "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name\n",
         ] {
             assert_eq!(taking_over(same), same);
