@@ -33,7 +33,21 @@ pub(crate) fn floor(text: &str, bytes: usize) -> &str {
 /// stands beside them. Lines stay lines.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if is_printable(c) || matches!(c, '\n' | '\t') { c } else { '\u{fffd}' }).collect()
+    let mut before = '\0';
+    let mut after = text.chars().skip(1);
+    let shown = text.chars().map(|c| {
+        // What one picture is made of is joined by a sign that hides nothing there.
+        let joins = c == '\u{200d}' && is_picture(before) && after.clone().next().is_some_and(is_picture);
+        after.next();
+        before = c;
+        if is_printable(c) || joins || matches!(c, '\n' | '\t') { c } else { '\u{fffd}' }
+    });
+    shown.collect()
+}
+
+/// Returns whether a character is a picture, or says how one looks.
+fn is_picture(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{2bff}' | '\u{fe0f}' | '\u{1f000}'..='\u{1faff}')
 }
 
 fn is_printable(c: char) -> bool {
@@ -65,6 +79,9 @@ mod tests {
     fn a_terminal_is_told_nothing_by_a_text_of_others() {
         let hostile = "a\u{1b}]0;title\u{7}\u{9b}31m\r\u{7f}\u{202e}b\u{2066}\u{200b}";
         assert_eq!(printable(hostile), "a\u{fffd}]0;title\u{fffd}\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}b\u{fffd}\u{fffd}");
+        let family = "👩\u{200d}🔧 ❤\u{fe0f}\u{200d}🔥";
+        assert_eq!(printable(family), family, "a picture of several stays one");
+        assert_eq!(printable("ca\u{200d}rt 👩\u{200d}"), "ca\u{fffd}rt 👩\u{fffd}");
         assert_eq!(printable("größer\n\tals 5 % — 部署"), "größer\n\tals 5 % — 部署");
     }
 }
