@@ -142,6 +142,14 @@ impl Api {
         }
     }
 
+    /// Returns what a person types to ask the same Weir.
+    pub(crate) fn program(&self) -> &'static str {
+        match self {
+            Self::Address(_) => "weir",
+            Self::Cluster(_) => "kubectl weir",
+        }
+    }
+
     /// Returns what is asked, in a few words.
     pub(crate) fn title(&self) -> String {
         match self {

@@ -100,6 +100,6 @@ pub(crate) async fn namespace(which: &Which, api: &Api) -> anyhow::Result<String
     match (namespaces.pop(), namespaces.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(_), false) => anyhow::bail!("several namespaces have a Canary {}: name one with -n", which.name),
-        (None, _) => anyhow::bail!("no Canary {} is known there; see `weir get canaries`", which.name),
+        (None, _) => anyhow::bail!("no Canary {} is known there; see `{} get canaries`", which.name, api.program()),
     }
 }

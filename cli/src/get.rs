@@ -1,6 +1,7 @@
 //! `weir get canaries`: how every Canary stands, once or as it changes; `weir get NAME`: one as a tree.
 
 use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -100,24 +101,36 @@ async fn one(args: &Get, api: &Api) -> anyhow::Result<ExitCode> {
             tree::tree(&detail, &workloads, now, paint)
         })
     };
-    let mut screen = look().await?;
+    if !args.watch {
+        terminal::print(&look().await?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut ended = pin!(tokio::signal::ctrl_c());
+    let Some(first) = unless(ended.as_mut(), look()).await else { return Ok(ExitCode::SUCCESS) };
+    let mut screen = first?;
     let (mut drawn, mut silent) = (0, None);
     loop {
-        if !args.watch {
-            terminal::print(&screen)?;
-            return Ok(ExitCode::SUCCESS);
-        }
         if !terminal::print(&redraw(&screen, silent.as_deref(), &mut drawn, args.style))? {
             return Ok(ExitCode::SUCCESS);
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_AT_PODS) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
-        }
-        (screen, silent) = match look().await {
+        let next = async {
+            tokio::time::sleep(LOOK_AT_PODS).await;
+            look().await
+        };
+        let Some(next) = unless(ended.as_mut(), next).await else { return Ok(ExitCode::SUCCESS) };
+        (screen, silent) = match next {
             Ok(seen) => (seen, None),
             Err(error) => (screen, Some(error.to_string())),
         };
+    }
+}
+
+/// Returns what comes of something; nothing where a person ends it first. One future hears him from the beginning: a signal that comes
+/// while nobody waits for it is lost.
+async fn unless<T>(ended: Pin<&mut impl Future>, what: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        _ = ended => None,
+        done = what => Some(done),
     }
 }
 
@@ -126,7 +139,9 @@ async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
     let live = terminal::is_terminal() && args.output != Output::Json;
     let mut told = BTreeMap::new();
     let mut drawn = 0;
-    let mut list = ask(args, api).await?;
+    let mut ended = pin!(tokio::signal::ctrl_c());
+    let Some(first) = unless(ended.as_mut(), ask(args, api)).await else { return Ok(()) };
+    let mut list = first?;
     let mut silent: Option<String> = None;
     loop {
         let text = if live {
@@ -138,11 +153,12 @@ async fn watch(args: &Get, api: &Api) -> anyhow::Result<()> {
         if !terminal::print(&text)? {
             return Ok(());
         }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
-        silent = match ask(args, api).await {
+        let next = async {
+            tokio::time::sleep(LOOK).await;
+            ask(args, api).await
+        };
+        let Some(next) = unless(ended.as_mut(), next).await else { return Ok(()) };
+        silent = match next {
             Ok(seen) => {
                 list = seen;
                 None
@@ -169,7 +185,7 @@ fn redraw(screen: &str, silent: Option<&str>, drawn: &mut usize, style: Style) -
         lines.push(paint.text(paint::Tone::Faint, &more));
     }
     if let Some(error) = silent {
-        lines.push(paint.text(paint::Tone::Bad, &paint::fit(error, paint::WIDTH)));
+        lines.push(paint.text(paint::Tone::Bad, &paint::fit(error, paint.column())));
     }
     let up = match *drawn {
         0 => String::new(),
@@ -189,12 +205,12 @@ fn room() -> usize {
 
 type Told = BTreeMap<(String, String), String>;
 
-/// Returns a line for each Canary whose phase, weight or reason is not what was told last.
+/// Returns a line for each Canary whose phase, weight or reason is not what was told last, and for each that is gone.
 fn changes(list: &CanaryList, told: &mut Told, output: Output) -> anyhow::Result<String> {
     let mut text = String::new();
     for view in &list.items {
         let key = (view.namespace.clone(), view.name.clone());
-        let standing = format!("{} {} {}", view.phase, paint::percent(view.weight), view.reason);
+        let standing = format!("{} {} {}", paint::word(view), paint::percent(view.weight), view.reason);
         if told.get(&key) == Some(&standing) {
             continue;
         }
@@ -205,6 +221,16 @@ fn changes(list: &CanaryList, told: &mut Told, output: Output) -> anyhow::Result
         };
         text.push('\n');
     }
-    told.retain(|(namespace, name), _| list.items.iter().any(|v| v.namespace == *namespace && v.name == *name));
+    told.retain(|(namespace, name), _| {
+        let stays = list.items.iter().any(|view| view.namespace == *namespace && view.name == *name);
+        if !stays {
+            text += &match output {
+                Output::Json => serde_json::json!({"namespace": namespace, "name": name, "gone": true}).to_string(),
+                _ => table::gone(namespace, name, terminal::now()),
+            };
+            text.push('\n');
+        }
+        stays
+    });
     Ok(text)
 }

@@ -3,8 +3,11 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_controller::view::paint::Paint;
+use weir_controller::view::paint::{Paint, WIDTH};
 use weir_engine::Timestamp;
+
+/// Characters of a line below which nothing is made narrower.
+const NARROWEST: usize = 40;
 
 /// How to write.
 #[derive(clap::Args, Clone, Copy, Debug)]
@@ -19,14 +22,25 @@ impl Style {
     #[must_use]
     pub(crate) fn paint(self) -> Paint {
         let refused = self.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Paint { color: !refused && is_terminal() }
+        Paint { color: !refused && is_terminal(), width: width() }
     }
 }
 
-/// Returns whether a person is looking.
+/// Returns whether a person is looking, at a terminal that draws: one that is called dumb shows escapes as text.
 #[must_use]
 pub(crate) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
+    io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
+}
+
+/// Returns how many characters have room in a line. A pipe has room for any, and is written to as a terminal of the usual width.
+fn width() -> usize {
+    #[cfg(unix)]
+    if let Ok(size) = rustix::termios::tcgetwinsize(io::stdout())
+        && size.ws_col > 0
+    {
+        return usize::from(size.ws_col).max(NARROWEST);
+    }
+    WIDTH
 }
 
 /// Returns how many lines the terminal has.

@@ -14,6 +14,7 @@ pub(crate) async fn run(verb: &str, which: Which) -> anyhow::Result<ExitCode> {
     let api = Api::reach(&which.server).await?;
     let namespace = namespace(&which, &api).await?;
     api.ask(&namespace, &which.name, verb).await?;
-    terminal::print(&format!("{verb} of {} asked for; see `weir why {}`\n", which.name, which.name))?;
+    let (program, name) = (api.program(), &which.name);
+    terminal::print(&format!("{verb} of {name} asked for; see `{program} why -n {namespace} {name}`\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -21,6 +21,7 @@ struct Served {
 
 async fn serve() -> Served {
     let (statuses, calls) = StatusStore::new();
+    statuses.set_acting();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(http::serve(listener, Arc::clone(&statuses), std::future::pending()));
@@ -319,7 +320,66 @@ async fn status_looks_again_when_a_look_fails() {
     };
     assert!(said.contains("cannot be reached") && said.ends_with("; looks again"), "{said}");
     let (statuses, _calls) = StatusStore::new();
+    statuses.set_acting();
     statuses.set(view("shop", Phase::Failed), &[]);
     tokio::spawn(http::serve(listener, statuses, std::future::pending()));
     assert_eq!(child.wait().await.unwrap().code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_watch_tells_a_pipe_of_a_canary_that_is_gone() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let served = serve().await;
+    served.statuses.set(view("shop", Phase::Failed), &[]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["get", "canaries", "-w", "--server", &served.url])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.next_line().await.unwrap().unwrap().contains(" shop/cart Failed weight=0 "));
+    served.statuses.forget(&name("shop"));
+    assert!(lines.next_line().await.unwrap().unwrap().ends_with(" shop/cart Gone: the Canary was deleted"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_watch_ends_by_an_interrupt_that_comes_while_it_looks() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["get", "canaries", "-w", "--server", &url])
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = [0; 4096];
+    assert!(stream.read(&mut request).await.unwrap() > 0);
+    let body = r#"{"items": [], "problems": []}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    // The second look has no answer, ever.
+    assert!(stream.read(&mut request).await.unwrap() > 0);
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(120), child.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_canaries_before_all_of_them_were_looked_at() {
+    let (statuses, _calls) = StatusStore::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(http::serve(listener, statuses.clone(), std::future::pending()));
+    for path in ["/api/v1/canaries", "/api/v1/summaries", "/api/v1/canaries/shop/cart"] {
+        let answer = get(&url, path).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("has just begun"), "{answer}");
+    }
+    statuses.set_acting();
+    assert!(get(&url, "/api/v1/canaries").await.contains("\"items\":[]"));
+    assert!(get(&url, "/api/v1/canaries/shop/cart").await.starts_with("HTTP/1.1 404"));
 }

@@ -134,11 +134,17 @@ async fn send_metrics(State(statuses): Shared, headers: HeaderMap, rendered: Arc
 }
 
 async fn canaries(State(statuses): Shared) -> Response {
+    if !statuses.is_acting() {
+        return too_early();
+    }
     Json(statuses.list()).into_response()
 }
 
 /// What changed since the caller looked last.
 async fn summaries(State(statuses): Shared, Query(Since { since, wait }): Query<Since>) -> Response {
+    if !statuses.is_acting() {
+        return too_early();
+    }
     Json(statuses.next_changes(&since, Duration::from_secs(wait).min(LONGEST_WAIT)).await).into_response()
 }
 
@@ -154,6 +160,7 @@ struct Since {
 async fn canary(State(statuses): Shared, Path((namespace, name)): Path<(String, String)>) -> Response {
     match statuses.detail(&Name { namespace: namespace.clone(), name: name.clone() }) {
         Some(detail) => Json(detail).into_response(),
+        None if !statuses.is_acting() => too_early(),
         None => unknown(&namespace, &name),
     }
 }
@@ -175,6 +182,9 @@ async fn verb(
         }
     };
     let name = Name { namespace, name };
+    if !statuses.is_acting() {
+        return too_early();
+    }
     if statuses.detail(&name).is_none() {
         return unknown(&name.namespace, &name.name);
     }
@@ -184,6 +194,12 @@ async fn verb(
             refusal(StatusCode::SERVICE_UNAVAILABLE, "Weir is not taking verbs now: it is starting, stopping or busy")
         }
     }
+}
+
+/// Said before all Canaries were looked at: none of them is gone.
+fn too_early() -> Response {
+    let text = "this Weir has just begun, or waits for its turn, and has not looked at the Canaries yet: ask again";
+    refusal(StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 fn unknown(namespace: &str, name: &str) -> Response {

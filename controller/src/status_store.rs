@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
-use weir_engine::{Event, Outcome, Scrape, Timestamp, Verb};
+use tokio::time::Instant;
+use weir_engine::{Event, Outcome, Scrape, Span, Timestamp, Verb};
 
 use self::totals::Totals;
 use crate::metrics::verdicts::Verdicts;
 use crate::view::why::advice;
 use crate::view::{
-    CanaryDetail, CanaryList, CanaryView, Changes, EventView, GuardView, History, MetricView, Particulars, Summaries,
-    Summary,
+    CanaryDetail, CanaryList, CanaryView, Changes, EventView, GuardView, History, LastView, MetricView, Particulars,
+    Summaries, Summary, is_overdue,
 };
 
 /// Events kept of each Canary: a rollout tells about ten, so these are the last few rollouts.
@@ -62,12 +63,20 @@ pub struct Call {
 struct Content {
     canaries: BTreeMap<Name, Entry>,
     summaries: Summaries,
-    details: BTreeMap<Name, (Particulars, History)>,
+    details: BTreeMap<Name, Detail>,
     verdicts: BTreeMap<(String, Outcome), Verdicts>,
     events: BTreeMap<Name, VecDeque<EventView>>,
     parts: BTreeMap<String, Option<String>>,
     problems: Vec<String>,
     alerts: BTreeMap<Receiver, AlertCounts>,
+}
+
+/// What a page shows of one Canary beside its view.
+#[derive(Clone, Debug, Default)]
+struct Detail {
+    particulars: Particulars,
+    history: History,
+    last: LastView,
 }
 
 impl Content {
@@ -104,6 +113,8 @@ pub(crate) enum AlertResult {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) view: CanaryView,
+    /// When this program saw the reason first that the view has.
+    reason_since: Option<Instant>,
     pub(crate) edges_ms: Vec<u32>,
     pub(crate) totals: Totals,
     pub(crate) rollouts: BTreeMap<(Outcome, String), u64>,
@@ -129,9 +140,20 @@ impl StatusStore {
         )
     }
 
-    /// Says that this program looks after the Canaries from now on.
+    /// Says that this program looks after the Canaries from now on, and shows all that there are: whoever asks before is told of none.
     pub fn set_acting(&self) {
         self.acts.store(true, Ordering::Relaxed);
+    }
+
+    /// Shows a Canary as another program left it, until this one has looked at it.
+    pub fn inherit(&self, inherited: CanaryDetail) {
+        let CanaryDetail { view, particulars, .. } = inherited;
+        let name = Name { namespace: view.namespace.clone(), name: view.name.clone() };
+        let mut content = self.content();
+        content.summaries.put(Summary::from(&view));
+        content.details.entry(name.clone()).or_default().particulars = particulars;
+        content.canaries.entry(name).or_default().view = view;
+        self.tell(&content);
     }
 
     /// Returns whether this program looks after the Canaries.
@@ -164,6 +186,11 @@ impl StatusStore {
             entry.edges_ms = edges_ms.to_vec();
         }
         view.applied.weight = entry.applied;
+        if entry.view.reason != view.reason {
+            entry.reason_since = None;
+        }
+        let lasted = entry.reason_since.get_or_insert_with(Instant::now).elapsed().as_millis();
+        view.overdue = is_overdue(&view.reason, Span(u64::try_from(lasted).unwrap_or(u64::MAX)));
         if entry.view != view {
             entry.view = view;
             summaries.touch();
@@ -179,12 +206,13 @@ impl StatusStore {
         let Some(entry) = canaries.get_mut(name) else { return };
         entry.guard.clone_from(&particulars.guard);
         entry.metrics.clone_from(&particulars.metrics);
-        let (known, history) = details.entry(name.clone()).or_default();
-        if *known != particulars || !entry.view.run.is_empty() {
+        let detail = details.entry(name.clone()).or_default();
+        if detail.particulars != particulars || !entry.view.run.is_empty() {
             summaries.touch();
         }
-        *known = particulars;
-        history.record(&entry.view, at);
+        detail.history.record(&entry.view, at);
+        detail.last.record(&entry.view, &particulars.metrics);
+        detail.particulars = particulars;
         self.tell(&content);
     }
 
@@ -257,10 +285,11 @@ impl StatusStore {
         let content = self.content();
         let entry = content.canaries.get(name)?;
         let events = content.events.get(name).into_iter().flatten().cloned().collect();
-        let (mut particulars, history) = content.details.get(name).cloned().unwrap_or_default();
+        let Detail { mut particulars, history, last } = content.details.get(name).cloned().unwrap_or_default();
         particulars.advice = advice(&entry.view);
         let history = Some(history).filter(|history| !history.points.is_empty());
-        Some(CanaryDetail { view: entry.view.clone(), particulars, from_status: false, history, events })
+        let last = Some(last).filter(|last| entry.view.run.is_empty() && !last.run.is_empty());
+        Some(CanaryDetail { view: entry.view.clone(), particulars, from_status: false, history, last, events })
     }
 
     /// Returns what changed of the Canaries since a cursor was given.

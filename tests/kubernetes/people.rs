@@ -45,6 +45,9 @@ async fn the_plugin_tells_why_a_release_was_taken_back_and_asks_for_a_retry() {
     let text = String::from_utf8(why.stdout).unwrap();
     println!("{text}");
     assert!(text.contains("was taken back") && text.contains("requests failed"), "{text}");
+    let command = format!("`kubectl weir retry -n {} shop`", stage.namespace);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&command), "{command} is what reaches this Weir\n{text}");
     until("the plugin asks for a retry", || {
         plugin(&[&["retry", "shop"][..], &namespace].concat()).status.success().then_some(())
     })

@@ -328,7 +328,7 @@ mod tests {
                 "Weight: 5 %",
                 "Requests: canary failed 3 of 41 requests, primary failed 0 of 792 requests",
                 "Reason: EvidenceBad the evidence of failures is a verdict",
-                "Next: change the target: a new revision is analysed; or weir retry -n store shop to analyse the same one again",
+                "Next: change the target: a new revision is analysed; or `weir retry -n store shop` to analyse the same one again",
             ]
         );
     }

@@ -4,11 +4,12 @@
 //! Who may `get` Canaries of a namespace sees them; who may `patch` one asks for verbs, which Weir then writes into its
 //! annotations as he would himself. Whoever brings no token is told nothing but names, phases and weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use futures::future::try_join_all;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
@@ -163,7 +164,7 @@ impl Source for Shared {
 
     async fn viewer(&self, token: Option<&str>) -> Result<Viewer, Refused> {
         if !self.statuses.is_acting() {
-            let text = "this replica of Weir waits for its turn, and knows of no Canary; another one is asked next. By \
+            let text = "this replica of Weir has just begun, or waits for its turn; another one may be asked next. By \
                         kubectl port-forward it is always this one: forward the pod that the Lease weir-leader names";
             return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, text: text.to_owned() });
         }
@@ -190,20 +191,19 @@ impl Source for Shared {
             return Err(UNKNOWN.to_owned());
         }
         let mut changes = self.statuses.changes(cursor);
-        let mut seen = BTreeMap::new();
-        for item in &mut changes.items {
-            let may = match seen.get(&item.namespace) {
-                Some(may) => *may,
-                None => self.sees(viewer, &item.namespace).await?,
-            };
-            seen.insert(item.namespace.clone(), may);
-            if !may {
-                *item = outside_of(item);
-            }
-        }
-        // They are about objects of any namespace.
         if !self.may(viewer, "get", "", None).await.map_err(|refused| refused.text)? {
+            // They are about objects of any namespace.
             changes.problems.clear();
+            let namespaces: BTreeSet<String> = changes.items.iter().map(|item| item.namespace.clone()).collect();
+            // There may be a thousand: so many are asked for at a time as questions have room.
+            let asked = namespaces.iter().map(async |namespace| self.sees(viewer, namespace).await);
+            let seen: Vec<bool> = try_join_all(asked).await?;
+            let seen: BTreeMap<_, _> = namespaces.iter().zip(seen).collect();
+            for item in &mut changes.items {
+                if !seen.get(&item.namespace).is_some_and(|may| *may) {
+                    *item = outside_of(item);
+                }
+            }
         }
         let partial = matches!(viewer, Viewer::Anybody).then(|| STRANGER.to_owned());
         Ok(Seen { value: changes, partial })
@@ -253,6 +253,7 @@ fn outside_of(item: &Summary) -> Summary {
         phase: item.phase,
         weight: item.weight,
         attention: if item.weight > 0.0 { Attention::Moving } else { Attention::Resting },
+        restricted: true,
         ..Summary::default()
     }
 }

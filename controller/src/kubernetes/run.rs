@@ -12,7 +12,9 @@ use crate::http_server;
 use crate::kubernetes::api_server::hash_key::HashKey;
 use crate::kubernetes::api_server::lease::Candidate;
 use crate::kubernetes::api_server::location;
+use crate::kubernetes::client::from_status;
 use crate::kubernetes::gateway::GatewayRegistry;
+use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::kinds::istio;
 use crate::kubernetes::page::Shared;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
@@ -123,7 +125,6 @@ pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, sta
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
-    statuses.set_acting();
     if settings.config_tracking
         && let Some(key) = HashKey::load(stores.api.client.clone(), &settings.namespace).await
     {
@@ -136,12 +137,20 @@ pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, sta
     let (client, rules) = (stores.api.client.clone(), stores.settings.address_rules.clone());
     tasks.spawn(async move { location::follow(client, &rules).await });
     tasks.spawn(registry.clone().run(stores.clone()));
-    tasks.spawn(supervise(stores.clone(), reconciler_of(stores.clone(), registry, statuses)));
+    let known = stores.canaries.all();
+    inherit(&known, &statuses);
+    tasks.spawn(supervise(stores.clone(), known, reconciler_of(stores.clone(), registry, statuses)));
     if !settings.leader_election {
         std::future::pending::<()>().await;
     }
     candidate.lost().await;
     RunError::LeaseLost
+}
+
+/// Shows the Canaries as the replica before left them: of many it takes some time to look at each, and none of them is gone meanwhile.
+pub(super) fn inherit(known: &[Arc<Canary>], statuses: &StatusStore) {
+    known.iter().for_each(|canary| statuses.inherit(from_status::detail(canary, Vec::new())));
+    statuses.set_acting();
 }
 
 /// Reads the module that is served from here, and makes its address.

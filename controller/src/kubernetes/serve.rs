@@ -97,6 +97,7 @@ mod tests {
     #[tokio::test]
     async fn canaries_are_not_told_to_everybody_who_reaches_the_pod() {
         let (statuses, _calls) = StatusStore::new();
+        statuses.set_acting();
         for path in ["/api/v1/canaries", "/api/v1/canaries/shop/cart"] {
             for router in [public(statuses.clone(), None), probes(statuses.clone())] {
                 let answer = get(router, path).await;

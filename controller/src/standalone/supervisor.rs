@@ -324,6 +324,7 @@ impl Supervisor {
             self.statuses.set_health("filter", Some("not loaded yet".into()));
         }
         self.show_stalled(now);
+        self.statuses.set_acting();
     }
 
     /// Returns when the next turn is due without news.

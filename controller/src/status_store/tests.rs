@@ -1,7 +1,8 @@
 //! What is shown is what was said last, and who waits for it is told.
 
 use super::*;
-use weir_engine::Severity;
+use crate::view::Attention;
+use weir_engine::{Phase, Severity};
 use weir_wire::names::{Arm, Cohort, Kind};
 
 fn name() -> Name {
@@ -96,4 +97,22 @@ fn a_canary_without_a_plan_keeps_its_edges() {
     statuses.set(view(), &[1, 5]);
     statuses.set(view(), &[]);
     assert_eq!(statuses.entries()[&name()].edges_ms, [1, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_that_lasts_longer_than_where_all_is_well_is_overdue_until_another_one_comes() {
+    let (statuses, _calls) = StatusStore::new();
+    let seen = |reason: &str| {
+        let view = CanaryView { phase: Phase::Progressing, run: "r".into(), reason: reason.into(), ..view() };
+        statuses.set(view, &[]);
+        let line = statuses.changes("").items.remove(0);
+        (statuses.detail(&name()).unwrap().view.overdue, line.attention)
+    };
+    assert_eq!(seen("FilterOff"), (false, Attention::Moving));
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert_eq!(seen("FilterOff"), (false, Attention::Moving));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(seen("FilterOff"), (true, Attention::Person));
+    assert_eq!(seen("Analysing"), (false, Attention::Moving));
+    assert_eq!(seen("FilterOff"), (false, Attention::Moving), "it begins anew");
 }

@@ -2,7 +2,7 @@
 
 use weir_engine::evidence::{Finding, Interval};
 use weir_engine::latency::quantile;
-use weir_engine::{Cell, Ended, Observation, Phase, Plan, Readiness, Reason, Run, Stage, State, Workload};
+use weir_engine::{Cell, Counts, Ended, Observation, Phase, Plan, Readiness, Reason, Run, Stage, State, Workload};
 use weir_wire::names::{Arm, Cohort};
 
 use super::{Applied, ArmView, CanaryView, Checks, EndedView, EvidenceView, Quantile, RatioView, StepView, TestView};
@@ -12,11 +12,18 @@ impl CanaryView {
     #[must_use]
     pub fn of(namespace: &str, name: &str, plan: &Plan, state: &State, seen: &Observation, reason: &Reason) -> Self {
         let run = state.run.as_ref();
-        let counts = match run {
-            Some(run) => run.evidence.total(&state.counters),
-            None => state.counters.since(0),
+        let counts = match (run, &state.ended) {
+            (Some(run), _) => run.evidence.total(&state.counters),
+            // What the counters still have is of epochs of any time.
+            (None, Some(_)) if !plan.observe_at_rest => Counts::default(),
+            (None, _) => state.counters.since(0),
         };
+        let ended = state.ended.as_ref().filter(|_| run.is_none() && !plan.observe_at_rest);
         let arm = |arm, workload| ArmView::of(plan, &counts.arm(arm), workload);
+        let last = |view: ArmView, counted: Option<[u64; 2]>| match counted {
+            Some([ended, failed]) => ArmView { requests: ended, ended, failed, ..view },
+            None => view,
+        };
         Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -33,14 +40,16 @@ impl CanaryView {
             paused: state.paused,
             stalled: false,
             waiting: is_waiting(state, seen),
+            overdue: false,
+            in_cluster: false,
             weight: state.traffic.weight.percent(),
             matching: state.traffic.matching,
             only_matched: state.traffic.only_matched,
             applied: Applied::of(state, seen),
             step: run.and_then(|run| StepView::of(plan, run)),
             checks: Checks { failed: run.map_or(0, |run| run.failed_checks), threshold: plan.threshold },
-            primary: arm(Arm::Primary, &seen.primary),
-            canary: arm(Arm::Canary, &seen.canary),
+            primary: last(arm(Arm::Primary, &seen.primary), ended.map(|ended| ended.primary)),
+            canary: last(arm(Arm::Canary, &seen.canary), ended.map(|ended| ended.canary)),
             evidence: run.filter(|run| run.stage >= Stage::Analysing).map(|run| EvidenceView::of(plan, state, run)),
             ended: state.ended.as_ref().map(EndedView::of),
         }
@@ -254,6 +263,33 @@ mod tests {
         // Two failures on the canary and none on the primary, at 10 %.
         let known = ratio_interval(&[Stretch { rho: 0.1, canary: 2, primary: 0 }]).unwrap();
         assert_eq!(evidence.ratio, Some(RatioView { low: known.low, estimate: None, high: None }));
+    }
+
+    #[test]
+    fn after_a_rollout_the_arms_have_the_numbers_that_it_ended_with() {
+        let plan = a_plan();
+        let (mut state, seen) = analysing(&plan);
+        let run = state.run.take().unwrap();
+        state.phase = Phase::Failed;
+        state.ended = Some(Ended {
+            run: run.id,
+            revision: Revision("new".into()),
+            result: weir_engine::Outcome::RolledBack,
+            reason: "GuardTripped".into(),
+            text: "stopped".into(),
+            started: Timestamp(5),
+            at: Timestamp(9),
+            weight: Weight::new(1000).unwrap(),
+            canary: [19, 4],
+            primary: [160, 0],
+            post_rollout_pending: false,
+        });
+        let view = |plan: &Plan| CanaryView::of("shop", "cart", plan, &state, &seen, &Reason::FailedRevision);
+        let (failed, numbers) = (view(&plan), |arm: &ArmView| (arm.requests, arm.ended, arm.failed, arm.p99));
+        assert_eq!((numbers(&failed.canary), numbers(&failed.primary)), ((19, 19, 4, None), (160, 160, 0, None)));
+        assert_eq!((failed.reason.as_str(), failed.cause()), ("GuardTripped", "stopped"));
+        let observed = view(&Plan { observe_at_rest: true, ..plan });
+        assert_eq!(observed.canary.ended, 23, "what is counted at rest is seen");
     }
 
     #[test]

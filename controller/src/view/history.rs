@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use weir_engine::evidence::GOOD;
 use weir_engine::{Span, Timestamp};
 
-use super::{CanaryView, EvidenceView};
+use super::{ArmView, CanaryView, EvidenceView, MetricView};
 
 /// Points of one rollout. A page draws one for each two of its pixels.
 pub const POINTS: usize = 300;
@@ -46,6 +46,49 @@ pub struct History {
     /// Least time between two points that stay.
     #[serde(skip, default = "every")]
     every: Span,
+}
+
+/// What was seen of a rollout when it was decided.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastView {
+    /// The rollout.
+    pub run: String,
+    /// The revision in production, as its requests had ended.
+    pub primary: ArmView,
+    /// The revision under test, as its requests had ended.
+    pub canary: ArmView,
+    /// The evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceView>,
+    /// The metrics of a check, with their last values.
+    pub metrics: Vec<MetricView>,
+    /// Whether it was decided: what is counted afterwards decided nothing.
+    #[serde(skip)]
+    decided: bool,
+}
+
+impl LastView {
+    /// Takes in how a Canary stands.
+    pub fn record(&mut self, view: &CanaryView, metrics: &[MetricView]) {
+        if view.run.is_empty() || self.run == view.run && self.decided {
+            return;
+        }
+        let Self { run, primary, canary, evidence, metrics: kept, decided } = self;
+        if *run != view.run {
+            (*evidence, *kept) = (None, Vec::new());
+        }
+        run.clone_from(&view.run);
+        (primary.clone_from(&view.primary), canary.clone_from(&view.canary));
+        *decided = view.ended.as_ref().is_some_and(|ended| ended.run == view.run);
+        // The way back to the primary compares nothing, and has no value.
+        if view.evidence.is_some() {
+            evidence.clone_from(&view.evidence);
+        }
+        if kept.is_empty() || metrics.iter().any(|metric| metric.value.is_some()) {
+            *kept = metrics.to_vec();
+        }
+    }
 }
 
 fn every() -> Span {
@@ -118,6 +161,7 @@ impl EvidenceView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::EndedView;
 
     fn view(run: &str, ended: u64) -> CanaryView {
         let mut view = CanaryView { run: run.into(), weight: 10.0, ..CanaryView::default() };
@@ -147,6 +191,26 @@ mod tests {
         assert_eq!((history.run.as_str(), history.points.len()), ("r", 1));
         history.record(&view("s", 0), Timestamp(10_000));
         assert_eq!((history.run.as_str(), history.points.len(), history.from), ("s", 1, Timestamp(10_000)));
+    }
+
+    #[test]
+    fn what_a_rollout_was_decided_on_stays_until_the_next_one_begins() {
+        let metric = |value| vec![MetricView { value, ..MetricView::default() }];
+        let evidence = || Some(EvidenceView { log_e: 5.0, ..EvidenceView::default() });
+        let ended = |run: &str| Some(EndedView { run: run.into(), ..EndedView::default() });
+        let mut last = LastView::default();
+        last.record(&CanaryView { evidence: evidence(), ..view("r", 10) }, &metric(Some(92.0)));
+        last.record(&CanaryView { ended: ended("r"), ..view("r", 19) }, &metric(None));
+        let decided = last.clone();
+        assert_eq!(
+            (decided.canary.ended, decided.evidence.clone(), decided.metrics.clone()),
+            (19, evidence(), metric(Some(92.0)))
+        );
+        last.record(&CanaryView { ended: ended("r"), ..view("r", 213) }, &metric(None));
+        last.record(&view("", 0), &metric(None));
+        assert_eq!(last, decided);
+        last.record(&CanaryView { ended: ended("r"), ..view("s", 1) }, &metric(None));
+        assert_eq!((last.run.as_str(), last.canary.ended, last.evidence), ("s", 1, None));
     }
 
     #[test]

@@ -2,19 +2,23 @@
 
 use weir_engine::{Phase, Timestamp};
 
-use super::paint::{self, Paint, Tone, WIDTH};
-use super::{ArmView, CanaryList, CanaryView, EvidenceView, table};
+use super::paint::{self, Paint, Tone};
+use super::{ArmView, Attention, CanaryList, CanaryView, EvidenceView, table};
 
 const BAR: usize = 20;
 
-/// Writes the whole screen: a block for each Canary with a rollout, a line for each of the others.
+/// Writes the whole screen, what needs a person first: a block for each Canary with a rollout, a line for each of the others.
 #[must_use]
 pub fn screen(list: &CanaryList, now: Timestamp, paint: Paint) -> String {
     let mut out = String::new();
-    for view in &list.items {
+    let mut items: Vec<&CanaryView> = list.items.iter().collect();
+    items.sort_by_key(|view| Attention::of(view));
+    for view in items {
         out += &head(view, now, paint);
         if view.is_rolling_out() || view.phase == Phase::Failed && !view.run.is_empty() {
             out += &block(view, paint);
+        } else if Attention::of(view) == Attention::Person {
+            out += &format!("   why      {}\n", paint.wrap(&format!("{}: {}", view.reason, view.cause()), 12));
         }
     }
     if list.items.is_empty() {
@@ -26,24 +30,25 @@ pub fn screen(list: &CanaryList, now: Timestamp, paint: Paint) -> String {
 fn head(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
     let (mark, tone) = paint::mark(view);
     let name = format!("{}/{}", view.namespace, view.name);
-    let phase = view.phase;
+    let word = paint::word(view);
     let step = view.step.as_ref().map(|step| format!("  step {} of {}", step.number, step.of)).unwrap_or_default();
     let since = paint::age(now.since(view.started.unwrap_or(view.since)));
-    let plain = format!("{name}  {mark} {phase}{step}  {since}  ");
-    let rest = match view.is_rolling_out() {
+    let plain = format!("{name}  {mark} {word}{step}  {since}  ");
+    // Why it needs a person has lines of its own.
+    let rest = match view.is_rolling_out() || Attention::of(view) == Attention::Person {
         true => String::new(),
-        false => paint::fit(&view.message, WIDTH.saturating_sub(plain.chars().count())),
+        false => paint::fit(view.cause(), paint.column().saturating_sub(plain.chars().count())),
     };
     let line = format!("{}  {}{step}  {since}  {rest}", paint.text(Tone::Strong, &name), {
-        paint.text(tone, &format!("{mark} {phase}"))
+        paint.text(tone, &format!("{mark} {word}"))
     });
     line.trim_end().to_owned() + "\n"
 }
 
 fn block(view: &CanaryView, paint: Paint) -> String {
     let mut lines = vec![
-        format!("├─ primary  {}", arm(&view.primary)),
-        format!("└─ canary   {}", arm(&view.canary)),
+        format!("├─ primary  {}", arm(&view.primary, paint)),
+        format!("└─ canary   {}", arm(&view.canary, paint)),
         format!("   asked    {}  {}", paint.bar(Tone::Busy, view.weight / 100.0, BAR), asked(view)),
     ];
     if let Some(observed) = view.applied.observed {
@@ -56,18 +61,18 @@ fn block(view: &CanaryView, paint: Paint) -> String {
     }
     let checks = view.checks;
     lines.push(format!("   checks   {} of {} failed", checks.failed, checks.threshold));
-    let now = format!("{}: {}", view.reason, view.message);
-    lines.push(format!("   now      {}", paint::wrap(&now, 12)));
+    let now = format!("{}: {}", view.reason, view.cause());
+    lines.push(format!("   now      {}", paint.wrap(&now, 12)));
     lines.join("\n") + "\n"
 }
 
-fn arm(arm: &ArmView) -> String {
+fn arm(arm: &ArmView, paint: Paint) -> String {
     let revision = arm.revision.as_deref().map_or("-", paint::short);
     let failed = format!("{} failed ({})", paint::count(arm.failed), paint::share(arm.failed, arm.ended));
     let (p50, p99) = (paint::quantile(arm.p50), paint::quantile(arm.p99));
     let left = if arm.abandoned > 0 { format!("  {} gave up", paint::count(arm.abandoned)) } else { String::new() };
     let line = format!("{revision:8} {:>9} ended  {failed:20}  p50 {p50:7}  p99 {p99}{left}", paint::count(arm.ended));
-    paint::fit(&line, WIDTH - 12)
+    if line.chars().count() + 12 > paint.column() { paint.wrap(&line, 12) } else { line }
 }
 
 fn asked(view: &CanaryView) -> String {

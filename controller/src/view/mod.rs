@@ -7,6 +7,7 @@
 //!                                                                  └─ table, live, tree, story, why ─> terminal
 //! ```
 
+mod attention;
 mod build;
 mod history;
 pub mod live;
@@ -21,9 +22,10 @@ pub mod why;
 use serde::{Deserialize, Serialize};
 use weir_engine::{Outcome, Phase, Severity, Timestamp};
 
-pub use history::{History, POINTS, Point};
+pub use attention::{Attention, is_overdue};
+pub use history::{History, LastView, POINTS, Point};
 pub use particulars::{GatewayView, GuardView, MetricView, Particulars, PastView, PlannedStep, Replies, WebhookView};
-pub use summary::{Attention, Changes, Summaries, Summary};
+pub use summary::{Changes, Summaries, Summary};
 
 /// One Canary, as people see it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,12 @@ pub struct CanaryView {
     /// Whether a revision waits that the target declares and nobody has dealt with, or it is not known whether one does.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub waiting: bool,
+    /// Whether its reason lasts longer than it does where all is well, as far as this program has seen: a person has to look.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
+    /// Whether it is in a cluster, where people reach it by `kubectl weir`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_cluster: bool,
     /// Percent of the requests that gateways were asked to send to the canary.
     pub weight: f64,
     /// Whether requests that meet a condition go to the canary.
@@ -124,7 +132,7 @@ pub struct Checks {
     pub threshold: u32,
 }
 
-/// One arm: what it runs, and how its requests ended in this rollout (between rollouts: lately).
+/// One arm: what it runs, and how its requests ended in this rollout. Between rollouts: in the last one, or lately where `observeAtRest` counts them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ArmView {
@@ -258,6 +266,9 @@ pub struct CanaryDetail {
     /// The rollout under way, or the last one, as a line over time; nothing where this program has seen none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+    /// What was seen last of the rollout before, between rollouts; nothing where this program has seen none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastView>,
     /// What happened to it, oldest first.
     #[serde(default)]
     pub events: Vec<EventView>,
@@ -278,6 +289,16 @@ impl CanaryView {
     #[must_use]
     pub fn is_rolling_out(&self) -> bool {
         self.phase.is_rolling_out()
+    }
+
+    /// Returns why it stands where it does, in words: of a release that was taken back what took it back.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        let cause = self.ended.as_ref().filter(|ended| {
+            let is_over = self.phase == Phase::Failed && !self.stalled;
+            is_over && self.reason == ended.reason
+        });
+        cause.map_or(&self.message, |ended| &ended.message)
     }
 
     /// Returns the view of an object that cannot work as it is.

@@ -8,7 +8,7 @@ use weir_engine::{Phase, Severity, Span, Timestamp};
 
 use super::{ArmView, CanaryView, Quantile, RatioView};
 
-/// Nothing that Weir prints is wider, so that it fits beside something else.
+/// No sentence that Weir prints is wider, so that it fits beside something else.
 pub const WIDTH: usize = 100;
 
 /// What a text means, which gives it its colour.
@@ -26,14 +26,50 @@ pub enum Tone {
     Strong,
 }
 
-/// Whether to use colours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How to write for where it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paint {
-    /// Use them.
+    /// Use colours.
     pub color: bool,
+    /// Characters that have room in a line.
+    pub width: usize,
+}
+
+impl Default for Paint {
+    fn default() -> Self {
+        Self { color: false, width: WIDTH }
+    }
 }
 
 impl Paint {
+    /// Returns how wide a sentence may be.
+    #[must_use]
+    pub fn column(self) -> usize {
+        self.width.min(WIDTH)
+    }
+
+    /// Breaks a text at its spaces; lines after the first begin with `indent` spaces. The first one has `indent` characters
+    /// before it already.
+    #[must_use]
+    pub fn wrap(self, text: &str, indent: usize) -> String {
+        let mut out = String::new();
+        let mut column = indent;
+        for word in text.split_whitespace() {
+            let length = word.chars().count();
+            if column > indent && column + 1 + length > self.column() {
+                out.push('\n');
+                out.push_str(&" ".repeat(indent));
+                column = indent;
+            } else if column > indent {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += length;
+        }
+        out
+    }
+
     /// Returns a text in the colour of its meaning.
     #[must_use]
     pub fn text(self, tone: Tone, text: &str) -> String {
@@ -69,13 +105,20 @@ impl Paint {
 #[must_use]
 pub fn mark(view: &CanaryView) -> (&'static str, Tone) {
     match view.phase {
+        _ if view.stalled => ("✖", Tone::Bad),
+        Phase::Failed => ("✖", Tone::Bad),
         _ if view.paused => ("॥", Tone::Busy),
         Phase::Initialized | Phase::Succeeded => ("✔", Tone::Good),
-        Phase::Failed => ("✖", Tone::Bad),
         Phase::Waiting | Phase::WaitingPromotion => ("॥", Tone::Busy),
         Phase::Terminating | Phase::Terminated => ("•", Tone::Faint),
         _ => ("◌", Tone::Busy),
     }
+}
+
+/// Returns the word for where a Canary stands: its phase says nothing of an object that cannot work.
+#[must_use]
+pub fn word(view: &CanaryView) -> &'static str {
+    if view.stalled { "Stalled" } else { view.phase.as_str() }
 }
 
 /// Returns the meaning of an event's severity, and the word for it that Kubernetes uses.
@@ -217,28 +260,6 @@ pub fn fit(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).collect::<String>() + "…"
 }
 
-/// Breaks a text at its spaces; lines after the first begin with `indent` spaces. The first one has `indent` characters
-/// before it already.
-#[must_use]
-pub fn wrap(text: &str, indent: usize) -> String {
-    let mut out = String::new();
-    let mut column = indent;
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if column > indent && column + 1 + length > WIDTH {
-            out.push('\n');
-            out.push_str(&" ".repeat(indent));
-            column = indent;
-        } else if column > indent {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += length;
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,7 +299,11 @@ mod tests {
     #[test]
     fn long_texts_are_broken_or_cut() {
         let text = "word ".repeat(40);
-        assert!(wrap(&text, 10).lines().all(|line| line.chars().count() <= WIDTH));
+        for (room, widest) in [(80, 80), (WIDTH, WIDTH), (200, WIDTH)] {
+            let wrapped = Paint { width: room, ..Paint::default() }.wrap(&text, 10);
+            let longest = wrapped.lines().map(|line| line.chars().count()).max();
+            assert!(longest.is_some_and(|longest| longest <= widest && longest > widest - 5), "{wrapped}");
+        }
         assert_eq!(fit("abcdef", 4), "abc…");
         assert_eq!(fit("abcd", 4), "abcd");
     }

@@ -21,7 +21,7 @@ pub fn story(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
         let head = format!("  {}  {}  ", paint::clock(event.at, now), paint.text(tone, &format!("{word:7}")));
         // The indent is counted without colours.
         let indent = format!("  {}  {word:7}  ", paint::clock(event.at, now)).chars().count();
-        out += &format!("{head}{}\n", paint::wrap(&format!("{} ({})", event.text, event.reason), indent));
+        out += &format!("{head}{}\n", paint.wrap(&format!("{} ({})", event.text, event.reason), indent));
     }
     out
 }
@@ -33,8 +33,8 @@ fn facts(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
     let mut rows = vec![
         ("Name", view.name.clone()),
         ("Namespace", view.namespace.clone()),
-        ("Status", format!("{} {since}{paused}", paint.text(tone, &format!("{mark} {}", view.phase)))),
-        ("Reason", format!("{}: {}", view.reason, view.message)),
+        ("Status", format!("{} {since}{paused}", paint.text(tone, &format!("{mark} {}", paint::word(view))))),
+        ("Reason", format!("{}: {}", view.reason, view.cause())),
         ("Weight", weight(view)),
     ];
     if let Some(step) = &view.step {
@@ -59,7 +59,7 @@ fn facts(view: &CanaryView, now: Timestamp, paint: Paint) -> String {
         rows.push(("Last rollout", last(ended, now)));
     }
     rows.into_iter()
-        .map(|(name, value)| format!("{:INDENT$}{}\n", format!("{name}:"), paint::wrap(&value, INDENT)))
+        .map(|(name, value)| format!("{:INDENT$}{}\n", format!("{name}:"), paint.wrap(&value, INDENT)))
         .collect()
 }
 

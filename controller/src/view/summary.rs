@@ -6,23 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use weir_engine::{Phase, Timestamp};
 
-use super::CanaryView;
+use super::{ArmView, Attention, CanaryView};
 
 /// Canaries that were gone are remembered so many: who looked longer ago than that is sent everything.
 const GONE: usize = 256;
-
-/// Who has to do something about a Canary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Attention {
-    /// A person: without one it stays as it is.
-    Person,
-    /// Nobody: it moves by itself.
-    Moving,
-    /// Nobody: it has nothing to do.
-    #[default]
-    Resting,
-}
 
 /// One Canary in a line. What is as usual is left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,6 +33,12 @@ pub struct Summary {
     /// Who has to do something.
     #[serde(skip_serializing_if = "is_default")]
     pub attention: Attention,
+    /// Whether it cannot work as it is.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stalled: bool,
+    /// Whether whoever is told this may not be told the rest.
+    #[serde(skip_serializing_if = "is_default")]
+    pub restricted: bool,
     /// Whether a person paused it.
     #[serde(skip_serializing_if = "is_default")]
     pub paused: bool,
@@ -213,61 +206,35 @@ impl Changes {
     }
 }
 
-/// Reasons with which a Canary stays as it is until a person does something.
-const HELD: [&str; 9] = [
-    "Suspended",
-    "Paused",
-    "WaitingForGate",
-    "ModuleTooOld",
-    "NoGateway",
-    "NoCaller",
-    "Insufficient",
-    "NoSyntheticLoad",
-    "Observing",
-];
-
 impl From<&CanaryView> for Summary {
     fn from(view: &CanaryView) -> Self {
         let attention = Attention::of(view);
+        let of = |arm: &ArmView| [arm.failed, arm.ended];
+        let (canary, primary) = match &view.ended {
+            _ if attention == Attention::Resting => ([0; 2], [0; 2]),
+            // What was counted since is of no rollout.
+            Some(ended) if view.phase == Phase::Failed && view.run.is_empty() => {
+                ([ended.canary_failed, ended.canary_ended], [ended.primary_failed, ended.primary_ended])
+            }
+            _ => (of(&view.canary), of(&view.primary)),
+        };
         Self {
             namespace: view.namespace.clone(),
             name: view.name.clone(),
             phase: view.phase,
             since: view.since,
             reason: view.reason.clone(),
-            message: if attention == Attention::Resting { String::new() } else { view.message.clone() },
+            message: if attention == Attention::Resting { String::new() } else { view.cause().to_owned() },
             attention,
+            stalled: view.stalled,
+            restricted: false,
             paused: view.paused,
             weight: view.weight,
             matching: view.matching,
             only_matched: view.only_matched,
             step: view.step.as_ref().map(|step| [step.number, step.of]),
-            canary: if attention == Attention::Resting { [0; 2] } else { [view.canary.failed, view.canary.ended] },
-            primary: if attention == Attention::Resting { [0; 2] } else { [view.primary.failed, view.primary.ended] },
-        }
-    }
-}
-
-impl Attention {
-    /// Returns its word.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Person => "person",
-            Self::Moving => "moving",
-            Self::Resting => "resting",
-        }
-    }
-
-    /// Returns who has to do something about a Canary.
-    #[must_use]
-    pub fn of(view: &CanaryView) -> Self {
-        let held = HELD.contains(&view.reason.as_str());
-        match view.phase {
-            _ if view.stalled || view.paused || view.phase == Phase::Failed => Self::Person,
-            Phase::Initialized | Phase::Succeeded if view.run.is_empty() && !held => Self::Resting,
-            _ if held => Self::Person,
-            _ => Self::Moving,
+            canary,
+            primary,
         }
     }
 }
@@ -275,6 +242,7 @@ impl Attention {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::EndedView;
 
     fn summary(name: &str, weight: f64) -> Summary {
         Summary { namespace: "shop".into(), name: name.into(), weight, ..Summary::default() }
@@ -330,21 +298,29 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_person_is_told_from_what_moves_and_what_rests() {
-        let view = |phase, reason: &str| CanaryView { phase, reason: reason.into(), ..CanaryView::default() };
-        for (view, expected) in [
-            (view(Phase::Failed, "GuardTripped"), Attention::Person),
-            (view(Phase::Progressing, "WaitingForGate"), Attention::Person),
-            (CanaryView { paused: true, ..view(Phase::Progressing, "Paused") }, Attention::Person),
-            (CanaryView { stalled: true, ..view(Phase::Succeeded, "InvalidSpec") }, Attention::Person),
-            (view(Phase::Initialized, "Suspended"), Attention::Person),
-            (view(Phase::Progressing, "Observing"), Attention::Person),
-            (view(Phase::Progressing, "Analysing"), Attention::Moving),
-            (CanaryView { run: "r".into(), ..view(Phase::Succeeded, "Draining") }, Attention::Moving),
-            (view(Phase::Succeeded, "UpToDate"), Attention::Resting),
-        ] {
-            assert_eq!(Attention::of(&view), expected, "{view:?}");
-        }
+    fn a_line_says_that_a_canary_cannot_work_and_what_took_a_release_back_with_its_numbers() {
+        let ended = EndedView {
+            reason: "GuardTripped".into(),
+            message: "the guard stopped it".into(),
+            canary_ended: 19,
+            canary_failed: 4,
+            primary_ended: 800,
+            ..EndedView::default()
+        };
+        let failed = CanaryView {
+            phase: Phase::Failed,
+            reason: "GuardTripped".into(),
+            message: "waiting for another one".into(),
+            ended: Some(ended),
+            // Of requests that came after it.
+            canary: ArmView { ended: 213, ..ArmView::default() },
+            ..CanaryView::default()
+        };
+        let line = Summary::from(&failed);
+        assert_eq!((line.message.as_str(), line.canary, line.primary), ("the guard stopped it", [4, 19], [0, 800]));
+        let line = Summary::from(&failed.stalled_by("InvalidSpec", "no such field"));
+        assert!(line.stalled);
+        assert_eq!(line.message, "no such field");
     }
 
     #[test]

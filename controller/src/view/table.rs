@@ -13,7 +13,7 @@ const STATUS: usize = 2;
 #[must_use]
 pub fn table(list: &CanaryList, now: Timestamp, wide: bool, paint: Paint) -> String {
     let mut rows: Vec<(Vec<String>, Tone, &str)> = vec![(HEADER.map(str::to_owned).to_vec(), Tone::Faint, "MESSAGE")];
-    rows.extend(list.items.iter().map(|view| (row(view, now), paint::mark(view).1, view.message.as_str())));
+    rows.extend(list.items.iter().map(|view| (row(view, now), paint::mark(view).1, view.cause())));
     let widths: Vec<usize> = (0..HEADER.len())
         .map(|i| rows.iter().filter_map(|(row, ..)| row.get(i)).map(|cell| cell.chars().count()).max().unwrap_or(0))
         .collect();
@@ -42,7 +42,7 @@ fn row(view: &CanaryView, now: Timestamp) -> Vec<String> {
     vec![
         view.namespace.clone(),
         view.name.clone(),
-        view.phase.to_string(),
+        paint::word(view).to_owned(),
         weight(view),
         step.unwrap_or_else(|| "-".to_owned()),
         format!("{}/{}", view.applied.gateways, view.applied.of),
@@ -71,17 +71,20 @@ pub(super) fn counts_matches(view: &CanaryView) -> bool {
 /// Writes what is wrong with objects that could not be used.
 #[must_use]
 pub fn problems(list: &CanaryList, paint: Paint) -> String {
-    list.problems
-        .iter()
-        .map(|problem| format!("{} {}\n", paint.text(Tone::Bad, "✖"), paint::wrap(problem, 2)))
-        .collect()
+    list.problems.iter().map(|problem| format!("{} {}\n", paint.text(Tone::Bad, "✖"), paint.wrap(problem, 2))).collect()
+}
+
+/// Writes for a pipe that a Canary is no more.
+#[must_use]
+pub fn gone(namespace: &str, name: &str, now: Timestamp) -> String {
+    format!("{} {namespace}/{name} Gone: the Canary was deleted", paint::clock(now, now))
 }
 
 /// Writes one change for a pipe: who, where it stands, and why.
 #[must_use]
 pub fn change(view: &CanaryView, now: Timestamp) -> String {
     let weight = weight(view);
-    let head = format!("{} {}/{} {}", paint::clock(now, now), view.namespace, view.name, view.phase);
-    let line = format!("{head} weight={weight} {}: {}", view.reason, view.message);
+    let head = format!("{} {}/{} {}", paint::clock(now, now), view.namespace, view.name, paint::word(view));
+    let line = format!("{head} weight={weight} {}: {}", view.reason, view.cause());
     paint::fit(&line, 3 * WIDTH)
 }

@@ -1,10 +1,10 @@
 //! `weir get NAME` on a terminal: a Canary, its arms, and what runs of them, in the form of Argo's tree.
 
 use serde::{Deserialize, Serialize};
-use weir_engine::{Phase, Timestamp};
+use weir_engine::Timestamp;
 
 use super::paint::{self, Paint, Tone, WIDTH};
-use super::{ArmView, CanaryDetail, CanaryView, table};
+use super::{ArmView, CanaryDetail, table};
 
 /// What runs of a Canary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ struct Row {
     info: String,
 }
 
+/// Characters that names have in a window of [`WIDTH`].
+const NAMES: usize = 46;
+
 const HEADER: [&str; 5] = ["NAME", "KIND", "STATUS", "AGE", "INFO"];
 
 /// Writes the whole screen.
@@ -114,8 +117,9 @@ fn body(rows: &[Row], workloads: &Workloads, now: Timestamp, paint: Paint) -> St
         rows.iter().map(|row| [row.name.clone(), row.kind.to_owned(), status(row), age(row)]).collect();
     let width = |i: usize| {
         let widest = cells.iter().map(|cells| cells[i].chars().count()).max().unwrap_or_default();
-        // A name of the greatest length leaves room for the rest.
-        widest.max(HEADER[i].len()).min(if i == 0 { 46 } else { 20 })
+        // A name of the greatest length leaves room for the rest; a wider window is the names'.
+        let names = (NAMES + paint.width).saturating_sub(WIDTH).max(NAMES / 2);
+        widest.max(HEADER[i].len()).min(if i == 0 { names } else { 20 })
     };
     let widths = [0, 1, 2, 3].map(width);
     let cell = |text: &str, i: usize| format!("{:1$}", paint::fit(text, widths[i]), widths[i]);
@@ -127,7 +131,8 @@ fn body(rows: &[Row], workloads: &Workloads, now: Timestamp, paint: Paint) -> St
         let used: usize = widths.iter().map(|width| width + 2).sum();
         let [name, kind, status, age] = &plain[..] else { continue };
         let status = paint.text(row.status.1, status);
-        let line = format!("{name}  {kind}  {status}  {age}  {}", paint::fit(&row.info, WIDTH.saturating_sub(used)));
+        let line =
+            format!("{name}  {kind}  {status}  {age}  {}", paint::fit(&row.info, paint.width.saturating_sub(used)));
         out += &(line.trim_end().to_owned() + "\n");
     }
     match &workloads.unknown {
@@ -135,7 +140,7 @@ fn body(rows: &[Row], workloads: &Workloads, now: Timestamp, paint: Paint) -> St
             out + &format!(
                 "\n{} {}\n",
                 paint.text(Tone::Busy, "⚠"),
-                paint::wrap(&format!("what runs is not known: {why}"), 2)
+                paint.wrap(&format!("what runs is not known: {why}"), 2)
             )
         }
         None => out,
@@ -149,8 +154,8 @@ fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Pai
     let mut rows = vec![
         ("Name", view.name.clone()),
         ("Namespace", view.namespace.clone()),
-        ("Status", format!("{} for {since}", paint.text(tone, &format!("{mark} {}", view.phase)))),
-        ("Message", format!("{}: {}", view.reason, message(view))),
+        ("Status", format!("{} for {since}", paint.text(tone, &format!("{mark} {}", paint::word(view))))),
+        ("Message", format!("{}: {}", view.reason, view.cause())),
     ];
     if let Some(step) = &view.step {
         rows.push(("  Step", format!("{}/{}", step.number, step.of)));
@@ -182,17 +187,11 @@ fn head(detail: &CanaryDetail, workloads: &Workloads, now: Timestamp, paint: Pai
     }
     let row = |(name, value): (&str, String)| {
         let title = if name.is_empty() { String::new() } else { format!("{name}:") };
-        format!("{title:17}{}", paint::wrap(&value, 17)).trim_end().to_owned() + "\n"
+        format!("{title:17}{}", paint.wrap(&value, 17)).trim_end().to_owned() + "\n"
     };
     // The tree below has the rest, but for how far it is.
     let short = ["Name", "Status", "Message", "  SetWeight", "Evidence", "Guard"];
     rows.into_iter().filter(|(name, _)| is_long || short.contains(name)).map(row).collect()
-}
-
-/// Returns why it stands there: of a release that was taken back what took it back.
-fn message(view: &CanaryView) -> &str {
-    let cause = view.ended.as_ref().filter(|_| view.phase == Phase::Failed && !view.stalled);
-    cause.map_or(&view.message, |ended| &ended.message)
 }
 
 /// Returns the images that run of an arm, each once.
@@ -218,7 +217,7 @@ fn rows(detail: &CanaryDetail, workloads: &Workloads) -> Vec<Row> {
     let mut rows = vec![Row {
         name: format!("⟳ {}", view.name),
         kind: "Canary",
-        status: (mark, tone, view.phase.to_string()),
+        status: (mark, tone, paint::word(view).to_owned()),
         made: view.started,
         info: String::new(),
     }];

@@ -2,7 +2,7 @@
 
 use weir_engine::{Outcome, Phase, Timestamp};
 
-use super::paint::{self, Paint, Tone, WIDTH};
+use super::paint::{self, Paint, Tone};
 use super::{CanaryDetail, CanaryView, EndedView, story};
 
 /// Column that the values begin in.
@@ -59,13 +59,13 @@ pub fn why(detail: &CanaryDetail, now: Timestamp, paint: Paint) -> String {
     };
     rows.push(("gateways", gateways(view)));
     for (name, text) in &rows {
-        out += &format!("  {name:w$}{}\n", paint::wrap(text, INDENT), w = INDENT - 2);
+        out += &format!("  {name:w$}{}\n", paint.wrap(text, INDENT), w = INDENT - 2);
     }
     for event in detail.events.iter().rev().take(EVENTS).rev() {
         let line = format!("  {}  {}", paint::clock(event.at, now), event.text);
-        out += &format!("{}\n", paint.text(Tone::Faint, &paint::fit(&line, WIDTH)));
+        out += &format!("{}\n", paint.text(Tone::Faint, &paint::fit(&line, paint.column())));
     }
-    out + &format!("  {:w$}{}\n", "next", paint::wrap(&advice(view), INDENT), w = INDENT - 2)
+    out + &format!("  {:w$}{}\n", "next", paint.wrap(&advice(view), INDENT), w = INDENT - 2)
 }
 
 /// Returns one line: where a Canary stands.
@@ -154,26 +154,35 @@ fn gateways(view: &CanaryView) -> String {
     format!("canary weight {weight} on {} of {}{missing}", applied.gateways, applied.of)
 }
 
-/// Returns what to do next.
+/// Returns what to do next, with commands between backticks.
 pub(crate) fn advice(view: &CanaryView) -> String {
     let name = match view.namespace.as_str() {
         "default" => view.name.clone(),
         namespace => format!("-n {namespace} {}", view.name),
     };
-    let verb = |verb: &str| format!("weir {verb} {name}");
+    let program = if view.in_cluster { "kubectl weir" } else { "weir" };
+    let verb = |verb: &str| format!("`{program} {verb} {name}`");
     match (view.phase, view.reason.as_str()) {
         _ if view.stalled => format!("change what the reason {} is about: docs/reasons.md says how", view.reason),
-        _ if view.paused => format!("{} goes on, {} takes it back", verb("resume"), verb("abort")),
-        (_, "Suspended") => "set spec.suspend to false to go on".to_owned(),
         // The canary serves, or will in a moment: a retry of it is ignored.
         (Phase::Failed, reason) if !view.run.is_empty() && (view.weight > 0.0 || reason == "PromotionFailed") => {
             "the canary serves until the primary is back; put a revision into the target that starts as the primary"
                 .to_owned()
         }
+        (Phase::Failed, _) if view.paused => {
+            format!("{} goes on with new revisions; or {} to analyse the same one again", verb("resume"), verb("retry"))
+        }
+        _ if view.paused && view.phase.is_rolling_out() => match view.phase {
+            Phase::Promoting => format!("wait; {} takes it back", verb("abort")),
+            Phase::Finalising => "wait: the traffic returns to the primary".to_owned(),
+            _ => format!("{} goes on, {} takes it back", verb("resume"), verb("abort")),
+        },
+        _ if view.paused => format!("{} goes on with new revisions", verb("resume")),
+        (_, "Suspended") => "set spec.suspend to false to go on".to_owned(),
         (Phase::Failed, _) => {
             format!("change the target: a new revision is analysed; or {} to analyse the same one again", verb("retry"))
         }
-        (Phase::Initialized | Phase::Succeeded, _) if !view.waiting => {
+        (Phase::Initialized | Phase::Succeeded, _) if !view.waiting && !view.overdue => {
             "nothing to do; a changed target starts a rollout".to_owned()
         }
         (_, "WaitingForGate") => format!("open the gate, or {} to promote without it", verb("promote")),
@@ -196,17 +205,71 @@ pub(crate) fn advice(view: &CanaryView) -> String {
         (_, "ModuleTooOld") => "give the gateway that is named the module of this Weir".to_owned(),
         (_, "NoGateway") => "start the gateway: without it no request can be split".to_owned(),
         (_, "NoCaller") => "give the callers a sidecar: without one no request can be split".to_owned(),
-        (_, "FilterOff") => "wait; if it stays so, look whether its routes reach the gateway that is named".to_owned(),
-        (_, "NotAcknowledged") => "wait; if it stays so, look at the logs of the gateway that is named".to_owned(),
         (_, "CanaryNotReady") => "look at the logs of the canary; it is taken back at the progress deadline".to_owned(),
-        (Phase::Initializing | Phase::Terminating | Phase::Terminated, _) => "wait".to_owned(),
+        (_, "FilterOff") => in_time(view, "look whether its routes reach the gateway that is named"),
+        (_, "NotAcknowledged" | "WaitingForScrape" | "Draining") => {
+            in_time(view, "look at the gateways that are named, and their logs")
+        }
+        (_, "NotRoutable") => in_time(view, "look at the canary's Service and its endpoints"),
+        (_, "PrimaryNotReady" | "Initializing" | "Promoting") => in_time(view, "look at the logs of the primary"),
+        (_, "WaitingForAnswer") => in_time(view, "look at the webhook or the metric that is named"),
+        (_, "WaitingForRequests") => in_time(view, "look why requests of the canary do not end"),
+        (Phase::Initializing | Phase::Terminating | Phase::Terminated, _) => {
+            in_time(view, "look at what the message names")
+        }
+        (Phase::Promoting, _) => format!("wait; {} takes it back", verb("abort")),
+        (Phase::Finalising | Phase::Initialized | Phase::Succeeded, _) => "wait".to_owned(),
         _ => format!("wait; {} holds it, {} takes it back", verb("pause"), verb("abort")),
     }
+}
+
+/// Says to wait while a reason is young, and then what else to do.
+fn in_time(view: &CanaryView, otherwise: &str) -> String {
+    if view.overdue { format!("it lasts too long: {otherwise}") } else { format!("wait; if it stays so, {otherwise}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_those_that_reach_this_weir_and_do_something_where_the_canary_stands() {
+        let view = |phase, reason: &str| CanaryView {
+            namespace: "shop".into(),
+            name: "cart".into(),
+            phase,
+            reason: reason.into(),
+            ..CanaryView::default()
+        };
+        let failed = view(Phase::Failed, "Aborted");
+        assert!(advice(&failed).contains("`weir retry -n shop cart`"), "{}", advice(&failed));
+        let there = CanaryView { in_cluster: true, ..failed.clone() };
+        assert!(advice(&there).contains("`kubectl weir retry -n shop cart`"), "{}", advice(&there));
+        let paused = |view: CanaryView| advice(&CanaryView { paused: true, ..view });
+        let has = |advice: &str, verbs: &[&str]| {
+            ["pause", "resume", "promote", "abort", "retry"]
+                .iter()
+                .all(|verb| advice.contains(&format!("`weir {verb} ")) == verbs.contains(verb))
+        };
+        for (advice, verbs) in [
+            (paused(failed), &["resume", "retry"][..]),
+            (paused(view(Phase::Progressing, "Paused")), &["resume", "abort"]),
+            (paused(view(Phase::Promoting, "Promoting")), &["abort"]),
+            (paused(view(Phase::Finalising, "Returning")), &[]),
+            (paused(view(Phase::Succeeded, "Paused")), &["resume"]),
+            (advice(&view(Phase::Finalising, "Returning")), &[]),
+        ] {
+            assert!(has(&advice, verbs), "{advice} {verbs:?}");
+        }
+    }
+
+    #[test]
+    fn what_lasts_too_long_is_not_waited_for() {
+        let young = CanaryView { phase: Phase::Progressing, reason: "FilterOff".into(), ..CanaryView::default() };
+        assert!(advice(&young).starts_with("wait; if it stays so, look"), "{}", advice(&young));
+        let old = CanaryView { overdue: true, ..young };
+        assert!(advice(&old).starts_with("it lasts too long: look"), "{}", advice(&old));
+    }
 
     #[test]
     fn a_retry_is_advised_only_where_the_canary_does_not_serve_in_the_primarys_place() {

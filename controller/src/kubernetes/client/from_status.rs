@@ -16,7 +16,7 @@ use crate::view::{CanaryDetail, CanaryView, EventView, Particulars, Replies};
 const NOT_SEEN: &str = "not looked at";
 
 /// Returns what a Canary's status tells of it.
-pub(super) fn view(canary: &Canary) -> CanaryView {
+pub(crate) fn view(canary: &Canary) -> CanaryView {
     let (namespace, name, status) = (canary.namespace(), canary.name(), &canary.fields.status);
     let state = stored_state(status).unwrap_or_default();
     let plan = canary.fields.spec.as_ref().ok().and_then(|spec| plan_of(namespace, name, spec).ok());
@@ -44,11 +44,12 @@ pub(super) fn view(canary: &Canary) -> CanaryView {
     view.canary.revision.clone_from(&status.last_applied_spec);
     view.primary.readiness = NOT_SEEN.into();
     view.canary.readiness = NOT_SEEN.into();
+    view.in_cluster = true;
     view
 }
 
 /// Returns a Canary and what happened to it, as its status tells.
-pub(super) fn detail(canary: &Canary, events: Vec<EventView>) -> CanaryDetail {
+pub(crate) fn detail(canary: &Canary, events: Vec<EventView>) -> CanaryDetail {
     let (namespace, name, status) = (canary.namespace(), canary.name(), &canary.fields.status);
     let state = stored_state(status).unwrap_or_default();
     let plan = canary.fields.spec.as_ref().ok().and_then(|spec| plan_of(namespace, name, spec).ok());
@@ -63,7 +64,7 @@ pub(super) fn detail(canary: &Canary, events: Vec<EventView>) -> CanaryDetail {
     let particulars = plan.map(|plan| Particulars::of(&plan, &state, &Observation::default(), &replies));
     let view = view(canary);
     let particulars = Particulars { advice: advice(&view), ..particulars.unwrap_or_default() };
-    CanaryDetail { view, particulars, from_status: true, history: None, events }
+    CanaryDetail { view, particulars, from_status: true, history: None, last: None, events }
 }
 
 /// Returns what happened to a Canary, as far as its events may be read and are still there.

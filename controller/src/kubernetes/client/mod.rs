@@ -4,7 +4,7 @@
 //! forward ports of Weir's pods sees every Canary with its numbers. Everybody else is shown the Canaries' own status, as far as
 //! he may read them. A verb is written as an annotation, so that the rights on the Canary decide who may.
 
-mod from_status;
+pub(crate) mod from_status;
 mod workloads;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

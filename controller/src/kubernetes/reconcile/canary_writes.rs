@@ -65,6 +65,7 @@ impl Reconciler {
             name: who.name,
             phase: phase.and_then(|word| word.parse().ok()).unwrap_or_default(),
             since: now(),
+            in_cluster: true,
             ..CanaryView::default()
         });
         self.statuses.set(CanaryView { stalled, waiting: !stalled, ..known.stalled_by(reason, problem) }, &[]);

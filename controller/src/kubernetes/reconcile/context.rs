@@ -133,6 +133,7 @@ impl Platform for ReconcileContext<'_> {
         }
         let (namespace, name) = self.reconciler.key.clone();
         let view = CanaryView::of(&namespace, &name, plan, state, &self.reconciler.seen, &decision.reason);
+        let view = CanaryView { in_cluster: true, ..view };
         let generation = self.canary.metadata.generation.unwrap_or_default();
         let old = self.reconciler.stored.as_ref().map_or(&self.canary.fields.status, |(status, _)| status);
         let at = self.reconciler.stored.as_ref().map_or(Timestamp(0), |(_, at)| *at);

@@ -18,6 +18,7 @@ use super::reconciler::Reconciler;
 use super::retry::delays;
 use crate::kubernetes::api_server::clock::now;
 use crate::kubernetes::gateway::GatewayRegistry;
+use crate::kubernetes::kinds::canary::Canary;
 use crate::kubernetes::stores::{Key, Stores};
 use crate::status_store::StatusStore;
 
@@ -50,12 +51,13 @@ struct Supervised {
     panics: u64,
 }
 
-/// Has a loop run for every Canary, for ever.
-pub(crate) async fn supervise(stores: Arc<Stores>, start: impl Fn(&Key) -> Loop + Send) {
+/// Has a loop run for every Canary, for ever; first for those that are known.
+pub(crate) async fn supervise(stores: Arc<Stores>, known: Vec<Arc<Canary>>, start: impl Fn(&Key) -> Loop + Send) {
     let mut supervised: HashMap<Key, Supervised> = HashMap::new();
     let mut keys: HashMap<Id, Key> = HashMap::new();
     let mut loops: JoinSet<()> = JoinSet::new();
-    let mut new = stores.canaries.all();
+    let mut new = known;
+    new.extend(stores.canaries.all());
     loop {
         for canary in std::mem::take(&mut new) {
             let key = (canary.namespace().to_owned(), canary.name().to_owned());

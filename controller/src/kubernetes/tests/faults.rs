@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::server::{Answer, ApiServer};
 use super::stage::{Stage, canary, deployment, edit_state, object};
+use crate::kubernetes::api_server::object::Cached;
 use crate::kubernetes::reconcile::supervise::{reconciler_of, supervise};
+use crate::kubernetes::run::inherit;
 use crate::status_store::StatusStore;
 
 const SENTENCE: &str = "admission webhook \"policy.example.com\" denied the request: Services need an owner";
@@ -139,7 +141,7 @@ async fn the_loop_of_a_canary_that_panics_is_started_again_and_says_so() {
     let keep = reconciler_of(stage.stores.clone(), stage.registry.clone(), StatusStore::new().0);
     let starts = Arc::new(AtomicUsize::new(0));
     let counted = starts.clone();
-    let supervisor = tokio::spawn(supervise(stage.stores.clone(), move |key| {
+    let supervisor = tokio::spawn(supervise(stage.stores.clone(), Vec::new(), move |key| {
         match key.1 == "shop" && counted.fetch_add(1, Ordering::Relaxed) < 3 {
             true => Box::pin(async { panic!("index out of bounds") }),
             false => keep(key),
@@ -150,6 +152,23 @@ async fn the_loop_of_a_canary_that_panics_is_started_again_and_says_so() {
     assert_eq!(starts.load(Ordering::Relaxed), 4);
     let told = stage.events().into_keys().filter(|text| text.contains("index out of bounds")).count();
     assert!(told >= 1, "{:?}", stage.events());
+    supervisor.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_goes_before_its_loop_begins_is_shown_no_more() {
+    let server = prepared();
+    let stage = Stage::idle(&server).await;
+    let statuses = StatusStore::new().0;
+    let gone = Cached::new(serde_json::from_value(canary("gone", json!({}))).unwrap()).unwrap();
+    let known = [stage.stores.canaries.all(), vec![Arc::new(gone)]].concat();
+    inherit(&known, &statuses);
+    let shown = || statuses.list().items.into_iter().map(|view| view.name).collect::<Vec<_>>();
+    assert_eq!(shown(), ["gone", "shop"]);
+    let start = reconciler_of(stage.stores.clone(), stage.registry.clone(), statuses.clone());
+    let supervisor = tokio::spawn(supervise(stage.stores.clone(), known, start));
+    stage.phase("shop", "Initialized").await;
+    assert_eq!(shown(), ["shop"]);
     supervisor.abort();
 }
 

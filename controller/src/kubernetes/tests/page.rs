@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use weir_engine::{Phase, Verb};
 
+use crate::kubernetes::api_server::object::Cached;
+use crate::kubernetes::kinds::canary::CanaryView as CanaryFields;
 use crate::kubernetes::page::Shared;
+use crate::kubernetes::run::inherit;
 use crate::page::Source as _;
 use crate::status_store::StatusStore;
 use crate::view::{CanaryView, Particulars};
@@ -148,6 +151,44 @@ async fn strangers_take_no_place_of_whoever_has_a_token() {
     };
     assert_eq!((refused, told.len()), (StatusCode::SERVICE_UNAVAILABLE, 16));
     assert_eq!(open(Some("Bearer of ann")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sees_some_of_many_namespaces_is_asked_about_a_few_at_a_time_and_told_what_is_kept_from_her() {
+    let (page, asked, statuses) = page();
+    for n in 0..100 {
+        let namespace = format!("team-{n}");
+        statuses.set(CanaryView { namespace, name: "cart".into(), phase: Phase::Failed, ..CanaryView::default() }, &[]);
+    }
+    let ann = page.viewer(Some("of ann")).await.unwrap();
+    let items = page.changes(&ann, "").await.unwrap().value.items;
+    let (hers, kept): (Vec<_>, Vec<_>) = items.iter().partition(|item| item.namespace == "shop");
+    assert!(hers.iter().all(|item| !item.restricted) && kept.iter().all(|item| item.restricted), "{items:?}");
+    assert_eq!((hers.len(), kept.len()), (1, 101));
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 1 + 1 + 102, "each once");
+}
+
+#[tokio::test]
+async fn after_a_failover_every_canary_stands_as_the_replica_before_left_it_until_it_is_looked_at() {
+    let canary = |name: &str, phase: &str| {
+        let object = json!({
+            "apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"targetRef": {"kind": "Deployment", "name": name}, "service": {"port": 80},
+                     "analysis": {"interval": "1m", "threshold": 2, "stepWeights": [10]}},
+            "status": {"phase": phase, "reason": "GuardTripped", "message": "stopped"},
+        });
+        Arc::new(Cached::<CanaryFields>::new(serde_json::from_value(object).unwrap()).unwrap())
+    };
+    let statuses = StatusStore::new().0;
+    let page = Shared::new(client(Asked::default()), statuses.clone());
+    inherit(&[canary("cart", "Failed"), canary("search", "Succeeded")], &statuses);
+    let ann = page.viewer(Some("of ann")).await.unwrap();
+    let told = page.changes(&ann, "").await.unwrap().value;
+    let rows: Vec<_> = told.items.iter().map(|item| (item.name.as_str(), item.reason.as_str())).collect();
+    assert!(told.whole);
+    assert_eq!(rows, [("cart", "GuardTripped"), ("search", "GuardTripped")]);
+    assert!(page.detail(&ann, "shop", "cart").await.unwrap().value.is_some(), "it is not gone");
 }
 
 #[tokio::test(start_paused = true)]

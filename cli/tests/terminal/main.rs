@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
+mod tree;
+
 use std::fs;
 use std::path::Path;
 
 use weir_controller::view::paint::{Paint, WIDTH};
-use weir_controller::view::tree::{PodView, ReplicaSetView, Workloads};
+use weir_controller::view::tree::Workloads;
 use weir_controller::view::{
-    Applied, ArmView, CanaryDetail, CanaryList, CanaryView, Checks, EndedView, EventView, EvidenceView, GatewayView,
-    GuardView, History, MetricView, Particulars, PastView, PlannedStep, Quantile, RatioView, StepView, TestView,
-    WebhookView, live, story, table, tree, why,
+    self, Applied, ArmView, CanaryDetail, CanaryList, CanaryView, Checks, EndedView, EventView, EvidenceView,
+    GatewayView, GuardView, History, LastView, MetricView, Particulars, PastView, PlannedStep, Quantile, RatioView,
+    StepView, TestView, WebhookView, live, story, table, why,
 };
 use weir_engine::{Outcome, Phase, Severity, Timestamp};
 
@@ -83,6 +85,8 @@ fn analysing() -> CanaryView {
         paused: false,
         stalled: false,
         waiting: false,
+        overdue: false,
+        in_cluster: false,
         matching: false,
         only_matched: false,
     }
@@ -189,7 +193,33 @@ fn detail(view: CanaryView) -> CanaryDetail {
     CanaryDetail { view, events, ..CanaryDetail::default() }
 }
 
-const PLAIN: Paint = Paint { color: false };
+const PLAIN: Paint = Paint { color: false, width: WIDTH };
+const COLORED: Paint = Paint { color: true, width: WIDTH };
+
+/// What a page has of a rollout when it was decided.
+fn last() -> LastView {
+    let mut last = LastView::default();
+    last.record(&analysing(), &tree::particulars().metrics);
+    last
+}
+
+fn stalled() -> CanaryView {
+    promoted().stalled_by("InvalidSpec", "spec.analysis.stepWeight: 120 is out of range")
+}
+
+#[test]
+fn what_cannot_work_is_nowhere_shown_as_a_success() {
+    let list = CanaryList { items: vec![stalled()], problems: vec![] };
+    for text in [
+        table::table(&list, NOW, false, PLAIN),
+        live::screen(&list, NOW, PLAIN),
+        view::tree::tree(&detail(stalled()), &Workloads::default(), NOW, PLAIN),
+        story::story(&detail(stalled()), NOW, PLAIN),
+        table::change(&stalled(), NOW),
+    ] {
+        assert!(text.contains("Stalled") && !text.contains("✔ S") && !text.contains("Succeeded"), "{text}");
+    }
+}
 
 #[test]
 fn a_table_has_a_line_for_each_canary() {
@@ -230,93 +260,6 @@ fn why_fits_a_screen_and_says_what_to_do() {
     }
 }
 
-/// What runs of a Canary in the middle of its release: one pod of the canary does not come up.
-fn running() -> Workloads {
-    let pod = |name: &str, status: &str, ready, restarts| PodView {
-        name: name.into(),
-        made: Timestamp(DECIDED.0 - 250_000),
-        status: status.into(),
-        ready: [ready, 1],
-        restarts,
-    };
-    let set = |name: &str, before: u64, ready, pods| ReplicaSetView {
-        name: name.into(),
-        made: Timestamp(DECIDED.0 - before),
-        desired: 2,
-        ready,
-        available: ready,
-        images: vec![format!("registry.example.com/cart:v{}", if before > 300_000 { 41 } else { 42 })],
-        pods,
-    };
-    let primary = vec![
-        pod("cart-primary-65fb5ffc84-9wf5r", "Running", 1, 0),
-        pod("cart-primary-65fb5ffc84-w8x2k", "Running", 1, 2),
-    ];
-    let canary =
-        vec![pod("cart-877894d5b-4jc2p", "Running", 1, 0), pod("cart-877894d5b-hn7qd", "CrashLoopBackOff", 0, 14)];
-    Workloads {
-        primary: vec![set("cart-primary-65fb5ffc84", 600_000_000, 2, primary)],
-        canary: vec![set("cart-877894d5b", 250_000, 1, canary)],
-        unknown: None,
-    }
-}
-
-fn particulars() -> Particulars {
-    let gateway =
-        |name: &str, acknowledged, waits| GatewayView { name: name.into(), acknowledged, silent: false, waits };
-    let metric = |name: &str, value, result: &str| MetricView {
-        name: name.into(),
-        unit: "%".into(),
-        value,
-        result: result.into(),
-        ..MetricView::default()
-    };
-    Particulars {
-        guard: Some(GuardView { gateway: "ingressgateway-7c9".into(), failed: 3, limit: 7 }),
-        gateways: vec![gateway("ingressgateway-5d8", true, 1), gateway("ingressgateway-7c9", false, 0)],
-        metrics: vec![metric("request-success-rate", Some(99.64), "inside"), metric("queue", None, "unknown")],
-        webhooks: vec![WebhookView { name: "qa".into(), kind: "confirm-promotion".into(), ..WebhookView::default() }],
-        ..Particulars::default()
-    }
-}
-
-#[test]
-fn a_tree_shows_arms_replica_sets_pods_gateways_and_checks() {
-    let whole = CanaryDetail { particulars: particulars(), ..detail(analysing()) };
-    let text = tree::tree(&whole, &running(), NOW, PLAIN);
-    golden("tree.txt", &text);
-    let colored = tree::tree(&whole, &running(), NOW, Paint { color: true });
-    assert!(colored.contains("\x1b[31m✖ CrashLoopBackOff"), "{colored}");
-    let forbidden = Workloads { unknown: Some("pods is forbidden".into()), ..Workloads::default() };
-    let text = tree::tree(&detail(taken_back()), &forbidden, NOW, PLAIN);
-    assert!(text.ends_with("⚠ what runs is not known: pods is forbidden\n"), "{text}");
-    let cause = taken_back().ended.unwrap().message;
-    assert!(text.contains(&cause[..40]), "{cause}\n{text}");
-}
-
-#[test]
-fn in_a_low_window_what_is_well_is_told_in_numbers_and_what_is_not_stays_in_sight() {
-    let whole = CanaryDetail { particulars: particulars(), ..detail(analysing()) };
-    let mut many = running();
-    let pod = many.primary[0].pods[0].clone();
-    many.primary[0].pods = (0..40).map(|i| PodView { name: format!("{}{i}", pod.name), ..pod.clone() }).collect();
-    let roomy = tree::fitted(&whole, &many, NOW, PLAIN, 200);
-    assert_eq!(roomy, tree::tree(&whole, &many, NOW, PLAIN));
-    let low = tree::fitted(&whole, &many, NOW, PLAIN, 26);
-    println!("{low}");
-    assert!(low.lines().count() <= 26, "{low}");
-    for seen in [
-        "└──… 40 of them",
-        "CrashLoopBackOff",
-        "Evidence:",
-        "ingressgateway-7c9",
-        "└──α checks",
-        "request-success-rate",
-    ] {
-        assert!(low.contains(seen), "{seen} is not in\n{low}");
-    }
-}
-
 #[test]
 fn after_a_failed_promotion_a_retry_is_offered_once_the_primary_is_back() {
     for (run, offered) in [("6f2c", false), ("", true)] {
@@ -328,8 +271,7 @@ fn after_a_failed_promotion_a_retry_is_offered_once_the_primary_is_back() {
 
 #[test]
 fn colours_change_no_text() {
-    let colored =
-        live::screen(&list(), NOW, Paint { color: true }) + &table::table(&list(), NOW, false, Paint { color: true });
+    let colored = live::screen(&list(), NOW, COLORED) + &table::table(&list(), NOW, false, COLORED);
     assert!(colored.contains("\x1b[31m"));
     let mut plain = String::new();
     let mut rest = colored.as_str();
@@ -376,6 +318,7 @@ fn the_json_reads_back_as_itself() {
             history.record(&analysing(), DECIDED);
             history
         }),
+        last: Some(last()),
         ..detail(CanaryView { stalled: true, ..analysing() })
     };
     let json = serde_json::to_string(&whole).unwrap();
