@@ -67,6 +67,12 @@ test("a connection that is dead is told of, given up and made anew", async () =>
     const weight = page.locator(".row .bartext");
     await until("shown", async () => (await weight.innerText()).includes("10 %"));
     network.cut();
+    // A machine that slept: its running clock stood still.
+    await page.evaluate(() => {
+      const now = Date.now;
+      Date.now = () => now() + 3_600_000;
+    });
+    await page.getByText("What you see is 1h00m old").waitFor();
     Object.assign(state, { number: 2, weight: 20 });
     await page.getByText("connection lost").waitFor();
     await until("shown after the cut", async () => (await weight.innerText()).includes("20 %"));
@@ -85,6 +91,7 @@ test("who is let in without a token is told so, and enters one", async () => {
   await page.route("**/page/stream*", async (route) => {
     const token = route.request().headers().authorization ?? "";
     tokens.push(token);
+    if (token === "Bearer of yesterday") return route.fulfill({ status: 401, contentType: "application/json", body: `{"error": "the API server does not know this token"}` });
     const known = token === "Bearer of ann";
     const partial = known ? {} : { partial: "Without a token names, phases and weights are shown, and no more." };
     const item = known ? { ...detail, attention: "moving" } : { namespace: "shop", name: "cart", phase: "Progressing", weight: 20, attention: "moving" };
@@ -104,6 +111,18 @@ test("who is let in without a token is told so, and enters one", async () => {
     const overflow = await page.evaluate(() => document.scrollingElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(overflow, 0, `the list is wider than ${width} pixels`);
   }
+  // Who thinks better of it, and whose token has ended, looks on without one.
+  await page.getByRole("button", { name: "Enter a token" }).click();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("link", { name: "shop/cart" }).waitFor();
+  await page.getByRole("button", { name: "Enter a token" }).click();
+  await page.getByRole("textbox", { name: "Token" }).fill("of yesterday");
+  await page.keyboard.press("Enter");
+  await page.getByText("the API server does not know this token").waitFor();
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0, "it is kept no longer");
+  await page.getByRole("button", { name: "Look without a token" }).click();
+  await page.getByRole("link", { name: "shop/cart" }).waitFor();
+  assert.equal(tokens.at(-1), "");
   await page.getByRole("button", { name: "Enter a token" }).click();
   await page.getByRole("textbox", { name: "Token" }).fill("of ann");
   await page.keyboard.press("Enter");

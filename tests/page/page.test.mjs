@@ -37,12 +37,13 @@ async function assertShown(page, view) {
   const text = async (title) => (await card(page, title).innerText()).replaceAll(/\s+/g, " ");
   const why = await text("Why, and what to do");
   assert.ok(why.includes(`${view.reason}: ${view.message}`), why);
-  assert.ok(why.includes(view.advice), why);
-  const arms = await text("Requests of this rollout");
-  for (const arm of [view.primary, view.canary]) {
-    assert.ok(arms.includes(arm.readiness), arms);
-    assert.ok(arms.includes(`${count(arm.requests)}, ${count(arm.ended)} ended`), arms);
-    if (arm.revision) assert.ok(arms.includes(arm.revision.slice(0, 10)), arms);
+  assert.ok(why.includes(view.advice.replaceAll("`", "")), why);
+  const arms = await text(view.run ? "Requests of this rollout" : view.ended ? "Requests of the rollout before" : "Requests");
+  const seen = view.run ? view : (view.last ?? view);
+  for (const arm of ["primary", "canary"]) {
+    assert.ok(arms.includes(view[arm].readiness), arms);
+    assert.ok(arms.includes(`${count(seen[arm].requests)}, ${count(seen[arm].ended)} ended`), arms);
+    if (seen[arm].revision) assert.ok(arms.includes(seen[arm].revision.slice(0, 8)), arms);
   }
   assert.equal(await card(page, "Steps").getByRole("list", { name: "Steps" }).locator("> li").count(), view.steps.length);
   const gateways = await text("Gateways and callers");
@@ -79,7 +80,7 @@ test("a good release is seen from its first weight to its promotion, as the API 
   });
   assert.equal(view.rollouts.length, 1);
   assert.ok(view.history.points.length > 5);
-  await page.getByRole("img", { name: /^Lines over/ }).waitFor();
+  await page.getByRole("slider", { name: "The rollout over time" }).waitFor();
   assert.deepEqual([page.errors, page.foreign], [[], []]);
   await page.context().close();
 });
@@ -109,6 +110,14 @@ test("a bad release is seen to be taken back, with why, and stands before all ot
   const why = await card(page, "Why, and what to do").innerText();
   assert.ok(why.includes(view.ended.message), why);
   assert.equal(view.rollouts.at(-1).result, "rolledback");
+  // What it was decided on stays in sight: its numbers, evidence and last values, and no other ones.
+  const { ended } = view;
+  const words = async (title) => (await card(page, title).innerText()).replaceAll(/\s+/g, " ");
+  const arms = await words("Requests of the rollout before");
+  assert.deepEqual([view.canary.ended, view.canary.failed, view.primary.ended], [ended.canaryEnded, ended.canaryFailed, ended.primaryEnded]);
+  assert.ok(arms.includes(`${count(ended.canaryEnded)} ended`) && arms.includes(`⚠ ${count(ended.canaryFailed)} (`), arms);
+  assert.match(await words("How far it is to a verdict"), /Of the rollout before, when it was decided: (bad|insufficient)/);
+  assert.match(await words("Checks"), /Last values of the rollout before\..* request-success-rate [\d.]+ %/);
   await picture(page, "dashboard-taken-back", { fullPage: true });
   await page.getByRole("link", { name: "← All Canaries" }).click();
   await page.getByRole("button", { name: "Needs a person: 1" }).waitFor();
@@ -139,10 +148,11 @@ test("what somebody reads stays in its place, and so does the focus, while the n
   await lines.focus();
   await page.keyboard.press("Home");
   const moment = await page.locator(".at").innerText();
-  const [drawn, label] = [await lines.innerHTML(), await lines.getAttribute("aria-label")];
+  const [drawn, label] = [await lines.innerHTML(), await lines.getAttribute("aria-valuetext")];
+  assert.equal(label, moment, "what is read is what is seen");
   await until("drawn anew", async () => (await lines.innerHTML()) !== drawn);
   assert.ok(await lines.evaluate((drawing) => drawing === document.activeElement));
-  assert.deepEqual([await page.locator(".at").innerText(), await lines.getAttribute("aria-label")], [moment, label]);
+  assert.deepEqual([await page.locator(".at").innerText(), await lines.getAttribute("aria-valuetext")], [moment, label]);
   await page.getByRole("link", { name: "← All Canaries" }).focus();
   assert.equal(await page.locator(".at").innerText(), "");
   await until("promoted", async () => (await status(page)) === "Succeeded" && (await site.canary()).run === "");
@@ -194,6 +204,8 @@ test("a release is taken back with the keyboard alone", async () => {
 
 test("a connection that is lost is told with the age of what is seen, and is found again", async () => {
   const page = await browser.open(dashboard.address);
+  const open = await browser.open(dashboard.address);
+  await canary(open);
   await page.getByText("live", { exact: true }).waitFor();
   await site.kill();
   await page.getByText("connection lost").waitFor();
@@ -203,6 +215,11 @@ test("a connection that is lost is told with the age of what is seen, and is fou
   site.start();
   await page.getByText("live", { exact: true }).waitFor();
   assert.ok(await banner.isHidden());
+  // A Weir that has just begun has looked at no Canary yet, and none is gone.
+  await open.getByText("live", { exact: true }).waitFor();
+  assert.equal(await open.locator("#news").innerText(), "");
+  assert.ok(await card(open, "Weight").isVisible());
+  await open.context().close();
   // A cut network: the connection is there, and nobody says anything.
   dashboard.signal("SIGSTOP");
   await page.getByText("connection lost").waitFor();

@@ -160,6 +160,31 @@ export class Said {
   }
 }
 
+/** A Canary as the API has it, with everything. */
+export const EXAMPLE = JSON.parse(readFileSync(new URL("../../cli/tests/golden/canary.json", import.meta.url)));
+
+/** Serves these Canaries; `number` grows with each change. */
+export function api(views, refuse) {
+  const state = { views, number: 1 };
+  const summary = (view) => ({
+    namespace: view.namespace, name: view.name, phase: view.phase, since: view.since, reason: view.reason, message: view.message, weight: view.weight, paused: view.paused, stalled: view.stalled, restricted: view.restricted,
+    attention: view.attention ?? (view.phase === "Failed" ? "person" : view.run ? "moving" : "resting"), step: view.step && [view.step.number, view.step.of],
+    canary: [view.canary.failed, view.canary.ended], primary: [view.primary.failed, view.primary.ended],
+  });
+  const answer = (method, { pathname, searchParams }) => {
+    if (method === "POST") return refuse ?? [202, {}];
+    if (pathname === "/api/v1/summaries") {
+      const since = Number((searchParams.get("since") || "-0").split("-")[1]);
+      const items = state.views.filter((view) => (view.number ?? 1) > since).map(summary);
+      return [200, { cursor: `1-${state.number}`, whole: since === 0, items, gone: [], problems: state.problems ?? [] }];
+    }
+    const [namespace, name] = pathname.split("/").slice(-2).map(decodeURIComponent);
+    const found = state.views.find((view) => view.namespace === namespace && view.name === name);
+    return found ? [200, found] : [404, { error: "no such Canary" }];
+  };
+  return { state, answer };
+}
+
 export class Browser {
   static async start() {
     const browser = new Browser();
@@ -168,8 +193,8 @@ export class Browser {
   }
 
   /** Opens an address; whatever goes wrong in the page, and whatever it asks others, is kept. */
-  async open(address, { width = 1280, height = 900, scheme = "light", mobile = false } = {}) {
-    const context = await this.chromium.newContext({ viewport: { width, height }, colorScheme: scheme, deviceScaleFactor: mobile ? 2 : 1, hasTouch: mobile, isMobile: mobile, timezoneId: "UTC", locale: "en-GB", reducedMotion: "reduce" });
+  async open(address, { width = 1280, height = 900, scheme = "light", mobile = false, forcedColors = "none" } = {}) {
+    const context = await this.chromium.newContext({ viewport: { width, height }, colorScheme: scheme, forcedColors, deviceScaleFactor: mobile ? 2 : 1, hasTouch: mobile, isMobile: mobile, timezoneId: "UTC", locale: "en-GB", reducedMotion: "reduce" });
     const page = await context.newPage();
     page.setDefaultTimeout(PATIENCE);
     page.errors = [];

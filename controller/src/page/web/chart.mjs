@@ -28,10 +28,11 @@ export class Chart {
   constructor() {
     this.drawing = h("div", { class: "chart" });
     this.note = h("p", { class: "faint" });
-    this.at = h("p", { "aria-live": "polite", class: "at" });
+    this.at = h("p", { class: "at" });
     this.root = h("figure", { class: "plain" }, this.drawing, this.at, h("figcaption", {}, this.note));
     // One drawing, whatever is drawn in it: who has it under the pointer or the keyboard keeps it.
-    this.svg = svg("svg", { tabindex: "0", role: "img" });
+    // Arrows move along it and its value is read: a slider, to who cannot see it.
+    this.svg = svg("svg", { tabindex: "0", role: "slider", "aria-label": "The rollout over time", "aria-valuemin": 0 });
     this.svg.addEventListener("pointermove", (event) => this.read(this.nearest(this.under(event))));
     this.svg.addEventListener("pointerleave", () => this.svg !== document.activeElement && this.read(undefined));
     this.svg.addEventListener("blur", () => this.read(undefined));
@@ -66,7 +67,7 @@ export class Chart {
       return;
     }
     const late = run && started && this.from - started > 5000;
-    say(this.note, `${count(this.points.length)} points${run && run !== history.run ? ", of the rollout before" : ""}. ${late ? `The rollout began ${age(this.from - started)} before this line: another replica of Weir acted then, and what it had seen is gone. ` : ""}Arrow keys or a pointer read the values.`);
+    say(this.note, `${count(this.points.length)} points${run !== history.run ? ", of the rollout before" : ""}. ${late ? `The rollout began ${age(this.from - started)} before this line: another replica of Weir acted then, and what it had seen is gone. ` : ""}Arrow keys or a pointer read the values.`);
     this.draw();
   }
 
@@ -79,11 +80,16 @@ export class Chart {
     const total = TOP + PLOTS.length * (HEIGHT + GAP);
     this.svg.replaceChildren();
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${total}`);
+    this.svg.setAttribute("aria-valuemax", this.points.length - 1);
     // Who reads with the keyboard is told of a moment when he asks for it, and not of each that comes.
-    if (this.svg !== document.activeElement) this.svg.setAttribute("aria-label", this.summary());
+    if (this.cursor === undefined && this.svg !== document.activeElement) this.tell(this.points.length - 1, this.summary());
     PLOTS.forEach((plot, i) => this.plot(plot, TOP + i * (HEIGHT + GAP), x));
+    let written;
     for (const part of this.width < ROOMY ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) {
-      this.svg.append(svg("text", { x: x(part * last), y: total - GAP + 16, "text-anchor": part === 1 ? "end" : "middle" }, age(part * last)));
+      // The first seconds have several marks each.
+      if (age(part * last) === written) continue;
+      written = age(part * last);
+      this.svg.append(svg("text", { x: x(part * last), y: total - GAP + 16, "text-anchor": part === 1 ? "end" : "middle" }, written));
     }
     this.line = svg("line", { class: "cursor", y1: TOP, y2: total - GAP });
     this.svg.append(this.line);
@@ -127,8 +133,8 @@ export class Chart {
       if (!path) continue;
       if (kind === "step") this.svg.append(svg("path", { class: "area", d: `${path}V${y(0)}H${x(0)}Z` }));
       this.svg.append(svg("path", { class: `line ${name}`, d: path }));
-      const value = of(this.points.at(-1)) ?? 0;
-      labels.push([y(value) + 4, `${label} ${percent(value)} ${unit}`, name]);
+      const value = of(this.points.at(-1));
+      labels.push([y(value ?? 0) + 4, value === undefined ? `${label} –` : `${label} ${percent(value)} ${unit}`, name]);
     }
     const roomy = this.width >= ROOMY;
     const values = roomy ? "" : `: ${labels.map((label) => label[1]).join(", ")}`;
@@ -165,10 +171,20 @@ export class Chart {
     const p = this.points[index];
     this.cursor = p?.ms;
     if (this.line) this.mark();
-    if (!p) return this.at.replaceChildren();
+    if (!p) {
+      if (this.points.length > 1) this.tell(this.points.length - 1, this.summary());
+      return this.at.replaceChildren();
+    }
     const of = ([failed, ended]) => `${count(failed)} of ${count(ended)} failed (${share(failed, ended)})`;
     this.at.replaceChildren(h("b", {}, `${age(p.ms)}, `), clock(this.from + p.ms), `: asked ${percent(p.asked)} %${p.observed === undefined ? "" : `, observed ${percent(p.observed)} %`}; canary ${of(p.canary)}; primary ${of(p.primary)}; to bad ${Math.round(100 * clamp(p.bad))} %, to good ${Math.round(100 * clamp(p.good))} % of the way`);
+    this.tell(index, this.at.textContent);
     return undefined;
+  }
+
+  /** What is read of it at a moment. */
+  tell(index, text) {
+    this.svg.setAttribute("aria-valuenow", index);
+    this.svg.setAttribute("aria-valuetext", text);
   }
 
   summary() {

@@ -1,7 +1,7 @@
 // One Canary in full.
 
 import { Chart } from "./chart.mjs";
-import { age, clock, count, evidence, h, meter, percent, printable, quantile, say, several, share, short, standing, tag, theirs, update, weight } from "./draw.mjs";
+import { age, clock, count, evidence, h, meter, percent, printable, quantile, say, several, share, short, standing, tag, theirs, update, weight, withCommands } from "./draw.mjs";
 import { ask } from "./feed.mjs";
 
 /** Verbs, what their buttons say, and what is asked before the ones that cannot be taken back. */
@@ -13,14 +13,17 @@ const VERBS = {
   retry: { text: "Retry" },
 };
 
-const ROLLING = ["Waiting", "Progressing", "WaitingPromotion", "Promoting", "Finalising"];
+const ROLLING = ["Waiting", "Progressing", "WaitingPromotion"];
 
-/** Which verbs mean something now. */
+/** Which verbs mean something now: the engine ignores all others. */
 function possible(view) {
   if (view.stalled) return [];
-  if (ROLLING.includes(view.phase)) return [view.paused ? "resume" : "pause", "promote", "abort"];
-  if (view.phase === "Failed" && !view.run) return ["retry"];
-  return view.paused ? ["resume"] : [];
+  const resume = view.paused ? ["resume"] : [];
+  if (ROLLING.includes(view.phase)) return [...(view.paused ? resume : ["pause"]), "promote", "abort"];
+  if (view.phase === "Promoting") return [...resume, "abort"];
+  // A canary that serves in the primary's place is not retried.
+  const serves = view.run && (view.weight > 0 || view.reason === "PromotionFailed");
+  return view.phase === "Failed" && !serves ? ["retry", ...resume] : resume;
 }
 
 export class Detail {
@@ -37,13 +40,21 @@ export class Detail {
     this.buttons = new Map(Object.keys(VERBS).map((verb) => [verb, this.button(verb)]));
     const part = () => h("div");
     Object.assign(this, { why: h("div", { class: "text" }), split: part(), arms: part(), ways: part(), guard: part(), steps: part(), gateways: part(), metrics: part(), webhooks: part(), events: part(), past: part() });
+    // What counts down each second is said in its place, beside what somebody may be reading or have marked.
+    this.cause = h("p", { class: "lead" });
+    this.reason = h("b");
+    this.message = h("bdi");
+    this.advice = h("p", { class: "do" });
+    this.because = h("p", {}, this.reason, ": ", this.message);
+    this.why.append(this.cause, this.because, this.advice);
     this.whyCard = h("section", { class: "card wide why", "aria-label": "Why, and what to do" }, this.why);
     this.chart = new Chart();
     this.absent = h("p", { class: "card empty", hidden: true });
+    this.armsCard = card("Requests", false, this.arms);
     this.cards = h("div", { class: "cards" },
       this.whyCard,
       card("Weight", true, this.split),
-      card("Requests of this rollout", false, this.arms),
+      this.armsCard,
       card("How far it is to a verdict", false, h("div", { class: "ways" }, this.ways, this.guard)),
       card("Steps", true, this.steps),
       card("The rollout over time", true, this.chart.root),
@@ -119,10 +130,13 @@ export class Detail {
       button.hidden = !verbs.includes(verb);
     }
     this.whyCard.dataset.tone = standing(view)[1];
-    update(this.why, [view.reason, view.message, view.advice, view.phase === "Failed" ? view.ended?.message : undefined], drawWhy);
+    this.showWhy(view);
     update(this.split, [view.weight, view.matching, view.onlyMatched, view.applied], () => drawSplit(view));
-    update(this.arms, [view.primary, view.canary], drawArms);
-    update(this.ways, view.evidence ?? null, drawEvidence);
+    // Between rollouts it is the one before that people ask about.
+    const last = view.run ? undefined : view.last;
+    say(this.armsCard.firstElementChild, view.run ? "Requests of this rollout" : view.ended ? "Requests of the rollout before" : "Requests");
+    update(this.arms, [view.primary, view.canary, last], drawArms);
+    update(this.ways, [view.evidence ?? last?.evidence ?? null, Boolean(last)], drawEvidence);
     update(this.guard, view.guard ?? null, drawGuard);
     update(this.steps, [view.steps, view.step], () => drawSteps(view));
     // It counts down each second, beside what somebody may be reading.
@@ -130,7 +144,7 @@ export class Detail {
     if (waits) say(waits, printable(view.message));
     this.chart.show(view.history, view.started, view.run, view.fromStatus);
     update(this.gateways, [view.gateways, view.applied, view.fromStatus], drawGateways);
-    update(this.metrics, [view.metrics, view.checks], drawMetrics);
+    update(this.metrics, [last?.metrics ?? view.metrics, view.checks, view.run], drawMetrics);
     update(this.webhooks, view.webhooks, drawWebhooks);
     update(this.events, view.events, drawEvents);
     update(this.past, view.rollouts, drawPast);
@@ -139,6 +153,17 @@ export class Detail {
     const told = `${view.name}: ${standing(view)[2]}, canary weight ${weight(view)}, ${view.reason}`;
     if (this.told !== undefined && this.told !== told) this.news(told);
     this.told = told;
+  }
+
+  showWhy({ stalled, phase, ended, reason, message, advice }) {
+    // That a release has failed is seen already: what people look for is why.
+    const cause = phase === "Failed" && !stalled && ended ? ended.message : "";
+    this.cause.hidden = !cause;
+    say(this.cause, printable(cause));
+    this.because.className = cause ? "" : "lead";
+    say(this.reason, printable(reason));
+    say(this.message, printable(message));
+    update(this.advice, advice, (text) => text && [h("b", {}, "What to do: "), ...withCommands(text)]);
   }
 
   tick(now) {
@@ -161,15 +186,6 @@ function confirmed({ text, sure, what, danger }, name) {
   dialog.showModal();
   find("confirm-no").focus();
   return new Promise((answer) => dialog.addEventListener("close", () => answer(dialog.returnValue === "yes"), { once: true }));
-}
-
-/** That a release has failed is seen already: what people look for is why. */
-function drawWhy([reason, message, advice, cause]) {
-  return [
-    cause && h("p", { class: "lead" }, theirs(cause)),
-    h("p", { class: cause ? "" : "lead" }, h("b", {}, printable(reason)), ": ", theirs(message)),
-    advice && h("p", { class: "do" }, h("b", {}, "What to do: "), theirs(advice)),
-  ];
 }
 
 function drawSplit(view) {
@@ -197,18 +213,21 @@ function drawSplit(view) {
   ];
 }
 
-function drawArms([primary, canary]) {
-  const row = (name, of) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, of(primary)), h("td", {}, of(canary)));
+/** What runs now, and how the requests of `last` ended where no rollout is under way. */
+function drawArms([primary, canary, last]) {
+  const now = new Map([[last?.primary ?? primary, primary], [last?.canary ?? canary, canary]]);
+  const [first, second] = now.keys();
+  const row = (name, of) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, of(first)), h("td", {}, of(second)));
   const rate = (arm) => arm.failed / Math.max(1, arm.ended);
   const failed = (arm) => {
     const text = `${count(arm.failed)} (${share(arm.failed, arm.ended)})`;
-    return arm === canary && rate(canary) > rate(primary) ? h("span", { "data-tone": "bad" }, text) : text;
+    return arm === second && rate(second) > rate(first) ? h("span", { "data-tone": "bad" }, `⚠ ${text}, more often than the primary`) : text;
   };
   return h("table", { class: "arms" },
     h("thead", {}, h("tr", {}, h("td"), h("th", { scope: "col" }, "primary"), h("th", { scope: "col" }, "canary"))),
     h("tbody", {},
       row("revision", (arm) => h("code", { title: printable(arm.revision ?? "") }, short(arm.revision) || "–")),
-      row("readiness", (arm) => theirs(arm.readiness)),
+      row(last ? "readiness now" : "readiness", (arm) => theirs(now.get(arm).readiness)),
       row("requests", (arm) => `${count(arm.requests)}, ${count(arm.ended)} ended`),
       row("failed", failed),
       row("given up", (arm) => count(arm.abandoned)),
@@ -217,7 +236,7 @@ function drawArms([primary, canary]) {
 }
 
 /** Evidence multiplies with each request, so the ways are logarithmic: half of one is half of the requests. */
-function drawEvidence(evidenceView) {
+function drawEvidence([evidenceView, isOver]) {
   if (!evidenceView) return h("p", { class: "faint" }, "Nothing is compared now: that begins with the first weight of a rollout.");
   const { logE, threshold, good, tests, ratio } = evidenceView;
   const bad = logE / Math.log(threshold);
@@ -225,7 +244,7 @@ function drawEvidence(evidenceView) {
   const part = (share) => `${Math.round(100 * Math.min(1, Math.max(0, Number.isFinite(share) ? share : 0)))} % of the way`;
   const told = [...tests].sort((a, b) => b.logE - a.logE).map((test) => `${test.test} ${evidence(test.logE)}`).join(", ");
   return [
-    h("p", {}, "Verdict so far: ", h("b", {}, printable(evidenceView.verdict))),
+    h("p", {}, isOver ? "Of the rollout before, when it was decided: " : "Verdict so far: ", h("b", {}, printable(evidenceView.verdict))),
     h("div", { class: "way" }, h("div", { class: "between" }, h("span", {}, "✖ to ", h("b", {}, "bad"), ": taken back"), h("span", {}, `${evidence(logE)} of ${Math.round(threshold)}`)),
       meter(bad, "bad", "way to the verdict bad"), h("p", { class: "faint" }, part(bad), h("br"), `by test: ${told}`)),
     h("div", { class: "way" }, h("div", { class: "between" }, h("span", {}, "✔ to ", h("b", {}, "good"), ": shown not to be worse"), h("span", {}, `${percent(100 * Math.min(1, good))} % of the proof`)),
@@ -274,12 +293,12 @@ function wide(label, table) {
   return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, table);
 }
 
-function drawMetrics([metrics, checks]) {
+function drawMetrics([metrics, checks, run]) {
   const result = { inside: ["✔ inside", "good"], outside: ["✖ outside", "bad"], unknown: ["◌ no value", "rest"] };
   const bounds = ({ min, max, unit }) => [min !== undefined && `≥ ${min} ${unit ?? ""}`, max !== undefined && `≤ ${max} ${unit ?? ""}`].filter(Boolean).join(", ") || "–";
   const value = (it) => (it.value === null ? printable(it.message) || "–" : `${percent(it.value)} ${it.unit ?? ""}`);
   return [
-    h("p", {}, `${checks.failed} of ${several(checks.threshold, "failed check")} that take the canary back`),
+    h("p", {}, run ? `${checks.failed} of ${several(checks.threshold, "failed check")} that take the canary back` : metrics.some((it) => it.value !== null) ? "Last values of the rollout before." : "No rollout is under way."),
     metrics.length > 0 && wide("Metrics", h("table", {},
       h("thead", {}, h("tr", {}, ["metric", "value", "bounds", "result"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, metrics.map((it) => h("tr", {}, h("td", {}, theirs(it.name)), h("td", {}, value(it)), h("td", {}, bounds(it)), h("td", { "data-tone": result[it.result]?.[1] }, result[it.result]?.[0] ?? it.result)))))),

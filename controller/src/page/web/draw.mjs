@@ -58,9 +58,9 @@ export function meter(share, kind, label) {
 
 export const clamp = (share) => Math.min(1, Math.max(0, Number.isFinite(share) ? share : 0));
 
-/** Leaves out what hides or reorders other text. */
+/** Leaves out what hides or reorders other text; what joins the parts of one picture stays. */
 export function printable(text) {
-  return String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, "\ufffd");
+  return String(text ?? "").replace(/((?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic}))|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu, (_, joins) => joins ?? "\ufffd");
 }
 
 export const count = (n) => Number(n ?? 0).toLocaleString("en-US");
@@ -102,9 +102,22 @@ export function age(ms) {
 export function clock(ms) {
   const at = new Date(ms);
   if (!ms || Number.isNaN(at.getTime())) return h("span", {}, "–");
-  const today = at.toDateString() === new Date().toDateString();
-  const text = today ? at.toLocaleTimeString() : at.toLocaleString();
-  return h("time", { datetime: at.toISOString(), title: at.toISOString() }, text);
+  return h("time", { datetime: at.toISOString(), title: at.toISOString() }, moment(at));
+}
+
+/** The time of day, with the date of another day than today. */
+function moment(at) {
+  return at.toDateString() === new Date().toDateString() ? at.toLocaleTimeString() : at.toLocaleString();
+}
+
+/** Writes every time anew: what was today is yesterday after midnight. */
+export function refreshClocks() {
+  for (const time of document.querySelectorAll("time")) say(time, moment(new Date(time.dateTime)));
+}
+
+/** A sentence of Weir's with commands between backticks. */
+export function withCommands(text) {
+  return String(text ?? "").split("`").map((part, i) => (i % 2 ? h("code", {}, printable(part)) : theirs(part)));
 }
 
 /** Evidence as a number while it can be read, then as a power of ten. */
@@ -115,7 +128,7 @@ export function evidence(log) {
   return `1e${Math.round(log / Math.LN10)}`;
 }
 
-export const short = (revision) => printable(revision ?? "").slice(0, 10);
+export const short = (revision) => printable(revision ?? "").slice(0, 8);
 
 /** The sign, the tone and the word of where a Canary stands. */
 export function standing(view) {

@@ -20,6 +20,22 @@ export function takeToken() {
   return true;
 }
 
+/** Says whether somebody is let in here who has no token. */
+export async function letsStrangersIn() {
+  const look = new AbortController();
+  try {
+    return (await fetch("/page/stream", { signal: look.signal, cache: "no-store" })).ok;
+  } catch {
+    return false;
+  } finally {
+    look.abort();
+  }
+}
+
+export function dropToken() {
+  sessionStorage.removeItem(KEY);
+}
+
 export const hasToken = () => Boolean(sessionStorage.getItem(KEY));
 
 export function setToken(token) {
@@ -83,6 +99,11 @@ export class Feed {
     this.restart();
   }
 
+  /** Looks anew where what is shown is old: after a sleep the connection is dead, and nobody says so. */
+  wake() {
+    if (this.abort && this.silence.isOld) this.restart();
+  }
+
   restart() {
     this.abort?.abort();
     this.abort = new AbortController();
@@ -96,7 +117,8 @@ export class Feed {
 
   /** Says whether what is shown is old, and since when, in milliseconds. */
   get silence() {
-    const age = this.heard === undefined ? undefined : performance.now() - this.heard;
+    // One of the clocks stands still while a machine sleeps, the other one may be set back.
+    const age = this.heard && Math.max(performance.now() - this.heard.running, Date.now() - this.heard.civil);
     return { age, isOld: this.lost !== undefined || (age !== undefined && age > SILENT), why: this.lost };
   }
 
@@ -162,7 +184,7 @@ export class Feed {
     // The greeting comes before anybody has looked.
     if (line.kind === "hello") this.ahead = line.now ? line.now - Date.now() : 0;
     else {
-      this.heard = performance.now();
+      this.heard = { running: performance.now(), civil: Date.now() };
       this.lost = undefined;
     }
     if (line.kind === "list" && line.cursor) this.cursor = line.cursor;

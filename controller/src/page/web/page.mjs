@@ -1,8 +1,8 @@
 // The page: what is looked at, and how it is with the connection.
 
 import { Detail } from "./detail.mjs";
-import { age, printable, say } from "./draw.mjs";
-import { Feed, hasToken, setToken, takeToken } from "./feed.mjs";
+import { age, h, printable, refreshClocks, say } from "./draw.mjs";
+import { Feed, dropToken, hasToken, letsStrangersIn, setToken, takeToken } from "./feed.mjs";
 import { List } from "./list.mjs";
 
 const find = (id) => document.getElementById(id);
@@ -10,7 +10,7 @@ const [main, listRoot, detailRoot, entry, link, stale, partial] = ["main", "list
 
 takeToken();
 const feed = new Feed(hear, denied);
-const list = new List(listRoot, feed);
+const list = new List(listRoot, feed, news);
 const detail = new Detail(detailRoot, feed, news, refuse);
 let told;
 /** What is open, and where the list stood when it was opened. */
@@ -24,6 +24,7 @@ function hear(line) {
     if (line.partial) say(find("partial-why"), printable(line.partial));
     // Who was let in without a token may have one.
     find("enter").hidden = hasToken();
+    title();
   }
   if (line.kind === "detail") detail.take(line.detail, line.partial);
   entry.hidden = true;
@@ -55,7 +56,7 @@ function navigate() {
   if (!left) place = scrollY;
   opened = wanted;
   if (wanted) detail.open(wanted, list.get(wanted.namespace, wanted.name));
-  document.title = wanted ? `${printable(wanted.name)} · Weir` : "Weir";
+  title();
   feed.want(wanted);
   show();
   if (wanted) find("detail-heading")?.focus();
@@ -63,15 +64,26 @@ function navigate() {
   scrollTo(0, wanted ? 0 : place);
 }
 
-function denied(text) {
-  link.dataset.state = "waiting";
-  say(link, "not let in");
-  askForToken(text);
+/** How many need a person is seen from another tab. */
+function title() {
+  const persons = list.persons;
+  document.title = `${persons > 0 ? `(${persons}) ` : ""}${opened ? `${printable(opened.name)} · ` : ""}Weir`;
 }
 
-function askForToken(why) {
+async function denied(text) {
+  link.dataset.state = "waiting";
+  say(link, "not let in");
+  // One that has ended, or was mistyped, would keep its owner out for as long as the tab is open.
+  dropToken();
+  askForToken(text);
+  find("leave").hidden = !(await letsStrangersIn());
+}
+
+function askForToken(why, leave = "Look without a token") {
   entry.hidden = false;
   partial.hidden = true;
+  say(find("leave"), leave);
+  find("leave").hidden = true;
   say(find("entry-why"), printable(why));
   show();
   find("token").focus();
@@ -79,7 +91,9 @@ function askForToken(why) {
 
 /** Says something to who cannot see it change. */
 function news(text) {
-  say(find("news"), printable(text));
+  const said = h("p", {}, printable(text));
+  find("news").append(said);
+  setTimeout(() => said.remove(), 15000);
 }
 
 function refuse(text) {
@@ -115,7 +129,7 @@ addEventListener("hashchange", () => {
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || find("confirm").open) return;
   const typing = event.target instanceof HTMLInputElement;
-  if (event.key === "/" && !typing && !listRoot.hidden) {
+  if (event.key === "/" && list.hasKeys && !typing && !listRoot.hidden) {
     event.preventDefault();
     list.find.focus();
   } else if (event.key === "Escape" && !detailRoot.hidden) {
@@ -138,8 +152,21 @@ entry.addEventListener("submit", (event) => {
 });
 find("enter").addEventListener("click", () => {
   feed.stop();
-  askForToken("Whose token it is decides what you see and may ask for. It stays in this tab.");
+  askForToken("Whose token it is decides what you see and may ask for. It stays in this tab.", "Cancel");
+  find("leave").hidden = false;
 });
+find("leave").addEventListener("click", () => feed.again());
+for (const [who, what] of [[document, "visibilitychange"], [globalThis, "online"], [globalThis, "pageshow"]]) {
+  who.addEventListener(what, () => {
+    if (document.hidden) return;
+    tick();
+    refreshClocks();
+    feed.wake();
+  });
+}
 setInterval(tick, 1000);
-setInterval(() => list.tick(feed.now), 10000);
+setInterval(() => {
+  list.tick(feed.now);
+  refreshClocks();
+}, 10000);
 navigate();
