@@ -125,6 +125,8 @@ pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, sta
         candidate.elected().await;
         info!(identity = settings.identity, "leading");
     }
+    let known = stores.canaries.all();
+    inherit(&known, &statuses);
     if settings.config_tracking
         && let Some(key) = HashKey::load(stores.api.client.clone(), &settings.namespace).await
     {
@@ -137,8 +139,6 @@ pub(super) async fn act(stores: Arc<Stores>, registry: Arc<GatewayRegistry>, sta
     let (client, rules) = (stores.api.client.clone(), stores.settings.address_rules.clone());
     tasks.spawn(async move { location::follow(client, &rules).await });
     tasks.spawn(registry.clone().run(stores.clone()));
-    let known = stores.canaries.all();
-    inherit(&known, &statuses);
     tasks.spawn(supervise(stores.clone(), known, reconciler_of(stores.clone(), registry, statuses)));
     if !settings.leader_election {
         std::future::pending::<()>().await;
