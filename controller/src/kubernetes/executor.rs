@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{CanarySpec, GROUP, TargetKind};
 use crate::kubernetes::api_server::apply::{ActError, Part, apply, apply_as, take_out};
@@ -34,6 +34,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) stands_in: bool,
     /// Whether the spec has changed a moment ago: a revision that goes with it may be on its way.
     pub(crate) is_fresh: bool,
+    /// Whether there may be objects of the Canary under an earlier name.
+    pub(crate) renamed: bool,
 }
 
 /// Annotation of a Service by which Istio is told which namespaces know it, as a list with commas.
@@ -112,7 +114,37 @@ impl Executor<'_> {
         self.ensure_where(&self.stores.services, wanted, false, |live| service_is(live, wanted)).await
     }
 
+    /// Writes an object that the Canary has under an earlier name of its own, whether it was made or adopted.
+    pub(in crate::kubernetes) async fn ensure_earlier<V: Projection>(
+        &self,
+        cache: &Cache<V>,
+        wanted: &Value,
+    ) -> Result<(), ActError> {
+        let is_so = |live: &Value| match V::KIND {
+            "Service" => service_is(live, wanted),
+            _ => covers(live, &comparable(wanted)),
+        };
+        self.write_where(cache, wanted, false, is_so).await
+    }
+
     async fn ensure_where<V: Projection>(
+        &self,
+        cache: &Cache<V>,
+        wanted: &Value,
+        keeps_pods: bool,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Result<(), ActError> {
+        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+        let live = cache.get(&self.names.namespace, name);
+        if name == self.names.apex {
+            self.refuse_owned_by_other(live.as_deref())?;
+        } else {
+            refuse_foreign(live.as_deref(), self.names)?;
+        }
+        self.write_where(cache, wanted, keeps_pods, is_so).await
+    }
+
+    async fn write_where<V: Projection>(
         &self,
         cache: &Cache<V>,
         wanted: &Value,
@@ -121,11 +153,6 @@ impl Executor<'_> {
     ) -> Result<(), ActError> {
         let (kind, name) = (V::KIND, wanted["metadata"]["name"].as_str().unwrap_or_default());
         let live = cache.get(&self.names.namespace, name);
-        if name == self.names.apex {
-            self.refuse_owned_by_other(live.as_deref())?;
-        } else {
-            refuse_foreign(live.as_deref(), self.names)?;
-        }
         if let Some(live) = &live {
             if self.written.says(kind, name, wanted, live.version()) {
                 return Ok(());
@@ -137,6 +164,13 @@ impl Executor<'_> {
             }
         }
         let mut now = apply(&self.stores.api, cache, wanted).await?;
+        let owners = now.metadata.owner_references.clone().unwrap_or_default();
+        if wanted["metadata"].get("ownerReferences").is_none() && owners.iter().any(|owner| owner.uid == self.names.uid)
+        {
+            // It outlives the Canary from now on. Of what was taken over, an apply takes out nothing that the takeover wrote.
+            let others: Vec<_> = owners.iter().filter(|owner| owner.uid != self.names.uid).collect();
+            now = take_out(&self.stores.api, cache, &now, json!({"metadata": {"ownerReferences": others}})).await?;
+        }
         if let Some(added) = self.additions(&now, wanted, keeps_pods).filter(|_| self.written.may_clean::<V>(name)) {
             tracing::info!(kind, namespace = now.namespace(), name, %added, "takes out what somebody added");
             // Refused where the object has changed meanwhile: the next pass tries again.
@@ -151,7 +185,8 @@ impl Executor<'_> {
     /// users call is theirs to add to, whoever made it.
     fn additions<V: Projection>(&self, live: &Cached<V>, wanted: &Value, keeps_pods: bool) -> Option<Value> {
         let own = wanted["metadata"].get("ownerReferences").is_some();
-        let users = V::KIND == "Service" && live.name() == self.names.apex;
+        let of_arms = [self.names.primary_service(), self.names.canary_service()];
+        let users = V::KIND == "Service" && !of_arms.iter().any(|name| name == live.name());
         let mut added = live.owners().filter(|_| own && !users)?.additions(&live.json(), wanted)?;
         let spec = added["spec"].as_object_mut()?;
         if keeps_pods {

@@ -11,6 +11,7 @@ pub(crate) mod location;
 pub(crate) mod object;
 pub(crate) mod owners;
 pub(crate) mod secrets;
+mod sizers;
 pub(crate) mod written;
 
 use std::sync::Arc;

@@ -14,7 +14,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::MANAGED_BY;
-use super::owners::{Owners, others_size, weir_sizes};
+use super::owners::Owners;
+use super::sizers::{others_size, weir_sizes};
 use crate::api::limits::{SPEC, STORED, size_problem};
 
 /// Annotation of a Deployment and of its versions: which of them is the newest.

@@ -13,11 +13,7 @@ use super::cover::is_nothing;
 const IDENTITY: [&str; 4] = ["name", "namespace", "uid", "resourceVersion"];
 /// Writers whose part of an object of Weir's own is wanted: the controllers of Kubernetes, the primary's autoscaler, and who
 /// has pods read a changed config again.
-const WELCOME: [&str; 3] = ["kube-controller-manager", "weir-autoscaled", "Reloader"];
-
-/// Programs by which people write the subresource `scale`. Whoever else does is an autoscaler: KEDA's operator, Datadog's, and many that
-/// nobody here has heard of.
-const SCALING_TOOLS: [&str; 3] = ["kubectl", "oc", "k9s"];
+pub(super) const WELCOME: [&str; 3] = ["kube-controller-manager", "weir-autoscaled", "Reloader"];
 
 /// Who wrote which field of one object: as text, since there are many objects and this is seldom looked at.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +21,19 @@ pub(crate) struct Owners {
     /// Weir's, by its applies.
     own: Box<str>,
     /// Those of everybody else in the spec; empty as a rule.
-    others: Vec<Box<str>>,
+    others: Vec<Others>,
 }
+
+/// What one other writer wrote of the spec.
+#[derive(Clone, Debug)]
+struct Others {
+    /// Whether as an object of his own: by an apply, on the server's side or on kubectl's. Whoever edits a live object changes that.
+    applied: bool,
+    fields: Box<str>,
+}
+
+/// Annotation by which kubectl applies on its own side.
+const LAST_APPLIED: &str = "f:kubectl.kubernetes.io/last-applied-configuration";
 
 impl Owners {
     /// Reads what the API server says.
@@ -39,7 +46,10 @@ impl Owners {
             if manager == MANAGER && entry.operation.as_deref() == Some("Apply") {
                 owners.own = fields.0.to_string().into();
             } else if manager != MANAGER && !WELCOME.contains(&manager) {
-                owners.others.extend(fields.0.get("f:spec").map(|spec| spec.to_string().into()));
+                let by_kubectl = fields.0["f:metadata"]["f:annotations"].get(LAST_APPLIED).is_some();
+                let applied = by_kubectl || entry.operation.as_deref() == Some("Apply");
+                let spec = fields.0.get("f:spec").map(|spec| spec.to_string().into());
+                owners.others.extend(spec.map(|fields| Others { applied, fields }));
             }
         }
         owners
@@ -62,7 +72,21 @@ impl Owners {
     /// Returns whether Weir wrote an annotation.
     #[must_use]
     pub(crate) fn wrote_annotation(&self, key: &str) -> bool {
-        self.own()["f:metadata"]["f:annotations"].get(format!("f:{key}")).is_some()
+        self.wrote(&["metadata", "annotations", key])
+    }
+
+    /// Returns whether Weir wrote a field, by its path.
+    #[must_use]
+    pub(crate) fn wrote(&self, path: &[&str]) -> bool {
+        let own = self.own();
+        path.iter().try_fold(&own, |at, field| at.get(format!("f:{field}"))).is_some()
+    }
+
+    /// Returns whether somebody else has applied an object of his own that says a field of the spec.
+    #[must_use]
+    pub(crate) fn others_applied(&self, field: &str) -> bool {
+        let applied = self.others.iter().filter(|others| others.applied);
+        applied.map(Others::spec).any(|spec| spec.get(format!("f:{field}")).is_some())
     }
 
     /// Returns whether somebody else wrote something of a field of the spec.
@@ -100,38 +124,14 @@ impl Owners {
     }
 
     fn others(&self) -> impl Iterator<Item = Value> {
-        self.others.iter().map(|text| serde_json::from_str(text).unwrap_or_default())
+        self.others.iter().map(Others::spec)
     }
 }
 
-/// Returns whether somebody says how many replicas an object has, by an apply, an edit or `kubectl scale`, and it is neither Weir nor an
-/// autoscaler.
-#[must_use]
-pub(super) fn others_size(entries: &[ManagedFieldsEntry]) -> bool {
-    let declares = |(manager, by_scale): (&str, bool)| match by_scale {
-        true => SCALING_TOOLS.contains(&manager),
-        false => manager != MANAGER && !WELCOME.contains(&manager),
-    };
-    sizers(entries).any(declares)
-}
-
-/// Returns whether Weir says so, and nobody has changed the number since.
-#[must_use]
-pub(super) fn weir_sizes(entries: &[ManagedFieldsEntry]) -> bool {
-    sizers(entries).any(|(manager, _)| manager == MANAGER)
-}
-
-/// Returns who wrote the number, and whether by the subresource `scale`.
-fn sizers(entries: &[ManagedFieldsEntry]) -> impl Iterator<Item = (&str, bool)> {
-    entries.iter().filter_map(|entry| {
-        let by_scale = match entry.subresource.as_deref() {
-            None | Some("") => false,
-            Some("scale") => true,
-            Some(_) => return None,
-        };
-        let sizes = entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"].get("f:replicas").is_some());
-        sizes.then(|| (entry.manager.as_deref().unwrap_or_default(), by_scale))
-    })
+impl Others {
+    fn spec(&self) -> Value {
+        serde_json::from_str(&self.fields).unwrap_or_default()
+    }
 }
 
 /// Returns the item of a list that `fieldsV1` means by `k:{…}` or `v:…`.

@@ -54,6 +54,10 @@ pub(super) struct ReconcileContext<'a> {
     pub(super) stands_in: bool,
     /// Whether the spec has changed a moment ago.
     pub(super) is_fresh: bool,
+    /// Whether there may be objects of the Canary under an earlier name.
+    pub(super) renamed: bool,
+    /// Whether a run is under way whose routes are somebody else's.
+    pub(super) routeless: bool,
 }
 
 impl ReconcileContext<'_> {
@@ -67,6 +71,7 @@ impl ReconcileContext<'_> {
             written: &self.reconciler.written,
             stands_in: self.stands_in,
             is_fresh: self.is_fresh,
+            renamed: self.renamed,
         }
     }
 
@@ -116,7 +121,7 @@ impl Platform for ReconcileContext<'_> {
         let mut seen = observer.observe(&mut self.reconciler.endpoints);
         // At rest nothing is updated.
         seen.update_stops_primary |= self.before.run.is_some() && self.executor().update_changes_speech();
-        seen.unplanned = self.reconciler.reading.plan().is_none();
+        seen.unplanned = self.routeless || self.reconciler.reading.plan().is_none();
         seen.verb = verb(self.canary.annotation(VERB));
         seen.deleted = self.canary.deleted();
         seen.check_results = self.reconciler.checks.results();

@@ -8,10 +8,11 @@ use crate::api::CanarySpec;
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::render::Names;
-use crate::kubernetes::router::{Callers, hiding, shared_host, unread_port};
+use crate::kubernetes::router::{Callers, controlled_apex, hiding, hosts_behind, shared_host, unread_port};
 use crate::kubernetes::stores::{Key, Stores};
-use crate::kubernetes::target::conflicts::{left_behind, passing, shared};
+use crate::kubernetes::target::conflicts::{passing, shared};
 use crate::kubernetes::target::hazards::hazards;
+use crate::kubernetes::target::left_behind::left_behind;
 use crate::kubernetes::target::lossy::lossy_update;
 use crate::kubernetes::target::volumes::{Volumes, volumes};
 
@@ -23,6 +24,8 @@ const FRESH: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(120),
 pub(super) struct Younger {
     /// Why nothing is made.
     pub(super) fault: Option<Fault>,
+    /// Whether there are objects of the Canary under an earlier name.
+    pub(super) renamed: bool,
     told: Vec<String>,
     /// Whether something of that is not known yet.
     incomplete: bool,
@@ -57,7 +60,11 @@ impl Younger {
             false => self.fault = found.next(),
         }
         self.told.extend(passing(stores, names, target));
-        self.told.extend(left_behind(stores, names));
+        let (behind, renamed) = left_behind(stores, names);
+        self.renamed = renamed;
+        self.told.extend(behind);
+        self.told.extend(hosts_behind(stores, names, spec));
+        self.told.extend(controlled_apex(stores, names));
         true
     }
 

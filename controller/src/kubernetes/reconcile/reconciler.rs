@@ -39,6 +39,8 @@ pub(super) const FINALIZER: &str = "weir.dev/canary";
 /// Time to the next look at an object that is about to go.
 pub(super) const DELETION_RECHECK: Span = Span::seconds(2);
 
+/// Reasons of a Canary whose routes are somebody else's.
+const ROUTELESS: [&str; 3] = ["NameTaken", "RoutesElsewhere", "RoutesLost"];
 /// Time to the next look while objects are being listed.
 const LISTING: Span = Span::seconds(1);
 /// Time to the next look at what was told to be in the way, where nothing else wakes the loop.
@@ -230,6 +232,7 @@ impl Reconciler {
         let fresh = self.fresh.left(canary.metadata.generation, declared, now());
         let moving = state.run.is_some() || matches!(state.phase, Phase::Initializing | Phase::Terminating);
         let fault = subject.fault(self, canary, taken.as_ref(), &resolved, &gateways, moving);
+        let renamed = younger.renamed || canary.deleted();
         let look_again = self.look_for_hazards(canary, &subject, younger, (callers.as_ref(), &gateways), moving);
         let nothing_made = state.installed.is_none() && (resolved.is_err() || taken.is_some());
         if nothing_made || resolved.is_err() && subject.target.is_none() && canary.deleted() {
@@ -238,7 +241,7 @@ impl Reconciler {
             return self.refuse(canary, fault.unwrap_or_default()).await;
         }
         let is_fresh = fresh.is_some();
-        let around = Around { finalized, resolved, callers, gateways, fault, is_fresh };
+        let around = Around { finalized, resolved, callers, gateways, fault, is_fresh, renamed };
         let after = self.play(canary, subject, state, around).await?;
         Ok(look_again.into_iter().chain(fresh).fold(after, Span::min))
     }
@@ -278,8 +281,11 @@ impl Reconciler {
         mut state: State,
         around: Around,
     ) -> Result<Span, ActError> {
-        let Subject { plan, spec, names, target, .. } = subject;
-        let Around { finalized, resolved, callers, gateways, fault, is_fresh } = around;
+        let Subject { mut plan, spec, names, target, .. } = subject;
+        let Around { finalized, resolved, callers, gateways, fault, is_fresh, renamed } = around;
+        // Requests that are marked for the canary would go wherever somebody else's routes lead, and count as its own.
+        let routeless = state.run.is_some() && fault.as_ref().is_some_and(|(word, _)| ROUTELESS.contains(word));
+        plan.suspend |= routeless;
         let _ = canary.object().map(|object| self.checks.update(&object, &state, plan.interval));
         let (at, before) = (now(), state.clone());
         let mut context = ReconcileContext {
@@ -298,6 +304,8 @@ impl Reconciler {
             before,
             stands_in: false,
             is_fresh,
+            renamed,
+            routeless,
         };
         let passed = pass(&mut context, &plan, &mut state, at).await;
         let gateways = context.gateways;
@@ -320,4 +328,5 @@ struct Around {
     gateways: Vec<Arc<GatewayWorkload>>,
     fault: Option<Fault>,
     is_fresh: bool,
+    renamed: bool,
 }

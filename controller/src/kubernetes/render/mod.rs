@@ -4,6 +4,7 @@ mod configs;
 mod destination_rule;
 mod envoy_filter;
 mod labels;
+mod lost;
 mod names;
 mod original;
 mod primary;
@@ -18,15 +19,15 @@ pub(crate) use envoy_filter::{
     EVERYWHERE, FilterNames, Proxies, config_filter, config_of, everywhere, names_of, static_filter, switched_of,
 };
 pub(crate) use labels::ArmLabels;
+pub(crate) use lost::{foreign_destinations, lost, settings, union_of_conditions};
 pub(crate) use names::{CANARY_LABEL, INHERITED, Names, Ownership, concerns, inherited_revision, owned, revision_of};
 pub(crate) use original::{
-    ORIGINAL, adopt, foreign_destinations, kept_conditions, lost, remember, restored, settings, union_of_conditions,
-    unreleased,
+    ORIGINAL, Serving, adopt, extended, kept_conditions, remember, restored, unreleased, without_own,
 };
 pub(crate) use primary::{keep_pods, primary, snapshot, template_of};
 pub(crate) use routes::{Arms, route_names, routes_of_other_ports, virtual_service};
 pub(crate) use scaler::scaler;
-pub(crate) use service::{MainPort, Role, declares, main_port, ports, service};
+pub(crate) use service::{MainPort, Role, declares, is_of, main_port, ports, service};
 
 #[cfg(test)]
 mod tests;

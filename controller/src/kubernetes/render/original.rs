@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::names::Names;
-use crate::kubernetes::kinds::Labels;
+use super::service::{declares, is_of};
+use crate::kubernetes::kinds::{Labels, selects};
 
 /// Annotation of an adopted object: what of it Weir changed, as JSON.
 pub(crate) const ORIGINAL: &str = "weir.dev/original";
@@ -71,8 +72,7 @@ pub(crate) fn unreleased(
 ) -> Value {
     if kind == "Service" {
         let selector: Labels = serde_json::from_value(live["spec"]["selector"].clone()).unwrap_or_default();
-        let finds = |pods: &Labels| selector.iter().all(|(key, value)| pods.get(key) == Some(value));
-        if !selector.is_empty() && primary.is_some_and(finds) {
+        if !selector.is_empty() && selects(&selector, primary) {
             live["spec"]["selector"] = json!(target);
         }
         return live;
@@ -94,138 +94,11 @@ pub(crate) fn unreleased(
     live
 }
 
-/// Returns where a VirtualService leads besides the services of a Canary: what it would lose by being adopted.
-#[must_use]
-pub(crate) fn foreign_destinations(spec: &Value, names: &Names) -> Vec<String> {
-    let own = [names.apex.clone(), names.primary_service(), names.canary_service()];
-    // A host without a dot is in the VirtualService's own namespace.
-    let is_own = |host: &str| {
-        let mut parts = host.split('.');
-        let name = parts.next().unwrap_or_default();
-        own.iter().any(|own| own == name) && parts.next().is_none_or(|namespace| namespace == names.namespace)
-    };
-    let http = spec["http"].as_array().into_iter().flatten();
-    let mut found: Vec<String> = Vec::new();
-    for route in http {
-        let hosts = route["route"].as_array().into_iter().flatten();
-        let hosts = hosts.filter_map(|to| to.pointer("/destination/host")?.as_str());
-        found.extend(hosts.filter(|host| !is_own(host)).map(str::to_owned));
-        let other = ["delegate", "redirect", "directResponse"].into_iter().filter(|what| route.get(what).is_some());
-        found.extend(other.map(|what| format!("a {what}")));
-    }
-    let others = ["tcp", "tls"].into_iter().filter(|what| spec[what].as_array().is_some_and(|list| !list.is_empty()));
-    found.extend(others.map(|what| format!("{what} routes")));
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// Returns the settings that all routes of a VirtualService have: a timeout, retries, headers. Nothing where they differ.
-#[must_use]
-pub(crate) fn settings(spec: &Value) -> Map<String, Value> {
-    let mut all = routes(spec).map(settings_of);
-    let first = all.next().unwrap_or_default();
-    if all.all(|other| other == first) { first } else { Map::new() }
-}
-
-/// Returns the conditions of which a request must meet one, so that any route of a VirtualService leads it; none where a route leads all.
-#[must_use]
-pub(crate) fn union_of_conditions(spec: &Value) -> Vec<Value> {
-    let mut found: Vec<Value> = Vec::new();
-    for route in routes(spec) {
-        let conditions = route["match"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if conditions.is_empty() {
-            return Vec::new();
-        }
-        for condition in conditions {
-            if !found.contains(condition) {
-                found.push(condition.clone());
-            }
-        }
-    }
-    found
-}
-
 /// Returns the conditions that were kept when an object was adopted, of what it was.
 #[must_use]
 pub(crate) fn kept_conditions(original: &str) -> Vec<Value> {
     let original: Value = serde_json::from_str(original).unwrap_or_default();
     original[CONDITIONS].as_array().cloned().unwrap_or_default()
-}
-
-/// Returns what a VirtualService says that the one in its place would not say: hosts, gateways, conditions and settings of its
-/// routes, and other ports than the service's own. The settings that all of them have are kept.
-#[must_use]
-pub(crate) fn lost(live: &Value, wanted: &Value, names: &Names, own_port: Option<i64>) -> Vec<String> {
-    let texts = |spec: &Value, field: &str| -> Vec<String> {
-        let list = spec[field].as_array().into_iter().flatten();
-        list.filter_map(Value::as_str).map(str::to_ascii_lowercase).collect()
-    };
-    let in_mesh = [names.apex.clone(), format!("{}.{}", names.apex, names.namespace)];
-    // One service by several names.
-    let host = |host: String| {
-        if in_mesh.contains(&host) || host.starts_with(&format!("{}.svc.", in_mesh[1])) {
-            names.apex.clone()
-        } else {
-            host
-        }
-    };
-    let gateway = |name: String| name.strip_prefix(&format!("{}/", names.namespace)).map(str::to_owned).unwrap_or(name);
-    let hosts = |spec: &Value| texts(spec, "hosts").into_iter().map(host).collect::<Vec<_>>();
-    let gateways = |spec: &Value| {
-        let named = texts(spec, "gateways");
-        // Without any it is the mesh's; without hosts it is delegated to.
-        let default = if named.is_empty() && !hosts(spec).is_empty() { vec!["mesh".to_owned()] } else { named };
-        default.into_iter().map(gateway).collect::<Vec<_>>()
-    };
-    let mut found = Vec::new();
-    let missing = |live: Vec<String>, wanted: Vec<String>| live.into_iter().filter(move |it| !wanted.contains(it));
-    found.extend(missing(hosts(live), hosts(wanted)).map(|host| format!("host {host}")));
-    found.extend(missing(gateways(live), gateways(wanted)).map(|gateway| format!("gateway {gateway}")));
-    let kept = settings(live);
-    let ours: Vec<Value> = routes(wanted).last().map(conditions_of).unwrap_or_default();
-    for (at, route) in routes(live).enumerate() {
-        let number = at + 1;
-        let own = settings_of(route).into_iter().filter(|(field, value)| kept.get(field) != Some(value));
-        found.extend(own.map(|(field, _)| format!("{field} of route {number}")));
-        let theirs = conditions_of(route);
-        let all = ours.is_empty() || ours.contains(&json!({"uri": {"prefix": "/"}}));
-        let narrower = !all && (theirs.is_empty() || theirs.iter().any(|it| !ours.contains(it)));
-        found.extend(narrower.then(|| format!("requests of route {number}")));
-        // Requests of the mesh to another port stay there, where they are led to that port itself.
-        let stays = |port: i64| {
-            let of_port = |condition: &Value| condition["port"] == port;
-            !theirs.is_empty() && theirs.iter().all(of_port) && gateways(live) == ["mesh"]
-        };
-        for to in route["route"].as_array().into_iter().flatten() {
-            let port = to.pointer("/destination/port/number").and_then(Value::as_i64);
-            let port = port.filter(|port| Some(*port) != own_port && !stays(*port));
-            found.extend(port.map(|port| format!("port {port} of route {number}")));
-            found.extend(to.pointer("/destination/subset").map(|subset| format!("subset {subset} of route {number}")));
-            found.extend(to.get("headers").map(|_| format!("headers of a destination of route {number}")));
-        }
-    }
-    found
-}
-
-fn routes(spec: &Value) -> impl Iterator<Item = &Value> {
-    spec["http"].as_array().into_iter().flatten()
-}
-
-fn settings_of(route: &Value) -> Map<String, Value> {
-    let mut settings = route.as_object().cloned().unwrap_or_default();
-    settings.retain(|field, _| !["name", "match", "route"].contains(&field.as_str()));
-    settings
-}
-
-/// Returns the conditions of a route without the names that people give them.
-fn conditions_of(route: &Value) -> Vec<Value> {
-    let unnamed = |condition: &Value| {
-        let mut condition = condition.as_object().cloned().unwrap_or_default();
-        condition.remove("name");
-        condition.into()
-    };
-    route["match"].as_array().into_iter().flatten().map(unnamed).collect()
 }
 
 /// Adds to a wanted object that it is adopted, and from what, where that is known.
@@ -241,11 +114,97 @@ pub(crate) fn adopt(mut wanted: Value, original: Option<&str>) -> Value {
     wanted
 }
 
-/// Renders what an adopted object was. `metadata` is that of the live one: another object of its name is left alone.
+/// What a Service must lead to, whatever it was: the target, as its pods are today.
+pub(crate) struct Serving<'a> {
+    /// What finds the target's pods.
+    pub(crate) selector: &'a Labels,
+    /// The labels of these pods.
+    pub(crate) pods: &'a Labels,
+    /// Their template.
+    pub(crate) template: &'a Value,
+    /// The Service's own port, as the spec has it.
+    pub(crate) port: &'a Value,
+}
+
+impl Serving<'_> {
+    /// Changes what a Service was where its labels, or its port, are the target's no more.
+    fn fit(&self, spec: &mut Value) {
+        let selector: Labels = serde_json::from_value(spec["selector"].clone()).unwrap_or_default();
+        if !selector.is_empty() && !selects(&selector, Some(self.pods)) {
+            spec["selector"] = json!(self.selector);
+        }
+        for port in spec["ports"].as_array_mut().into_iter().flatten().filter(|port| is_of(port, &self.port["port"])) {
+            let target = port.get("targetPort").unwrap_or(&port["port"]);
+            if !declares(self.template, target) {
+                port["targetPort"] = self.port["targetPort"].clone();
+            }
+        }
+    }
+}
+
+/// Returns the note of what an object was with what of it Weir is about to change for the first time: labels, annotations and fields that
+/// the Canary gives since. `is_own` says of a field's path whether Weir wrote it.
+#[must_use]
+pub(crate) fn extended(
+    original: &str,
+    live: &Value,
+    wanted: &Value,
+    is_own: impl Fn(&[&str]) -> bool,
+) -> Option<String> {
+    let mut noted: Value = serde_json::from_str(original).ok()?;
+    let mut changed = false;
+    for (part, fields) in [("metadata", &["labels", "annotations"][..]), ("spec", &["trafficDistribution"][..])] {
+        for field in fields {
+            let (before, after) = (&live[part][field], &wanted[part][field]);
+            let news = match after {
+                Value::Object(after) => after.keys().map(String::as_str).map(Some).collect(),
+                Value::Null => Vec::new(),
+                _ => vec![None],
+            };
+            for key in news {
+                let value = key.map_or(before, |key| &before[key]);
+                let known = key.map_or(&noted[part][field], |key| &noted[part][field][key]);
+                let path = [part, field].into_iter().chain(key).collect::<Vec<_>>();
+                if value.is_null() || !known.is_null() || is_own(&path) {
+                    continue;
+                }
+                let value = value.clone();
+                match key {
+                    Some(key) => noted[part][field][key] = value,
+                    None => noted[part][field] = value,
+                }
+                changed = true;
+            }
+        }
+    }
+    changed.then(|| noted.to_string()).filter(|text| text.len() <= MOST)
+}
+
+/// Takes out of what an object was all that is Weir's own: one that Weir made, and that somebody has applied his own over since.
+/// `exports` says whether it was he who said to whom it is exported.
+pub(crate) fn without_own(live: &mut Value, wanted: &Value, exports: bool) {
+    if let Some(spec) = live["spec"].as_object_mut().filter(|_| !exports) {
+        spec.remove("exportTo");
+    }
+    for part in ["labels", "annotations"] {
+        let wanted = &wanted["metadata"][part];
+        if let Some(map) = live["metadata"][part].as_object_mut() {
+            map.retain(|key, value| wanted.get(key.as_str()) != Some(value));
+        }
+    }
+}
+
+/// Renders what an adopted object was. `metadata` is that of the live one: another object of its name is left alone. A Service leads to what
+/// is `serving`, where that is known.
 ///
 /// # Errors
 /// When somebody else wrote what was kept.
-pub(crate) fn restored((version, kind): &(&str, &str), metadata: &Value, original: &str) -> Result<Value, String> {
+pub(crate) fn restored(
+    (version, kind): &(&str, &str),
+    metadata: &Value,
+    original: &str,
+    serving: Option<&Serving>,
+) -> Result<Value, String> {
     let name = metadata["name"].as_str().unwrap_or_default();
     let original: Value = serde_json::from_str(original)
         .map_err(|error| format!("annotation {ORIGINAL} of {kind} {name} cannot be read: {error}"))?;
@@ -256,7 +215,11 @@ pub(crate) fn restored((version, kind): &(&str, &str), metadata: &Value, origina
     let mut restored = kept(&original["metadata"], &["labels", "annotations"]);
     restored.extend(kept(metadata, &["name", "namespace", "uid"]));
     let spec = match *kind {
-        "Service" => kept(&original["spec"], &SERVICE).into(),
+        "Service" => {
+            let mut spec = kept(&original["spec"], &SERVICE).into();
+            serving.inspect(|serving| serving.fit(&mut spec));
+            spec
+        }
         _ => original["spec"].clone(),
     };
     Ok(json!({"apiVersion": version, "kind": kind, "metadata": restored, "spec": spec}))
@@ -270,54 +233,8 @@ fn part_of(live: &Value, wanted: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lost::union_of_conditions;
     use super::*;
-
-    #[test]
-    fn what_adoption_would_lose_is_named() {
-        let names = Names {
-            namespace: "shop".into(),
-            canary: "cart".into(),
-            target: "cart".into(),
-            apex: "cart".into(),
-            ..Names::default()
-        };
-        let wanted = json!({"hosts": ["a.example.com", "cart"], "gateways": ["public"], "http": [{}, {}]});
-        let with = |change: Value| {
-            let mut live = json!({"hosts": ["A.example.com"], "gateways": ["shop/public"], "http": [{"route": []}]});
-            live.as_object_mut().unwrap().extend(change.as_object().cloned().unwrap());
-            lost(&live, &wanted, &names, Some(80))
-        };
-        assert_eq!(with(json!({})), [""; 0]);
-        assert_eq!(with(json!({"hosts": ["a.example.com", "cart.shop.svc.cluster.local"]})), [""; 0]);
-        assert_eq!(with(json!({"hosts": ["a.example.com", "b.example.com"]})), ["host b.example.com"]);
-        assert_eq!(with(json!({"gateways": ["public", "mesh"]})), ["gateway mesh"]);
-        assert_eq!(with(json!({"gateways": []})), ["gateway mesh"]);
-        // What all routes have is kept, and what one of them has is not.
-        assert_eq!(with(json!({"http": [{"timeout": "9s"}]})), [""; 0]);
-        assert_eq!(with(json!({"http": [{"timeout": "9s"}, {"timeout": "9s"}]})), [""; 0]);
-        assert_eq!(
-            with(json!({"http": [{"timeout": "9s", "match": [{"uri": {"prefix": "/slow"}}]}, {}]})),
-            ["timeout of route 1"]
-        );
-        let subset = json!({"http": [{"route": [{"destination": {"host": "cart", "subset": "v1"}}]}]});
-        assert_eq!(with(subset), ["subset \"v1\" of route 1"]);
-        let narrow = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"uri": {"prefix": "/a"}}]}]});
-        let live = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"name": "n", "uri": {"prefix": "/a"}}]}, {}]});
-        assert_eq!(lost(&live, &narrow, &names, Some(80)), ["requests of route 2"]);
-        let all = json!({"hosts": ["a.example.com"], "gateways": ["public"], "http": [{"match": [{"uri": {"prefix": "/"}}]}]});
-        assert_eq!(lost(&live, &all, &names, Some(80)), [""; 0]);
-        let at = |port: i64| json!({"destination": {"host": "cart", "port": {"number": port}}});
-        assert_eq!(with(json!({"http": [{"route": [at(80)]}]})), [""; 0]);
-        let grpc = json!({"match": [{"uri": {"prefix": "/grpc"}}], "route": [at(9090)]});
-        assert_eq!(with(json!({"http": [grpc, {"route": [at(80)]}]})), ["port 9090 of route 1"]);
-        let other_port = json!([{"match": [{"port": 9090}], "route": [at(9090)]}, {"route": [at(80)]}]);
-        assert_eq!(with(json!({"http": other_port})), ["port 9090 of route 1"]);
-        let live = json!({"hosts": ["cart"], "http": other_port});
-        assert_eq!(
-            lost(&live, &json!({"hosts": ["cart"], "gateways": ["mesh"], "http": [{}]}), &names, Some(80)),
-            [""; 0]
-        );
-    }
 
     #[test]
     fn a_request_met_a_condition_before_where_every_route_has_some() {
@@ -334,22 +251,21 @@ mod tests {
     }
 
     #[test]
-    fn routes_to_anybody_but_the_canarys_own_services_lead_elsewhere() {
-        let names = Names {
-            namespace: "shop".into(),
-            canary: "cart".into(),
-            target: "cart".into(),
-            apex: "cart".into(),
-            ..Names::default()
+    fn a_service_is_given_back_with_the_labels_and_the_port_that_the_target_has_today() {
+        let labels = |text: &str| -> Labels { serde_json::from_value(json!({"app": text})).unwrap() };
+        let (selector, pods) = (labels("new"), labels("new"));
+        let template = json!({"spec": {"containers": [{"ports": [{"name": "web", "containerPort": 9090}]}]}});
+        let port = json!({"port": 80, "targetPort": 9090});
+        let serving = Serving { selector: &selector, pods: &pods, template: &template, port: &port };
+        let restored = |app: &str, target: Value| {
+            let dns = json!({"port": 80, "protocol": "UDP", "targetPort": 53});
+            let ports = json!([{"port": 80, "targetPort": target}, {"port": 81, "targetPort": 1}, dns]);
+            let original = json!({"spec": {"selector": {"app": app}, "ports": ports}}).to_string();
+            let found = restored(&("v1", "Service"), &json!({"name": "shop"}), &original, Some(&serving)).unwrap();
+            let targets = found["spec"]["ports"].as_array().unwrap().iter().map(|port| port["targetPort"].clone());
+            (found["spec"]["selector"]["app"].clone(), targets.collect::<Vec<_>>())
         };
-        let to = |host: &str| json!({"http": [{"route": [{"destination": {"host": host}}]}]});
-        for host in ["cart", "cart-primary", "cart-canary", "cart.shop", "cart.shop.svc.cluster.local"] {
-            assert!(foreign_destinations(&to(host), &names).is_empty(), "{host}");
-        }
-        for host in ["other", "cart.elsewhere.svc.cluster.local", "cart-v2"] {
-            assert_eq!(foreign_destinations(&to(host), &names), [host]);
-        }
-        let rest = json!({"http": [{"redirect": {"uri": "/"}}, {"delegate": {"name": "x"}}], "tls": [{}], "tcp": []});
-        assert_eq!(foreign_destinations(&rest, &names), ["a delegate", "a redirect", "tls routes"]);
+        assert_eq!(restored("old", json!(8080)), (json!("new"), vec![json!(9090), json!(1), json!(53)]));
+        assert_eq!(restored("new", json!("web")), (json!("new"), vec![json!("web"), json!(1), json!(53)]));
     }
 }

@@ -62,10 +62,12 @@ pub(crate) fn virtual_service(
             let routes = [Some((to_canary, None)), ending.map(|(route, cookies)| (route, Some(cookies)))];
             let routes = routes.into_iter().flatten().chain([(to_primary(matches), None)]);
             let inherit = |mut route: Value| {
-                for (field, value) in
-                    inherited.iter().filter(|(field, _)| route.get(field.as_str()).is_none()).collect::<Vec<_>>()
-                {
-                    route[field] = value.clone();
+                for (field, value) in inherited {
+                    let own = route.get(field.as_str()).cloned();
+                    route[field] = match own {
+                        Some(own) if field == "headers" => with_headers(&own, value),
+                        own => own.unwrap_or_else(|| value.clone()),
+                    };
                 }
                 if silent { route } else { without_token(route) }
             };
@@ -201,6 +203,34 @@ fn route(spec: &CanarySpec, name: &str, matches: Vec<Value>, destination: Value)
         route.insert("corsPolicy".into(), policy.clone().into());
     }
     route.into()
+}
+
+/// Adds to what a Canary does with headers what the adopted routes did with others.
+fn with_headers(own: &Value, inherited: &Value) -> Value {
+    let mut merged = own.clone();
+    for way in ["request", "response"] {
+        let ours = [&own[way]["set"], &own[way]["add"]].into_iter().filter_map(Value::as_object).flat_map(Map::keys);
+        let removed = own[way]["remove"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let said: BTreeSet<String> = ours.map(String::as_str).chain(removed).map(str::to_ascii_lowercase).collect();
+        let is_free = |name: &str| !said.contains(&name.to_ascii_lowercase());
+        for (operation, theirs) in inherited[way].as_object().into_iter().flatten() {
+            let path = [way, operation.as_str()];
+            merged = match (theirs, own[way][operation].clone()) {
+                (Value::Array(theirs), list) => {
+                    let mut list = list.as_array().cloned().unwrap_or_default();
+                    list.extend(theirs.iter().filter(|name| name.as_str().is_some_and(is_free)).cloned());
+                    with_field(merged, &path, list.into())
+                }
+                (Value::Object(theirs), map) => {
+                    let mut map = map.as_object().cloned().unwrap_or_default();
+                    map.extend(theirs.clone().into_iter().filter(|(name, _)| is_free(name)));
+                    with_field(merged, &path, map.into())
+                }
+                _ => merged,
+            };
+        }
+    }
+    merged
 }
 
 /// Adds the removal of the token to what the user does with headers: no upstream sees it.

@@ -81,11 +81,12 @@ pub(crate) struct MainPort {
 pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], before: &[Value]) -> MainPort {
     let service = &spec.service;
     let number = service.port.unwrap_or_default();
-    let numbered = |ports: &[Value]| ports.iter().find(|port| port["port"] == number).cloned();
+    let number: Value = number.into();
+    let numbered = |ports: &[Value]| ports.iter().find(|port| is_of(port, &number)).cloned();
     let target = match &service.target_port {
         Some(IntOrString::Int(number)) => Value::from(*number),
         Some(IntOrString::String(name)) => Value::from(name.clone()),
-        None => numbered(before).and_then(|port| port.get("targetPort").cloned()).unwrap_or_else(|| number.into()),
+        None => numbered(before).and_then(|port| port.get("targetPort").cloned()).unwrap_or_else(|| number.clone()),
     };
     let of_before = || numbered(before)?["appProtocol"].as_str().map(str::to_owned);
     let protocol = service.app_protocol.clone().or_else(of_before);
@@ -99,12 +100,18 @@ pub(crate) fn main_port(spec: &CanarySpec, template: &Value, live: &[Value], bef
     };
     let is_target = |port: &Value| port["containerPort"] == target || port["name"] == target;
     let others =
-        containers.iter().filter(|port| !is_target(port)).chain(live.iter().filter(|port| port["port"] != number));
+        containers.iter().filter(|port| !is_target(port)).chain(live.iter().filter(|port| !is_of(port, &number)));
     let used: Vec<&str> = others.filter_map(|port| port["name"].as_str()).collect();
     let own = containers.iter().find(|port| is_target(port)).and_then(|port| port["name"].as_str());
     let names = ["http".to_owned()].into_iter().chain(own.map(str::to_owned)).chain([format!("http-{number}")]);
     let name = names.into_iter().find(|name| !used.contains(&name.as_str()));
     MainPort { name: name.unwrap_or_else(|| format!("http-{number}")), target, protocol }
+}
+
+/// Returns whether a Service's port has this number for connections by TCP: by UDP it may have another one of the same number (HTTP/3).
+#[must_use]
+pub(crate) fn is_of(port: &Value, number: &Value) -> bool {
+    port["port"] == *number && ["TCP", ""].contains(&port["protocol"].as_str().unwrap_or_default())
 }
 
 /// Returns whether a pod template declares a port, by number or name.

@@ -283,7 +283,7 @@ fn an_adopted_object_remembers_what_it_was_and_becomes_it_again() {
     let wanted = virtual_service(&names, &spec, Arms::Both, Ownership::Adopted, false, &Map::new());
     let text = remember(&before, &wanted, Vec::new()).unwrap();
     golden("routes-adopted.yaml", &[adopt(wanted, Some(&text))]);
-    let restored = restored(&wanted_of("VirtualService"), &before["metadata"], &text).unwrap();
+    let restored = restored(&wanted_of("VirtualService"), &before["metadata"], &text, None).unwrap();
     golden("routes-restored.yaml", &[restored]);
 }
 
@@ -303,7 +303,7 @@ fn of_a_service_only_what_weir_changes_is_remembered() {
         "spec": {"selector": {"app": "cart"}, "ports": [{"port": 80, "nodePort": 30080}], "clusterIP": "10.0.0.1"},
     });
     let text = remember(&before, &wanted, Vec::new()).unwrap();
-    let restored = restored(&wanted_of("Service"), &before["metadata"], &text).unwrap();
+    let restored = restored(&wanted_of("Service"), &before["metadata"], &text, None).unwrap();
     assert_eq!(restored["spec"], json!({"selector": {"app": "cart"}, "ports": [{"port": 80, "nodePort": 30080}]}));
 }
 

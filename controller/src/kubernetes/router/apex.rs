@@ -6,33 +6,23 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::discovery::v1::Endpoint;
 use serde_json::{Value, json};
 
+use super::origin::{Origin, origin, original_of, refuse_controlled};
 use super::own_endpoints::{endpoints, own_endpoints};
-use crate::api::{CanarySpec, GROUP};
+use crate::api::CanarySpec;
 use crate::kubernetes::api_server::MANAGED_BY;
 use crate::kubernetes::api_server::apply::{ActError, apply, is_status, take_out};
 use crate::kubernetes::api_server::cache::Cache;
 use crate::kubernetes::api_server::object::{Cached, Projection, resource};
-use crate::kubernetes::executor::{Executor, owned_by_other, standing};
+use crate::kubernetes::executor::{Executor, any_endpoint, owned_by_other, standing};
 use crate::kubernetes::kinds::Target;
 use crate::kubernetes::kinds::canary::Fault;
 use crate::kubernetes::kinds::selects;
-use crate::kubernetes::render::{self, CANARY_LABEL, Names, ORIGINAL, Ownership, Role};
+use crate::kubernetes::render::{self, CANARY_LABEL, Names, Ownership, Role, Serving};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::conflicts::served_beside;
-
-/// Whose an object is, by what it says itself.
-pub(super) enum Origin {
-    /// There is none.
-    Missing,
-    /// Weir made it.
-    Made,
-    /// Somebody else's, and Weir has not touched it, or has given it back.
-    Foreign,
-    /// Somebody else's, adopted by Weir; with what it was, unless somebody removed that.
-    Adopted(Option<String>),
-}
 
 /// Returns whose the objects are that Weir made under the apex's name, once the Canary is being deleted.
 #[must_use]
@@ -40,44 +30,18 @@ pub(in crate::kubernetes) fn ownership_after_deletion(spec: &CanarySpec) -> Owne
     if spec.revert_on_deletion == Some(true) { Ownership::Released } else { Ownership::Owned }
 }
 
-pub(super) fn origin<V: Projection>(live: Option<&Cached<V>>, names: &Names) -> Origin {
-    let Some(live) = live else { return Origin::Missing };
-    let mut owners = live.metadata.owner_references.iter().flatten();
-    let is_own = owners.any(|owner| owner.kind == "Canary" && owner.api_version.starts_with(GROUP));
-    if is_own || names.takes_over(&live.metadata) {
-        return Origin::Made;
-    }
-    if let Some(original) = original_of(live) {
-        return Origin::Adopted(Some(original.to_owned()));
-    }
-    match live.label(CANARY_LABEL) == Some(&names.canary) {
-        true => Origin::Adopted(None),
-        false => Origin::Foreign,
-    }
-}
-
-/// Returns the spec that an object had before Weir; nothing where Weir made it.
-pub(super) fn spec_before<V: Projection>(live: &Cached<V>, names: &Names) -> Value {
-    match origin(Some(live), names) {
-        Origin::Foreign => live.body()["spec"].take(),
-        Origin::Adopted(Some(original)) => {
-            serde_json::from_str::<Value>(&original).map(|mut original| original["spec"].take()).unwrap_or_default()
-        }
-        Origin::Adopted(None) | Origin::Made | Origin::Missing => Value::Null,
-    }
-}
-
-/// Returns what an object was before Weir, where Weir itself has written that down: restored with Weir's rights, it must be
-/// nobody else's word.
-fn original_of<V: Projection>(live: &Cached<V>) -> Option<&str> {
-    live.annotation(ORIGINAL).filter(|_| live.owners().is_some_and(|owners| owners.wrote_annotation(ORIGINAL)))
-}
-
 /// Returns why an object under the apex's name can be neither made nor adopted: one word, and a sentence.
 pub(crate) fn apex_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
+    service_conflict(stores, names).or_else(|| super::routes_conflict(stores, names, spec))
+}
+
+fn service_conflict(stores: &Stores, names: &Names) -> Option<Fault> {
     let service = stores.services.get(&names.namespace, &names.apex);
     if let Some(problem) = owned_by_other(stores, service.as_deref(), names) {
         return Some(("NameTaken", problem));
+    }
+    if let Some(fault) = refuse_controlled(service.as_deref(), names) {
+        return Some(fault);
     }
     if let Some(service) = service.filter(|service| service.body()["spec"]["type"] == "ExternalName") {
         let problem = format!(
@@ -86,14 +50,14 @@ pub(crate) fn apex_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -
         );
         return Some(("NameTaken", problem));
     }
-    leads_to_others(stores, names).or_else(|| super::routes_conflict(stores, names, spec))
+    leads_to_others(stores, names)
 }
 
 /// A Service that is adopted leads to the primary alone: whoever else it finds would get none of its requests any more.
 fn leads_to_others(stores: &Stores, names: &Names) -> Option<Fault> {
     let service = stores.services.get(&names.namespace, &names.apex)?;
     let selector = &service.fields.spec.selector;
-    if !matches!(origin(Some(&service), names), Origin::Foreign) || selector.is_empty() {
+    if !matches!(origin(Some(&service), names), Origin::Foreign | Origin::Claimed) || selector.is_empty() {
         return None;
     }
     let other = served_beside(stores, names, selector)?;
@@ -120,18 +84,39 @@ impl Executor<'_> {
         let kept = live.as_ref().map_or_else(|| template.clone(), Target::template);
         let labels = self.labels(&kept, live.as_ref())?;
         let mut speech = self.speech(&template);
-        if let Some(serving) = standing(self.stores, self.names).or(live) {
-            speech = self.spoken(&serving, &speech);
+        let serving = standing(self.stores, self.names).or(live);
+        if let Some(serving) = &serving {
+            speech = self.spoken(serving, &speech);
         }
         let ports = render::ports(self.spec, &kept, &speech.main_port());
         let service =
             |ownership| render::service(self.names, self.spec, Role::Apex(ownership), &labels.primary, &ports);
-        // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
-        self.make_routes(&ports).await?;
-        if let Some((_, problem)) = own_endpoints(self.stores, self.names).await? {
-            return Err(ActError::Precondition(problem));
+        let found = self.stores.services.get(&self.names.namespace, &self.names.apex);
+        let found = origin(found.as_deref(), self.names);
+        let serves = any_endpoint(self.stores, &self.names.namespace, &self.names.primary_service());
+        let is_empty = serving.is_some_and(|primary| primary.progress().wanted == 0);
+        if matches!(found, Origin::Foreign) && !(serves || self.stands_in || is_empty) {
+            let (apex, primary) = (&self.names.apex, self.names.primary());
+            return Err(ActError::Waiting(format!("Service {apex} stays as it is until {primary} serves")));
         }
-        self.ensure_service(&self.held(&self.stores.services, service)?).await
+        // The routes first: once they lead to the arms' own services, nobody depends on what the apex selects.
+        let routed = self.make_routes(&ports).await;
+        match found {
+            // Its users' own routes may lead to it: it leads to the primary, whatever becomes of those.
+            Origin::Made | Origin::Claimed | Origin::Adopted(_) => {}
+            Origin::Missing | Origin::Foreign if routed.is_err() => return routed,
+            Origin::Missing | Origin::Foreign => {
+                if let Some((_, problem)) = own_endpoints(self.stores, self.names).await? {
+                    return Err(ActError::Precondition(problem));
+                }
+            }
+        }
+        self.ensure_service(&self.held(&self.stores.services, service)?).await?;
+        routed?;
+        if self.renamed && (serves || self.stands_in) {
+            self.lead_earlier(&ports, &labels.primary).await?;
+        }
+        Ok(())
     }
 
     /// Renders an apex object as what it is to Weir.
@@ -142,19 +127,34 @@ impl Executor<'_> {
     ) -> Result<Value, ActError> {
         let live = cache.get(&self.names.namespace, &self.names.apex);
         match (origin(live.as_deref(), self.names), live) {
-            (Origin::Foreign, Some(live)) => {
-                if let Some((_, problem)) = apex_conflict(self.stores, self.names, self.spec) {
+            (origin @ (Origin::Foreign | Origin::Claimed), Some(live)) => {
+                let conflict = match origin {
+                    // It leads to the primary, whatever becomes of the routes.
+                    Origin::Claimed if V::KIND == "Service" => service_conflict(self.stores, self.names),
+                    _ => apex_conflict(self.stores, self.names, self.spec),
+                };
+                if let Some((_, problem)) = conflict {
                     return Err(ActError::Precondition(problem));
                 }
                 let wanted = render(Ownership::Adopted);
                 let conditions = render::union_of_conditions(&live.body()["spec"]);
-                let original = render::remember(&self.unreleased(&live), &wanted, conditions);
+                let mut before = self.unreleased(&live);
+                if matches!(origin, Origin::Claimed) {
+                    let exports = live.owners().is_some_and(|owners| owners.others_wrote("exportTo"));
+                    render::without_own(&mut before, &wanted, exports);
+                }
+                let original = render::remember(&before, &wanted, conditions);
                 let original = original.map_err(ActError::Precondition)?;
                 tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "adopted");
                 Ok(render::adopt(wanted, Some(&original)))
             }
-            (Origin::Adopted(original), _) => Ok(render::adopt(render(Ownership::Adopted), original.as_deref())),
-            (Origin::Missing | Origin::Made | Origin::Foreign, _) => Ok(render(Ownership::Owned)),
+            (Origin::Adopted(original), live) => {
+                let wanted = render(Ownership::Adopted);
+                let original = original
+                    .map(|original| live.and_then(|live| extended(&original, &live, &wanted)).unwrap_or(original));
+                Ok(render::adopt(wanted, original.as_deref()))
+            }
+            (Origin::Missing | Origin::Made | Origin::Foreign | Origin::Claimed, _) => Ok(render(Ownership::Owned)),
         }
     }
 
@@ -175,19 +175,23 @@ impl Executor<'_> {
         let template = target.template();
         let ports = render::ports(self.spec, &template, &self.speech(&template).main_port());
         let service = |ownership| render::service(self.names, self.spec, Role::Apex(ownership), selector, &ports);
-        // The Service first: the routes will lead to it.
-        self.give_back(&self.stores.services, service).await?;
+        // The Services first: the routes will lead to them.
+        if let Some(live) = self.stores.services.get(&self.names.namespace, &self.names.apex) {
+            self.give_back(&self.stores.services, &live, service).await?;
+        }
+        self.give_back_earlier_services(&ports, selector).await?;
         self.give_back_routes(ports.len() > 1).await
     }
 
     pub(super) async fn give_back<V: Projection>(
         &self,
         cache: &Cache<V>,
+        live: &Arc<Cached<V>>,
         render: impl Fn(Ownership) -> Value,
     ) -> Result<(), ActError> {
-        let Some(live) = cache.get(&self.names.namespace, &self.names.apex) else { return Ok(()) };
-        match origin(Some(&live), self.names) {
+        match origin(Some(live), self.names) {
             Origin::Missing | Origin::Foreign => Ok(()),
+            Origin::Claimed => self.disown(cache, live).await,
             Origin::Made if ownership_after_deletion(self.spec) == Ownership::Owned => {
                 self.ensure(cache, &render(Ownership::Owned)).await
             }
@@ -196,7 +200,14 @@ impl Executor<'_> {
                 let live = apply(&self.stores.api, cache, &render(Ownership::Released)).await?;
                 self.disown(cache, &live).await
             }
-            Origin::Adopted(Some(original)) => restore(self.stores, cache, &live, &original).await,
+            Origin::Adopted(Some(original)) => {
+                let Some(target) = self.target else { return restore(self.stores, cache, live, &original, None).await };
+                let template = target.template();
+                let ports = render::ports(self.spec, &template, &self.speech(&template).main_port());
+                let (selector, pods) = (target.selector(), target.pod_labels());
+                let serving = Serving { selector, pods, template: &template, port: &ports[0] };
+                restore(self.stores, cache, live, &original, Some(&serving)).await
+            }
         }
     }
 
@@ -220,7 +231,8 @@ impl Executor<'_> {
     pub(crate) async fn traffic_left_primary(&self) -> Result<(), ActError> {
         let (namespace, apex) = (&self.names.namespace, &self.names.apex);
         let primary = self.stores.target(self.names.kind, namespace, &self.names.primary());
-        let (Some(_), Some(service), Some(primary)) = (self.target, self.stores.services.get(namespace, apex), primary)
+        let (Some(target), Some(service), Some(primary)) =
+            (self.target, self.stores.services.get(namespace, apex), primary)
         else {
             return Ok(());
         };
@@ -229,14 +241,27 @@ impl Executor<'_> {
             return Ok(());
         }
         let primary = format!("{}-", self.names.primary());
-        let leads_there = endpoints(self.stores, namespace, apex).await?.into_iter().any(|endpoint| {
+        let endpoints = endpoints(self.stores, namespace, apex).await?;
+        let is_ready = |endpoint: &Endpoint| endpoint.conditions.as_ref().and_then(|it| it.ready) != Some(false);
+        let serves = endpoints.iter().any(is_ready);
+        let leads_there = endpoints.into_iter().any(|endpoint| {
             endpoint.target_ref.and_then(|pod| pod.name).is_some_and(|name| name.starts_with(&primary))
         });
-        match leads_there {
-            true => Err(ActError::Waiting(format!("Service {apex} still leads to {primary}*"))),
-            false => Ok(()),
+        if leads_there {
+            return Err(ActError::Waiting(format!("Service {apex} still leads to {primary}*")));
         }
+        // Without a selector it led to nobody before.
+        if !serves && target.progress().available > 0 && !service.fields.spec.selector.is_empty() {
+            return Err(ActError::Waiting(format!("Service {apex} leads to no pod of {} yet", target.name())));
+        }
+        Ok(())
     }
+}
+
+/// Returns what an adopted object was, with what of it is about to be changed for the first time.
+fn extended<V: Projection>(original: &str, live: &Cached<V>, wanted: &Value) -> Option<String> {
+    let owners = live.owners()?;
+    render::extended(original, &live.json(), wanted, |path| owners.wrote(path))
 }
 
 /// Gives back whatever a Canary has adopted, where its target is gone and nobody can be waited for.
@@ -256,7 +281,7 @@ pub(super) async fn restore_of<V: Projection>(
 ) -> Result<(), ActError> {
     for live in cache.of(namespace).iter().filter(|live| live.label(CANARY_LABEL) == Some(canary)) {
         let Some(original) = original_of(live) else { continue };
-        match restore(stores, cache, live, original).await {
+        match restore(stores, cache, live, original, None).await {
             // Gone already, or going with its namespace.
             Err(ActError::Write { source, .. }) if [403, 404, 409].iter().any(|code| is_status(&source, *code)) => {}
             other => other?,
@@ -270,10 +295,12 @@ async fn restore<V: Projection>(
     cache: &Cache<V>,
     live: &Arc<Cached<V>>,
     original: &str,
+    serving: Option<&Serving<'_>>,
 ) -> Result<(), ActError> {
     let version = resource::<V>().api_version;
     let metadata = live.json()["metadata"].take();
-    let restored = render::restored(&(&version, V::KIND), &metadata, original).map_err(ActError::Precondition)?;
+    let restored =
+        render::restored(&(&version, V::KIND), &metadata, original, serving).map_err(ActError::Precondition)?;
     apply(&stores.api, cache, &restored).await?;
     tracing::info!(kind = V::KIND, namespace = live.namespace(), name = live.name(), "given back");
     Ok(())

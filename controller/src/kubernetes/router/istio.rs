@@ -2,6 +2,7 @@
 //! each arm.
 
 mod callers;
+mod earlier;
 mod export;
 mod host_owner;
 mod one_place;
@@ -17,14 +18,16 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use weir_wire::TOKEN_HEADER;
 
-use super::apex::{Origin, origin, restore_of, spec_before};
+use super::apex::restore_of;
+use super::earlier::Earlier;
+use super::origin::{Origin, controlled_since, origin, refuse_controlled, spec_before};
 use crate::api::service::Free;
 use crate::api::{CanarySpec, canary_token};
-use crate::kubernetes::api_server::apply::ActError;
+use crate::kubernetes::api_server::apply::{ActError, take_out};
 use crate::kubernetes::executor::{Executor, foreign, owned_by_other};
 use crate::kubernetes::kinds::canary::Fault;
-use crate::kubernetes::kinds::{Labels, gateway_name};
-use crate::kubernetes::render::{self, Arms, CANARY_LABEL, Names, Ownership};
+use crate::kubernetes::kinds::{Labels, VirtualServiceView, gateway_name};
+use crate::kubernetes::render::{self, Arms, Names, Ownership};
 use crate::kubernetes::stores::Stores;
 use crate::kubernetes::target::flagger::Around;
 
@@ -36,7 +39,7 @@ pub(super) use host_owner::{served_elsewhere, taken_hosts};
 pub(super) use policy::policies_of_gateways;
 pub(super) use request_match::request_match;
 pub(super) use sidecars::hiding;
-pub(super) use within::{routes_beside, shared_host};
+pub(super) use within::{hosts_behind, routes_beside, shared_host};
 
 /// Returns why the VirtualService can be neither made nor adopted: one word, and a sentence.
 pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec) -> Option<Fault> {
@@ -45,16 +48,34 @@ pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec)
     if let Some(problem) = owned_by_other(stores, routes.as_deref(), names) {
         return Some(("NameTaken", problem));
     }
-    let routes = routes.filter(|routes| matches!(origin(Some(routes), names), Origin::Foreign))?;
-    let live = routes.body()["spec"].take();
+    if let Some(fault) = refuse_controlled(routes.as_deref(), names) {
+        return Some(fault);
+    }
+    let routes = routes?;
+    let delegated = spec.service.delegation == Some(true);
+    let live = match origin(Some(&routes), names) {
+        Origin::Foreign | Origin::Claimed => routes.body()["spec"].take(),
+        // It was adopted with hosts, and the Canary wants none of them any more.
+        Origin::Adopted(_) if delegated && !routes.fields.spec.hosts.is_empty() => {
+            let before = spec_before(&routes, names);
+            json!({"hosts": before["hosts"], "gateways": before["gateways"]})
+        }
+        Origin::Adopted(_) | Origin::Made | Origin::Missing => return None,
+    };
     let foreign_destinations = render::foreign_destinations(&live, names);
     if foreign_destinations.is_empty() {
-        let wanted = render::virtual_service(names, spec, Arms::Both, Ownership::Adopted, false, &Map::new());
+        let settings = render::settings(&live);
+        let mut wanted = render::virtual_service(names, spec, Arms::Both, Ownership::Adopted, false, &settings);
+        if delegated {
+            let (hosts, gateways) = of_roots(stores, names);
+            wanted["spec"]["hosts"] = hosts.into();
+            wanted["spec"]["gateways"] = gateways.into();
+        }
         let lost = render::lost(&live, &wanted["spec"], names, spec.service.port);
         return (!lost.is_empty()).then(|| {
+            let say = if delegated { "the VirtualService that delegates to it" } else { "spec.service of the Canary" };
             let problem = format!(
-                "VirtualService {apex} would lose {}: say the same in spec.service of the Canary, or move it to a VirtualService of \
-                 another name",
+                "VirtualService {apex} would lose {}: say the same in {say}, or move it to a VirtualService of another name",
                 lost.join(", ")
             );
             ("RoutesLost", problem)
@@ -70,6 +91,30 @@ pub(super) fn routes_conflict(stores: &Stores, names: &Names, spec: &CanarySpec)
     })
 }
 
+/// Returns hosts and gateways of the VirtualServices that delegate to a Canary's.
+fn of_roots(stores: &Stores, names: &Names) -> (Vec<String>, Vec<String>) {
+    let index = stores.host_index();
+    let roots = index.roots().iter().filter(|root| root.delegates_to(&names.namespace, &names.apex).next().is_some());
+    let (mut hosts, mut gateways) = (Vec::new(), Vec::new());
+    for root in roots {
+        hosts.extend(root.fields.spec.hosts.iter().cloned());
+        let whole = |gateway: &String| match gateway.as_str() {
+            "mesh" => gateway.clone(),
+            _ => {
+                let (namespace, name) = gateway_name(gateway, root.namespace());
+                format!("{namespace}/{name}")
+            }
+        };
+        gateways.extend(root.fields.spec.gateways.iter().map(whole));
+    }
+    (hosts, gateways)
+}
+
+/// Returns the VirtualService that another controller may undo.
+pub(super) fn controlled_routes(stores: &Stores, names: &Names) -> Option<String> {
+    controlled_since(stores.virtual_services.get(&names.namespace, &names.apex).as_deref(), names)
+}
+
 /// Takes over what a VirtualService that was there before its Canary says of hosts, of gateways and of the conditions that every request
 /// must meet, where the Canary says nothing of them.
 pub(super) fn keep_of_before(stores: &Stores, names: &Names, spec: &mut CanarySpec) {
@@ -81,7 +126,7 @@ pub(super) fn keep_of_before(stores: &Stores, names: &Names, spec: &mut CanarySp
     let Some(live) = stores.virtual_services.get(&names.namespace, &names.apex) else { return };
     if service.r#match.is_empty() {
         let conditions = match origin(Some(&live), names) {
-            Origin::Foreign => render::union_of_conditions(&live.body()["spec"]),
+            Origin::Foreign | Origin::Claimed => render::union_of_conditions(&live.body()["spec"]),
             Origin::Adopted(Some(original)) => render::kept_conditions(&original),
             Origin::Adopted(None) | Origin::Made | Origin::Missing => Vec::new(),
         };
@@ -159,10 +204,8 @@ fn leads(stores: &Stores, names: &Names, is_so: impl Fn(&Value) -> bool) -> bool
 }
 
 /// Returns the VirtualServices that Weir made for a Canary under another name than the one that its spec has.
-pub(super) fn routes_left_behind(stores: &Stores, names: &Names) -> Vec<String> {
-    let routes = stores.virtual_services.of(&names.namespace);
-    let routes = routes.iter().filter(|it| it.label(CANARY_LABEL) == Some(&names.canary) && it.name() != names.apex);
-    routes.map(|it| format!("VirtualService {}", it.name())).collect()
+pub(super) fn routes_left_behind(stores: &Stores, names: &Names) -> Vec<Earlier> {
+    earlier::virtual_services(stores, names).iter().map(|live| Earlier::of(live, names)).collect()
 }
 
 /// Returns whose a DestinationRule is that must be the Canary's own alone, where it is not.
@@ -246,17 +289,10 @@ impl Executor<'_> {
         let before = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex);
         let narrow = !export::narrowed_by(self.stores, self.names, self.spec, before.as_deref()).is_empty();
         let settings = before.map(|live| render::settings(&spec_before(&live, self.names))).unwrap_or_default();
-        let routes = |ownership| {
-            let mut routes =
-                render::virtual_service(self.names, self.spec, Arms::Both, ownership, multiport, &settings);
-            if self.stands_in {
-                // A gateway that starts without Weir has no filter, and would send everything to a primary that cannot serve.
-                let to_canary = routes["spec"]["http"][0]["route"].clone();
-                let all = routes["spec"]["http"].as_array_mut().into_iter().flatten();
-                all.for_each(|route| route["route"] = to_canary.clone());
-            }
-            routes
-        };
+        if let Some((_, problem)) = routes_conflict(self.stores, self.names, self.spec) {
+            return Err(ActError::Precondition(problem));
+        }
+        let routes = |ownership| self.routes(self.spec, ownership, multiport, &settings);
         let mut wanted = self.held(&self.stores.virtual_services, routes)?;
         if let Some(http) = wanted["spec"]["http"].as_array_mut() {
             http.splice(..0, render::routes_of_other_ports(self.names, &self.other_ports(ports)));
@@ -268,14 +304,47 @@ impl Executor<'_> {
                 wanted["spec"]["exportTo"] = json!(["."]);
             }
         }
-        self.ensure(&self.stores.virtual_services, &wanted).await
+        self.ensure(&self.stores.virtual_services, &wanted).await?;
+        self.take_hosts_out().await
+    }
+
+    /// Renders the routes to the arms.
+    fn routes(&self, spec: &CanarySpec, ownership: Ownership, multiport: bool, settings: &Map<String, Value>) -> Value {
+        let mut routes = render::virtual_service(self.names, spec, Arms::Both, ownership, multiport, settings);
+        if self.stands_in {
+            // A gateway that starts without Weir has no filter, and would send everything to a primary that cannot serve.
+            let to_canary = routes["spec"]["http"][0]["route"].clone();
+            let all = routes["spec"]["http"].as_array_mut().into_iter().flatten();
+            all.for_each(|route| route["route"] = to_canary.clone());
+        }
+        routes
+    }
+
+    /// Takes the hosts out of an adopted VirtualService that is delegated to: istiod takes one that has any for no delegate. Those that
+    /// delegate to it have them.
+    async fn take_hosts_out(&self) -> Result<(), ActError> {
+        let Names { namespace, apex, .. } = self.names;
+        let cache = &self.stores.virtual_services;
+        let Some(live) = cache.get(namespace, apex).filter(|_| self.spec.service.delegation == Some(true)) else {
+            return Ok(());
+        };
+        let body = &live.fields.spec;
+        if !(body.hosts.is_empty() && body.gateways.is_empty()) && self.written.may_clean::<VirtualServiceView>(apex) {
+            take_out(&self.stores.api, cache, &live, json!({"spec": {"hosts": null, "gateways": null}})).await?;
+            self.written.record_cleaned::<VirtualServiceView>(apex);
+        }
+        Ok(())
     }
 
     pub(super) async fn give_back_virtual_service(&self, multiport: bool) -> Result<(), ActError> {
         let none = Map::new();
         let routes =
             |ownership| render::virtual_service(self.names, self.spec, Arms::Apex, ownership, multiport, &none);
-        self.give_back(&self.stores.virtual_services, routes).await
+        self.give_back_earlier_virtual_services(routes).await?;
+        let Some(live) = self.stores.virtual_services.get(&self.names.namespace, &self.names.apex) else {
+            return Ok(());
+        };
+        self.give_back(&self.stores.virtual_services, &live, routes).await
     }
 
     pub(super) async fn make_destination_rules(&self, opening: &Value) -> Result<(), ActError> {
@@ -289,7 +358,12 @@ impl Executor<'_> {
     }
 
     fn destination_rule(&self, service: &str) -> Value {
-        let policy = policy::of_user(self.stores, self.names);
+        let mut policy = policy::of_user(self.stores, self.names, &self.names.apex);
+        if self.renamed && policy.is_none() {
+            // Its pods are spoken to as they were.
+            let earlier = super::earlier::called(self.stores, self.names);
+            policy = earlier.iter().find_map(|live| policy::of_user(self.stores, self.names, live.name()));
+        }
         render::destination_rule(self.names, self.spec, policy.as_ref(), service)
     }
 

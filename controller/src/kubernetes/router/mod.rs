@@ -5,7 +5,9 @@
 //! the compiler names what a new kind must say.
 
 mod apex;
+mod earlier;
 mod istio;
+mod origin;
 mod own_endpoints;
 mod speech;
 
@@ -29,7 +31,9 @@ use crate::kubernetes::target::flagger::Around;
 #[cfg(test)]
 pub(in crate::kubernetes) use apex::ownership_after_deletion;
 pub(crate) use apex::{apex_conflict, restore_all};
+pub(crate) use earlier::{Earlier, left_behind};
 pub(crate) use istio::{Callers, Served, TakenHost};
+pub(crate) use origin::controlled_apex;
 pub(crate) use own_endpoints::own_endpoints;
 pub(in crate::kubernetes) use speech::{SPEECH, Speech};
 
@@ -56,10 +60,24 @@ pub(crate) fn foreign_policy(stores: &Stores, names: &Names) -> Option<String> {
 }
 
 /// Returns the routes that Weir made for a Canary under another name than the one that its spec has.
-#[must_use]
-pub(crate) fn routes_left_behind(stores: &Stores, names: &Names) -> Vec<String> {
+fn routes_left_behind(stores: &Stores, names: &Names) -> Vec<Earlier> {
     match names.router {
         RouterKind::Istio => istio::routes_left_behind(stores, names),
+    }
+}
+
+/// Returns the routes under the apex's name that another controller may undo, a sentence each.
+fn controlled_routes(stores: &Stores, names: &Names) -> Option<String> {
+    match names.router {
+        RouterKind::Istio => istio::controlled_routes(stores, names),
+    }
+}
+
+/// Returns which host of a Canary on its gateways an older Canary of its own namespace has for all of its requests, a sentence each.
+#[must_use]
+pub(crate) fn hosts_behind(stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<String> {
+    match names.router {
+        RouterKind::Istio => istio::hosts_behind(stores, names, spec),
     }
 }
 
@@ -267,6 +285,13 @@ impl Executor<'_> {
     async fn make_routes(&self, ports: &[Value]) -> Result<(), ActError> {
         match self.names.router {
             RouterKind::Istio => self.make_virtual_service(ports).await,
+        }
+    }
+
+    /// Has the routes of earlier names lead to the arms.
+    async fn lead_earlier_routes(&self, ports: &[Value]) -> Result<(), ActError> {
+        match self.names.router {
+            RouterKind::Istio => self.lead_earlier_virtual_services(ports).await,
         }
     }
 

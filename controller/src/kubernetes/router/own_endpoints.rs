@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams};
 
-use super::apex::{Origin, origin};
+use super::origin::{Origin, origin};
 use crate::kubernetes::api_server::apply::{ActError, with_timeout};
 use crate::kubernetes::api_server::object::resource;
 use crate::kubernetes::kinds::EndpointSliceView;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::apex::spec_before;
+use super::origin::spec_before;
 use crate::api::CanarySpec;
 use crate::api::service::protocol;
 use crate::kubernetes::executor::{Executor, any_endpoint};
@@ -180,9 +180,9 @@ impl Executor<'_> {
         let live = self.stores.services.get(&self.names.namespace, &self.names.primary_service())?;
         live.owners().filter(|owners| !owners.others_wrote("ports"))?;
         let ports = live.body()["spec"]["ports"].take();
-        let number = self.spec.service.port.unwrap_or_default();
+        let number = self.spec.service.port.unwrap_or_default().into();
         let mut ports = ports.as_array()?.iter();
-        ports.clone().find(|port| port["port"] == number).or_else(|| ports.next()).cloned()
+        ports.clone().find(|port| render::is_of(port, &number)).or_else(|| ports.next()).cloned()
     }
 
     /// Returns how the pods of revisions are spoken to that the spec does not speak of.

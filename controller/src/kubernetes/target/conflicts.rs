@@ -8,7 +8,7 @@ use crate::kubernetes::kinds::canary::{Canary, Fault};
 use crate::kubernetes::kinds::selects;
 use crate::kubernetes::kinds::{Labels, Pod, Target, labels_text};
 use crate::kubernetes::render::{ArmLabels, CANARY_LABEL, Names};
-use crate::kubernetes::router::{foreign_policy, routes_left_behind};
+use crate::kubernetes::router::foreign_policy;
 use crate::kubernetes::stores::Stores;
 
 /// Returns why a Canary can have none of its objects: one word, and a sentence.
@@ -169,35 +169,4 @@ fn other_workload<T>(
         }
         Some((finds(pod.metadata.labels.as_ref())?, format!("{} {}", owner.kind, owner.name)))
     })
-}
-
-/// Returns what Weir made for a Canary under another name, before its spec had the one that it has: it stays until the Canary goes, and
-/// of two routes for one host the older one is taken. The primary of an earlier target that still serves has a sentence of its own.
-pub(crate) fn left_behind(stores: &Stores, names: &Names) -> impl Iterator<Item = String> {
-    let (namespace, canary) = (&names.namespace, &names.canary);
-    let is_ours = |label: Option<&str>| label == Some(canary);
-    let own = [names.apex.clone(), names.primary_service(), names.canary_service()];
-    let services = stores.services.of(namespace);
-    let services = services.iter().filter(|it| is_ours(it.label(CANARY_LABEL)));
-    let services = services.filter(|it| !own.iter().any(|own| own == it.name()));
-    let services = services.map(|it| format!("Service {}", it.name()));
-    let targets = stores.targets_of(namespace);
-    let label = |target: &Target| target.metadata().labels.as_ref()?.get(CANARY_LABEL).cloned();
-    let standing = standing(stores, names);
-    let stands = |it: &Target| standing.as_ref().is_some_and(|standing| standing.name() == it.name());
-    let targets = targets.iter().filter(|it| is_ours(label(it).as_deref()) && it.name() != names.primary());
-    let targets = targets.filter(|it| !stands(it));
-    let targets = targets.map(|it| format!("{} {}", it.kind().word(), it.name()));
-    let what: Vec<String> = routes_left_behind(stores, names).into_iter().chain(services).chain(targets).collect();
-    let left = (!what.is_empty()).then(|| {
-        format!(
-            "{} is of an earlier service.name or targetRef of this Canary, and goes with it alone: delete it once nobody uses it",
-            what.join(", ")
-        )
-    });
-    let stands = standing.map(|it| {
-        let (kind, name, primary) = (it.kind().word(), it.name(), names.primary());
-        format!("{kind} {name}, of an earlier targetRef, serves all requests of the primary until {primary} can: leave it until then")
-    });
-    left.into_iter().chain(stands)
 }

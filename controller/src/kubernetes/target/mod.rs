@@ -5,6 +5,7 @@ pub(crate) mod apart;
 pub(crate) mod conflicts;
 pub(crate) mod flagger;
 pub(crate) mod hazards;
+pub(crate) mod left_behind;
 pub(crate) mod lossy;
 pub(crate) mod revision;
 pub(crate) mod scaler;

@@ -77,3 +77,74 @@ async fn the_primary_of_another_target_serves_at_the_port_that_its_own_pods_have
     assert_eq!((port("shop"), port("shop-primary")), (8080.into(), 8080.into()));
     assert_eq!(port("shop-canary"), 9090);
 }
+
+#[tokio::test(start_paused = true)]
+async fn users_reach_the_arms_of_a_target_of_another_name_by_the_routes_of_the_old_one_too() {
+    let server = ApiServer::default();
+    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
+    server.apply("flux", &canary("shop", json!({"hosts": ["shop.example.com"], "gateways": ["public"]})));
+    let stage = Stage::initialized_of(&server).await;
+    let route = |name: &str| {
+        let http = stage.get("virtualservices", name)["spec"]["http"].clone();
+        http.as_array().unwrap().iter().map(|it| it["route"][0]["destination"]["host"].clone()).collect::<Vec<_>>()
+    };
+    let selector = |name: &str| stage.get("services", name)["spec"]["selector"].clone();
+    stage.server.stick("front-primary", true);
+    stage.server.apply("flux", &deployment("front", &[("app", "front")], "v2"));
+    // Both names change: that of the service is the target's.
+    stage.edit("canaries", "shop", |canary| canary["spec"]["targetRef"]["name"] = "front".into());
+    stage.rest().await;
+    assert_eq!(
+        (route("shop"), selector("shop")),
+        (vec!["shop-canary".into(), "shop-primary".into()], json!({"app": "shop-primary"}))
+    );
+    stage.server.stick("front-primary", false);
+    stage.rest().await;
+    assert_eq!(route("front"), ["front-canary", "front-primary"]);
+    let spec = stage.get("virtualservices", "shop")["spec"].clone();
+    assert_eq!(spec["http"], stage.get("virtualservices", "front")["spec"]["http"]);
+    assert_eq!(
+        (&spec["hosts"], selector("shop")),
+        (&json!(["shop.example.com", "shop"]), json!({"app": "front-primary"}))
+    );
+    let message = told(&stage);
+    for sentence in [
+        "VirtualService shop, Service shop, Service shop-canary, Service shop-primary, Deployment shop-primary is of an earlier",
+        "Deployment shop, an earlier targetRef, has 0 replicas, as Weir left it",
+    ] {
+        assert!(message.contains(sentence), "{message}");
+    }
+    assert_eq!(stage.changed().await, [""; 0]);
+    stage.server.delete("canaries", super::stage::NAMESPACE, "shop");
+    for _ in 0..10_000 {
+        if stage.get("virtualservices", "front")["spec"]["http"][0]["route"][0]["destination"]["host"] == "front" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!((route("shop"), selector("shop")), (vec!["front".into()], json!({"app": "front"})), "until they go");
+    stage.rest().await;
+    assert!(stage.get("canaries", "shop").is_null() && stage.get("virtualservices", "shop").is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_the_new_name_leads_to_its_own_pods_until_the_new_primary_serves() {
+    let stage = renamable().await;
+    stage.server.stick("front-primary", true);
+    stage.server.apply("flux", &deployment("front", &[("app", "front")], "v2"));
+    let port = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
+    stage.server.apply("flux", &super::stage::service("front", "front", port));
+    stage.edit("canaries", "shop", |canary| {
+        canary["spec"]["targetRef"]["name"] = "front".into();
+        canary["spec"]["service"]["name"] = "front".into();
+    });
+    stage.rest().await;
+    let selector = || stage.get("services", "front")["spec"]["selector"].clone();
+    assert_eq!(
+        (selector(), &stage.get("deployments", "front")["spec"]["replicas"]),
+        (json!({"app": "front"}), &json!(1))
+    );
+    stage.server.stick("front-primary", false);
+    stage.rest().await;
+    assert_eq!(selector(), json!({"app": "front-primary"}));
+}

@@ -12,12 +12,13 @@ use crate::kubernetes::kinds::DestinationRule;
 use crate::kubernetes::render::{CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
 
-/// Returns the policy of the user's rule that holds for the service that users call, if there is one.
+/// Returns the policy of the user's rule that holds for the service that users have `called` so, if there is one. Of several for one host istiod makes
+/// one rule, with the policy of the oldest that has any.
 #[must_use]
-pub(super) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
+pub(super) fn of_user(stores: &Stores, names: &Names, called: &str) -> Option<Value> {
     let domain = &stores.settings.cluster_domain;
-    let service = format!("{}.{}.svc.{domain}", names.apex, names.namespace);
-    [names.namespace.as_str(), stores.settings.root_namespace.as_str()].into_iter().find_map(|namespace| {
+    let service = format!("{called}.{}.svc.{domain}", names.namespace);
+    let of = |namespace: &str| {
         let rules =
             stores.destination_rules.of(namespace).into_iter().filter(|rule| rule.label(CANARY_LABEL).is_none());
         let found = rules.filter_map(|rule| {
@@ -25,10 +26,16 @@ pub(super) fn of_user(stores: &Stores, names: &Names) -> Option<Value> {
             // One for some clients only is no policy of the gateway's.
             let for_all = spec.get("workloadSelector").is_none();
             let rank = specificity(&spec, &rule, &service, domain).filter(|_| for_all)?;
-            Some((rank, std::cmp::Reverse(rule.name().to_owned()), spec))
+            Some((rank, rule, spec))
         });
-        found.max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)))?.2.get("trafficPolicy").cloned()
-    })
+        let mut found: Vec<_> = found.collect();
+        let most = found.iter().map(|(rank, ..)| *rank).max()?;
+        found.retain(|(rank, ..)| *rank == most);
+        found.sort_by_key(|(_, rule, _)| (rule.metadata.creation_timestamp.clone(), rule.name().to_owned()));
+        // A rule without a policy hides those of the root namespace too.
+        Some(found.into_iter().find_map(|(.., spec)| spec.get("trafficPolicy").filter(|it| !it.is_null()).cloned()))
+    };
+    [names.namespace.as_str(), stores.settings.root_namespace.as_str()].into_iter().find_map(of).flatten()
 }
 
 /// Returns the rules for the service that users call which stand beside its gateways: istiod looks there first. Nothing of one for exactly

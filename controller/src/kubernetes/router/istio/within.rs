@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Callers;
 use super::export::is_for_its_namespace;
 use super::host_owner::is_stalled;
+use super::one_place::one_place;
+use super::{Callers, gateways};
 use crate::api::CanarySpec;
 use crate::api::service::on_mesh;
-use crate::kubernetes::kinds::VirtualService;
 use crate::kubernetes::kinds::canary::{Canary, Fault};
+use crate::kubernetes::kinds::{VirtualService, gateway_name};
 use crate::kubernetes::render::{CANARY_LABEL, Names};
 use crate::kubernetes::stores::Stores;
 
@@ -47,6 +48,39 @@ pub(in super::super) fn shared_host(stores: &Stores, names: &Names, spec: &Canar
         );
         Some(("HostTaken", problem))
     })
+}
+
+/// Returns which host of a Canary on its gateways an older Canary of its namespace has, a sentence each: of two whose requests have no
+/// conditions (`match`) a gateway follows the older routes alone.
+pub(in super::super) fn hosts_behind(stores: &Stores, names: &Names, spec: &CanarySpec) -> Vec<String> {
+    let (namespace, service) = (&names.namespace, &spec.service);
+    if service.delegation == Some(true) || !service.r#match.is_empty() {
+        return Vec::new();
+    }
+    let through = gateways(stores, names, spec);
+    let Some(own) = stores.canaries.get(namespace, &names.canary) else { return Vec::new() };
+    let age = |canary: &Canary| (canary.made_at(), canary.name().to_owned());
+    let on_one = |theirs: &String| {
+        let theirs = gateway_name(theirs, namespace);
+        through.iter().any(|ours| one_place(stores, ours, &theirs))
+    };
+    let sentence = |host: &String| {
+        let others = stores.canaries_of_host(&host.to_ascii_lowercase());
+        let other = others.iter().find(|other| {
+            let Ok(theirs) = &other.fields.spec else { return false };
+            let theirs = &theirs.service;
+            let is_older = other.namespace() == namespace && !other.deleted() && age(other) < age(&own);
+            let all = theirs.delegation != Some(true) && theirs.r#match.is_empty();
+            is_older && all && !is_stalled(other) && theirs.gateways.iter().any(on_one)
+        })?;
+        Some(format!(
+            "{host} is a host of Canary {} too, and its gateway follows the older routes alone: none of these requests reaches {}; remove \
+             it from one of the two, or give each conditions (spec.service.match)",
+            other.name(),
+            names.canary
+        ))
+    };
+    service.hosts.iter().filter_map(sentence).collect()
 }
 
 /// Returns the users' own routes of the mesh for the service that a Canary's callers ask for, a sentence each: a sidecar follows those of

@@ -173,7 +173,9 @@ impl Store {
         if before.is_none() {
             self.uids += 1;
             metadata["uid"] = format!("00000000-0000-4000-8000-{:012}", self.uids).into();
-            metadata["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+            if metadata["creationTimestamp"].is_null() {
+                metadata["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+            }
             metadata["generation"] = 1.into();
             metadata["namespace"] = key.1.clone().into();
             metadata["name"] = key.2.clone().into();
