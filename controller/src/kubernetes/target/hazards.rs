@@ -1,6 +1,7 @@
 //! What of the users' own finds the target's pods by their labels, and will not find the primary's: from the first release on these
 //! serve, under another value of one label. A policy that stops applying opens a door, or closes one, so each is named before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
