@@ -174,7 +174,7 @@ async fn flux_hands_a_service_from_flagger_to_weir_and_back_as_the_page_says_and
     std::fs::write(clone.path().join("apps/shop/deployment.yaml"), deployment("v2")).unwrap();
     clone.push("shop v2");
     says("canary", "Succeeded").await;
-    follow("### Back by Git", 12, &clone);
+    follow("### Back by Git", 14, &clone);
     tokio::time::sleep(Duration::from_secs(10)).await;
     let tally = traffic.finish().await;
     println!("released, and back: {}", serde_json::to_string(&tally.summary()).unwrap());

@@ -184,7 +184,7 @@ async fn the_page_is_followed_word_by_word_there_and_back_and_no_request_fails()
     assert!(tally.of("v2").ok > 0);
     let traffic = stage.traffic(50.0);
     let back = commands(&stage, "Back to Flagger", path);
-    assert_eq!(back.len(), 4, "{back:?}");
+    assert_eq!(back.len(), 5, "{back:?}");
     follow(&back);
     tokio::time::sleep(Duration::from_secs(10)).await;
     let tally = traffic.finish().await;
