@@ -35,7 +35,7 @@ const CALLS: usize = 4;
 /// error counts for as long.
 const KEPT: Duration = Duration::from_secs(600);
 /// Time until a list that failed is asked for again.
-const RETRY: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(30);
 
 /// In place of a namespace: all of them. Of these, only what chooses namespaces is kept.
 pub(crate) const EVERYWHERE: &str = "";
@@ -97,6 +97,15 @@ impl Answer {
         let each = self.failed.iter().map(|(kind, why)| format!("{kind} cannot be listed ({why})"));
         (!self.failed.is_empty()).then(|| each.collect::<Vec<_>>().join(", "))
     }
+
+    /// Takes over what an earlier answer says of a kind, where that is not as old as this; returns whether it is not.
+    fn keeps(&mut self, kind: &'static str, before: &Self, age: Duration) -> bool {
+        let Some(at) = before.heard.get(kind).filter(|at| at.elapsed() < age) else { return false };
+        self.items.extend(before.items.iter().filter(|listed| listed.kind == kind).cloned());
+        self.cut |= before.cut;
+        self.heard.insert(kind, *at);
+        true
+    }
 }
 
 /// A namespace, and the first of the kinds that are asked for together.
@@ -155,7 +164,7 @@ impl Lists {
             found.asking = true;
             let (lists, client, before) = (self.clone(), client.clone(), found.answer.clone());
             tokio::spawn(async move {
-                let answer = lists.ask(&client, &key.0, kinds, &before.unwrap_or_default()).await;
+                let answer = lists.ask(&client, &key.0, kinds, &before.unwrap_or_default(), fresh).await;
                 let known = Known { answer: Some(Arc::new(answer)), at: Some(Instant::now()), asking: false };
                 lists.known.lock().insert(key, known);
                 wake();
@@ -164,13 +173,24 @@ impl Lists {
         found.answer.clone()
     }
 
-    async fn ask(&self, client: &Client, namespace: &str, kinds: &[Listable], before: &Answer) -> Answer {
+    async fn ask(
+        &self,
+        client: &Client,
+        namespace: &str,
+        kinds: &[Listable],
+        before: &Answer,
+        fresh: Duration,
+    ) -> Answer {
         let mut answer = Answer::default();
         let mut room = Room::of(namespace, "");
         for listable in kinds {
             let Listable { kind, plural, .. } = *listable;
             if self.unserved.lock().get(plural).is_some_and(|at| at.elapsed() < KEPT) {
                 answer.withheld.push(kind);
+                continue;
+            }
+            // Beside one that failed the others are asked for no sooner than they would be.
+            if answer.keeps(kind, before, fresh) {
                 continue;
             }
             let _turn = self.calls.acquire().await;
@@ -193,13 +213,8 @@ impl Lists {
                 }
                 Err(error) => {
                     debug!(kind, namespace, error = %Chain(&error), "not listed");
-                    match before.heard.get(kind).filter(|at| at.elapsed() < KEPT) {
-                        Some(at) => {
-                            answer.items.extend(before.items.iter().filter(|listed| listed.kind == kind).cloned());
-                            answer.cut |= before.cut;
-                            answer.heard.insert(kind, *at);
-                        }
-                        None => answer.failed.push((kind, why(&error))),
+                    if !answer.keeps(kind, before, KEPT) {
+                        answer.failed.push((kind, why(&error)));
                     }
                 }
             }

@@ -170,6 +170,9 @@ async fn kinds_that_cannot_be_listed_are_told_as_not_known_beside_what_is_until_
     let unknown = "not fully known: Sidecar cannot be listed (the API server answers 500)";
     assert!(message.contains("PodDisruptionBudget ") && message.contains(unknown), "{message}");
     assert!(!message.contains("Sidecar sidecar-of-shop"), "{message}");
+    let lists = server.lists("networkpolicies");
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert!(server.lists("networkpolicies") <= lists + 2, "what was listed is not listed again beside it");
     server.list_all();
     tokio::time::sleep(Duration::from_secs(700)).await;
     assert!(told(&stage).contains("Sidecar sidecar-of-shop") && !told(&stage).contains("known"), "{}", told(&stage));
