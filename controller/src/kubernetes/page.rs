@@ -196,7 +196,7 @@ impl Source for Shared {
             changes.problems.clear();
             let namespaces: BTreeSet<String> = changes.items.iter().map(|item| item.namespace.clone()).collect();
             // There may be a thousand: so many are asked for at a time as questions have room.
-            let asked = namespaces.iter().map(async |namespace| self.sees(viewer, namespace).await);
+            let asked = namespaces.iter().map(|namespace| self.sees(viewer, namespace));
             let seen: Vec<bool> = try_join_all(asked).await?;
             let seen: BTreeMap<_, _> = namespaces.iter().zip(seen).collect();
             for item in &mut changes.items {

@@ -79,7 +79,8 @@ impl LastView {
             (*evidence, *kept) = (None, Vec::new());
         }
         run.clone_from(&view.run);
-        (primary.clone_from(&view.primary), canary.clone_from(&view.canary));
+        primary.clone_from(&view.primary);
+        canary.clone_from(&view.canary);
         *decided = view.ended.as_ref().is_some_and(|ended| ended.run == view.run);
         // The way back to the primary compares nothing, and has no value.
         if view.evidence.is_some() {
