@@ -4,7 +4,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
-import { Browser, Dashboard, Said, barriers, picture, until } from "./stage.mjs";
+import { Browser, Dashboard, EXAMPLE, Said, api, barriers, picture, until } from "./stage.mjs";
+
+/** What Weir says, as a test of the engine writes it. */
+const SAID = JSON.parse(readFileSync(new URL("said.json", import.meta.url)));
 
 let browser;
 
@@ -13,30 +16,6 @@ before(async () => {
 });
 
 after(() => browser?.end());
-
-const EXAMPLE = JSON.parse(readFileSync(new URL("../../cli/tests/golden/canary.json", import.meta.url)));
-
-/** Serves these Canaries; `number` grows with each change. */
-function api(views, refuse) {
-  const state = { views, number: 1 };
-  const summary = (view) => ({
-    namespace: view.namespace, name: view.name, phase: view.phase, since: view.since, reason: view.reason, message: view.message, weight: view.weight, paused: view.paused,
-    attention: view.attention ?? (view.phase === "Failed" ? "person" : view.run ? "moving" : "resting"), step: view.step && [view.step.number, view.step.of],
-    canary: [view.canary.failed, view.canary.ended], primary: [view.primary.failed, view.primary.ended],
-  });
-  const answer = (method, { pathname, searchParams }) => {
-    if (method === "POST") return refuse ?? [202, {}];
-    if (pathname === "/api/v1/summaries") {
-      const since = Number((searchParams.get("since") || "-0").split("-")[1]);
-      const items = state.views.filter((view) => (view.number ?? 1) > since).map(summary);
-      return [200, { cursor: `1-${state.number}`, whole: since === 0, items, gone: [], problems: state.problems ?? [] }];
-    }
-    const [namespace, name] = pathname.split("/").slice(-2).map(decodeURIComponent);
-    const found = state.views.find((view) => view.namespace === namespace && view.name === name);
-    return found ? [200, found] : [404, { error: "no such Canary" }];
-  };
-  return { state, answer };
-}
 
 test("a hostile text in every place is shown as a text and does nothing", async () => {
   const attack = `<img src=x onerror="globalThis.hacked=1"><script>globalThis.hacked=1</script>"'><svg onload=globalThis.hacked=1>\u202egnp`;
@@ -97,21 +76,25 @@ test("a verb that is refused is told with the reason, and the page goes on", asy
 test("a thousand Canaries that change every second are listed, filtered and drawn", async () => {
   // Ten need a person, fifty move, and all others rest.
   const names = ["cart", "checkout", "ledger", "search", "catalog", "login", "mail", "media", "orders", "prices"];
+  const counted = (text) => {
+    const [, failed, ended, ...primary] = /(\d+) of (\d+)\D.*primary (\d+) of (\d+)/.exec(text).map(Number);
+    return { failed, ended, of: primary };
+  };
   const person = [
-    { phase: "Failed", reason: "GuardTripped", message: "the guard in ingressgateway-5d8 stopped the canary by its absolute table: canary failed 4 of 4 requests, primary 0 of 252, at weight 10 %", failed: 4, ended: 4, weight: 0 },
-    { phase: "WaitingPromotion", reason: "WaitingForGate", message: "gate release-manager is closed: not approved yet", failed: 1, ended: 1912, weight: 50 },
-    { phase: "Failed", reason: "EvidenceBad", message: "the evidence of failures is a verdict: canary failed 9 of 412 requests, primary 3 of 8240, at weight 5 %", failed: 9, ended: 412, weight: 0 },
-    { phase: "Progressing", reason: "Insufficient", message: "3 canary requests so far, a check needs 10", failed: 0, ended: 3, weight: 1 },
+    { phase: "Failed", reason: "GuardTripped", message: SAID.GuardTripped, ...counted(SAID.GuardTripped), weight: 0 },
+    { phase: "WaitingPromotion", reason: "WaitingForGate", message: SAID.WaitingForGate, failed: 1, ended: 1912, weight: 50 },
+    { phase: "Failed", reason: "EvidenceBad", message: SAID.EvidenceBad, ...counted(SAID.EvidenceBad), weight: 0 },
+    { phase: "Progressing", reason: "Insufficient", message: SAID.Insufficient, failed: 0, ended: 3, weight: 1 },
   ];
   const one = (i) => {
     if (i % 100 === 7) return { ...person[Math.floor(i / 100) % 4], attention: "person", run: "" };
-    if (i % 20 === 3) return { phase: "Progressing", reason: "Analysing", message: `next check in ${1 + (i % 9)}s`, failed: i % 3, ended: 400 + 7 * i, weight: [5, 10, 20, 50][i % 4], run: "r", step: { number: 1 + (i % 4), of: 4 } };
+    if (i % 20 === 3) return { phase: "Progressing", reason: "Analysing", message: SAID.Analysing.replace(/\d+s/, `${1 + (i % 9)}s`), failed: i % 3, ended: 400 + 7 * i, weight: [5, 10, 20, 50][i % 4], run: "r", step: { number: 1 + (i % 4), of: 4 } };
     return { phase: i % 4 ? "Succeeded" : "Initialized", reason: "UpToDate", message: "", failed: 0, ended: 0, weight: 0, run: "" };
   };
   const views = Array.from({ length: 1000 }, (_, i) => {
-    const { failed, ended, ...rest } = one(i);
+    const { failed, ended, of = [Math.floor(failed / 3), 9 * ended], ...rest } = one(i);
     const step = rest.step;
-    return { ...EXAMPLE, ...rest, step, namespace: `team-${i % 20}`, name: `${names[i % 10]}-${String(i).padStart(3, "0")}`, stalled: false, canary: { ...EXAMPLE.canary, failed, ended }, primary: { ...EXAMPLE.primary, failed: Math.floor(failed / 3), ended: 9 * ended }, since: Date.now() - 60_000 * i };
+    return { ...EXAMPLE, ...rest, step, namespace: `team-${i % 20}`, name: `${names[i % 10]}-${String(i).padStart(3, "0")}`, stalled: false, canary: { ...EXAMPLE.canary, failed, ended }, primary: { ...EXAMPLE.primary, failed: of[0], ended: of[1] }, since: Date.now() - 60_000 * i };
   });
   const { state, answer } = api(views);
   const moving = views.filter((view) => view.run);

@@ -13,6 +13,7 @@ mod observing;
 mod play;
 mod primary_away;
 mod properties;
+mod said;
 mod silent;
 mod strategies;
 mod trouble;
