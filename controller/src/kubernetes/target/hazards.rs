@@ -22,7 +22,7 @@ const fn listable(group: &'static str, version: &'static str, kind: &'static str
 }
 
 /// Kinds that select pods of their own namespace.
-const POLICIES: [Listable; 17] = [
+const POLICIES: [Listable; 16] = [
     listable("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
     listable("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     listable("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies"),
@@ -38,7 +38,6 @@ const POLICIES: [Listable; 17] = [
     listable("autoscaling.k8s.io", "v1", "VerticalPodAutoscaler", "verticalpodautoscalers"),
     listable("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
     listable("networking.istio.io", "v1", "ServiceEntry", "serviceentries"),
-    listable("networking.istio.io", "v1", "DestinationRule", "destinationrules"),
     listable("networking.istio.io", "v1beta1", "ProxyConfig", "proxyconfigs"),
 ];
 /// Kinds that select pods of every namespace, where they stand in the mesh's own.
@@ -156,7 +155,7 @@ impl<'a> Arms<'a> {
         let Listed { kind, spec, .. } = policy;
         let selector = match *kind {
             "NetworkPolicy" => &spec["podSelector"],
-            "Sidecar" | "EnvoyFilter" | "ServiceEntry" | "DestinationRule" => &spec["workloadSelector"],
+            "Sidecar" | "EnvoyFilter" | "ServiceEntry" => &spec["workloadSelector"],
             "ServiceMonitor" => return self.monitor(stores, policy),
             "VerticalPodAutoscaler" | "ScaledObject" => return None,
             "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy" => &spec["endpointSelector"],

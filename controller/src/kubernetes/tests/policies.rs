@@ -66,7 +66,6 @@ async fn what_holds_for_pods_of_the_mesh_or_of_the_whole_cluster_by_the_targets_
         server.apply("flux", &policy);
     };
     put("networking.istio.io/v1", "ServiceEntry", NAMESPACE, json!({"workloadSelector": {"labels": labels}}));
-    put("networking.istio.io/v1", "DestinationRule", NAMESPACE, json!({"host": "x", "workloadSelector": by_match}));
     put("networking.istio.io/v1beta1", "ProxyConfig", NAMESPACE, json!({"selector": by_match}));
     let clusterwide = json!({"endpointSelector": of_shop(json!({"k8s:app": "shop"}))});
     put("cilium.io/v2", "CiliumClusterwideNetworkPolicy", "", clusterwide);
@@ -76,13 +75,7 @@ async fn what_holds_for_pods_of_the_mesh_or_of_the_whole_cluster_by_the_targets_
     put("cilium.io/v2", "CiliumNetworkPolicy", "db", let_in);
     let stage = Stage::initialized_of(&server).await;
     let message = told(&stage);
-    for kind in [
-        "ServiceEntry",
-        "DestinationRule",
-        "ProxyConfig",
-        "CiliumClusterwideNetworkPolicy",
-        "CiliumEgressGatewayPolicy",
-    ] {
+    for kind in ["ServiceEntry", "ProxyConfig", "CiliumClusterwideNetworkPolicy", "CiliumEgressGatewayPolicy"] {
         assert!(message.contains(&format!("{kind} x selects the pods of shop")), "{kind}: {message}");
     }
     assert!(message.contains("CiliumNetworkPolicy db/x has a rule for the pods of shop"), "{message}");
