@@ -6,8 +6,6 @@ use super::people::ask;
 use super::stage::{self, Release, SYSTEM, Stage, install, install_with, variable};
 use super::{ONE_STEP, STEPS};
 
-/// One step, long enough to break things in it.
-
 /// Ends the controller's processes as `kill -9` does, without a farewell.
 fn kill_controller() {
     kubectl(&["-n", SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/name=weir", "--grace-period=0", "--force"]);

@@ -112,13 +112,13 @@ impl Case {
         }
         match self {
             Self::AtOnce => {}
-            Self::At30 => stage.switch(r#"{"failure_ratio": 1}"#),
-            Self::CrashesAt30 => stage.switch(r#"{"crash_ratio": 1}"#),
+            Self::At30 => stage.switch(r#"{"failure_ratio": 1}"#).await,
+            Self::CrashesAt30 => stage.switch(r#"{"crash_ratio": 1}"#).await,
             Self::At30WithoutWeir => {
                 replicas(0);
                 let own = ["delete", "pods", "-l", "app.kubernetes.io/name=weir", "--grace-period=0", "--force"];
                 kubectl(&[&["-n", SYSTEM], &own[..]].concat());
-                stage.switch(r#"{"failure_ratio": 1}"#);
+                stage.switch(r#"{"failure_ratio": 1}"#).await;
                 wait("no request goes to the canary", || {
                     let ends = requests.since(released);
                     let failed = ends.iter().any(|end| end.failed);

@@ -104,7 +104,7 @@ async fn bad(stage: &Stage, callers: &[Caller], rate: f64, at_30: bool, version:
         let at_30 = |said: &Said| said.weight >= 30.0 && said.acknowledged;
         watch.until("the weight is 30 %", begun.at, at_30).await;
         tokio::time::sleep(CALM).await;
-        stage.switch(r#"{"failure_ratio": 1}"#);
+        stage.switch(r#"{"failure_ratio": 1}"#).await;
     }
     watch.until("the canary is taken back", begun.at, |said| said.phase == "Failed" && said.acknowledged).await;
     stage.rested().await;

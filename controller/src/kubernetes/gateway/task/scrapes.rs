@@ -59,7 +59,7 @@ impl Task {
         let known = Arc::new(known);
         let is_asked = |pod: &&Arc<Pod>| {
             let reports = self.reports.borrow();
-            !reports.is_left_alone(pod.name(), now) && !(newcomers_alone && reports.is_known(pod.name()))
+            !(reports.is_left_alone(pod.name(), now) || newcomers_alone && reports.is_known(pod.name()))
         };
         for pod in pods.iter().filter(is_asked) {
             if let Some(address) = pod.fields.status.pod_ip.as_deref() {
