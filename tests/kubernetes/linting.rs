@@ -81,7 +81,7 @@ fn canary(number: usize, (at, value): &(&str, Option<Value>)) -> String {
     let mut object = json!({
         "apiVersion": "weir.dev/v1beta1", "kind": "Canary", "metadata": {"name": name(number)},
         "spec": {
-            "targetRef": {"kind": "Deployment", "name": name(number)},
+            "targetRef": {"kind": "Deployment", "name": name(number)}, "metricsServer": "http://prometheus.test:9090",
             "service": {"port": 80, "gateways": ["public"], "hosts": [format!("{}.example.com", name(number))]},
             "analysis": {"interval": "30s", "threshold": 2, "stepWeight": 10},
         },
