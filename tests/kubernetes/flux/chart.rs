@@ -1,13 +1,18 @@
 //! Weir's chart as a HelmRelease, on a cluster that has never seen Weir.
 
 use super::super::kubectl::{apply, kubectl, object, run, until};
-use super::{Fork, condition, knows_callers, release_is_ready, without_callers};
+use super::{Fork, WORLD, condition, knows_callers, release_is_ready, without_callers};
 
-/// As docs/flux.md has it: the chart's own image, which this cluster was given under that name.
+/// As docs/flux.md has it, from a repository of this cluster's: the chart's own image, which it was given under that name.
 fn release() -> String {
     let page = std::fs::read_to_string(super::root().join("docs/flux.md")).unwrap();
     let block = page.split("```yaml\n").find(|block| block.contains("kind: HelmRelease")).unwrap();
-    block.split("```").next().unwrap().to_owned()
+    let (page, here) = (
+        "url: https://github.com/weir-dev/weir\n  ref: {semver: 0.x}",
+        format!("url: http://{WORLD}/git/weir.git\n  ref: {{branch: main}}"),
+    );
+    assert!(block.contains(page), "{block}");
+    block.split("```").next().unwrap().replace(page, &here)
 }
 
 /// Has the cluster serve Istio's kinds as an Istio before 1.22 does.
