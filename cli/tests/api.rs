@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::process::Output;
 use std::sync::Arc;
 
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use weir_controller::http;
 use weir_controller::status_store::{Call, Name, StatusStore};
@@ -220,18 +221,23 @@ async fn a_server_that_is_not_there_is_named_with_what_to_do() {
     assert!(said.contains("begin with http://"), "{said}");
 }
 
-#[tokio::test]
-async fn watching_through_a_pipe_tells_each_change_in_a_line() {
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
-    let served = serve().await;
-    served.statuses.set(view("shop", Phase::Initialized), &[]);
+/// Starts a watch of all Canaries whose output is a pipe; it ends with the child.
+fn watch(url: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["get", "canaries", "-w", "--server", &served.url])
+        .args(["get", "canaries", "-w", "--server", url])
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
+}
+
+#[tokio::test]
+async fn watching_through_a_pipe_tells_each_change_in_a_line() {
+    let served = serve().await;
+    served.statuses.set(view("shop", Phase::Initialized), &[]);
+    let (_child, mut lines) = watch(&served.url);
     let first = lines.next_line().await.unwrap().unwrap();
     assert!(first.contains("shop/cart Initialized weight=0"), "{first}");
     served.statuses.set(CanaryView { weight: 5.0, ..view("shop", Phase::Progressing) }, &[]);
@@ -297,7 +303,6 @@ async fn status_and_why_do_not_take_a_canary_that_cannot_work_or_a_revision_that
 
 #[tokio::test]
 async fn status_looks_again_when_a_look_fails() {
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
@@ -328,16 +333,9 @@ async fn status_looks_again_when_a_look_fails() {
 
 #[tokio::test]
 async fn a_watch_tells_a_pipe_of_a_canary_that_is_gone() {
-    use tokio::io::{AsyncBufReadExt as _, BufReader};
     let served = serve().await;
     served.statuses.set(view("shop", Phase::Failed), &[]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["get", "canaries", "-w", "--server", &served.url])
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (_child, mut lines) = watch(&served.url);
     assert!(lines.next_line().await.unwrap().unwrap().contains(" shop/cart Failed weight=0 "));
     served.statuses.forget(&name("shop"));
     assert!(lines.next_line().await.unwrap().unwrap().ends_with(" shop/cart Gone: the Canary was deleted"));

@@ -2,26 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
-use std::io::Write as _;
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
+
+use program::weir;
 
 const CANARY: &str = "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name: cart, namespace: shop}\nspec:\n  \
                       targetRef: {apiVersion: apps/v1, kind: Deployment, name: cart} # ours\n  service: {port: 80}\n  \
                       analysis: {interval: 10s, stepWeights: [10, 50]}\n";
 const BROKEN: &str = "apiVersion: flagger.app/v1beta1\nkind: Canary\nmetadata: {name: cart\n";
-
-fn weir(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()

@@ -152,15 +152,14 @@ fn conditions_of(route: &Value) -> Vec<Value> {
 mod tests {
     use super::*;
 
+    fn cart() -> Names {
+        let [namespace, canary, target, apex] = ["shop", "cart", "cart", "cart"].map(Into::into);
+        Names { namespace, canary, target, apex, ..Names::default() }
+    }
+
     #[test]
     fn what_adoption_would_lose_is_named() {
-        let names = Names {
-            namespace: "shop".into(),
-            canary: "cart".into(),
-            target: "cart".into(),
-            apex: "cart".into(),
-            ..Names::default()
-        };
+        let names = cart();
         let wanted = json!({"hosts": ["a.example.com", "cart"], "gateways": ["public"], "http": [{}, {}]});
         let with = |change: Value| {
             let mut live = json!({"hosts": ["A.example.com"], "gateways": ["shop/public"], "http": [{"route": []}]});
@@ -211,13 +210,7 @@ mod tests {
 
     #[test]
     fn routes_to_anybody_but_the_canarys_own_services_lead_elsewhere() {
-        let names = Names {
-            namespace: "shop".into(),
-            canary: "cart".into(),
-            target: "cart".into(),
-            apex: "cart".into(),
-            ..Names::default()
-        };
+        let names = cart();
         let to = |host: &str| json!({"http": [{"route": [{"destination": {"host": host}}]}]});
         for host in ["cart", "cart-primary", "cart-canary", "cart.shop", "cart.shop.svc.cluster.local"] {
             assert!(foreign_destinations(&to(host), &names).is_empty(), "{host}");

@@ -8,7 +8,7 @@ use super::server::ApiServer;
 use super::stage::{NAMESPACE, Stage, canary, deployment, object, service};
 
 /// A target and its Canary, and nothing that looks after them.
-fn server() -> ApiServer {
+pub(super) fn server() -> ApiServer {
     let server = ApiServer::default();
     server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
     server.apply("flux", &canary("shop", json!({})));
@@ -16,7 +16,7 @@ fn server() -> ApiServer {
 }
 
 /// Returns what the condition says.
-fn told(stage: &Stage) -> String {
+pub(super) fn told(stage: &Stage) -> String {
     let [_, _, message] = stage.condition("shop", "Hazard");
     message
 }

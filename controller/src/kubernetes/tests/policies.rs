@@ -2,20 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::server::ApiServer;
-use super::stage::{NAMESPACE, Stage, canary, deployment, object};
-
-fn server() -> ApiServer {
-    let server = ApiServer::default();
-    server.apply("flux", &deployment("shop", &[("app", "shop")], "v1"));
-    server.apply("flux", &canary("shop", json!({})));
-    server
-}
-
-fn told(stage: &Stage) -> String {
-    let [_, _, message] = stage.condition("shop", "Hazard");
-    message
-}
+use super::hazards::{server, told};
+use super::stage::{NAMESPACE, Stage, deployment, object};
 
 fn not_in(values: Value) -> Value {
     json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": values}]})
