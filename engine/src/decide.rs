@@ -17,6 +17,7 @@ mod terminate;
 mod traffic;
 mod webhooks;
 
+pub use traffic::UNREACHABLE;
 pub(crate) use traffic::WARM_UP;
 
 use weir_wire::RUN_TICK_MS;

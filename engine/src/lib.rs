@@ -27,7 +27,7 @@ pub mod words;
 
 pub use action::{Action, CheckRequest, Decision, Event, Replicas, Severity};
 pub use counts::{Cell, Counts, Scrape};
-pub use decide::decide;
+pub use decide::{UNREACHABLE, decide};
 pub use observation::{
     Autoscaler, CheckResult, Gateway, Inherited, Observation, Readiness, Sizer, Verb, VerbRequest, Workload,
 };

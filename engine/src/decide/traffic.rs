@@ -15,7 +15,7 @@ const EPOCH: Span = Span::seconds(30);
 pub(crate) const WARM_UP: Span = Span::seconds(10);
 /// Time after which gateways that do not report weight 0 are reported to people. The canary stays as long as they do not; of
 /// one that has never acknowledged anything, its least size.
-pub(super) const UNREACHABLE: Span = Span::seconds(600);
+pub const UNREACHABLE: Span = Span::seconds(600);
 /// Tables of so many epochs are kept in force: failures come late.
 const GUARDED_EPOCHS: usize = 3;
 

@@ -5,11 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use weir_engine::{Span, Timestamp};
+use weir_engine::{Timestamp, UNREACHABLE};
 use weir_wire::Canary;
-
-/// A pod that takes nothing over is waited for so long, as before any canary goes.
-const LONGEST: Span = Span::seconds(600);
 
 /// By canary: while it is to have requests nothing, and from then on since which push, and when, it is to have none.
 #[derive(Debug, Default)]
@@ -34,7 +31,7 @@ impl Splitting {
     }
 
     /// Decides anew, where `reaches` says of a canary whether anything that is desired or was pushed has it get requests, `generation` was
-    /// pushed last, and `runs` says whether every pod runs a generation; returns the canaries that no pod sends to any more.
+    /// pushed last, and `runs` says whether every pod runs a generation; a pod that takes nothing over is waited for as before any canary goes. Returns the canaries that no pod sends to any more.
     pub(super) fn settle(
         &mut self,
         reaches: impl Fn(&str) -> bool,
@@ -49,7 +46,7 @@ impl Splitting {
                 return true;
             }
             let (generation, since) = *ended.get_or_insert((generation, now));
-            let stays = !runs(generation) && now.since(since) < LONGEST;
+            let stays = !runs(generation) && now.since(since) < UNREACHABLE;
             if !stays {
                 over.push(id.clone());
             }
@@ -61,6 +58,7 @@ impl Splitting {
 
 #[cfg(test)]
 mod tests {
+    use weir_engine::Span;
     use weir_wire::Weight;
 
     use super::*;
